@@ -1,0 +1,105 @@
+package text
+
+import (
+	"coord/tree/znode"
+)
+
+// AnyVersion is the expected version that every version meets.
+const AnyVersion int32 = -1
+
+// What a request gets that does not say.
+const (
+	DefaultListLimit   = 1000 // LS and TREE: items
+	DefaultRemoveLimit = 100  // RM recursive: znodes
+)
+
+// MaxTagBytes is the longest tag, without its @.
+const MaxTagBytes = 64
+
+// Limits are what a Parser accepts, in bytes unless said otherwise.
+type Limits struct {
+	Line    int // one line without its end
+	Payload int // one value sent as :len
+	Txn     int // a whole TXN: its lines and its payloads
+	Ops     int // operations in a TXN
+	Skip    int // the longest refused line or payload that is read past; beyond it the connection is to be closed
+}
+
+// DefaultLimits are the documented ones.
+func DefaultLimits() Limits {
+	return Limits{
+		Line:    16 << 10,
+		Payload: 1 << 20,
+		Txn:     1<<20 + 128<<10,
+		Ops:     1000,
+		Skip:    16 << 20,
+	}
+}
+
+// Op is one operation: the part of a Request that can also stand in a TXN.
+type Op struct {
+	Verb      Verb
+	Mode      znode.Mode // CREATE: one that needs no session
+	Version   int32      // SET, RM, SETACL, CHECK: expected, or AnyVersion
+	Limit     int32      // LS, TREE: items; RM recursive: znodes
+	Create    bool       // SET: create the znode if it is missing
+	Parents   bool       // CREATE: missing parents too
+	Recursive bool       // RM
+	TTLMS     int64      // CREATE with a TTL mode: 1 to znode.MaxTTLMS
+	Path      string     // judged by znode.CheckPath or CheckCreatePath
+	Value     []byte     // CREATE, SET: the data, never nil; AUTH: the password. May alias the buffer
+	ACL       znode.ACL  // CREATE (nil: none given), SETACL
+}
+
+// Request is one request. Its strings are its own; Value, and the Values of
+// Ops, alias the buffer or the Parser and are valid until the next call of
+// Next: who keeps them copies them.
+type Request struct {
+	Op
+	CRLF      bool       // the line ended in CR LF or CR NUL, and so is to end the reply
+	Stat      bool       // GET, LS, TREE: with the stat
+	Data      bool       // TREE: with the data
+	Lin       bool       // GET: linearizable
+	HasFormat bool       // HELLO: Format was given
+	Format    Format     // FORMAT, HELLO
+	Depth     int32      // TREE: levels below the path; 0 is all
+	Tag       string     // without its @; empty for none
+	After     string     // LS: a child's name, TREE: a path; the list begins behind it
+	Name      string     // HELLO: client, AUTH: user, HELP: verb
+	Zxid      znode.Zxid // HELLO: the last one seen; SNAPSHOT: at least this one
+	Ops       []Op       // TXN
+}
+
+// Error is a request that was refused before anyone acted on it, or (from a
+// Reader) a reply that is none.
+type Error struct {
+	Code  znode.Code
+	Msg   string
+	Tag   string // of the request
+	Op    int    // the line of a TXN that is at fault, from 0; else -1
+	CRLF  bool   // as Request.CRLF
+	Close bool   // what follows cannot be trusted: answer, then close the connection
+}
+
+func (e *Error) Error() string { return "text: " + e.Code.Word() + ": " + e.Msg }
+
+// Unwrap makes errors.Is(err, znode.ErrSyntax) work.
+func (e *Error) Unwrap() error { return e.Code }
+
+// Reply is the answer to the refused request.
+func (e *Error) Reply() Reply {
+	r := Reply{Kind: KindErr, Tag: e.Tag, Code: e.Code, Message: e.Msg}
+	if e.Op >= 0 {
+		r.Fields = []Field{Int(KeyOp, int64(e.Op))}
+	}
+	return r
+}
+
+func syntaxError(msg string) *Error {
+	return &Error{Code: znode.ErrSyntax, Msg: msg, Op: -1}
+}
+
+// fatal is an error after which the stream cannot be trusted.
+func fatal(code znode.Code, msg string) *Error {
+	return &Error{Code: code, Msg: msg, Op: -1, Close: true}
+}

@@ -1,0 +1,230 @@
+package watch
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"coord/tree/znode"
+)
+
+// Table is who waits for which path. The package comment says who may call what.
+type Table struct {
+	cfg Config
+
+	mu struct { // a leaf lock; side.watches alone is also read without it
+		sync.Mutex
+		data, child side
+		owners      map[Watcher]*owner // from a watcher's first Add to its Drop
+		arrivals    uint64             // owners ever made: orders them
+		round       uint64             // events ever fired: see owner.round
+	}
+}
+
+// New makes an empty table with limits that Validate accepts.
+func New(cfg Config) *Table {
+	t := &Table{cfg: cfg}
+	t.mu.data, t.mu.child = newSide(0), newSide(1)
+	t.mu.owners = make(map[Watcher]*owner)
+	return t
+}
+
+// Add registers a watch. Asking for what is registered already changes nothing,
+// not even the watcher's place in the order. The path is copied if it is kept,
+// so it may lie in a buffer of the caller's. An error is a znode.ErrLimit, and
+// then nothing is registered. A closed watcher gets neither watch nor error.
+func (t *Table) Add(w Watcher, path string, kind Kind) error {
+	data, child := kind.tables()
+	m := &t.mu
+	m.Lock()
+	defer m.Unlock()
+	if w.Closed() {
+		return nil
+	}
+	o := m.owners[w]
+	var inData, inChild *entry
+	fresh := 0
+	if data != 0 {
+		if inData = m.data.find(path, o); inData == nil {
+			fresh++
+		}
+	}
+	if child != 0 {
+		if inChild = m.child.find(path, o); inChild == nil {
+			fresh++
+		}
+	}
+	if fresh > 0 {
+		if err := t.admit(o, fresh); err != nil {
+			return err
+		}
+		path = t.keep(path)
+		if o == nil {
+			m.arrivals++
+			o = &owner{watcher: w, arrival: m.arrivals}
+			m.owners[w] = o
+		}
+	}
+	if data != 0 {
+		if inData == nil {
+			inData = m.data.add(path, o)
+		}
+		m.data.set(inData, data)
+	}
+	if child != 0 {
+		if inChild == nil {
+			inChild = m.child.add(path, o)
+		}
+		m.child.set(inChild, child)
+	}
+	return nil
+}
+
+// admit says whether there is room for n more entries, of which o (nil: a new
+// watcher) is to be the owner.
+func (t *Table) admit(o *owner, n int) error {
+	if t.Len()+n > t.cfg.MaxWatches {
+		return fmt.Errorf("watch: %d watches on this node: %w", t.cfg.MaxWatches, znode.ErrLimit)
+	}
+	if o != nil {
+		n += int(o.count[0] + o.count[1])
+	}
+	if n > t.cfg.MaxWatchesPerWatcher {
+		return fmt.Errorf("watch: %d watches of one connection: %w", t.cfg.MaxWatchesPerWatcher, znode.ErrLimit)
+	}
+	return nil
+}
+
+// keep is the path as the table holds it already, or a copy.
+func (t *Table) keep(path string) string {
+	if e := t.mu.data.heads[path]; e != nil {
+		return e.path
+	}
+	if e := t.mu.child.heads[path]; e != nil {
+		return e.path
+	}
+	return strings.Clone(path)
+}
+
+// Has says whether the watcher has a watch of the type at exactly this path.
+func (t *Table) Has(w Watcher, path string, typ Type) bool {
+	data, child := typ.tables()
+	m := &t.mu
+	m.Lock()
+	defer m.Unlock()
+	o := m.owners[w]
+	return o != nil && (m.data.has(path, o, data) || m.child.has(path, o, child))
+}
+
+// Remove takes away the watcher's watches of the type at exactly this path, and
+// says whether there were any. Nobody is notified.
+func (t *Table) Remove(w Watcher, path string, typ Type) bool {
+	data, child := typ.tables()
+	m := &t.mu
+	m.Lock()
+	defer m.Unlock()
+	o := m.owners[w]
+	if o == nil {
+		return false
+	}
+	inData, inChild := m.data.remove(path, o, data), m.child.remove(path, o, child)
+	return inData || inChild
+}
+
+// dropBatch is how many entries Drop removes before it lets others have the
+// lock: the applier waits for it.
+const dropBatch = 1024
+
+// Drop forgets a watcher that has ended and everything it waits for. It costs
+// what the watcher has, however many others wait for the same paths.
+func (t *Table) Drop(w Watcher) {
+	for t.dropSome(w) {
+	}
+}
+
+// dropSome removes the next entries and says whether there may be more.
+func (t *Table) dropSome(w Watcher) bool {
+	m := &t.mu
+	m.Lock()
+	defer m.Unlock()
+	o := m.owners[w]
+	if o == nil {
+		return false
+	}
+	n := 0
+	for _, s := range []*side{&m.data, &m.child} {
+		for ; o.first[s.index] != nil; n++ {
+			if n == dropBatch {
+				return true
+			}
+			s.unlink(o.first[s.index])
+		}
+	}
+	delete(m.owners, w)
+	return false
+}
+
+// Trigger delivers an event to all who wait for it and consumes their one-shot
+// watches. An operation on the znode N with the parent P has these events:
+//
+//	operation   event                      reaches
+//	create      NodeCreated at N           data table at N; recursive watches above
+//	            NodeChildrenChanged at P   child table at P
+//	delete      NodeDeleted at N           data table at N; recursive watches above;
+//	                                       then the child table at N, but for those
+//	                                       whom the data table has served
+//	            NodeChildrenChanged at P   child table at P
+//	set         NodeDataChanged at N       data table at N; recursive watches above
+//
+// A watcher gets one notification for an event, however many of its watches
+// match. The order is that in which watchers came to the path: first at the
+// path itself, then, for recursive watches, at its parent and so on up to "/".
+// A watcher without READ in the event's ACL is not told, but its one-shot
+// watches are consumed all the same; an empty ACL lets everyone read.
+func (t *Table) Trigger(e znode.Event) {
+	var none bool
+	switch e.Type {
+	case znode.NodeCreated, znode.NodeDataChanged:
+		none = t.mu.data.watches.Load() == 0
+	case znode.NodeDeleted:
+		none = t.mu.data.watches.Load() == 0 && t.mu.child.watches.Load() == 0
+	case znode.NodeChildrenChanged:
+		none = t.mu.child.watches.Load() == 0
+	default:
+		panic(fmt.Sprintf("watch: no znode has an event of type %d", e.Type))
+	}
+	if !none {
+		t.deliver(&e)
+	}
+}
+
+// deliver is Trigger when there are any watches.
+func (t *Table) deliver(e *znode.Event) {
+	var few [8]Watcher
+	receivers := t.fire(e.Type, e.Path, few[:0])
+	if len(receivers) == 0 {
+		return
+	}
+	open := e.ACL.Allows(nil, znode.Read)
+	for _, w := range receivers {
+		if open || e.ACL.Allows(w.Identities(), znode.Read) {
+			w.Notify(*e)
+		}
+	}
+}
+
+// fire appends those who wait for the event to to and consumes their one-shots.
+func (t *Table) fire(typ znode.EventType, path string, to []Watcher) []Watcher {
+	m := &t.mu
+	m.Lock()
+	defer m.Unlock()
+	m.round++
+	if typ != znode.NodeChildrenChanged {
+		to = m.data.fire(path, m.round, to)
+		to = m.data.fireAbove(path, m.round, to)
+	}
+	if typ == znode.NodeChildrenChanged || typ == znode.NodeDeleted {
+		to = m.child.fire(path, m.round, to)
+	}
+	return to
+}

@@ -1,0 +1,246 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"slices"
+	"syscall"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Limits of a frame's payload before compression.
+const (
+	// FrameBytes is the most that a frame of several records holds.
+	FrameBytes = 256 << 10
+	// MaxRecordBytes is the most that a frame of one record holds, and so the
+	// largest znode with its path and overhead.
+	MaxRecordBytes = 64 << 20
+)
+
+// FrameType says what a frame's records are. The numbers stay for ever; those
+// of frames to come: 5 DELTAS, 6 TOMBS, 7 LOG.
+type FrameType uint8
+
+// The frame types.
+const (
+	FrameMeta     FrameType = 1
+	FrameACLs     FrameType = 2
+	FrameNodes    FrameType = 3
+	FrameSessions FrameType = 4
+	FrameCounters FrameType = 8
+	FrameIndex    FrameType = 9
+	FrameEnd      FrameType = 10
+)
+
+// String is the type's name in docs/snapshot-format.md.
+func (t FrameType) String() string {
+	switch t {
+	case FrameMeta:
+		return "META"
+	case FrameACLs:
+		return "ACLTAB"
+	case FrameNodes:
+		return "NODES"
+	case FrameSessions:
+		return "SESSIONS"
+	case FrameCounters:
+		return "COUNTERS"
+	case FrameIndex:
+		return "INDEX"
+	case FrameEnd:
+		return "END"
+	}
+	return fmt.Sprintf("type %d", uint8(t))
+}
+
+// Flags of a frame.
+const (
+	flagCritical   = 1 << 0 // who does not know the type must not read the file
+	flagCompressed = 1 << 1 // stored is one zstd frame
+)
+
+const frameHeadBytes = 18
+
+// frame is one frame as stored.
+type frame struct {
+	typ    FrameType
+	flags  byte
+	seq    uint32
+	raw    int
+	offset int64
+	stored []byte // valid until the next read
+}
+
+// putFrameHead fills in the head of a frame that begins at b[0]; what follows
+// the head is stored.
+func putFrameHead(b []byte, typ FrameType, flags byte, seq, raw, seed uint32) {
+	be := binary.BigEndian
+	b[0], b[1] = byte(typ), flags
+	be.PutUint32(b[2:], seq)
+	be.PutUint32(b[6:], uint32(len(b)-frameHeadBytes))
+	be.PutUint32(b[10:], raw)
+	be.PutUint32(b[14:], frameCRC(seed, b[:14], b[frameHeadBytes:]))
+}
+
+// frameCRC is the checksum of a frame or trailer: over the header's CRC, the
+// head and the stored bytes.
+func frameCRC(seed uint32, head, stored []byte) uint32 {
+	var s [4]byte
+	binary.BigEndian.PutUint32(s[:], seed)
+	crc := crc32.Update(0, castagnoli, s[:])
+	crc = crc32.Update(crc, castagnoli, head)
+	return crc32.Update(crc, castagnoli, stored)
+}
+
+// input is a file being read, from its beginning or from a frame's.
+type input struct {
+	r    io.Reader
+	file string    // for errors
+	off  int64     // of the next byte
+	sum  hash.Hash // of all bytes read; nil where nobody asks
+	buf  []byte
+}
+
+// read returns the next n bytes, valid until the next read. It allocates as the
+// bytes come, not by n. At the end of the file it returns what there was and
+// io.ErrUnexpectedEOF.
+func (in *input) read(n int) ([]byte, error) {
+	b, start := in.buf[:0], in.off
+	var err error
+	for len(b) < n && err == nil {
+		step := min(n-len(b), FrameBytes)
+		b = slices.Grow(b, step)
+		var k int
+		k, err = io.ReadFull(in.r, b[len(b):len(b)+step])
+		b = b[:len(b)+k]
+	}
+	in.buf, in.off = b, in.off+int64(len(b))
+	if in.sum != nil {
+		in.sum.Write(b)
+	}
+	switch {
+	case err == nil, err == io.ErrUnexpectedEOF:
+		return b, err
+	case err == io.EOF:
+		return b, io.ErrUnexpectedEOF
+	case errors.Is(err, syscall.EIO):
+		return nil, &DamageError{File: in.file, Frame: -1, Offset: start, Reason: "the disk cannot read it", Err: err}
+	default:
+		return nil, fmt.Errorf("%s: %w", fileLabel(in.file), err)
+	}
+}
+
+// damage is a DamageError outside any frame.
+func (in *input) damage(offset int64, reason string) error {
+	return &DamageError{File: in.file, Frame: -1, Offset: offset, Reason: reason}
+}
+
+// readFrame reads the frame with the given number and checks everything about
+// it that does not need its content. An unknown type is an error only if the
+// frame is critical.
+func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
+	be := binary.BigEndian
+	f = frame{seq: seq, offset: in.off}
+	damage := func(reason string) error {
+		return &DamageError{File: in.file, Frame: int(seq), Type: f.typ, Offset: f.offset, Reason: reason}
+	}
+	b, err := in.read(frameHeadBytes)
+	if err == io.ErrUnexpectedEOF {
+		return f, in.damage(f.offset, fmt.Sprintf("the file ends where frame %d should be", seq))
+	} else if err != nil {
+		return f, err
+	}
+	var head [frameHeadBytes]byte
+	copy(head[:], b)
+	f.typ, f.flags = FrameType(head[0]), head[1]
+	stored, raw := be.Uint32(head[6:]), be.Uint32(head[10:])
+	if raw > MaxRecordBytes || stored > raw || f.flags&flagCompressed == 0 && stored != raw {
+		return f, damage("its length is impossible")
+	}
+	if f.stored, err = in.read(int(stored)); err == io.ErrUnexpectedEOF {
+		return f, damage("the file ends within it")
+	} else if err != nil {
+		return f, err
+	}
+	f.raw = int(raw)
+	if frameCRC(seed, head[:14], f.stored) != be.Uint32(head[14:]) {
+		return f, damage("its checksum differs")
+	}
+	if got := be.Uint32(head[2:]); got != seq {
+		return f, damage(fmt.Sprintf("it says that it is frame %d: frames are missing, repeated or out of order", got))
+	}
+	known := f.typ >= FrameMeta && f.typ <= FrameSessions || f.typ >= FrameCounters && f.typ <= FrameEnd
+	switch {
+	case !known && f.flags&flagCritical != 0:
+		return f, &NewerError{File: in.file, What: fmt.Sprintf("frames of %v", f.typ)}
+	case known && f.flags&^(flagCritical|flagCompressed) != 0:
+		return f, &NewerError{File: in.file, What: fmt.Sprintf("flags %#x in a frame of type %v", f.flags, f.typ)}
+	case known && f.flags&flagCompressed != 0 && codec != Zstd:
+		return f, damage("it is compressed, in a file that says that nothing is")
+	}
+	return f, nil
+}
+
+// unpacker gets the payload out of stored frames. It holds its memory between
+// frames: a decoder's window, and the largest payload so far.
+type unpacker struct {
+	zstd *zstd.Decoder
+	buf  []byte
+}
+
+// maxWindow is the largest zstd window a file may ask for.
+const maxWindow = 1 << 20
+
+func (u *unpacker) close() {
+	if u.zstd != nil {
+		u.zstd.Close()
+	}
+}
+
+// unpack returns the payload, valid until the next read or unpack. The reason
+// is not "" if there is no such payload.
+func (u *unpacker) unpack(f *frame) (payload []byte, reason string) {
+	if f.flags&flagCompressed == 0 {
+		return f.stored, ""
+	}
+	if u.zstd == nil {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxMemory(MaxRecordBytes), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecodeAllCapLimit(true))
+		if err != nil {
+			panic("snapshot: zstd refuses its options: " + err.Error())
+		}
+		u.zstd = d
+	}
+	// The buffer grows with what comes out of the decoder, not with what the
+	// head of the frame promises.
+	for room := min(f.raw, max(cap(u.buf), FrameBytes)); ; room = min(f.raw, 2*room) {
+		if cap(u.buf) < room {
+			u.buf = make([]byte, room)
+		}
+		b, err := u.zstd.DecodeAll(f.stored, u.buf[:0:room])
+		switch {
+		case errors.Is(err, zstd.ErrDecoderSizeExceeded) && room < f.raw:
+			continue
+		case err != nil:
+			return nil, "it does not decompress: " + err.Error()
+		case len(b) != f.raw:
+			return nil, "it decompresses to another length than it says"
+		}
+		return b, ""
+	}
+}
+
+// newCompressor makes the encoder of a whole file. Its window is a frame.
+func newCompressor() *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithWindowSize(FrameBytes), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+	if err != nil {
+		panic("snapshot: zstd refuses its options: " + err.Error())
+	}
+	return e
+}

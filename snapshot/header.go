@@ -1,0 +1,229 @@
+package snapshot
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strings"
+
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// The format that this package writes. It reads every minor version of its
+// major version, and every major version before.
+const (
+	Major = 1
+	Minor = 0
+)
+
+const (
+	magic    = "\x89COORD\r\n" // not ASCII, and with a line end: a transfer in text mode shows at once
+	endMagic = "COORDEND"
+
+	headerBytes    = 192
+	maxHeaderBytes = 4096 // of a newer minor version
+	trailerBytes   = 104
+	writerBytes    = 32
+	hashSHA256     = 1
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Kind says what a file holds. The numbers stay for ever.
+type Kind uint8
+
+// The kinds. Only Full is written and read so far.
+const (
+	Full        Kind = 1
+	Incremental Kind = 2
+	Log         Kind = 3
+	Subtree     Kind = 4
+)
+
+// Codec is how frames may be stored. The numbers stay for ever.
+type Codec uint8
+
+// The codecs. Under Zstd a frame that does not shrink is stored as it is.
+const (
+	Plain Codec = 0
+	Zstd  Codec = 1
+)
+
+// ID is a random name of a backup, cluster or lineage.
+type ID [16]byte
+
+// NewID makes an ID.
+func NewID() ID {
+	var id ID
+	if _, err := rand.Read(id[:]); err != nil {
+		panic("snapshot: no random bytes: " + err.Error()) // crypto/rand never returns one
+	}
+	return id
+}
+
+// ParseID reads what String printed.
+func ParseID(s string) (ID, error) {
+	var id ID
+	if b, err := hex.DecodeString(s); err != nil || copy(id[:], b) != len(id) || len(b) != len(id) {
+		return ID{}, fmt.Errorf("id %q is not 32 hexadecimal digits", s)
+	}
+	return id, nil
+}
+
+// String prints 32 hexadecimal digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// Meta says what a snapshot is of. Equal Metas and equal states make equal
+// files.
+type Meta struct {
+	// Who calls Write fills these.
+	BackupID   ID
+	ClusterID  ID
+	LineageID  ID
+	Generation uint32    // of the lineage: how many restores led to it
+	RaftIndex  uint64    // of the last entry in the state
+	RaftTerm   uint64    // of that entry
+	Conf       ConfState // raft's configuration at that entry
+	Writer     string    // version of the coord that writes; cut at 32 bytes
+	Codec      Codec
+
+	// Write takes these from the state.
+	Kind         Kind
+	Major, Minor uint16
+	BaseZxid     znode.Zxid // what the file builds on; 0 for Full
+	EndZxid      znode.Zxid
+	BaseDigest   tree.Digest // of the state at BaseZxid; zero for Full
+	TimeMinMS    int64       // stamp of the first txn in the file; for Full that of the last
+	TimeMaxMS    int64       // stamp of the last
+	EpochOffset  int64
+}
+
+// ConfState is raft's configuration: ids of nodes. The names are raft's.
+type ConfState struct {
+	Voters         []uint64
+	VotersOutgoing []uint64
+	Learners       []uint64
+	LearnersNext   []uint64
+	AutoLeave      bool
+}
+
+// ofState fills in what the state decides.
+func (m *Meta) ofState(c tree.Counters) {
+	m.Kind, m.Major, m.Minor = Full, Major, Minor
+	m.BaseZxid, m.BaseDigest = 0, tree.Digest{}
+	m.EndZxid, m.EpochOffset = c.Zxid, c.EpochOffset
+	m.TimeMinMS, m.TimeMaxMS = c.TimeMS, c.TimeMS
+	if len(m.Writer) > writerBytes {
+		m.Writer = strings.ToValidUTF8(m.Writer[:writerBytes], "")
+	}
+}
+
+func (m *Meta) appendHeader(b []byte) []byte {
+	be, start := binary.BigEndian, len(b)
+	b = append(b, magic...)
+	b = be.AppendUint16(b, m.Major)
+	b = be.AppendUint16(b, m.Minor)
+	b = be.AppendUint32(b, headerBytes)
+	b = append(b, byte(m.Kind), byte(m.Codec), 0, hashSHA256)
+	b = be.AppendUint32(b, m.Generation)
+	b = append(b, m.BackupID[:]...)
+	b = append(b, m.ClusterID[:]...)
+	b = append(b, m.LineageID[:]...)
+	b = be.AppendUint64(b, uint64(m.BaseZxid))
+	b = be.AppendUint64(b, uint64(m.EndZxid))
+	b = be.AppendUint64(b, m.BaseDigest.Hi)
+	b = be.AppendUint64(b, m.BaseDigest.Lo)
+	b = be.AppendUint64(b, uint64(m.TimeMinMS))
+	b = be.AppendUint64(b, uint64(m.TimeMaxMS))
+	b = be.AppendUint64(b, m.RaftIndex)
+	b = be.AppendUint64(b, m.RaftTerm)
+	b = be.AppendUint64(b, uint64(m.EpochOffset))
+	b = append(b, m.Writer...)
+	b = append(b, make([]byte, headerBytes-4-(len(b)-start))...)
+	return be.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+// parseHeader reads what appendHeader wrote; b is whole and its CRC is right.
+func (m *Meta) parseHeader(b []byte) {
+	be := binary.BigEndian
+	m.Major, m.Minor = be.Uint16(b[8:]), be.Uint16(b[10:])
+	m.Kind, m.Codec = Kind(b[16]), Codec(b[17])
+	m.Generation = be.Uint32(b[20:])
+	copy(m.BackupID[:], b[24:])
+	copy(m.ClusterID[:], b[40:])
+	copy(m.LineageID[:], b[56:])
+	m.BaseZxid, m.EndZxid = znode.Zxid(be.Uint64(b[72:])), znode.Zxid(be.Uint64(b[80:]))
+	m.BaseDigest = tree.Digest{Hi: be.Uint64(b[88:]), Lo: be.Uint64(b[96:])}
+	m.TimeMinMS, m.TimeMaxMS = int64(be.Uint64(b[104:])), int64(be.Uint64(b[112:]))
+	m.RaftIndex, m.RaftTerm = be.Uint64(b[120:]), be.Uint64(b[128:])
+	m.EpochOffset = int64(be.Uint64(b[136:]))
+	m.Writer = string(bytes.TrimRight(b[144:144+writerBytes], "\x00"))
+}
+
+// readHeader reads the header into m. It returns the header's CRC, which is
+// part of every later one.
+func (in *input) readHeader(m *Meta) (crc uint32, err error) {
+	be := binary.BigEndian
+	b, err := in.read(16)
+	if err != nil && err != io.ErrUnexpectedEOF {
+		return 0, err
+	}
+	if !bytes.HasPrefix(b, []byte(magic)) {
+		if len(b) > 0 && strings.HasPrefix(magic, string(b)) {
+			return 0, in.damage(0, "the file ends within its header")
+		}
+		start := bytes.Clone(b)
+		if err == nil {
+			b, err = in.read(sniffBytes)
+			if err != nil && err != io.ErrUnexpectedEOF {
+				return 0, err
+			}
+			start = append(start, b...)
+		}
+		return 0, recognise(in.file, start)
+	}
+	if err != nil {
+		return 0, in.damage(0, "the file ends within its header")
+	}
+	n := be.Uint32(b[12:])
+	if n < headerBytes || n > maxHeaderBytes {
+		return 0, in.damage(0, "the header's length is impossible")
+	}
+	head := bytes.Clone(b)
+	if b, err = in.read(int(n) - len(head)); err == io.ErrUnexpectedEOF {
+		return 0, in.damage(0, "the file ends within its header")
+	} else if err != nil {
+		return 0, err
+	}
+	head = append(head, b...)
+	crc = be.Uint32(head[n-4:])
+	if crc32.Checksum(head[:n-4], castagnoli) != crc {
+		return 0, in.damage(0, "the header's checksum differs")
+	}
+	m.parseHeader(head)
+	// Magic, version, length and the CRC at the end stand at these places in
+	// every version, so that a newer file is told from a damaged one.
+	newer := func(what string, n any) error {
+		return &NewerError{in.file, fmt.Sprint(what, " ", n), m.Writer}
+	}
+	switch {
+	case m.Major > Major:
+		return 0, &NewerError{File: in.file, What: fmt.Sprintf("format %d.%d", m.Major, m.Minor)}
+	case m.Major == 0:
+		return 0, in.damage(0, "there is no format version 0")
+	case m.Kind != Full:
+		return 0, newer("kind", m.Kind)
+	case m.Codec > Zstd:
+		return 0, newer("codec", m.Codec)
+	case head[18] != 0:
+		return 0, newer("cipher", head[18])
+	case head[19] != hashSHA256:
+		return 0, newer("hash", head[19])
+	}
+	return crc, nil
+}

@@ -1,0 +1,515 @@
+package tree
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"coord/tree/znode"
+)
+
+// Apply makes one txn of the log part of the state, or refuses it; term is the
+// raft term of its entry. It gives the txn its zxid: epoch<<32 | counter, the
+// epoch being the replicated offset plus the term. Refusals are Results, not
+// errors, and change nothing but the zxid. The events, in the order in which
+// watches must see them, are valid until the next Apply.
+func (t *Tree) Apply(term uint64, x *Txn) (Result, []znode.Event) {
+	t.tick(term, x.TimeMS)
+	t.events = t.events[:0]
+	var r Result
+	switch x.Kind {
+	case KindMulti:
+		r = t.multi(x)
+	case KindSession:
+		r = t.openSession(x)
+	case KindClose:
+		r = t.closeSession(x)
+	case KindSettings:
+		t.digest.sub(t.h.counters(t.counters.EpochOffset, t.counters.Settings))
+		t.counters.Settings = x.Settings
+		t.digest.add(t.h.counters(t.counters.EpochOffset, t.counters.Settings))
+	default:
+		// A single op with several effects can fail half-way; the others judge first.
+		if x.Flags == 0 {
+			r = t.op(x, &x.Op)
+		} else {
+			r = t.atomically(func() Result { return t.op(x, &x.Op) })
+		}
+	}
+	t.acls.settle()
+	r.Zxid = t.counters.Zxid
+	return r, t.events
+}
+
+// tick moves the zxid and the stamp on.
+func (t *Tree) tick(term uint64, timeMS int64) {
+	c := &t.counters
+	switch epoch := uint32(c.EpochOffset + int64(term)); {
+	case epoch > c.Zxid.Epoch():
+		c.Zxid = znode.MakeZxid(epoch, 1)
+	case epoch < c.Zxid.Epoch():
+		panic(fmt.Sprintf("tree: apply: epoch %d after %d", epoch, c.Zxid.Epoch()))
+	case c.Zxid.Counter() == znode.MaxCounter:
+		t.digest.sub(t.h.counters(c.EpochOffset, c.Settings))
+		c.EpochOffset++
+		t.digest.add(t.h.counters(c.EpochOffset, c.Settings))
+		c.Zxid = znode.MakeZxid(epoch+1, 1)
+	default:
+		c.Zxid++
+	}
+	c.TimeMS = max(c.TimeMS, timeMS)
+}
+
+// atomically runs f and takes back what it changed if it fails.
+func (t *Tree) atomically(f func() Result) Result {
+	digest := t.digest
+	t.undoing = true
+	r := f()
+	t.undoing = false
+	if r.Code != znode.OK {
+		for _, back := range slices.Backward(t.undo) {
+			back()
+		}
+		t.digest = digest
+		t.events = t.events[:0]
+	}
+	clear(t.undo)
+	t.undo = t.undo[:0]
+	return r
+}
+
+// later notes how to take a change back.
+func (t *Tree) later(back func()) { t.undo = append(t.undo, back) }
+
+func (t *Tree) multi(x *Txn) Result {
+	done := make([]Result, 0, len(x.Ops))
+	return t.atomically(func() Result {
+		for i := range x.Ops {
+			r := t.op(x, &x.Ops[i])
+			r.Zxid = t.counters.Zxid
+			if r.Code != znode.OK {
+				r.Op = i
+				return r
+			}
+			done = append(done, r)
+		}
+		return Result{Ops: done}
+	})
+}
+
+// op judges one change and makes it.
+func (t *Tree) op(x *Txn, op *Op) Result {
+	if _, there := t.byID(x.Session); x.Session != 0 && !there {
+		return Result{Code: znode.ErrSessionExpired}
+	}
+	switch op.Kind {
+	case KindCreate:
+		return t.create(x, op)
+	case KindDelete:
+		return t.remove(x, op)
+	case KindSetData:
+		return t.setData(x, op)
+	case KindSetACL:
+		return t.setACL(x, op)
+	case KindCheck:
+		return t.check(x, op)
+	case KindReap:
+		return t.reap(x, op)
+	}
+	return Result{Code: znode.ErrUnimplemented}
+}
+
+func refuse(c znode.Code) Result { return Result{Code: c} }
+
+// may says whether the caller holds a permission on a znode.
+func (t *Tree) may(x *Txn, id uint32, need znode.Perms) bool {
+	return t.counters.Settings.SkipACL || t.acls.lists[t.at(id).rec.unpack().acl].Allows(x.IDs, need)
+}
+
+// cut splits a path as ZooKeeper does before it has judged the rest of it.
+func cut(path string) (parent, name string, ok bool) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 || strings.IndexByte(path, 0) >= 0 {
+		return "", "", false
+	}
+	return path[:i], path[i+1:], true
+}
+
+func (t *Tree) create(x *Txn, op *Op) Result {
+	var owner int64
+	switch mode := op.Mode; {
+	case !mode.Valid():
+		return refuse(znode.ErrBadArguments)
+	case mode.TTL() && !t.counters.Settings.ExtendedTypes:
+		return refuse(znode.ErrUnimplemented)
+	case mode.TTL():
+		if op.TTLMS < 1 || op.TTLMS > znode.MaxTTLMS {
+			return refuse(znode.ErrBadArguments)
+		}
+		owner = znode.TTLOwner(op.TTLMS)
+	case mode == znode.Container:
+		owner = znode.ContainerOwner
+	case mode.Ephemeral():
+		if x.Session == 0 {
+			return refuse(znode.ErrSessionExpired)
+		}
+		owner = x.Session
+	}
+	parentPath, _, ok := cut(op.Path)
+	if !ok {
+		return refuse(znode.ErrBadArguments)
+	}
+	acl := znode.OpenACL
+	if len(op.ACL) != 1 || op.ACL[0] != znode.OpenACL[0] {
+		var err error
+		if acl, err = op.ACL.Normalize(x.IDs); err != nil {
+			return refuse(znode.ErrInvalidACL)
+		}
+	}
+	parent, there := t.find(parentPath)
+	if !there {
+		if op.Flags&Parents == 0 {
+			return refuse(znode.ErrNoNode)
+		}
+		if znode.CheckCreatePath(op.Path, op.Mode) != nil {
+			return refuse(znode.ErrBadArguments)
+		}
+		var code znode.Code
+		if parent, code = t.createParents(x, parentPath); code != znode.OK {
+			return refuse(code)
+		}
+	}
+	if !t.may(x, parent, znode.Create) {
+		return refuse(znode.ErrNoAuth)
+	}
+	path := op.Path
+	if op.Mode.Sequential() {
+		created, _, _ := t.at(parent).family(0)
+		path = fmt.Sprintf("%s%010d", path, created)
+	}
+	if znode.CheckPath(path) != nil {
+		return refuse(znode.ErrBadArguments)
+	}
+	return t.add(x, parent, parentPath, path, acl, owner, op.Data)
+}
+
+// createParents creates the missing ancestors and returns the slot of the last.
+// Each gets its parent's ACL: neither wider nor narrower than what was there.
+func (t *Tree) createParents(x *Txn, path string) (uint32, znode.Code) {
+	above, _ := znode.Split(path)
+	parent, there := t.find(above)
+	if !there {
+		var code znode.Code
+		if parent, code = t.createParents(x, above); code != znode.OK {
+			return 0, code
+		}
+	}
+	if !t.may(x, parent, znode.Create) {
+		return 0, znode.ErrNoAuth
+	}
+	acl := t.acls.lists[t.at(parent).rec.unpack().acl]
+	r := t.add(x, parent, above, path, acl, 0, []byte{})
+	id, _ := t.find(path)
+	return id, r.Code
+}
+
+// add is the end of every create: the judgements that the final path allows,
+// and the change.
+func (t *Tree) add(x *Txn, parent uint32, parentPath, path string, acl znode.ACL, owner int64, data []byte) Result {
+	if _, there := t.find(path); there {
+		return refuse(znode.ErrNodeExists)
+	}
+	pf := t.at(parent).rec.unpack()
+	if znode.ExplainOwner(pf.owner).Session != 0 {
+		return refuse(znode.ErrNoChildrenForEphemerals)
+	}
+	if !t.quotaAllows(path, int64(len(data)), 1) {
+		return refuse(znode.ErrQuotaExceeded)
+	}
+	if parentPath == "" {
+		parentPath = znode.Root
+	}
+	now := t.counters.Zxid
+	_, name := znode.Split(path)
+	f := fields{
+		parent: parent, acl: t.acls.intern(acl), czxid: now, mzxid: now, ctime: t.counters.TimeMS, mtime: t.counters.TimeMS,
+		owner: owner, null: data == nil, name: name, data: string(data),
+	}
+	t.insert(parentPath, path, &pf, &f)
+	t.events = append(t.events,
+		znode.Event{Type: znode.NodeCreated, Path: path, Zxid: now, ACL: acl},
+		znode.Event{Type: znode.NodeChildrenChanged, Path: parentPath, Zxid: now, ACL: t.acls.lists[pf.acl]})
+	t.quotaCreated(parentPath, path, int64(len(data)))
+	return Result{Path: path, Stat: stat(&f, 0, now, 0)}
+}
+
+// insert links a new znode and counts it in its parent.
+func (t *Tree) insert(parentPath, path string, pf, f *fields) {
+	created, pzxid, _ := t.at(f.parent).family(pf.czxid)
+	r := t.pack(f)
+	id := t.link(path, r, nil)
+	d := t.ownDir(f.parent)
+	if d.created < math.MaxInt32 { // from there on it sticks, as ZooKeeper's does since 3.6
+		d.created++
+	}
+	d.pzxid = f.czxid
+	t.digest.sub(t.h.stat(parentPath, pf, created, pzxid))
+	t.digest.add(t.h.stat(parentPath, pf, d.created, d.pzxid))
+	t.digest.add(t.h.stat(path, f, 0, f.czxid))
+	t.digest.add(t.h.data(path, f, t.acls.lists[f.acl]))
+	if t.undoing {
+		parent := f.parent
+		t.later(func() {
+			t.unlink(id, path)
+			d := t.ownDir(parent)
+			d.created, d.pzxid = created, pzxid
+		})
+	}
+}
+
+func (t *Tree) remove(x *Txn, op *Op) Result {
+	parentPath, _, ok := cut(op.Path)
+	if !ok || znode.Reserved(op.Path) {
+		return refuse(znode.ErrBadArguments)
+	}
+	parent, there := t.find(parentPath)
+	if !there {
+		return refuse(znode.ErrNoNode)
+	}
+	if !t.may(x, parent, znode.Delete) {
+		return refuse(znode.ErrNoAuth)
+	}
+	id, there := t.find(op.Path)
+	if !there {
+		return refuse(znode.ErrNoNode)
+	}
+	if have := t.at(id).rec.unpack().version; op.Version != AnyVersion && op.Version != have {
+		return Result{Code: znode.ErrBadVersion, Have: have}
+	}
+	if d := t.at(id).dir; d != nil && d.count > 0 {
+		if op.Flags&Recursive == 0 {
+			return refuse(znode.ErrNotEmpty)
+		}
+		return t.removeAll(x, id, op)
+	}
+	t.drop(id, op.Path)
+	return Result{}
+}
+
+// removeAll deletes a znode and everything below it, deepest first.
+func (t *Tree) removeAll(x *Txn, top uint32, op *Op) Result {
+	doomed := make([]uint32, 0, 16) // parents before children
+	doomed = append(doomed, top)
+	for i := 0; i < len(doomed); i++ {
+		d := t.at(doomed[i]).dir
+		if d == nil || d.count == 0 {
+			continue
+		}
+		if len(doomed)+int(d.count) > int(op.Limit) {
+			return refuse(znode.ErrLimit)
+		}
+		if !t.may(x, doomed[i], znode.Delete) {
+			return refuse(znode.ErrNoAuth)
+		}
+		for id := range d.children.all {
+			doomed = append(doomed, id)
+		}
+	}
+	for _, id := range slices.Backward(doomed) {
+		t.drop(id, t.path(id))
+	}
+	return Result{}
+}
+
+// drop is the end of every delete: the change and its events. The znode is
+// childless and its deletion has been judged.
+func (t *Tree) drop(id uint32, path string) {
+	f := t.at(id).rec.unpack()
+	created, pzxid, _ := t.at(id).family(f.czxid)
+	parentPath, _ := znode.Split(path)
+	pf := t.at(f.parent).rec.unpack()
+	pcreated, ppzxid, _ := t.at(f.parent).family(pf.czxid)
+	now := t.counters.Zxid
+
+	acl := t.acls.lists[f.acl]
+	t.digest.sub(t.h.stat(path, &f, created, pzxid))
+	t.digest.sub(t.h.data(path, &f, acl))
+	rec, dir := t.unlink(id, path)
+	d := t.ownDir(f.parent)
+	d.pzxid = max(d.pzxid, now)
+	t.digest.sub(t.h.stat(parentPath, &pf, pcreated, ppzxid))
+	t.digest.add(t.h.stat(parentPath, &pf, d.created, d.pzxid))
+	if t.undoing {
+		t.later(func() {
+			t.link(path, rec, dir)
+			t.ownDir(f.parent).pzxid = ppzxid
+		})
+	}
+	t.events = append(t.events,
+		znode.Event{Type: znode.NodeDeleted, Path: path, Zxid: now, ACL: acl},
+		znode.Event{Type: znode.NodeChildrenChanged, Path: parentPath, Zxid: now, ACL: t.acls.lists[pf.acl]})
+	t.quotaDeleted(parentPath, path, int64(len(f.data)))
+}
+
+func (t *Tree) setData(x *Txn, op *Op) Result {
+	if znode.CheckPath(op.Path) != nil {
+		return refuse(znode.ErrBadArguments)
+	}
+	id, there := t.find(op.Path)
+	if !there {
+		if op.Flags&OrCreate == 0 || op.Version != AnyVersion {
+			return refuse(znode.ErrNoNode)
+		}
+		return t.create(x, &Op{Kind: KindCreate, Flags: op.Flags & Parents, Path: op.Path, Data: op.Data, ACL: znode.OpenACL})
+	}
+	if !t.may(x, id, znode.Write) {
+		return refuse(znode.ErrNoAuth)
+	}
+	f := t.at(id).rec.unpack()
+	diff := int64(len(op.Data)) - int64(len(f.data))
+	if !t.quotaAllows(op.Path, diff, 0) {
+		return refuse(znode.ErrQuotaExceeded)
+	}
+	if op.Version != AnyVersion && op.Version != f.version {
+		return Result{Code: znode.ErrBadVersion, Have: f.version}
+	}
+	g := f
+	g.mzxid, g.mtime = t.counters.Zxid, t.counters.TimeMS
+	g.version++
+	g.null, g.data = op.Data == nil, string(op.Data)
+	t.replace(id, op.Path, &f, &g)
+	t.events = append(t.events, znode.Event{Type: znode.NodeDataChanged, Path: op.Path, Zxid: g.mzxid, ACL: t.acls.lists[g.acl]})
+	t.quotaChanged(op.Path, diff, 0)
+	created, pzxid, count := t.at(id).family(g.czxid)
+	return Result{Path: op.Path, Stat: stat(&g, created, pzxid, count)}
+}
+
+func (t *Tree) setACL(x *Txn, op *Op) Result {
+	if znode.CheckPath(op.Path) != nil {
+		return refuse(znode.ErrBadArguments)
+	}
+	acl, err := op.ACL.Normalize(x.IDs)
+	if err != nil {
+		return refuse(znode.ErrInvalidACL)
+	}
+	id, there := t.find(op.Path)
+	if !there {
+		return refuse(znode.ErrNoNode)
+	}
+	if !t.may(x, id, znode.Admin) {
+		return refuse(znode.ErrNoAuth)
+	}
+	f := t.at(id).rec.unpack()
+	if op.Version != AnyVersion && op.Version != f.avers {
+		return Result{Code: znode.ErrBadVersion, Have: f.avers}
+	}
+	g := f
+	g.avers++
+	g.acl = t.acls.intern(acl)
+	t.replace(id, op.Path, &f, &g)
+	created, pzxid, count := t.at(id).family(g.czxid)
+	return Result{Path: op.Path, Stat: stat(&g, created, pzxid, count)}
+}
+
+// replace swaps a znode's record for one with the same place.
+func (t *Tree) replace(id uint32, path string, f, g *fields) {
+	created, pzxid, _ := t.at(id).family(f.czxid)
+	t.digest.sub(t.h.stat(path, f, created, pzxid))
+	t.digest.add(t.h.stat(path, g, created, pzxid))
+	if f.data != g.data || f.null != g.null || f.acl != g.acl {
+		t.digest.sub(t.h.data(path, f, t.acls.lists[f.acl]))
+		t.digest.add(t.h.data(path, g, t.acls.lists[g.acl]))
+	}
+	old := t.at(id).rec
+	t.put(id, t.pack(g))
+	if t.undoing {
+		t.later(func() { t.put(id, old) })
+	}
+}
+
+// put stores a record in a slot that is in use.
+func (t *Tree) put(id uint32, r record) {
+	s := t.own(id)
+	f, g := s.rec.unpack(), r.unpack()
+	t.acls.ref(g.acl)
+	t.acls.unref(f.acl)
+	t.bytes += int64(len(g.data)) - int64(len(f.data))
+	s.rec = r
+}
+
+func (t *Tree) check(x *Txn, op *Op) Result {
+	if znode.CheckPath(op.Path) != nil {
+		return refuse(znode.ErrBadArguments)
+	}
+	id, there := t.find(op.Path)
+	if !there {
+		return refuse(znode.ErrNoNode)
+	}
+	if !t.may(x, id, znode.Read) {
+		return refuse(znode.ErrNoAuth)
+	}
+	if have := t.at(id).rec.unpack().version; op.Version != AnyVersion && op.Version != have {
+		return Result{Code: znode.ErrBadVersion, Have: have}
+	}
+	return Result{}
+}
+
+// reap deletes a container or TTL znode if it is still as the leader saw it:
+// Target is the pzxid of the container, the mzxid of the TTL znode.
+func (t *Tree) reap(x *Txn, op *Op) Result {
+	id, there := t.find(op.Path)
+	if !there {
+		return refuse(znode.ErrNoNode)
+	}
+	f := t.at(id).rec.unpack()
+	created, pzxid, count := t.at(id).family(f.czxid)
+	o, seen := znode.ExplainOwner(f.owner), znode.Zxid(x.Target)
+	switch {
+	case count > 0:
+		return refuse(znode.ErrNotEmpty)
+	case o.Container && created > 0 && pzxid == seen, o.TTLMS != 0 && f.mzxid == seen:
+		t.drop(id, op.Path)
+		return Result{}
+	}
+	return refuse(znode.ErrBadVersion)
+}
+
+func (t *Tree) openSession(x *Txn) Result {
+	if len(x.Password) != len(Session{}.Password) || x.Target == 0 {
+		return refuse(znode.ErrBadArguments)
+	}
+	p, i, there := t.seekSession(x.Target)
+	if there {
+		return refuse(znode.ErrNodeExists)
+	}
+	s := Session{ID: x.Target, TimeoutMS: x.TimeoutMS, Password: [16]byte(x.Password)}
+	t.sessions.insert(t.gen, p, i, s)
+	t.digest.add(t.h.session(&s))
+	return Result{}
+}
+
+// closeSession ends a session and deletes its ephemerals, in the order of their
+// paths.
+func (t *Tree) closeSession(x *Txn) Result {
+	p, i, there := t.seekSession(x.Target)
+	if !there {
+		return refuse(znode.ErrSessionExpired)
+	}
+	type own struct {
+		id   uint32
+		path string
+	}
+	var all []own
+	for id := range t.owners[x.Target] {
+		all = append(all, own{id, t.path(id)})
+	}
+	slices.SortFunc(all, func(a, b own) int { return strings.Compare(a.path, b.path) })
+	for _, o := range all {
+		t.drop(o.id, o.path)
+	}
+	s := t.sessions.pieces[p].items[i]
+	t.digest.sub(t.h.session(&s))
+	t.sessions.remove(t.gen, p, i)
+	return Result{}
+}

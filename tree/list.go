@@ -1,0 +1,100 @@
+package tree
+
+import "slices"
+
+// pieceMax is the most items in one piece of a list: small enough to copy in
+// well under a microsecond, large enough that a list of a million has few.
+const pieceMax = 256
+
+// list is an ordered list of T that can be frozen: a slice of ordered pieces.
+// The holder of the list guarantees that the slice of pieces belongs to the
+// generation it names (clone sees to that); pieces carry their own.
+type list[T any] struct {
+	pieces []piece[T]
+}
+
+// piece is a run of items, never empty, made in the generation gen.
+type piece[T any] struct {
+	gen   uint64
+	items []T
+}
+
+// clone copies the slice of pieces but shares the items.
+func (l *list[T]) clone() list[T] { return list[T]{slices.Clone(l.pieces)} }
+
+// seek finds the place of the first item for which cmp is not negative; cmp
+// compares an item with what is sought. found says that it is equal.
+func (l *list[T]) seek(cmp func(T) int) (p, i int, found bool) {
+	p, ok := slices.BinarySearchFunc(l.pieces, 0, func(q piece[T], _ int) int { return cmp(q.items[0]) })
+	if ok {
+		return p, 0, true
+	}
+	if p == 0 {
+		return 0, 0, false
+	}
+	p--
+	i, found = slices.BinarySearchFunc(l.pieces[p].items, 0, func(x T, _ int) int { return cmp(x) })
+	return p, i, found
+}
+
+// own makes piece p one of generation gen.
+func (l *list[T]) own(gen uint64, p int) *piece[T] {
+	q := &l.pieces[p]
+	if q.gen != gen {
+		// One more than is there: the clone is made to be added to as often as not.
+		items := make([]T, len(q.items), len(q.items)+1)
+		copy(items, q.items)
+		*q = piece[T]{gen, items}
+	}
+	return q
+}
+
+// insert puts x at the place that seek gave.
+func (l *list[T]) insert(gen uint64, p, i int, x T) {
+	if len(l.pieces) == 0 {
+		l.pieces = append(l.pieces, piece[T]{gen, []T{x}})
+		return
+	}
+	if n := len(l.pieces[p].items); n >= pieceMax {
+		if p == len(l.pieces)-1 && i == n { // growing at the end: leave full pieces behind
+			l.pieces = append(l.pieces, piece[T]{gen, []T{x}})
+			return
+		}
+		half := n / 2
+		upper := piece[T]{gen, slices.Clone(l.pieces[p].items[half:])}
+		l.pieces = slices.Insert(l.pieces, p+1, upper)
+		q := l.own(gen, p)
+		clear(q.items[half:])
+		q.items = q.items[:half]
+		if i > half {
+			p, i = p+1, i-half
+		}
+	}
+	q := l.own(gen, p)
+	q.items = slices.Insert(q.items, i, x)
+}
+
+// remove takes the item at p, i out.
+func (l *list[T]) remove(gen uint64, p, i int) {
+	if len(l.pieces[p].items) == 1 {
+		l.pieces = slices.Delete(l.pieces, p, p+1)
+		return
+	}
+	q := l.own(gen, p)
+	q.items = slices.Delete(q.items, i, i+1)
+}
+
+// from yields the items from place p, i on.
+func (l *list[T]) from(p, i int, yield func(T) bool) bool {
+	for ; p < len(l.pieces); p, i = p+1, 0 {
+		for _, x := range l.pieces[p].items[i:] {
+			if !yield(x) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// all yields every item.
+func (l *list[T]) all(yield func(T) bool) { l.from(0, 0, yield) }

@@ -1,0 +1,164 @@
+package tree
+
+import (
+	"strconv"
+	"strings"
+
+	"coord/tree/znode"
+)
+
+// Quotas follow ZooKeeper: the limits of /a/b are the data of
+// /zookeeper/quota/a/b/zookeeper_limits, the usage that of zookeeper_stats
+// beside it, both created by clients. A znode counts for its closest ancestor
+// (or itself) that has limits. Usage is kept by the tree: it moves no version, no
+// zxid, and fires no watch. Hard limits refuse (Settings.EnforceQuota); soft ones
+// are for the operator to see.
+
+// usage is a limits or stats znode's data: "count=1,bytes=2", with hard limits
+// "count=-1,bytes=-1=;byteHardLimit=3;countHardLimit=4". -1 is unset.
+type usage struct{ count, bytes, hardCount, hardBytes int64 }
+
+func parseUsage(s string) usage {
+	u := usage{-1, -1, -1, -1}
+	for part := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ',' || r == ';' }) {
+		key, rest, _ := strings.Cut(part, "=")
+		value, _, _ := strings.Cut(rest, "=")
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			n = -1
+		}
+		switch key {
+		case "count":
+			u.count = n
+		case "bytes":
+			u.bytes = n
+		case "countHardLimit":
+			u.hardCount = n
+		case "byteHardLimit":
+			u.hardBytes = n
+		}
+	}
+	return u
+}
+
+func (u usage) String() string {
+	return "count=" + strconv.FormatInt(u.count, 10) + ",bytes=" + strconv.FormatInt(u.bytes, 10)
+}
+
+// quotaOf finds the path whose limits govern path.
+func (t *Tree) quotaOf(path string) (string, bool) {
+	if len(t.quotas) == 0 {
+		return "", false
+	}
+	for path != "" && path != znode.Root {
+		if _, there := t.quotas[path]; there {
+			return path, true
+		}
+		path, _ = znode.Split(path)
+	}
+	return "", false
+}
+
+func (t *Tree) quotaData(governed, name string) (uint32, string, bool) {
+	id, there := t.find(znode.QuotaPath + governed + "/" + name)
+	if !there {
+		return 0, "", false
+	}
+	return id, t.at(id).rec.unpack().data, true
+}
+
+// quotaAllows judges a change of a subtree's bytes and count against its hard
+// limits.
+func (t *Tree) quotaAllows(path string, bytes, count int64) bool {
+	if !t.counters.Settings.EnforceQuota {
+		return true
+	}
+	governed, there := t.quotaOf(path)
+	if !there {
+		return true
+	}
+	_, data, _ := t.quotaData(governed, znode.LimitsName)
+	limit := parseUsage(data)
+	_, data, _ = t.quotaData(governed, znode.StatsName)
+	now := parseUsage(data)
+	return !(count > 0 && limit.hardCount >= 0 && now.count+count > limit.hardCount ||
+		bytes > 0 && limit.hardBytes >= 0 && now.bytes+bytes > limit.hardBytes)
+}
+
+// quotaChanged counts a change in the stats of the path that governs it.
+func (t *Tree) quotaChanged(path string, bytes, count int64) {
+	governed, there := t.quotaOf(path)
+	if !there || bytes == 0 && count == 0 {
+		return
+	}
+	if id, data, there := t.quotaData(governed, znode.StatsName); there {
+		u := parseUsage(data)
+		u.bytes += bytes
+		u.count += count
+		t.setUsage(id, znode.QuotaPath+governed+"/"+znode.StatsName, u)
+	}
+}
+
+func (t *Tree) setUsage(id uint32, path string, u usage) {
+	f := t.at(id).rec.unpack()
+	g := f
+	g.null, g.data = false, u.String()
+	t.replace(id, path, &f, &g)
+}
+
+// governedBy finds the path whose quota a znode below QuotaPath holds.
+func governedBy(parentPath string) (string, bool) {
+	if !strings.HasPrefix(parentPath, znode.QuotaPath+"/") {
+		return "", false
+	}
+	return parentPath[len(znode.QuotaPath):], true
+}
+
+// quotaCreated follows a create: limits switch counting on, stats count what is
+// there.
+func (t *Tree) quotaCreated(parentPath, path string, bytes int64) {
+	if governed, ok := governedBy(parentPath); ok {
+		switch path[len(parentPath)+1:] {
+		case znode.LimitsName:
+			t.quotas[governed] = struct{}{}
+			if t.undoing {
+				t.later(func() { delete(t.quotas, governed) })
+			}
+		case znode.StatsName:
+			id, _ := t.find(path)
+			t.setUsage(id, path, t.usageOf(governed))
+		}
+	}
+	t.quotaChanged(path, bytes, 1)
+}
+
+// quotaDeleted follows a delete.
+func (t *Tree) quotaDeleted(parentPath, path string, bytes int64) {
+	if governed, ok := governedBy(parentPath); ok && path[len(parentPath)+1:] == znode.LimitsName {
+		delete(t.quotas, governed)
+		if t.undoing {
+			t.later(func() { t.quotas[governed] = struct{}{} })
+		}
+	}
+	t.quotaChanged(path, -bytes, -1)
+}
+
+// usageOf counts a subtree: the znode itself, and the bytes of all data.
+func (t *Tree) usageOf(path string) usage {
+	u := usage{0, 0, -1, -1}
+	id, there := t.find(path)
+	if !there {
+		return u
+	}
+	var count func(id uint32) bool
+	count = func(id uint32) bool {
+		u.count++
+		u.bytes += int64(len(t.at(id).rec.unpack().data))
+		if d := t.at(id).dir; d != nil {
+			d.children.all(count)
+		}
+		return true
+	}
+	count(id)
+	return u
+}

@@ -1,0 +1,180 @@
+package tree
+
+import (
+	"cmp"
+	"strings"
+
+	"coord/tree/znode"
+)
+
+// Znode is what a read finds. Data shares the tree's memory.
+type Znode struct {
+	Stat  znode.Stat
+	Data  string
+	Null  bool // the data is null, not empty
+	ACL   znode.ACL
+	Owner znode.Owner
+}
+
+func stat(f *fields, created int32, pzxid znode.Zxid, count int32) znode.Stat {
+	return znode.Stat{
+		Czxid: f.czxid, Mzxid: f.mzxid, Pzxid: pzxid, CtimeMS: f.ctime, MtimeMS: f.mtime,
+		Version: f.version, Cversion: 2*created - count, Aversion: f.avers,
+		EphemeralOwner: znode.ExplainOwner(f.owner).Session, DataLength: int32(len(f.data)), NumChildren: count,
+	}
+}
+
+// Get finds a znode. The code is OK, ErrNoNode, or ErrNoAuth if ids hold none of
+// the needed permissions (0 needs none).
+func (t *Tree) Get(path string, ids []znode.Identity, need znode.Perms) (Znode, znode.Code) {
+	id, there := t.find(path)
+	if !there {
+		return Znode{}, znode.ErrNoNode
+	}
+	f := t.at(id).rec.unpack()
+	acl := t.acls.lists[f.acl]
+	if need != 0 && !t.counters.Settings.SkipACL && !acl.Allows(ids, need) {
+		return Znode{}, znode.ErrNoAuth
+	}
+	return t.znode(id, &f), znode.OK
+}
+
+func (t *Tree) znode(id uint32, f *fields) Znode {
+	created, pzxid, count := t.at(id).family(f.czxid)
+	return Znode{stat(f, created, pzxid, count), f.data, f.null, t.acls.lists[f.acl], znode.ExplainOwner(f.owner)}
+}
+
+// Children yields the names of a znode's children that sort behind after, in
+// byte order, with a function that reads the child.
+func (t *Tree) Children(path, after string, yield func(name string, child func() Znode) bool) {
+	id, there := t.find(path)
+	if !there {
+		return
+	}
+	d := t.at(id).dir
+	if d == nil {
+		return
+	}
+	p, i, found := t.seekChild(d, after)
+	if found {
+		i++
+	}
+	d.children.from(p, i, func(id uint32) bool {
+		f := t.at(id).rec.unpack()
+		return yield(f.name, func() Znode { return t.znode(id, &f) })
+	})
+}
+
+// Walk yields the paths below path (and path itself first) depth-first, children
+// in byte order of their names, that come behind after in that order; after is
+// "" for all. depth counts levels below path; negative is all. Subtrees whose
+// top ids may not list (READ) are yielded but not entered.
+func (t *Tree) Walk(path, after string, depth int, ids []znode.Identity, yield func(path string, z func() Znode) bool) {
+	if id, there := t.find(path); there {
+		if path == "" {
+			path = znode.Root
+		}
+		t.walk(id, path, after, depth, ids, yield)
+	}
+}
+
+func (t *Tree) walk(id uint32, path, after string, depth int, ids []znode.Identity, yield func(string, func() Znode) bool) bool {
+	f := t.at(id).rec.unpack()
+	if after == "" && !yield(path, func() Znode { return t.znode(id, &f) }) {
+		return false
+	}
+	d := t.at(id).dir
+	if d == nil || depth == 0 || !t.counters.Settings.SkipACL && !t.acls.lists[f.acl].Allows(ids, znode.Read) {
+		return true
+	}
+	// Where after lies below path, begin at the child on the way to it.
+	p, i, first := 0, 0, ""
+	if after != "" && after != path && znode.Below(after, path) {
+		first, _, _ = strings.Cut(strings.TrimPrefix(after[len(path):], "/"), "/")
+		var found bool
+		if p, i, found = t.seekChild(d, first); !found {
+			first = ""
+		}
+	}
+	return d.children.from(p, i, func(id uint32) bool {
+		_, name := t.at(id).rec.place()
+		rest := ""
+		if first != "" && name == first {
+			rest = after
+		}
+		return t.walk(id, znode.Join(path, name), rest, depth-1, ids, yield)
+	})
+}
+
+// seekSession finds a session's place.
+func (t *Tree) seekSession(id int64) (p, i int, found bool) {
+	return t.sessions.seek(func(s Session) int { return cmp.Compare(s.ID, id) })
+}
+
+func (t *Tree) byID(id int64) (Session, bool) {
+	p, i, found := t.seekSession(id)
+	if !found {
+		return Session{}, false
+	}
+	return t.sessions.pieces[p].items[i], true
+}
+
+// Session reads a session's record.
+func (t *Tree) Session(id int64) (Session, bool) { return t.byID(id) }
+
+// Counts are the sizes that monitoring shows.
+type Counts struct {
+	Znodes     int
+	DataBytes  int64 // of all paths and data
+	Sessions   int
+	Ephemerals int
+	Reapable   int // container and TTL znodes
+}
+
+// Counts returns them.
+func (t *Tree) Counts() Counts {
+	c := Counts{Znodes: t.count, DataBytes: t.bytes, Reapable: len(t.reapable)}
+	for _, p := range t.sessions.pieces {
+		c.Sessions += len(p.items)
+	}
+	for _, own := range t.owners {
+		c.Ephemerals += len(own)
+	}
+	return c
+}
+
+// Counters returns the counters; Counters().Zxid is the last txn applied.
+func (t *Tree) Counters() Counters { return t.counters }
+
+// Digest returns the digest of the whole state.
+func (t *Tree) Digest() Digest { return t.digest }
+
+// Reapable is a container or TTL znode that has no children: the leader asks for
+// its deletion (KindReap, with Seen as the Target) when it has been so for TTLMS,
+// or for the container interval.
+type Reapable struct {
+	Path  string
+	Seen  znode.Zxid
+	TTLMS int64 // 0 for a container
+}
+
+// Reapables yields the candidates in no particular order: what comes of them is
+// decided by a txn.
+func (t *Tree) Reapables(yield func(Reapable) bool) {
+	for id := range t.reapable {
+		f := t.at(id).rec.unpack()
+		created, pzxid, count := t.at(id).family(f.czxid)
+		o := znode.ExplainOwner(f.owner)
+		r := Reapable{TTLMS: o.TTLMS, Seen: f.mzxid}
+		if o.Container {
+			r.Seen = pzxid
+		}
+		if count > 0 || o.Container && created == 0 {
+			continue
+		}
+		r.Path = t.path(id)
+		if !yield(r) {
+			return
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package znode
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxPathBytes is the longest path. ZooKeeper has no limit but the frame's;
+// this is one of coord's allowed differences.
+const MaxPathBytes = 1024
+
+// Reserved paths. They exist from the first start and cannot be deleted.
+const (
+	Root        = "/"
+	SystemPath  = "/zookeeper"
+	QuotaPath   = "/zookeeper/quota"
+	ConfigPath  = "/zookeeper/config"
+	LimitsName  = "zookeeper_limits" // below QuotaPath + path: the limits set for path
+	StatsName   = "zookeeper_stats"  // beside it: what is in use
+	sequenceLen = 10                 // digits appended to a sequential name
+)
+
+// CheckPath says what is wrong with a path, or nil. The rules are ZooKeeper's
+// PathUtils.validatePath: absolute, no trailing slash, no empty, "." or ".."
+// component, no control, surrogate, private-use or special character, nothing
+// outside the Basic Multilingual Plane; and MaxPathBytes of valid UTF-8.
+func CheckPath(path string) error {
+	switch {
+	case path == "":
+		return &PathError{path, "is empty"}
+	case path[0] != '/':
+		return &PathError{path, "does not start with /"}
+	case len(path) > MaxPathBytes:
+		return &PathError{path, "is longer than 1024 bytes"}
+	case path == Root:
+		return nil
+	case path[len(path)-1] == '/':
+		return &PathError{path, "ends with /"}
+	}
+	ascii := true
+	for i, start := 1, 1; i <= len(path); i++ { // start of the component
+		if i < len(path) && path[i] != '/' {
+			if c := path[i]; c < 0x20 || c == 0x7f {
+				return &PathError{path, "has a control character"}
+			} else if c > 0x7f {
+				ascii = false
+			}
+			continue
+		}
+		switch part := path[start:i]; part {
+		case "":
+			return &PathError{path, "has an empty component"}
+		case ".", "..":
+			return &PathError{path, "has the component " + part}
+		}
+		start = i + 1
+	}
+	if ascii {
+		return nil
+	}
+	if !utf8.ValidString(path) {
+		return &PathError{path, "is not valid UTF-8"}
+	}
+	for _, r := range path {
+		if r >= 0x80 && r <= 0x9f || r >= 0xd800 && r <= 0xf8ff || r >= 0xfff0 {
+			return &PathError{path, "has a character that is not allowed"}
+		}
+	}
+	return nil
+}
+
+// CheckCreatePath judges the path of a create before the sequence number is
+// known: a sequential name may be empty, so that only the digits remain.
+func CheckCreatePath(path string, mode Mode) error {
+	if mode.Sequential() {
+		if len(path) > MaxPathBytes-sequenceLen {
+			return &PathError{path, "is longer than 1024 bytes"}
+		}
+		return CheckPath(path + "0")
+	}
+	return CheckPath(path)
+}
+
+// Reserved says whether the znode at path may never be deleted.
+func Reserved(path string) bool {
+	return path == Root || path == SystemPath || path == QuotaPath || path == ConfigPath
+}
+
+// Split cuts a valid path into its parent's path and its last component. The
+// root's parent is "" and its name is "".
+func Split(path string) (parent, name string) {
+	i := strings.LastIndexByte(path, '/')
+	switch {
+	case path == Root || i < 0:
+		return "", ""
+	case i == 0:
+		return Root, path[1:]
+	default:
+		return path[:i], path[i+1:]
+	}
+}
+
+// Join puts a parent's path and a name together.
+func Join(parent, name string) string {
+	if parent == Root {
+		return Root + name
+	}
+	return parent + "/" + name
+}
+
+// Below says whether path is top or lies under it.
+func Below(path, top string) bool {
+	if top == Root {
+		return true
+	}
+	return strings.HasPrefix(path, top) && (len(path) == len(top) || path[len(top)] == '/')
+}
+
+// PathError says which rule a path breaks. It is a BadArguments.
+type PathError struct{ Path, Why string }
+
+func (e *PathError) Error() string { return "path " + quoteShort(e.Path) + " " + e.Why }
+
+// Unwrap makes errors.Is(err, ErrBadArguments) true.
+func (e *PathError) Unwrap() error { return ErrBadArguments }

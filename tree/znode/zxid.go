@@ -1,0 +1,26 @@
+package znode
+
+import "strconv"
+
+// Zxid orders every change of the tree: the high 32 bits are the epoch, the
+// low 32 bits count the txns of that epoch from 1. It is given in Apply, never
+// falls, and is not the index in the raft log.
+type Zxid uint64
+
+// MaxCounter is the last counter an epoch can give out.
+const MaxCounter = 1<<32 - 1
+
+// MakeZxid puts an epoch and a counter together.
+func MakeZxid(epoch, counter uint32) Zxid { return Zxid(uint64(epoch)<<32 | uint64(counter)) }
+
+// Epoch is the high half.
+func (z Zxid) Epoch() uint32 { return uint32(z >> 32) }
+
+// Counter is the low half.
+func (z Zxid) Counter() uint32 { return uint32(z) }
+
+// String prints as ZooKeeper's tools do: 0x and lower-case digits.
+func (z Zxid) String() string { return Hex(uint64(z)) }
+
+// Hex prints a zxid, session id or token: 0x and lower-case digits.
+func Hex(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }

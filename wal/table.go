@@ -1,0 +1,132 @@
+package wal
+
+import "sort"
+
+// Position is a place in raft's log.
+type Position struct{ Index, Term uint64 }
+
+// table knows where each live entry lies: those from base.Index+1 to last(). An entry that was overridden is not live.
+type table struct {
+	base     Position
+	places   []place   // of entry base.Index+1+i
+	terms    []termRun // ascending; empty if there are no entries
+	segments []segment // ascending, never empty once a log is open; the last one is written to
+}
+
+// place is where an entry lies in its segment: eight bytes are held in memory for each entry of the log.
+type place struct {
+	offset uint32 // of its frame
+	data   uint32 // length of its data
+}
+
+// termRun says that entries from index on have this term.
+type termRun struct{ index, term uint64 }
+
+// segment is one file. Live entries lie in the order of their indices, so a segment's entries are those from its
+// firstIndex up to the next segment's.
+type segment struct {
+	first      uint64 // sequence of its first record, and its name
+	chain      uint32 // checksum of the record before
+	firstIndex uint64 // of its live entries; the next segment's, or last()+1, if it has none
+	size       int64
+}
+
+func (t *table) first() uint64 { return t.base.Index + 1 }
+func (t *table) last() uint64  { return t.base.Index + uint64(len(t.places)) }
+
+func (t *table) lastTerm() uint64 {
+	if len(t.terms) == 0 {
+		return t.base.Term
+	}
+	return t.terms[len(t.terms)-1].term
+}
+
+// term is the term of an entry from base.Index to last().
+func (t *table) term(index uint64) uint64 {
+	for i := len(t.terms) - 1; i >= 0; i-- {
+		if t.terms[i].index <= index {
+			return t.terms[i].term
+		}
+	}
+	return t.base.Term
+}
+
+func (t *table) place(index uint64) place { return t.places[index-t.first()] }
+
+// put adds an entry that lies in the last segment. Its index is from first() to last()+1; entries from there on are
+// no longer live.
+func (t *table) put(index, term uint64, p place) {
+	t.cut(index)
+	t.places = append(t.places, p)
+	if term != t.lastTerm() || len(t.terms) == 0 {
+		t.terms = append(t.terms, termRun{index, term})
+	}
+}
+
+// cut forgets the entries from index on.
+func (t *table) cut(index uint64) {
+	if index > t.last() {
+		return
+	}
+	t.places = t.places[:index-t.first()]
+	for i := len(t.terms) - 1; i >= 0 && t.terms[i].index >= index; i-- {
+		t.terms = t.terms[:i]
+	}
+	for i := len(t.segments) - 1; i >= 0 && t.segments[i].firstIndex > index; i-- {
+		t.segments[i].firstIndex = index
+	}
+}
+
+// addSegment begins a new last segment.
+func (t *table) addSegment(first uint64, chain uint32) {
+	t.segments = append(t.segments, segment{first: first, chain: chain, firstIndex: t.last() + 1})
+}
+
+// tail is the segment that is written to.
+func (t *table) tail() *segment { return &t.segments[len(t.segments)-1] }
+
+// segmentOf is the number, in segments, of the one that holds the entry; the last one's for last()+1.
+func (t *table) segmentOf(index uint64) int {
+	return sort.Search(len(t.segments), func(i int) bool { return t.segments[i].firstIndex > index }) - 1
+}
+
+// reset forgets every entry; the next one follows base.
+func (t *table) reset(base Position) {
+	t.base, t.places, t.terms = base, nil, nil
+	for i := range t.segments {
+		t.segments[i].firstIndex = base.Index + 1
+	}
+}
+
+// rebase forgets the entries up to base.Index, which is at most last(). The slices are made anew, so that the memory
+// of a large front goes.
+func (t *table) rebase(base Position) {
+	t.places = append([]place(nil), t.places[base.Index-t.base.Index:]...)
+	var terms []termRun
+	for i, run := range t.terms {
+		switch {
+		case i+1 < len(t.terms) && t.terms[i+1].index <= base.Index+1, base.Index == t.last():
+			continue
+		case run.index <= base.Index:
+			run.index = base.Index + 1
+		}
+		terms = append(terms, run)
+	}
+	t.base, t.terms = base, terms
+	for i := range t.segments {
+		t.segments[i].firstIndex = max(t.segments[i].firstIndex, base.Index+1)
+	}
+}
+
+// dropSegments forgets the first n segments, which hold no live entry.
+func (t *table) dropSegments(n int) {
+	t.segments = append([]segment(nil), t.segments[n:]...)
+}
+
+func (t *table) bytes() int64 {
+	var n int64
+	for _, s := range t.segments {
+		n += s.size
+	}
+	return n
+}
