@@ -76,6 +76,10 @@ type frame struct {
 	stored []byte // valid until the next read
 }
 
+func (f *frame) damage(file, reason string) error {
+	return &DamageError{File: file, Frame: int(f.seq), Type: f.typ, Offset: f.offset, Reason: reason}
+}
+
 // putFrameHead fills in the head of a frame that begins at b[0]; what follows
 // the head is stored.
 func putFrameHead(b []byte, typ FrameType, flags byte, seq, raw, seed uint32) {
@@ -146,9 +150,7 @@ func (in *input) damage(offset int64, reason string) error {
 func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
 	be := binary.BigEndian
 	f = frame{seq: seq, offset: in.off}
-	damage := func(reason string) error {
-		return &DamageError{File: in.file, Frame: int(seq), Type: f.typ, Offset: f.offset, Reason: reason}
-	}
+	damage := func(reason string) error { return f.damage(in.file, reason) }
 	b, err := in.read(frameHeadBytes)
 	if err == io.ErrUnexpectedEOF {
 		return f, in.damage(f.offset, fmt.Sprintf("the file ends where frame %d should be", seq))

@@ -101,6 +101,7 @@ type Meta struct {
 	TimeMinMS    int64       // stamp of the first txn in the file; for Full that of the last
 	TimeMaxMS    int64       // stamp of the last
 	EpochOffset  int64
+	Znodes       int64
 }
 
 // ConfState is raft's configuration: ids of nodes. The names are raft's.
@@ -113,11 +114,13 @@ type ConfState struct {
 }
 
 // ofState fills in what the state decides.
-func (m *Meta) ofState(c tree.Counters) {
+func (m *Meta) ofState(f *tree.Frozen) {
+	c := f.Counters()
 	m.Kind, m.Major, m.Minor = Full, Major, Minor
 	m.BaseZxid, m.BaseDigest = 0, tree.Digest{}
 	m.EndZxid, m.EpochOffset = c.Zxid, c.EpochOffset
 	m.TimeMinMS, m.TimeMaxMS = c.TimeMS, c.TimeMS
+	m.Znodes = int64(f.Len())
 	if len(m.Writer) > writerBytes {
 		m.Writer = strings.ToValidUTF8(m.Writer[:writerBytes], "")
 	}
@@ -144,6 +147,8 @@ func (m *Meta) appendHeader(b []byte) []byte {
 	b = be.AppendUint64(b, m.RaftTerm)
 	b = be.AppendUint64(b, uint64(m.EpochOffset))
 	b = append(b, m.Writer...)
+	b = append(b, make([]byte, writerBytes-len(m.Writer))...)
+	b = be.AppendUint64(b, uint64(m.Znodes))
 	b = append(b, make([]byte, headerBytes-4-(len(b)-start))...)
 	return be.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
@@ -163,6 +168,7 @@ func (m *Meta) parseHeader(b []byte) {
 	m.RaftIndex, m.RaftTerm = be.Uint64(b[120:]), be.Uint64(b[128:])
 	m.EpochOffset = int64(be.Uint64(b[136:]))
 	m.Writer = string(bytes.TrimRight(b[144:144+writerBytes], "\x00"))
+	m.Znodes = int64(be.Uint64(b[176:]))
 }
 
 // readHeader reads the header into m. It returns the header's CRC, which is
@@ -205,17 +211,18 @@ func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 	if crc32.Checksum(head[:n-4], castagnoli) != crc {
 		return 0, in.damage(0, "the header's checksum differs")
 	}
-	m.parseHeader(head)
 	// Magic, version, length and the CRC at the end stand at these places in
 	// every version, so that a newer file is told from a damaged one.
 	newer := func(what string, n any) error {
 		return &NewerError{in.file, fmt.Sprint(what, " ", n), m.Writer}
 	}
-	switch {
-	case m.Major > Major:
-		return 0, &NewerError{File: in.file, What: fmt.Sprintf("format %d.%d", m.Major, m.Minor)}
-	case m.Major == 0:
+	if major := be.Uint16(head[8:]); major > Major {
+		return 0, &NewerError{File: in.file, What: fmt.Sprintf("format %d.%d", major, be.Uint16(head[10:]))}
+	} else if major == 0 {
 		return 0, in.damage(0, "there is no format version 0")
+	}
+	m.parseHeader(head)
+	switch {
 	case m.Kind != Full:
 		return 0, newer("kind", m.Kind)
 	case m.Codec > Zstd:

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -52,6 +51,12 @@ func (p *page) reset() {
 // size is the number of payload bytes.
 func (p *page) size() int { return len(p.b) - frameHeadBytes }
 
+// add adds a record made elsewhere.
+func (p *page) add(record []byte) {
+	p.b = append(p.b, record...)
+	p.records++
+}
+
 // Write and WriteByte are what the encoder needs. They never fail, and so the
 // encoder never does.
 func (p *page) Write(b []byte) (int, error) {
@@ -70,9 +75,16 @@ func must(err error) {
 	}
 }
 
-func (p *page) array(n int)    { must(p.enc.EncodeArrayLen(n)) }
-func (p *page) int(n int64)    { must(p.enc.EncodeInt(n)) }
+func (p *page) int(n int64) {
+	if n >= 0 && n < 0x80 { // most numbers are small, and then their own encoding
+		p.b = append(p.b, byte(n))
+		return
+	}
+	must(p.enc.EncodeInt(n))
+}
+
 func (p *page) uint(n uint64)  { must(p.enc.EncodeUint(n)) }
+func (p *page) array(n int)    { must(p.enc.EncodeArrayLen(n)) }
 func (p *page) bool(v bool)    { must(p.enc.EncodeBool(v)) }
 func (p *page) bytes(b []byte) { must(p.enc.EncodeBytes(b)) }
 func (p *page) str(s string)   { must(p.enc.EncodeString(s)) }
@@ -124,8 +136,8 @@ func (p *page) acl(a znode.ACL) {
 	}
 }
 
-// node adds a znode. prev is the record before it in the same page, nil for
-// the first: a page can be read without the ones before it.
+// node adds a znode. prev is the record before it in the same page, and empty
+// for the first: a page can be read without the ones before it.
 //
 // Neighbours have long beginnings of their paths in common, were created in
 // nearby txns, and most were never changed: written as differences, a path and
@@ -223,6 +235,32 @@ func (d *decoder) reset(payload []byte) {
 	if d.dec == nil {
 		d.dec = msgpack.NewDecoder(d)
 	}
+}
+
+// each reads all records of a frame with record, whose error says what is wrong
+// with one; a record that cannot be read at all leaves its reason in err.
+func (d *decoder) each(f *frame, u *unpacker, file string, record func() error) error {
+	payload, reason := u.unpack(f)
+	if reason != "" {
+		return f.damage(file, reason)
+	}
+	d.reset(payload)
+	n := 0
+	for ; d.more(); n++ {
+		if err := record(); err != nil {
+			d.fail(err)
+		}
+	}
+	single := f.typ == FrameMeta || f.typ == FrameCounters || f.typ == FrameEnd
+	switch {
+	case d.err != nil:
+		return f.damage(file, d.err.Error())
+	case n == 0:
+		return f.damage(file, "it is empty")
+	case n > 1 && (single || f.raw > FrameBytes):
+		return f.damage(file, "it holds more than it may")
+	}
+	return nil
 }
 
 // more says whether there is another record.
@@ -464,19 +502,4 @@ func (a *arena) add(b []byte) string {
 	start := a.b.Len()
 	a.b.Write(b)
 	return a.b.String()[start:]
-}
-
-// aclTable numbers the access lists of a file in the order in which znodes use
-// them, from 1; 0 is the empty list.
-type aclTable struct {
-	bySlice map[*znode.ACLEntry]uint64 // lists known by where they stand: a Frozen shares equal ones
-	byText  map[string]uint64
-	last    *znode.ACLEntry
-	lastNo  uint64
-	key     bytes.Buffer
-	n       uint64
-}
-
-func newACLTable() *aclTable {
-	return &aclTable{bySlice: map[*znode.ACLEntry]uint64{}, byText: map[string]uint64{}}
 }

@@ -25,7 +25,10 @@ func checkStructure(b []byte) error {
 		if i == len(b) {
 			return errCutValue
 		}
-		size, inner, ok := valueHead(b[i:])
+		size, inner, ok := uint64(1), uint64(0), true
+		if c := b[i]; c >= 0x80 { // most values are small numbers
+			size, inner, ok = valueHead(b[i:])
+		}
 		if !ok {
 			return errBadOpcode
 		}

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"coord/tree/znode"
 )
@@ -20,7 +21,8 @@ func newACLTable() aclTable {
 	return aclTable{lists: []znode.ACL{znode.OpenACL}, refs: []int{0}, number: map[string]uint32{}}
 }
 
-// intern finds the number of a list, or gives it one; the caller takes the ref.
+// intern finds the number of a list, or gives a copy of it one; the caller takes
+// the ref.
 func (t *aclTable) intern(a znode.ACL) uint32 {
 	if len(a) == 1 && a[0] == znode.OpenACL[0] {
 		return 0
@@ -29,6 +31,7 @@ func (t *aclTable) intern(a znode.ACL) uint32 {
 	if n, ok := t.number[string(key)]; ok {
 		return n
 	}
+	a = slices.Clone(a)
 	var n uint32
 	if k := len(t.freed); k > 0 {
 		n, t.freed = t.freed[k-1], t.freed[:k-1]

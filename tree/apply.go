@@ -100,12 +100,13 @@ func (t *Tree) multi(x *Txn) Result {
 
 // op judges one change and makes it.
 func (t *Tree) op(x *Txn, op *Op) Result {
-	if _, there := t.byID(x.Session); x.Session != 0 && !there {
-		return Result{Code: znode.ErrSessionExpired}
+	if op.Kind == KindCreate {
+		return t.create(x, op) // judges the mode first
+	}
+	if !t.alive(x) {
+		return refuse(znode.ErrSessionExpired)
 	}
 	switch op.Kind {
-	case KindCreate:
-		return t.create(x, op)
 	case KindDelete:
 		return t.remove(x, op)
 	case KindSetData:
@@ -117,7 +118,13 @@ func (t *Tree) op(x *Txn, op *Op) Result {
 	case KindReap:
 		return t.reap(x, op)
 	}
-	return Result{Code: znode.ErrUnimplemented}
+	return refuse(znode.ErrUnimplemented)
+}
+
+// alive says whether the caller's session, if it has one, exists.
+func (t *Tree) alive(x *Txn) bool {
+	_, there := t.byID(x.Session)
+	return there || x.Session == 0
 }
 
 func refuse(c znode.Code) Result { return Result{Code: c} }
@@ -155,6 +162,9 @@ func (t *Tree) create(x *Txn, op *Op) Result {
 			return refuse(znode.ErrSessionExpired)
 		}
 		owner = x.Session
+	}
+	if !t.alive(x) {
+		return refuse(znode.ErrSessionExpired)
 	}
 	parentPath, _, ok := cut(op.Path)
 	if !ok {
@@ -476,7 +486,7 @@ func (t *Tree) reap(x *Txn, op *Op) Result {
 }
 
 func (t *Tree) openSession(x *Txn) Result {
-	if len(x.Password) != len(Session{}.Password) || x.Target == 0 {
+	if len(x.Password) != len(Session{}.Password) || !znode.ValidSession(x.Target) {
 		return refuse(znode.ErrBadArguments)
 	}
 	p, i, there := t.seekSession(x.Target)

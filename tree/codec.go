@@ -29,7 +29,7 @@ import (
 //	  create:   ACL ref, data, TTL uvarint (with a TTL mode)
 //	  set:      data
 //	  set ACL:  ACL ref
-//	  delete:   limit uvarint (with Recursive)
+//	  delete:   limit varint (with Recursive)
 //	bytes:   uvarint length, bytes;  data: uvarint length + 1 or 0 for null, bytes
 //	ref:     uvarint number in a table of the batch; the number after the last one
 //	         defines a new row, which follows: origins (8 bytes), id lists and ACLs
@@ -162,7 +162,7 @@ func (e *Encoder) appendOp(b []byte, op *Op) []byte {
 		b = e.appendACL(b, op.ACL)
 	case KindDelete:
 		if op.Flags&Recursive != 0 {
-			b = binary.AppendUvarint(b, uint64(op.Limit))
+			b = binary.AppendVarint(b, int64(op.Limit))
 		}
 	}
 	return b
@@ -330,7 +330,7 @@ func (d *decoder) txn(x *Txn) {
 	case i < uint64(len(d.ids)):
 		x.IDs = d.ids[i]
 	case i == uint64(len(d.ids)):
-		for range d.count() {
+		for n := d.count(); n > 0 && !d.bad; n-- {
 			x.IDs = append(x.IDs, d.identity())
 		}
 		d.ids = append(d.ids, x.IDs)
@@ -341,7 +341,7 @@ func (d *decoder) txn(x *Txn) {
 	switch x.Kind {
 	case KindMulti:
 		d.ops = d.ops[:0]
-		for range d.count() {
+		for n := d.count(); n > 0 && !d.bad; n-- {
 			op := Op{Kind: Kind(d.byte())}
 			d.op(&op)
 			d.ops = append(d.ops, op)
@@ -383,11 +383,7 @@ func (d *decoder) op(op *Op) {
 		op.ACL = d.acl()
 	case KindDelete:
 		if op.Flags&Recursive != 0 {
-			n := d.uvarint()
-			if n > math.MaxInt32 {
-				d.fail()
-			}
-			op.Limit = int32(n)
+			op.Limit = d.int32()
 		}
 	case KindCheck, KindReap:
 	default:
@@ -407,7 +403,7 @@ func (d *decoder) acl() znode.ACL {
 		return nil
 	}
 	var a znode.ACL
-	for range d.count() {
+	for n := d.count(); n > 0 && !d.bad; n-- {
 		perms := znode.Perms(d.int32())
 		a = append(a, znode.ACLEntry{Perms: perms, Identity: d.identity()})
 	}

@@ -74,7 +74,7 @@ func (f *Frozen) DataBytes() int64 { return f.t.bytes }
 // returns; its ACL slices are shared: equal lists are the same slice.
 func (f *Frozen) Nodes(top string, yield func(*Node) bool) {
 	id, there := f.descend(top)
-	if !there {
+	if !there || znode.CheckPath(top) != nil {
 		return
 	}
 	var n Node
@@ -154,7 +154,7 @@ func NewBuilder() *Builder {
 
 // Add adds a znode. It copies what it keeps. The error says which rule the
 // record breaks: a missing parent, out of order or a second time, a bad path, an
-// ephemeral with children, an impossible number.
+// ephemeral with children, an impossible owner.
 func (b *Builder) Add(n *Node) error {
 	t := &b.t
 	if err := znode.CheckPath(n.Path); err != nil {
@@ -162,6 +162,9 @@ func (b *Builder) Add(n *Node) error {
 	}
 	if len(n.ACL) == 0 {
 		return fmt.Errorf("tree: %s has no ACL", n.Path)
+	}
+	if n.Owner != 0 && (znode.ExplainOwner(n.Owner) == znode.Owner{} || znode.Reserved(n.Path)) {
+		return fmt.Errorf("tree: %s has the impossible owner %s", n.Path, znode.Hex(uint64(n.Owner)))
 	}
 	parentPath, name := znode.Split(n.Path)
 	for len(b.above) > 0 && b.above[len(b.above)-1].path != parentPath {
@@ -208,7 +211,7 @@ func (b *Builder) Add(n *Node) error {
 // AddSession adds a session.
 func (b *Builder) AddSession(s Session) error {
 	p, i, there := b.t.seekSession(s.ID)
-	if there || s.ID == 0 {
+	if there || !znode.ValidSession(s.ID) {
 		return fmt.Errorf("tree: session %s is impossible or comes a second time", znode.Hex(uint64(s.ID)))
 	}
 	b.t.sessions.insert(b.t.gen, p, i, s)

@@ -79,7 +79,10 @@ func (t *Tree) quotaAllows(path string, bytes, count int64) bool {
 	}
 	_, data, _ := t.quotaData(governed, znode.LimitsName)
 	limit := parseUsage(data)
-	_, data, _ = t.quotaData(governed, znode.StatsName)
+	_, data, counted := t.quotaData(governed, znode.StatsName)
+	if !counted {
+		return true
+	}
 	now := parseUsage(data)
 	return !(count > 0 && limit.hardCount >= 0 && now.count+count > limit.hardCount ||
 		bytes > 0 && limit.hardBytes >= 0 && now.bytes+bytes > limit.hardBytes)

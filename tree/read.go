@@ -2,6 +2,7 @@ package tree
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"coord/tree/znode"
@@ -70,12 +71,25 @@ func (t *Tree) Children(path, after string, yield func(name string, child func()
 // "" for all. depth counts levels below path; negative is all. Subtrees whose
 // top ids may not list (READ) are yielded but not entered.
 func (t *Tree) Walk(path, after string, depth int, ids []znode.Identity, yield func(path string, z func() Znode) bool) {
-	if id, there := t.find(path); there {
-		if path == "" {
-			path = znode.Root
-		}
-		t.walk(id, path, after, depth, ids, yield)
+	id, there := t.find(path)
+	if !there {
+		return
 	}
+	if path == "" {
+		path = znode.Root
+	}
+	if after != "" && !znode.Below(after, path) {
+		if walkOrder(after, path) > 0 {
+			return
+		}
+		after = ""
+	}
+	t.walk(id, path, after, depth, ids, yield)
+}
+
+// walkOrder compares two paths as Walk orders them: component by component.
+func walkOrder(a, b string) int {
+	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
 }
 
 func (t *Tree) walk(id uint32, path, after string, depth int, ids []znode.Identity, yield func(string, func() Znode) bool) bool {

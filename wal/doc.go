@@ -68,8 +68,8 @@
 //  5. Entries are replayed by raft's rules: no hole, nothing committed is overridden, nothing beyond the last entry is
 //     committed.
 //  6. The log must reach Options.MustReach, and exist if Options.MustExist.
-//  7. Only now is anything changed: the torn tail is cut and reported, file and folder are fsynced. What is left is
-//     known to be on disk.
+//  7. Only now is anything changed: the torn tail is cut and reported, segments before head are removed, a full last
+//     segment gets its successor, file and folder are fsynced. What is left is known to be on disk.
 //
 // Damage is a *DamageError that names file and offset, and changes nothing. A log written by a newer coord is
 // ErrNewerFormat. Files .START and .END (a truncation by tidwall, which this package never asks for) are refused, since

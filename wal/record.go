@@ -154,7 +154,7 @@ func readRecord(b []byte, r *Record) *flaw {
 	if b[1] != envelopeVersion || b[2] != 0 || b[3] != 0 || !r.Type.known() {
 		return &flaw{reason: "a record of an unknown kind", meant: true, newer: true}
 	}
-	r.Salt = le.Uint32(b[4:])
+	r.Salt = recordSalt(b)
 	r.Previous = le.Uint32(b[8:])
 	r.Sequence = le.Uint64(b[12:])
 	r.Synced = le.Uint64(b[20:])
@@ -188,6 +188,8 @@ func readRecord(b []byte, r *Record) *flaw {
 	}
 	return nil
 }
+
+func recordSalt(b []byte) uint32 { return binary.LittleEndian.Uint32(b[4:]) }
 
 func (t Type) known() bool {
 	switch t {

@@ -101,18 +101,18 @@ func (t *table) reset(base Position) {
 // rebase forgets the entries up to base.Index, which is at most last(). The slices are made anew, so that the memory
 // of a large front goes.
 func (t *table) rebase(base Position) {
-	t.places = append([]place(nil), t.places[base.Index-t.base.Index:]...)
 	var terms []termRun
 	for i, run := range t.terms {
-		switch {
-		case i+1 < len(t.terms) && t.terms[i+1].index <= base.Index+1, base.Index == t.last():
-			continue
-		case run.index <= base.Index:
-			run.index = base.Index + 1
+		next := t.last() + 1
+		if i+1 < len(t.terms) {
+			next = t.terms[i+1].index
 		}
-		terms = append(terms, run)
+		if next > base.Index+1 {
+			terms = append(terms, termRun{max(run.index, base.Index+1), run.term})
+		}
 	}
-	t.base, t.terms = base, terms
+	places := append([]place(nil), t.places[base.Index-t.base.Index:]...)
+	t.base, t.places, t.terms = base, places, terms
 	for i := range t.segments {
 		t.segments[i].firstIndex = max(t.segments[i].firstIndex, base.Index+1)
 	}

@@ -51,11 +51,11 @@ var kindWords = [...]string{
 	KindChunk: "CHUNK", KindEnd: "END",
 }
 
-// data64 is the word of KindData in FormatB64; empty data is written as
-// emptyB64, four padding characters, so that there is always a word to read.
+// data64 is the word of KindData in FormatB64; no data at all is written as an
+// empty quoted string, so that there is always a word to read.
 const (
 	data64   = "DATA64"
-	emptyB64 = "===="
+	emptyB64 = `""`
 )
 
 // String is the word.

@@ -13,6 +13,9 @@ const (
 	DefaultRemoveLimit = 100  // RM recursive: znodes
 )
 
+// protoVersion is the version of the protocol, in HELLO.
+const protoVersion = 1
+
 // MaxTagBytes is the longest tag, without its @.
 const MaxTagBytes = 64
 
@@ -35,6 +38,10 @@ func DefaultLimits() Limits {
 		Skip:    16 << 20,
 	}
 }
+
+// Buffer is the most that a request can need of a connection's buffer before it
+// is whole.
+func (l Limits) Buffer() int { return max(l.Payload, l.Txn) + l.Line + 8 }
 
 // Op is one operation: the part of a Request that can also stand in a TXN.
 type Op struct {

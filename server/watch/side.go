@@ -146,11 +146,14 @@ func (s *side) set(e *entry, m modes) {
 // remove takes modes from the owner's entry at the path, and the entry with the
 // last of them. It says whether any was set.
 func (s *side) remove(path string, o *owner, m modes) bool {
-	if !s.has(path, o, m) {
+	if m == 0 {
 		return false
 	}
 	e := s.find(path, o)
-	if e.modes&^m == 0 {
+	switch {
+	case e == nil || e.modes&m == 0:
+		return false
+	case e.modes&^m == 0:
 		s.unlink(e)
 		return true
 	}
@@ -231,14 +234,14 @@ func (s *side) fire(path string, round uint64, to []Watcher) []Watcher {
 	if head == nil {
 		return to
 	}
-	crowd := s.crowds[path]
 	var first, last *entry // of those that stay
+	consumed := false
 	for e, next := head, head; e != nil; e = next {
 		next = e.next
 		to = e.owner.reach(round, to)
 		if e.modes &^= oneShot; e.modes == 0 {
 			s.disown(e)
-			delete(crowd, e.owner)
+			consumed = true
 			continue
 		}
 		if first == nil {
@@ -256,8 +259,8 @@ func (s *side) fire(path string, round uint64, to []Watcher) []Watcher {
 	if first != head {
 		s.heads[path] = first
 	}
-	if crowd != nil && len(crowd) < crowdUntil {
-		delete(s.crowds, path)
+	if consumed {
+		delete(s.crowds, path) // cheaper to make again, if it is needed, than to pick from
 	}
 	return to
 }

@@ -12,6 +12,8 @@ import (
 type Table struct {
 	cfg Config
 
+	receivers []Watcher // Trigger's, between its calls empty: whoever holds the state lock alone
+
 	mu struct { // a leaf lock; side.watches alone is also read without it
 		sync.Mutex
 		data, child side
@@ -198,18 +200,25 @@ func (t *Table) Trigger(e znode.Event) {
 	}
 }
 
+// keepReceivers is the longest list that is kept for the next event.
+const keepReceivers = 1 << 14
+
 // deliver is Trigger when there are any watches.
 func (t *Table) deliver(e *znode.Event) {
-	var few [8]Watcher
-	receivers := t.fire(e.Type, e.Path, few[:0])
+	receivers := t.fire(e.Type, e.Path, t.receivers[:0])
 	if len(receivers) == 0 {
 		return
 	}
+	t.receivers = nil
 	open := e.ACL.Allows(nil, znode.Read)
 	for _, w := range receivers {
 		if open || e.ACL.Allows(w.Identities(), znode.Read) {
 			w.Notify(*e)
 		}
+	}
+	if cap(receivers) <= keepReceivers {
+		clear(receivers)
+		t.receivers = receivers
 	}
 }
 

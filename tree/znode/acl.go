@@ -193,7 +193,7 @@ func (a ACL) Normalize(ids []Identity) (ACL, error) {
 				return nil, fmt.Errorf("%w: auth: the caller has not authenticated", ErrInvalidACL)
 			}
 		case SchemeDigest:
-			if strings.Count(e.ID, ":") != 1 {
+			if _, hash, _ := strings.Cut(e.ID, ":"); hash == "" || strings.Contains(hash, ":") {
 				return nil, fmt.Errorf("%w: digest:%s is not user:hash", ErrInvalidACL, e.ID)
 			}
 			add(e)

@@ -28,6 +28,10 @@ const (
 // TTLOwner is the stored owner of a TTL znode; ttlMS is 1 to MaxTTLMS.
 func TTLOwner(ttlMS int64) int64 { return ttlOwnerMask | ttlMS }
 
+// ValidSession says whether a session may have this id: not 0, and as the stored
+// owner of an ephemeral not to be taken for a container or a TTL znode.
+func ValidSession(id int64) bool { return id != 0 && ExplainOwner(id).Session == id }
+
 // Owner explains a stored owner.
 type Owner struct {
 	Session   int64 // of an ephemeral znode, else 0

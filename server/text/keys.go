@@ -1,0 +1,66 @@
+package text
+
+import "coord/tree/znode"
+
+// The keys of replies. They stay for ever.
+const (
+	KeyVersion     = "v"
+	KeyCversion    = "cv"
+	KeyAversion    = "av"
+	KeyChildren    = "children"
+	KeyOwner       = "eph"
+	KeyLen         = "len"
+	KeyCtime       = "ctime"
+	KeyMtime       = "mtime"
+	KeyCzxid       = "czxid"
+	KeyMzxid       = "mzxid"
+	KeyPzxid       = "pzxid"
+	KeyZxid        = "zxid"
+	KeyPath        = "path"
+	KeyMore        = "more"
+	KeyOp          = "op"
+	KeyHave        = "have"
+	KeyUser        = "user"
+	KeyFormat      = "format"
+	KeyProto       = "proto"
+	KeyServer      = "server"
+	KeyNodeVersion = "version"
+	KeyNode        = "node"
+	KeyRole        = "role"
+	KeyCluster     = "cluster"
+	KeyValue       = "value"
+	KeyDoes        = "does"
+	KeySHA256      = "sha256"
+	KeyBytes       = "bytes"
+)
+
+// keys are all of them, so that a Reader shares their strings and the
+// documentation can be checked.
+var keys = func() map[string]string {
+	m := make(map[string]string)
+	for _, k := range []string{
+		KeyVersion, KeyCversion, KeyAversion, KeyChildren, KeyOwner, KeyLen, KeyCtime, KeyMtime, KeyCzxid, KeyMzxid,
+		KeyPzxid, KeyZxid, KeyPath, KeyMore, KeyOp, KeyHave, KeyUser, KeyFormat, KeyProto, KeyServer, KeyNodeVersion,
+		KeyNode, KeyRole, KeyCluster, KeyValue, KeyDoes, KeySHA256, KeyBytes,
+	} {
+		m[k] = k
+	}
+	return m
+}()
+
+// AppendStat appends the fields of a stat, in the order of the documentation.
+func AppendStat(dst []Field, s *znode.Stat) []Field {
+	return append(dst,
+		Int(KeyVersion, int64(s.Version)),
+		Int(KeyCversion, int64(s.Cversion)),
+		Int(KeyAversion, int64(s.Aversion)),
+		Int(KeyChildren, int64(s.NumChildren)),
+		Hex(KeyOwner, uint64(s.EphemeralOwner)),
+		Int(KeyLen, int64(s.DataLength)),
+		Int(KeyCtime, s.CtimeMS),
+		Int(KeyMtime, s.MtimeMS),
+		Zxid(KeyCzxid, s.Czxid),
+		Zxid(KeyMzxid, s.Mzxid),
+		Zxid(KeyPzxid, s.Pzxid),
+	)
+}

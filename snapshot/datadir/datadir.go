@@ -1,0 +1,318 @@
+// Package datadir is the data folder of a node: what lies where in it, who may
+// open it, and whose it is. It opens no log and reads no snapshot.
+//
+//	coord-data/     mode 0700, files 0600
+//	  identity      text, a key and a value a line, its own checksum last:
+//	                written aside, fsynced, renamed; never changed in place
+//	  lock          held with flock while a process uses the folder; its pid inside
+//	  wal/          package wal
+//	  snapshot/     package snapshot
+//	  ballast       room kept free for the way out of a full disk
+//
+// The identity is what makes a folder a node's. A first start writes it in state
+// Blank before anything else and in state Member once the rest is whole; a
+// restore writes it last. So a folder without it never acknowledged anything,
+// and what else lies in such a folder is somebody's mistake, not ours to remove.
+package datadir
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"coord/snapshot"
+)
+
+// The names of what lies in the folder.
+const (
+	IdentityName = "identity"
+	LockName     = "lock"
+	WALName      = "wal"
+	SnapshotName = "snapshot"
+	BallastName  = "ballast"
+)
+
+// State says how far a folder has come.
+type State string
+
+// The states.
+const (
+	Blank  State = "blank"  // a first start is under way: nothing was acknowledged
+	Member State = "member" // a node's: it must have its log and a snapshot
+)
+
+// Identity is whose the folder is.
+type Identity struct {
+	State      State
+	Node       uint64      // random, born with the folder
+	Cluster    snapshot.ID // random, born with the cluster; new after each restore
+	Lineage    snapshot.ID // of the data: the cluster in which it began
+	Generation uint32      // restores since
+	CreatedMS  int64
+}
+
+// NewIdentity is a new node of a new cluster, in state Blank.
+func NewIdentity(now time.Time) Identity {
+	id := Identity{State: Blank, Cluster: snapshot.NewID(), CreatedMS: now.UnixMilli()}
+	id.Lineage = id.Cluster
+	for id.Node == 0 || id.Node >= 1<<64-2 { // two ids are raft's own
+		var b [8]byte
+		_, _ = rand.Read(b[:]) // never fails
+		for _, x := range b {
+			id.Node = id.Node<<8 | uint64(x)
+		}
+	}
+	return id
+}
+
+// Dir is an open data folder: the caller holds its lock.
+type Dir struct {
+	path string
+	lock *os.File
+}
+
+// InUseError means that another process has the folder open.
+type InUseError struct {
+	Path string
+	PID  int // 0 if it did not say
+}
+
+func (e *InUseError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("the data folder %s is in use by another process", e.Path)
+	}
+	return fmt.Sprintf("the data folder %s is in use by process %d", e.Path, e.PID)
+}
+
+// DamageError means that the folder is not as coord left it.
+type DamageError struct{ File, Reason string }
+
+func (e *DamageError) Error() string { return e.File + ": " + e.Reason }
+
+// Why a folder is not opened.
+var (
+	ErrZooKeeper = errors.New("the folder holds ZooKeeper's version-2")
+	ErrNotMine   = errors.New("the folder belongs to another user or is a symbolic link")
+	ErrNewer     = errors.New("the folder was written by a newer coord")
+	ErrNoFolder  = errors.New("no such data folder")
+)
+
+// Open opens and locks the folder; create makes it if it is missing.
+func Open(path string, create bool) (*Dir, error) {
+	path = filepath.Clean(path)
+	if _, err := os.Lstat(filepath.Join(path, "version-2")); err == nil {
+		return nil, fmt.Errorf("%s: %w", path, ErrZooKeeper)
+	}
+	if create {
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: %w", path, ErrNoFolder)
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s: %w", path, syscall.ENOTDIR)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() && os.Geteuid() != 0 {
+		return nil, fmt.Errorf("%s: %w", path, ErrNotMine)
+	}
+	if info.Mode().Perm()&0o077 != 0 && create && isOurs(path) {
+		if err := os.Chmod(path, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(path, LockName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: lock: %w", path, err)
+		}
+		var b [32]byte
+		n, _ := f.ReadAt(b[:], 0)
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+		return nil, &InUseError{path, pid}
+	}
+	// The pid is for people; the lock is what counts, so a failure here is none.
+	if f.Truncate(0) == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return &Dir{path, f}, nil
+}
+
+// isOurs says whether a folder is empty or has coord's files in it: only then
+// are its permissions ours to narrow.
+func isOurs(path string) bool {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case IdentityName, LockName, WALName, SnapshotName, BallastName:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// Close gives the folder up.
+func (d *Dir) Close() error { return d.lock.Close() }
+
+// Path is the folder.
+func (d *Dir) Path() string { return d.path }
+
+// WAL is the folder of the log.
+func (d *Dir) WAL() string { return filepath.Join(d.path, WALName) }
+
+// Snapshots is the folder of the snapshots.
+func (d *Dir) Snapshots() string { return filepath.Join(d.path, SnapshotName) }
+
+// Ballast is the file that keeps room free.
+func (d *Dir) Ballast() string { return filepath.Join(d.path, BallastName) }
+
+// Identity reads whose the folder is; ok is false if it is nobody's yet. A
+// folder that has a log or snapshots but no identity is damaged.
+func (d *Dir) Identity() (id Identity, ok bool, err error) {
+	return ReadIdentity(d.path)
+}
+
+// ReadIdentity is Dir.Identity for a folder that is not locked: what it says may
+// be old by the time it is used.
+func ReadIdentity(path string) (id Identity, ok bool, err error) {
+	file := filepath.Join(path, IdentityName)
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		for _, name := range []string{WALName, SnapshotName} {
+			if entries, err := os.ReadDir(filepath.Join(path, name)); err == nil && len(entries) > 0 {
+				return id, false, &DamageError{file, "is missing, but there are files in " + filepath.Join(path, name)}
+			}
+		}
+		return id, false, nil
+	}
+	if err != nil {
+		return id, false, err
+	}
+	id, err = parseIdentity(b)
+	if err != nil {
+		if errors.Is(err, ErrNewer) {
+			return id, false, fmt.Errorf("%s: %w", file, err)
+		}
+		return id, false, &DamageError{file, err.Error()}
+	}
+	return id, true, nil
+}
+
+const identityHead = "coord identity 1\n"
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (id Identity) encode() []byte {
+	b := fmt.Appendf(nil, "%sstate %s\nnode %016x\ncluster %s\nlineage %s\ngeneration %d\ncreated %d\n",
+		identityHead, id.State, id.Node, id.Cluster, id.Lineage, id.Generation, id.CreatedMS)
+	return fmt.Appendf(b, "crc32c %08x\n", crc32.Checksum(b, castagnoli))
+}
+
+func parseIdentity(b []byte) (id Identity, err error) {
+	if !bytes.HasPrefix(b, []byte(identityHead)) {
+		if bytes.HasPrefix(b, []byte("coord identity ")) {
+			return id, ErrNewer
+		}
+		return id, errors.New("is not an identity file")
+	}
+	i := bytes.LastIndex(b, []byte("crc32c "))
+	if i < 0 || string(b[i:]) != fmt.Sprintf("crc32c %08x\n", crc32.Checksum(b[:i], castagnoli)) {
+		return id, errors.New("the checksum is wrong")
+	}
+	for line := range strings.Lines(string(b[len(identityHead):i])) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		var err error
+		switch key {
+		case "state":
+			id.State = State(value)
+		case "node":
+			id.Node, err = strconv.ParseUint(value, 16, 64)
+		case "cluster":
+			id.Cluster, err = snapshot.ParseID(value)
+		case "lineage":
+			id.Lineage, err = snapshot.ParseID(value)
+		case "generation":
+			var n uint64
+			n, err = strconv.ParseUint(value, 10, 32)
+			id.Generation = uint32(n)
+		case "created":
+			id.CreatedMS, err = strconv.ParseInt(value, 10, 64)
+		}
+		if err != nil {
+			return id, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	if id.Node == 0 || id.State != Blank && id.State != Member {
+		return id, errors.New("a field is missing or unknown")
+	}
+	return id, nil
+}
+
+// WriteIdentity makes the folder id's, durably.
+func (d *Dir) WriteIdentity(id Identity) error { return WriteIdentity(d.path, id) }
+
+// WriteIdentity writes the identity of a folder that the caller has for itself:
+// aside, fsynced, renamed, the folder fsynced.
+func WriteIdentity(path string, id Identity) error {
+	file := filepath.Join(path, IdentityName)
+	aside := file + ".new"
+	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(id.encode())
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(aside, file)
+	}
+	if err == nil {
+		err = SyncDir(path)
+	}
+	if err != nil {
+		_ = os.Remove(aside)
+		return fmt.Errorf("identity: %w", err)
+	}
+	return nil
+}
+
+// SyncDir makes the names in a folder durable.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// NodeString prints a node id: 16 hexadecimal digits.
+func NodeString(node uint64) string {
+	var b [8]byte
+	for i := range b {
+		b[i] = byte(node >> (56 - 8*i))
+	}
+	return hex.EncodeToString(b[:])
+}

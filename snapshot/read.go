@@ -1,0 +1,314 @@
+package snapshot
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// Read reads a snapshot to its end and gives back the state, once everything
+// about it is verified: every checksum, every count, and the digest of the state
+// that came out. The error is a *DamageError, *NewerError, *ForeignError, or what
+// the reader failed with.
+func Read(r io.Reader) (*tree.Tree, Meta, Summary, error) {
+	w := newWalk(r, nameOf(r))
+	defer w.close()
+	b := tree.NewBuilder()
+	var c tree.Counters
+	w.visit = visitor{counters: func(x tree.Counters) { c = x }, session: b.AddSession, node: b.Add}
+	if err := w.run(); err != nil {
+		return nil, w.meta, Summary{}, err
+	}
+	t, err := b.Tree(c)
+	if err != nil {
+		return nil, w.meta, Summary{}, w.in.damage(w.in.off, err.Error())
+	}
+	if got := t.Digest(); got != w.summary.Digest {
+		return nil, w.meta, Summary{}, w.in.damage(w.in.off,
+			fmt.Sprintf("the state's digest is %v, the file says %v", got, w.summary.Digest))
+	}
+	return t, w.meta, w.summary, nil
+}
+
+// ReadFile is Read of a file.
+func ReadFile(path string) (*tree.Tree, Meta, Summary, error) {
+	f, err := openFile(path)
+	if err != nil {
+		return nil, Meta{}, Summary{}, err
+	}
+	defer f.Close()
+	return Read(f)
+}
+
+// openFile opens a file that may be a snapshot.
+func openFile(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = &ForeignError{path, "is a folder", "name one of the files in it"}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func nameOf(r any) string {
+	if n, ok := r.(interface{ Name() string }); ok {
+		return n.Name()
+	}
+	return ""
+}
+
+// visitor is told what a walk finds. An error says that the file is damaged.
+// The data of a znode is valid only until node returns.
+type visitor struct {
+	counters func(tree.Counters)
+	session  func(tree.Session) error
+	node     func(*tree.Node) error
+}
+
+// walk reads a whole file and checks what can be checked without building the
+// state.
+type walk struct {
+	in     input
+	visit  visitor
+	sealed bool // check only checksums and the order of frames: look into no payload but END's
+
+	meta    Meta
+	summary Summary
+	seed    uint32
+	stage   FrameType // of the last known frame, 0 before the first
+	unpack  unpacker
+	records decoder
+	place   place
+	paths   arena
+	node    tree.Node
+	acls    []znode.ACL  // by number; 0 is the empty list
+	index   []indexEntry // as INDEX should have it
+	indexed int          // how many of them it has named
+
+	indexAt    int64
+	indexFrame uint32
+}
+
+func newWalk(r io.Reader, file string) *walk {
+	return &walk{in: input{r: r, file: file, sum: sha256.New()}, acls: make([]znode.ACL, 1)}
+}
+
+func (w *walk) close() { w.unpack.close() }
+
+// run reads the file.
+func (w *walk) run() error {
+	var err error
+	if w.seed, err = w.in.readHeader(&w.meta); err != nil {
+		return err
+	}
+	for seq := uint32(0); w.stage != FrameEnd; seq++ {
+		f, err := w.in.readFrame(w.seed, seq, w.meta.Codec)
+		if err != nil {
+			return namesWriter(err, &w.meta)
+		}
+		w.summary.Frames++
+		w.summary.RawBytes += int64(f.raw)
+		if err := w.take(&f); err != nil {
+			return err
+		}
+	}
+	return w.trailer()
+}
+
+// namesWriter adds to a NewerError who wrote the file.
+func namesWriter(err error, m *Meta) error {
+	var newer *NewerError
+	if errors.As(err, &newer) {
+		newer.Writer = m.Writer
+	}
+	return err
+}
+
+// mayFollow says behind which frames a frame may stand, as a set of types; 0 is
+// the beginning.
+var mayFollow = map[FrameType]uint16{
+	FrameMeta:     1 << 0,
+	FrameCounters: 1 << FrameMeta,
+	FrameSessions: 1<<FrameCounters | 1<<FrameSessions,
+	FrameACLs:     1<<FrameCounters | 1<<FrameSessions | 1<<FrameNodes,
+	FrameNodes:    1<<FrameCounters | 1<<FrameSessions | 1<<FrameNodes | 1<<FrameACLs,
+	FrameIndex:    1<<FrameNodes | 1<<FrameIndex,
+	FrameEnd:      1 << FrameIndex,
+}
+
+// take checks a frame and tells the visitor what it holds.
+func (w *walk) take(f *frame) error {
+	before, known := mayFollow[f.typ]
+	switch {
+	case w.stage == 0 && f.typ != FrameMeta:
+		return f.damage(w.in.file, "the first frame should be META")
+	case !known:
+		return nil // from a newer coord, which says that we can do without it
+	case before&(1<<w.stage) == 0:
+		return f.damage(w.in.file, fmt.Sprintf("it cannot come after %v", w.stage))
+	}
+	w.stage = f.typ
+	switch f.typ {
+	case FrameNodes, FrameACLs:
+		w.place.reset()
+		w.index = append(w.index, indexEntry{typ: f.typ, seq: f.seq, offset: f.offset})
+	case FrameIndex:
+		if w.indexAt == 0 {
+			w.indexAt, w.indexFrame = f.offset, f.seq
+		}
+	}
+	if w.sealed && f.typ != FrameEnd {
+		return nil
+	}
+	return w.records.each(f, &w.unpack, w.in.file, func() error { return w.record(f) })
+}
+
+// record reads the next record. One that cannot be read leaves its reason in
+// the decoder.
+func (w *walk) record(f *frame) error {
+	d := &w.records
+	switch f.typ {
+	case FrameMeta:
+		w.meta.Conf = d.meta()
+	case FrameCounters:
+		c := d.counters()
+		if d.err == nil && (c.Zxid != w.meta.EndZxid || c.EpochOffset != w.meta.EpochOffset || c.TimeMS != w.meta.TimeMaxMS) {
+			return errors.New("it contradicts the header")
+		}
+		if w.visit.counters != nil {
+			w.visit.counters(c)
+		}
+	case FrameSessions:
+		s := d.session()
+		w.summary.Sessions++
+		if d.err == nil && w.visit.session != nil {
+			return w.visit.session(s)
+		}
+	case FrameACLs:
+		w.acls = append(w.acls, d.acl())
+	case FrameNodes:
+		return w.takeNode()
+	case FrameIndex:
+		e := d.index()
+		if d.err == nil && (w.indexed == len(w.index) || w.index[w.indexed] != e) {
+			return fmt.Errorf("entry %d names no such frame", w.indexed)
+		}
+		w.indexed++
+	case FrameEnd:
+		return w.takeEnd(f, d.end())
+	}
+	return nil
+}
+
+func (w *walk) takeNode() error {
+	d, n := &w.records, &w.node
+	first := d.off == 0
+	d.node(&w.place, &w.paths, w.acls, n)
+	if d.err != nil {
+		return nil
+	}
+	if first {
+		w.index[len(w.index)-1].path = n.Path
+	}
+	w.summary.Znodes++
+	if znode.ExplainOwner(n.Owner).Session != 0 {
+		w.summary.Ephemerals++
+	}
+	if w.visit.node != nil {
+		return w.visit.node(n)
+	}
+	return nil
+}
+
+// takeEnd checks END against what came before it.
+func (w *walk) takeEnd(f *frame, e endRecord) error {
+	if w.records.err != nil {
+		return nil
+	}
+	s := &w.summary
+	s.Digest = tree.Digest{Hi: e[6], Lo: e[7]}
+	if w.sealed { // taken on trust
+		s.Znodes, s.Sessions, s.Ephemerals = int64(e[1]), int64(e[2]), int64(e[3])
+	}
+	have := endRecord{
+		uint64(f.seq), uint64(s.Znodes), uint64(s.Sessions), uint64(s.Ephemerals),
+		uint64(len(w.acls) - 1), uint64(s.RawBytes) - uint64(f.raw), e[6], e[7],
+	}
+	if w.sealed {
+		have[4] = e[4]
+	}
+	if have != e || s.Znodes != w.meta.Znodes {
+		return fmt.Errorf("its counts %v are not those of the file, %v", e[:6], have[:6])
+	}
+	if !w.sealed && w.indexed != len(w.index) {
+		return fmt.Errorf("INDEX names %d of %d frames", w.indexed, len(w.index))
+	}
+	return nil
+}
+
+// trailer checks the trailer against what was read, and that nothing follows.
+func (w *walk) trailer() error {
+	offset, sum := w.in.off, w.in.sum
+	w.in.sum = nil // from here on
+	b, err := w.in.read(trailerBytes)
+	if err == io.ErrUnexpectedEOF {
+		return w.in.damage(offset, "the file ends within its trailer")
+	} else if err != nil {
+		return err
+	}
+	sum.Write(b[:trailerHashed])
+	t, ok := parseTrailer(b, w.seed)
+	w.summary.SHA256, w.summary.FileBytes = t.SHA256, w.in.off
+	t.FileBytes = w.in.off
+	switch {
+	case !ok:
+		return w.in.damage(offset, "the trailer's checksum differs")
+	case !bytes.Equal(sum.Sum(nil), t.SHA256[:]):
+		return w.in.damage(offset, "the file's SHA-256 differs")
+	case t.Summary != w.summary || t.indexAt != w.indexAt || t.indexFrame != w.indexFrame:
+		return w.in.damage(offset, "the trailer contradicts the frames")
+	}
+	if b, err = w.in.read(1); err == nil {
+		return w.in.damage(w.in.off-1, "something follows the trailer")
+	} else if err != io.ErrUnexpectedEOF {
+		return err
+	}
+	return nil
+}
+
+// trailer is what the end of a file says of it.
+type trailer struct {
+	Summary    // without FileBytes
+	indexAt    int64
+	indexFrame uint32
+}
+
+// parseTrailer reads a trailer of the file whose header has the given CRC.
+func parseTrailer(b []byte, seed uint32) (t trailer, ok bool) {
+	be := binary.BigEndian
+	const crcAt = trailerBytes - 12
+	if string(b[crcAt+4:]) != endMagic || be.Uint32(b[crcAt:]) != frameCRC(seed, b[:crcAt], nil) {
+		return t, false
+	}
+	t.Frames, t.indexFrame = int64(be.Uint32(b)), be.Uint32(b[4:])
+	t.Znodes, t.RawBytes = int64(be.Uint64(b[8:])), int64(be.Uint64(b[16:]))
+	t.indexAt = int64(be.Uint64(b[24:]))
+	t.Sessions, t.Ephemerals = int64(be.Uint32(b[32:])), int64(be.Uint32(b[36:]))
+	t.Digest = tree.Digest{Hi: be.Uint64(b[40:]), Lo: be.Uint64(b[48:])}
+	copy(t.SHA256[:], b[56:])
+	return t, true
+}

@@ -1,0 +1,375 @@
+package snapshot
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"coord/tree"
+)
+
+// Store is the folder in which a node keeps its snapshots. Any goroutine may
+// call its methods. It trusts no name of a file: what a snapshot is of stands in
+// it.
+type Store struct {
+	dir string
+	mu  struct {
+		sync.Mutex
+		good map[string]fingerprint // files read back whole by this process
+	}
+}
+
+// fingerprint tells whether a file is still the one that was read.
+type fingerprint struct {
+	device, inode uint64
+	size          int64
+	modified      int64
+}
+
+const (
+	fileSuffix = ".coord"
+	partSuffix = ".part"
+
+	// syncEvery is how much is written between two fdatasyncs: one at the end of
+	// a large file would keep the log's own waiting for all of it.
+	syncEvery = 8 << 20
+)
+
+// OpenStore opens the folder, made (with mode 0700) if it is missing, and
+// removes what a killed process left half written.
+func OpenStore(dir string) (*Store, error) {
+	if err := os.Mkdir(dir, 0o700); err == nil {
+		if err := syncDir(filepath.Dir(dir)); err != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("snapshot: %s is not a folder", dir)
+	}
+	s := &Store{dir: dir}
+	s.mu.good = map[string]fingerprint{}
+	litter, err := s.glob(partSuffix)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range litter {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("snapshot: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Dir is the folder's path.
+func (s *Store) Dir() string { return s.dir }
+
+// Save writes a snapshot of the state, reads it back from the disk, and only
+// then gives it its name. After an error nothing of it is left; a full disk is
+// an errors.Is(err, syscall.ENOSPC). The zxid and index in the name are for
+// people.
+func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (Info, error) {
+	part, err := os.CreateTemp(s.dir, "snapshot-*"+partSuffix) // mode 0600
+	if err != nil {
+		return Info{}, fmt.Errorf("snapshot: %w", err)
+	}
+	name := part.Name()
+	info, err := save(ctx, part, m, f, o)
+	if closed := part.Close(); err == nil && closed != nil {
+		err = fmt.Errorf("snapshot: %w", closed)
+	}
+	if err == nil {
+		info.Path = filepath.Join(s.dir, fmt.Sprintf("snapshot-%016x-%016x%s", uint64(info.Meta.EndZxid), info.Meta.RaftIndex, fileSuffix))
+		if err = os.Rename(name, info.Path); err != nil {
+			err = fmt.Errorf("snapshot: %w", err)
+		}
+	}
+	if err != nil {
+		if left := os.Remove(name); left != nil {
+			err = errors.Join(err, fmt.Errorf("snapshot: %w", left))
+		}
+		return Info{}, err
+	}
+	if err := syncDir(s.dir); err != nil {
+		return Info{}, err
+	}
+	s.remember(info.Path)
+	return info, nil
+}
+
+// save writes to part and checks what is on the disk.
+func save(ctx context.Context, part *os.File, m Meta, f *tree.Frozen, o Options) (Info, error) {
+	step, synced := o.Step, int64(0)
+	o.Step = func(p Progress) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if p.FileBytes-synced >= syncEvery {
+			synced = p.FileBytes
+			if err := unix.Fdatasync(int(part.Fd())); err != nil {
+				return fmt.Errorf("snapshot: fdatasync %s: %w", part.Name(), err)
+			}
+		}
+		if step != nil {
+			return step(p)
+		}
+		return nil
+	}
+	written, err := Write(part, m, f, o)
+	if err != nil {
+		return Info{}, err
+	}
+	if err := part.Sync(); err != nil {
+		return Info{}, fmt.Errorf("snapshot: %w", err)
+	}
+	// What is read back must come from the disk, not from memory; and neither
+	// the writing nor the reading shall push others out of the cache. Where the
+	// file system does not listen, nothing is lost but that.
+	drop := func() { _ = unix.Fadvise(int(part.Fd()), 0, 0, unix.FADV_DONTNEED) }
+	drop()
+	defer drop()
+	if _, err := part.Seek(0, 0); err != nil {
+		return Info{}, fmt.Errorf("snapshot: %w", err)
+	}
+	info, err := verifyReader(withContext(ctx, part), part.Name(), Decode)
+	if err != nil {
+		return Info{}, err
+	}
+	if info.Summary != written {
+		return Info{}, &DamageError{File: part.Name(), Frame: -1, Reason: "it reads back as something else than was written"}
+	}
+	return info, nil
+}
+
+// Entry is one file of the folder.
+type Entry struct {
+	Info
+	Err error // why its ends cannot be read; then only Info.Path counts
+}
+
+// List looks at the two ends of each snapshot. Files that need a newer coord
+// come first, then the others by zxid and raft index, the newest first; those
+// whose header cannot be read come last.
+func (s *Store) List() ([]Entry, error) {
+	paths, err := s.glob(fileSuffix)
+	if err != nil {
+		return nil, err
+	}
+	var list []Entry
+	for _, path := range paths {
+		info, err := Inspect(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // pruned meanwhile
+		}
+		info.Path = path
+		list = append(list, Entry{info, err})
+	}
+	slices.SortStableFunc(list, func(a, b Entry) int {
+		return cmp.Or(
+			cmp.Compare(a.rank(), b.rank()),
+			cmp.Compare(b.Meta.EndZxid, a.Meta.EndZxid),
+			cmp.Compare(b.Meta.RaftIndex, a.Meta.RaftIndex),
+			strings.Compare(b.Path, a.Path))
+	})
+	return list, nil
+}
+
+// rank is the entry's group in a list.
+func (e *Entry) rank() int {
+	var needsNewer *NewerError
+	switch {
+	case errors.As(e.Err, &needsNewer):
+		return 0
+	case e.Meta.Major == Major: // the header was read
+		return 1
+	}
+	return 2
+}
+
+// Latest finds the newest good snapshot, checked at the given level. bad are
+// the ones passed over and why; they are *DamageError or *ForeignError. A file
+// that needs a newer coord, or cannot be opened, is not passed over: it may hold
+// what the others lack. Without any file the error is ErrNoSnapshot; with only
+// bad ones it is the newest's.
+func (s *Store) Latest(ctx context.Context, level Level) (good Info, bad []Entry, err error) {
+	bad, err = s.newestGood(func(path string) (err error) {
+		good, err = verify(ctx, path, level)
+		return err
+	})
+	return good, bad, err
+}
+
+// Load reads the newest good snapshot as Latest finds it, at the level Restore.
+func (s *Store) Load() (t *tree.Tree, good Info, bad []Entry, err error) {
+	bad, err = s.newestGood(func(path string) (err error) {
+		good.Path = path
+		t, good.Meta, good.Summary, err = ReadFile(path)
+		return err
+	})
+	return t, good, bad, err
+}
+
+// newestGood tries the snapshots from the newest on until one is good.
+func (s *Store) newestGood(try func(path string) error) (bad []Entry, err error) {
+	list, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range list {
+		if e.Err == nil {
+			e.Err = try(e.Path)
+		}
+		switch {
+		case e.Err == nil:
+			s.remember(e.Path)
+			return bad, nil
+		case !isBad(e.Err):
+			return bad, e.Err
+		}
+		bad = append(bad, e)
+	}
+	if len(bad) > 0 {
+		return bad, fmt.Errorf("no good snapshot in %s: %w", s.dir, bad[0].Err)
+	}
+	return nil, fmt.Errorf("%s: %w", s.dir, ErrNoSnapshot)
+}
+
+// isBad says whether an error is about the file's content.
+func isBad(err error) bool {
+	var damage *DamageError
+	var foreign *ForeignError
+	return errors.As(err, &damage) || errors.As(err, &foreign)
+}
+
+// Prune removes snapshots that are neither among the keep newest good ones nor
+// younger (by the stamp of their last txn) than maxAge. It counts as good what
+// it has read whole, so it never removes a file on the word of one that it has
+// not; a keep below 1 is taken as 1. Damaged files newer than the last one kept
+// stay as evidence, files that need a newer coord stay in any case.
+func (s *Store) Prune(ctx context.Context, keep int, maxAge time.Duration, now time.Time) (removed []string, err error) {
+	list, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	good := 0
+	for _, e := range list {
+		if good < max(keep, 1) {
+			if e.Err == nil {
+				e.Err = s.check(ctx, e.Path)
+			}
+			if e.Err == nil {
+				good++
+			} else if e.rank() != 0 && !isBad(e.Err) {
+				return removed, e.Err
+			}
+			continue
+		}
+		if e.Err != nil && !isBad(e.Err) {
+			continue
+		}
+		if e.Err == nil && maxAge > 0 && now.Sub(time.UnixMilli(e.Meta.TimeMaxMS)) < maxAge {
+			continue
+		}
+		if err := os.Remove(e.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return removed, fmt.Errorf("snapshot: %w", err)
+		}
+		s.forget(e.Path)
+		removed = append(removed, e.Path)
+	}
+	if len(removed) > 0 {
+		err = syncDir(s.dir)
+	}
+	return removed, err
+}
+
+// check verifies a file, unless this process has and it is still the same.
+func (s *Store) check(ctx context.Context, path string) error {
+	is, err := fingerprintOf(path)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	was, known := s.mu.good[path]
+	s.mu.Unlock()
+	if known && was == is {
+		return nil
+	}
+	if _, err := verify(ctx, path, Decode); err != nil {
+		return err
+	}
+	s.remember(path)
+	return nil
+}
+
+func (s *Store) remember(path string) {
+	if is, err := fingerprintOf(path); err == nil {
+		s.mu.Lock()
+		s.mu.good[path] = is
+		s.mu.Unlock()
+	}
+}
+
+func (s *Store) forget(path string) {
+	s.mu.Lock()
+	delete(s.mu.good, path)
+	s.mu.Unlock()
+}
+
+func fingerprintOf(path string) (fingerprint, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fingerprint{}, fmt.Errorf("snapshot: %w", err)
+	}
+	is := fingerprint{size: info.Size(), modified: info.ModTime().UnixNano()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		is.device, is.inode = uint64(st.Dev), uint64(st.Ino)
+	}
+	return is, nil
+}
+
+// glob lists the folder's files with a suffix, in the order of their names.
+func (s *Store) glob(suffix string) ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	var paths []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "snapshot-") && strings.HasSuffix(e.Name(), suffix) && !e.IsDir() {
+			paths = append(paths, filepath.Join(s.dir, e.Name()))
+		}
+	}
+	return paths, nil
+}
+
+// syncDir makes the names in a folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	err = d.Sync()
+	if closed := d.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	return nil
+}

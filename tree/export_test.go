@@ -1,0 +1,14 @@
+package tree
+
+// HashMask lets the tree that b builds use only these bits of a path's hash, so
+// that paths collide. It must come before the first Add.
+func (b *Builder) HashMask(mask uint64) { b.t.mask = mask }
+
+// Collisions is the number of paths that found their place in the index taken.
+func (t *Tree) Collisions() int { return len(t.collisions) }
+
+// ACLs is the number of distinct lists in use beside world:anyone:cdrwa.
+func (t *Tree) ACLs() int { return len(t.acls.number) }
+
+// PieceMax is the most children in one piece of a list.
+const PieceMax = pieceMax
