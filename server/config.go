@@ -37,6 +37,7 @@ type Config struct {
 	ReserveBytes int64
 
 	Version string // of the binary
+	Built   string // when, as 01/02/2006 15:04 GMT
 }
 
 // The defaults that cmd shows.
@@ -56,7 +57,7 @@ func DefaultConfig() Config {
 		DataDir: DefaultDataDir, Name: name, Listen: []string{DefaultListen}, Cluster: DefaultCluster,
 		MaxClientConns: 60, FourLetter: []string{"ruok", "srvr", "mntr", "isro"}, MaxFrame: 1 << 20,
 		SnapshotTxns: 100_000, SnapshotBytes: 64 << 20, SnapshotKeep: 3,
-		Settings: tree.DefaultSettings, ContainerInterval: time.Minute, Version: "dev",
+		Settings: tree.DefaultSettings, ContainerInterval: time.Minute, Version: "dev", Built: "01/01/1970 00:00 GMT",
 	}
 }
 

@@ -263,6 +263,8 @@ func (s *scanner) replay(r *Record, p place) string {
 			return "the meta record of another cluster or node"
 		}
 		switch {
+		case !s.based && r.Head < s.run:
+			// An older M: its front is gone, a later M must tell where the log begins now.
 		case !known:
 			s.reset(Position{r.Index, r.Term})
 		case r.Index < s.base.Index || r.Index > s.last():
@@ -272,7 +274,8 @@ func (s *scanner) replay(r *Record, p place) string {
 		default:
 			s.rebase(Position{r.Index, r.Term})
 		}
-		s.based, s.meta, s.head, s.chain = true, r.Meta, r.Head, r.Chain
+		s.based = s.based || r.Head >= s.run
+		s.meta, s.head, s.chain = r.Meta, r.Head, r.Chain
 		s.metas++
 		s.state.Commit = max(s.state.Commit, r.Index)
 	}

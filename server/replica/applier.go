@@ -66,6 +66,9 @@ func (r *Replica) runApplier(ctx context.Context) error {
 			if r.applier.err != nil {
 				return r.applier.err
 			}
+			if r.cfg.Burst != nil {
+				r.cfg.Burst()
+			}
 		}
 		if len(tasks) > 0 {
 			continue

@@ -60,7 +60,8 @@ type Snapshots interface {
 	Save(ctx context.Context, at Point, f *tree.Frozen) (keepFrom uint64, err error)
 }
 
-// Config is what a Replica is made of. All fields are needed but Full.
+// Config is what a Replica is made of. All fields are needed but
+// Full and Burst.
 type Config struct {
 	NodeID    uint64
 	Tree      *tree.Tree // as it was at Start; the Replica owns it from now on
@@ -75,7 +76,9 @@ type Config struct {
 	Settings tree.Settings
 	// Full says whether the disk is too full for new writes. The log writer asks
 	// it after each write, and while it says so a few times a second.
-	Full   func() bool
+	Full func() bool
+	// Burst runs on the applier after each burst of dones, no lock held.
+	Burst  func()
 	Logger zerolog.Logger
 }
 

@@ -29,7 +29,6 @@ const (
 	KeyRole        = "role"
 	KeyCluster     = "cluster"
 	KeyValue       = "value"
-	KeyDoes        = "does"
 	KeySHA256      = "sha256"
 	KeyBytes       = "bytes"
 )
@@ -41,7 +40,7 @@ var keys = func() map[string]string {
 	for _, k := range []string{
 		KeyVersion, KeyCversion, KeyAversion, KeyChildren, KeyOwner, KeyLen, KeyCtime, KeyMtime, KeyCzxid, KeyMzxid,
 		KeyPzxid, KeyZxid, KeyPath, KeyMore, KeyOp, KeyHave, KeyUser, KeyFormat, KeyProto, KeyServer, KeyNodeVersion,
-		KeyNode, KeyRole, KeyCluster, KeyValue, KeyDoes, KeySHA256, KeyBytes,
+		KeyNode, KeyRole, KeyCluster, KeyValue, KeySHA256, KeyBytes,
 	} {
 		m[k] = k
 	}

@@ -148,7 +148,7 @@ var verbs = [numVerbs]verb{
 	VerbCreate: {
 		name: "CREATE", form: "CREATE path [SEQ] [CONTAINER] [ttl=30s] [parents] [acl=a,b,…] value", since: since,
 		path: true, value: valueAny, write: true, inTxn: true,
-		does:    "Creates a znode. SEQ appends the parent's counter to the name. A CONTAINER, and a znode with a ttl, is deleted once it has no children (any more, or for that long). parents creates missing parents too.",
+		does:    "Creates a znode. SEQ appends the parent's counter to the name. A CONTAINER is deleted some time after its last child; a znode with a ttl once it has no children and was not set for that long. parents creates missing parents too.",
 		replies: []string{"OK path= v=0 zxid="},
 		errors: []znode.Code{
 			znode.ErrNodeExists, znode.ErrNoNode, znode.ErrNoAuth, znode.ErrNoChildrenForEphemerals, znode.ErrInvalidACL, znode.ErrQuotaExceeded,

@@ -1,0 +1,283 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"coord/server/text"
+	"coord/tree/znode"
+)
+
+const (
+	flushAt   = 32 << 10        // bytes of requests that are sent without waiting for Flush
+	readBytes = 16 << 10        // of the buffer at first; it grows with the replies
+	keepBytes = 256 << 10       // a buffer larger than this is given back once it is empty
+	lastWords = 1 * time.Second // after a failed write: for the server to say why
+)
+
+// Conn is a connection to a server. Its reader goroutine takes the replies to
+// the oldest pending calls, in order; it ends with the connection.
+type Conn struct {
+	nc     net.Conn
+	server string // as it was dialled
+	hello  Hello
+
+	wr struct { // taken before mu
+		sync.Mutex
+		spare []byte // the next buffer of requests
+	}
+	mu struct {
+		sync.Mutex
+		out     []byte  // requests not yet sent
+		queued  int64   // bytes of requests since the start
+		handed  int64   // of these, given to the network (whether it took them or not)
+		pending []*Call // sent or in out, oldest first, from head on
+		head    int
+		err     error // why the connection ended
+	}
+	failed chan struct{} // closed with mu.err
+	done   chan struct{} // closed by the reader
+}
+
+// Call is a request under way.
+type Call struct {
+	c     *Conn
+	verb  text.Verb
+	path  string
+	write bool
+	start int64 // where the request begins in the stream
+	sink  func(*text.Reply) (more bool)
+	reply text.Reply
+	err   error
+	ready chan struct{} // closed once reply and err are set
+}
+
+// NewConn makes a client of a connection that something else has dialled. It
+// says nothing to the server: see Conn.Greet.
+func NewConn(nc net.Conn) *Conn {
+	c := &Conn{nc: nc, server: nc.RemoteAddr().String(), failed: make(chan struct{}), done: make(chan struct{})}
+	go c.read()
+	return c
+}
+
+// Server is the address that was dialled.
+func (c *Conn) Server() string { return c.server }
+
+// Close ends the connection; what is unanswered fails.
+func (c *Conn) Close() error {
+	c.fail(errClosed)
+	<-c.done
+	return nil
+}
+
+// Send puts a request under way. It is on its way at the latest once something
+// waits for a Call of this connection, or after Flush. Tags are not needed.
+func (c *Conn) Send(r *text.Request) (*Call, error) {
+	return c.send(r, nil)
+}
+
+func (c *Conn) send(r *text.Request, sink func(*text.Reply) bool) (*Call, error) {
+	call := &Call{c: c, verb: r.Verb, path: r.Path, write: isWrite(r.Verb), sink: sink, ready: make(chan struct{})}
+	c.mu.Lock()
+	if err := c.mu.err; err != nil {
+		c.mu.Unlock()
+		return nil, c.lost(call, err, false)
+	}
+	before := len(c.mu.out)
+	c.mu.out = text.AppendRequest(c.mu.out, r)
+	call.start = c.mu.queued
+	c.mu.queued += int64(len(c.mu.out) - before)
+	if c.mu.head == len(c.mu.pending) {
+		c.mu.pending, c.mu.head = c.mu.pending[:0], 0
+	}
+	c.mu.pending = append(c.mu.pending, call)
+	full := len(c.mu.out) >= flushAt
+	c.mu.Unlock()
+	if full {
+		c.Flush()
+	}
+	return call, nil
+}
+
+// isWrite says whether a verb changes something, so that its outcome can be
+// unknown.
+func isWrite(v text.Verb) bool {
+	switch v {
+	case text.VerbSet, text.VerbCreate, text.VerbRm, text.VerbTxn, text.VerbSetACL:
+		return true
+	}
+	return false
+}
+
+// Flush sends what Send has put into the buffer. What goes wrong is told to
+// those who wait for their Calls.
+func (c *Conn) Flush() {
+	c.wr.Lock()
+	defer c.wr.Unlock()
+	c.mu.Lock()
+	out := c.mu.out
+	if len(out) == 0 || c.mu.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.mu.out = c.wr.spare[:0]
+	c.mu.handed += int64(len(out))
+	c.mu.Unlock()
+	_, err := c.nc.Write(out)
+	c.wr.spare = nil
+	if cap(out) <= keepBytes {
+		c.wr.spare = out
+	}
+	if err != nil {
+		// The server may have said why it does not listen: the reader tells.
+		_ = c.nc.SetReadDeadline(time.Now().Add(lastWords))
+	}
+}
+
+// Wait waits for the answer. A refusal is an *Error. If ctx ends first, the
+// connection is closed.
+func (call *Call) Wait(ctx context.Context) (*text.Reply, error) {
+	select {
+	case <-call.ready: // of a burst of answers
+		return call.result()
+	default:
+	}
+	c := call.c
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
+		defer stop()
+	}
+	c.Flush()
+	<-call.ready
+	return call.result()
+}
+
+func (call *Call) result() (*text.Reply, error) {
+	if call.err != nil {
+		return nil, call.err
+	}
+	return &call.reply, nil
+}
+
+// Do sends a request and waits for its answer.
+func (c *Conn) Do(ctx context.Context, r *text.Request) (*text.Reply, error) {
+	call, err := c.Send(r)
+	if err != nil {
+		return nil, err
+	}
+	return call.Wait(ctx)
+}
+
+// read is the reader goroutine.
+func (c *Conn) read() {
+	defer close(c.done)
+	rd := text.NewReader(text.DefaultReplyLimits())
+	buf := make([]byte, 0, readBytes)
+	for {
+		used := 0
+		for {
+			reply, n, err := rd.Next(buf[used:])
+			if err != nil {
+				c.fail(err)
+				return
+			}
+			if n == 0 {
+				break
+			}
+			used += n
+			if err := c.deliver(&reply); err != nil {
+				c.fail(err)
+				return
+			}
+		}
+		rest := copy(buf[:cap(buf)], buf[used:])
+		switch {
+		case rest == 0 && cap(buf) > keepBytes:
+			buf = make([]byte, 0, readBytes)
+		case rest > cap(buf)/2:
+			bigger := make([]byte, rest, 2*cap(buf))
+			copy(bigger, buf[:rest])
+			buf = bigger
+		}
+		n, err := c.nc.Read(buf[rest:cap(buf)])
+		buf = buf[:rest+n]
+		if n == 0 && err != nil {
+			c.fail(err)
+			return
+		}
+	}
+}
+
+// deliver hands a reply to the oldest call.
+func (c *Conn) deliver(reply *text.Reply) error {
+	c.mu.Lock()
+	if c.mu.head == len(c.mu.pending) {
+		c.mu.Unlock()
+		if reply.Kind == text.KindErr { // a reason to leave us
+			return refusal(reply, "")
+		}
+		return errUnasked
+	}
+	call := c.mu.pending[c.mu.head]
+	c.mu.Unlock()
+	if call.sink != nil && call.sink(reply) {
+		return nil
+	}
+	if reply.Kind == text.KindErr {
+		call.err = refusal(reply, call.path)
+	} else {
+		reply.Detach()
+		call.reply = *reply
+	}
+	c.mu.Lock()
+	if c.mu.err != nil { // fail has told the call
+		c.mu.Unlock()
+		return c.mu.err
+	}
+	c.mu.pending[c.mu.head] = nil
+	c.mu.head++
+	c.mu.Unlock()
+	close(call.ready)
+	return nil
+}
+
+// fail ends the connection and tells everyone who waits. The first reason
+// counts.
+func (c *Conn) fail(err error) {
+	c.mu.Lock()
+	if c.mu.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.mu.err = err
+	pending := c.mu.pending[c.mu.head:]
+	handed := c.mu.handed
+	c.mu.pending, c.mu.head, c.mu.out = nil, 0, nil
+	c.mu.Unlock()
+	_ = c.nc.Close()
+	close(c.failed)
+	for _, call := range pending {
+		call.err = c.lost(call, err, call.start < handed)
+		close(call.ready)
+	}
+}
+
+// lost is the error of a call that will not be answered; sent says whether any
+// of it was given to the network.
+func (c *Conn) lost(call *Call, cause error, sent bool) error {
+	if call.write && sent {
+		return &Error{Code: znode.ErrUncertain, Path: call.path, Op: -1, Err: cause}
+	}
+	if errors.Is(cause, io.EOF) {
+		cause = errHungUp
+	}
+	var refused *Error
+	if errors.As(cause, &refused) || errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return &UnreachableError{Server: c.server, Err: cause}
+}

@@ -1,0 +1,325 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"coord/server/frontend"
+	"coord/server/replica"
+	"coord/snapshot"
+	"coord/snapshot/datadir"
+	"coord/tree"
+	"coord/tree/znode"
+	"coord/wal"
+)
+
+// node is what a running server holds.
+type node struct {
+	cfg       Config
+	log       zerolog.Logger
+	dir       *datadir.Dir
+	identity  datadir.Identity
+	store     *snapshot.Store
+	wal       *wal.Log
+	recovered *wal.Recovered
+	tree      *tree.Tree    // as loaded; handed to the replica
+	start     replica.Point // where it was
+	space     *space
+	replica   *replica.Replica
+	front     *frontend.Server
+	started   time.Time
+}
+
+// openNode takes the data folder and reads what lies in it: the newest good
+// snapshot, and the log behind it. A folder that is empty is made a node's.
+func openNode(ctx context.Context, cfg Config, log zerolog.Logger) (n *node, err error) {
+	n = &node{cfg: cfg, log: log, started: time.Now()}
+	defer func() {
+		if err != nil {
+			n.close()
+			n, err = nil, explain(err)
+		}
+	}()
+	if n.dir, err = datadir.Open(cfg.DataDir, true); err != nil {
+		return n, err
+	}
+	var known bool
+	if n.identity, known, err = n.dir.Identity(); err != nil {
+		return n, err
+	}
+	n.space = newSpace(n.dir, cfg.ReserveBytes, log)
+	if !known || n.identity.State == datadir.Blank {
+		if err = n.form(ctx, known); err != nil {
+			return n, err
+		}
+	}
+	if n.store, err = snapshot.OpenStore(n.dir.Snapshots()); err != nil {
+		return n, err
+	}
+	if err = n.load(); err != nil {
+		return n, err
+	}
+	n.space.keepBallast()
+	c := n.tree.Counters()
+	log.Info().Str("cluster", n.identity.Cluster.String()).Str("node", datadir.NodeString(n.identity.Node)).
+		Str("zxid", c.Zxid.String()).Uint64("index", n.start.Index).Uint64("last_index", n.recovered.Last).
+		Int("znodes", n.tree.Counts().Znodes).Dur("took", time.Since(n.started)).Msg("data loaded")
+	return n, nil
+}
+
+// close gives everything back, in reverse.
+func (n *node) close() {
+	if n.wal != nil {
+		if err := n.wal.Close(); err != nil {
+			n.log.Error().Err(err).Msg("close the log")
+		}
+	}
+	if n.dir != nil {
+		_ = n.dir.Close()
+	}
+}
+
+// form makes an empty folder a node's: it is born with its disk. Until the
+// identity says Member nothing was acknowledged, so a form that was cut short is
+// begun anew.
+func (n *node) form(ctx context.Context, again bool) error {
+	if again {
+		for _, path := range []string{n.dir.WAL(), n.dir.Snapshots()} {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	id := datadir.NewIdentity(time.Now())
+	if err := n.dir.WriteIdentity(id); err != nil {
+		return err
+	}
+	n.identity = id
+	store, err := snapshot.OpenStore(n.dir.Snapshots())
+	if err != nil {
+		return err
+	}
+	t := tree.New()
+	at := replica.Point{Index: 1, Term: 1, Voters: []uint64{id.Node}}
+	if _, err := store.Save(ctx, n.meta(at), t.Freeze(), snapshot.Options{}); err != nil {
+		return err
+	}
+	l, _, err := wal.Open(n.dir.WAL(), wal.Options{Meta: wal.Meta{ClusterID: id.Cluster, NodeID: id.Node}})
+	if err != nil {
+		return err
+	}
+	if err := l.Reset(wal.Position{Index: 1, Term: 1}, wal.HardState{Term: 1, Commit: 1}); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if err := l.Close(); err != nil {
+		return err
+	}
+	id.State = datadir.Member
+	n.identity = id
+	return n.dir.WriteIdentity(id)
+}
+
+// load reads the newest good snapshot and opens the log behind it.
+func (n *node) load() error {
+	t, info, bad, err := n.store.Load()
+	for _, b := range bad {
+		n.log.Error().Err(b.Err).Str("path", b.Path).Msg("snapshot is damaged: passed over")
+	}
+	if err != nil {
+		if errors.Is(err, snapshot.ErrNoSnapshot) {
+			return &datadir.DamageError{File: n.dir.Snapshots(), Reason: "holds no snapshot, but the folder is a node's"}
+		}
+		return err
+	}
+	if info.Meta.ClusterID != n.identity.Cluster {
+		return fmt.Errorf("%w: %s is of cluster %s, the folder is of %s", ErrForeign, info.Path, info.Meta.ClusterID, n.identity.Cluster)
+	}
+	n.tree = t
+	n.start = replica.Point{Index: info.Meta.RaftIndex, Term: info.Meta.RaftTerm, Voters: info.Meta.Conf.Voters, Others: info.Meta.Conf.Learners}
+	n.wal, n.recovered, err = wal.Open(n.dir.WAL(), wal.Options{
+		Meta:      wal.Meta{ClusterID: n.identity.Cluster, NodeID: n.identity.Node},
+		MustExist: true, MustReach: info.Meta.RaftIndex,
+	})
+	if err != nil {
+		return err
+	}
+	if r := n.recovered.Repair; r.Bytes > 0 {
+		n.log.Warn().Str("segment", r.File).Int64("offset", r.Offset).Int64("bytes", r.Bytes).Str("why", r.Reason).
+			Msg("the log ended in a torn write that was never acknowledged: cut")
+	}
+	if n.recovered.First > n.start.Index+1 {
+		return &datadir.DamageError{File: info.Path, Reason: fmt.Sprintf(
+			"is the newest good snapshot and ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones", n.start.Index, n.recovered.First)}
+	}
+	return nil
+}
+
+// meta describes a snapshot of this node at a place in its log.
+func (n *node) meta(at replica.Point) snapshot.Meta {
+	return snapshot.Meta{
+		BackupID: snapshot.NewID(), ClusterID: n.identity.Cluster, LineageID: n.identity.Lineage, Generation: n.identity.Generation,
+		RaftIndex: at.Index, RaftTerm: at.Term, Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others},
+		Writer: "coord " + n.cfg.Version, Codec: snapshot.Plain,
+	}
+}
+
+// snapshotPause is what the snapshotter leaves to others after each step.
+const snapshotPause = 200 * time.Microsecond
+
+// Save makes a snapshot durable and forgets the old ones: replica.Snapshots.
+func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keepFrom uint64, err error) {
+	_, err = n.store.Save(ctx, n.meta(at), f, snapshot.Options{Step: gently(ctx)})
+	if err != nil {
+		return 0, err
+	}
+	removed, err := n.store.Prune(ctx, n.cfg.SnapshotKeep, n.cfg.SnapshotMaxAge, time.Now())
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range removed {
+		n.log.Info().Str("path", path).Msg("old snapshot removed")
+	}
+	kept, err := n.store.List()
+	if err != nil {
+		return 0, err
+	}
+	keepFrom = at.Index + 1
+	for _, e := range kept {
+		if e.Err == nil {
+			keepFrom = min(keepFrom, e.Meta.RaftIndex+1)
+		}
+	}
+	return keepFrom, nil
+}
+
+// gently lets others run between the steps of a snapshot.
+func gently(ctx context.Context) func(snapshot.Progress) error {
+	return func(snapshot.Progress) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(snapshotPause):
+			return nil
+		}
+	}
+}
+
+// Snapshot freezes the state for a backup: frontend.Node.
+func (n *node) Snapshot(ctx context.Context) (znode.Zxid, func(context.Context, io.Writer) error, error) {
+	type frozen struct {
+		f  *tree.Frozen
+		at replica.Point
+	}
+	got := make(chan frozen, 1)
+	n.replica.Freeze(func(f *tree.Frozen, at replica.Point) { got <- frozen{f, at} })
+	select {
+	case <-ctx.Done():
+		return 0, nil, znode.ErrShutdown
+	case g := <-got:
+		return g.f.Counters().Zxid, func(ctx context.Context, w io.Writer) error {
+			m := n.meta(g.at)
+			m.Codec = snapshot.Zstd
+			_, err := snapshot.Write(w, m, g.f, snapshot.Options{Step: gently(ctx)})
+			return err
+		}, nil
+	}
+}
+
+// Hello names the node: frontend.Node.
+func (n *node) Hello() (version, name, role, cluster string) {
+	role = n.replica.Status().Role
+	if role == "leader" && n.replica.Status().Voters == 1 {
+		role = "standalone"
+	}
+	return n.cfg.Version, n.cfg.Name, role, n.cfg.Cluster
+}
+
+// Facts are the server's part of mntr: frontend.Node.
+func (n *node) Facts() []frontend.Fact {
+	st, stats, w := n.replica.Status(), n.replica.Stats(), n.wal.Stats()
+	u := func(x uint64) string { return strconv.FormatUint(x, 10) }
+	ms := func(d time.Duration) string { return strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', 3, 64) }
+	facts := []frontend.Fact{
+		{Key: "uptime", Value: strconv.FormatInt(time.Since(n.started).Milliseconds(), 10)},
+		{Key: "open_file_descriptor_count", Value: strconv.Itoa(openFiles())},
+		{Key: "max_file_descriptor_count", Value: u(maxFiles())},
+		{Key: "snap_count", Value: u(stats.Snapshots)},
+		{Key: "coord_cluster", Value: n.identity.Cluster.String()},
+		{Key: "coord_node", Value: datadir.NodeString(n.identity.Node)},
+		{Key: "coord_term", Value: u(st.Term)},
+		{Key: "coord_txns", Value: u(stats.Txns)},
+		{Key: "coord_batches", Value: u(stats.Batches)},
+		{Key: "coord_fsyncs", Value: u(w.Syncs)},
+		{Key: "coord_fsync_last_ms", Value: ms(w.LastSync)},
+		{Key: "coord_fsync_max_ms", Value: ms(w.MaxSync)},
+		{Key: "coord_log_bytes", Value: strconv.FormatInt(n.wal.Size(), 10)},
+		{Key: "coord_log_segments", Value: strconv.Itoa(w.Segments)},
+		{Key: "coord_last_snapshot", Value: stats.LastSnapshot.String()},
+		{Key: "coord_disk_full", Value: strconv.FormatBool(stats.Full)},
+	}
+	var digest, zxid string
+	n.replica.View(func(t *tree.Tree, _ *watchTable) { digest, zxid = t.Digest().String(), t.Counters().Zxid.String() })
+	return append(facts, frontend.Fact{Key: "coord_zxid", Value: zxid}, frontend.Fact{Key: "coord_digest", Value: digest})
+}
+
+func openFiles() int {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return len(names)
+}
+
+func maxFiles() uint64 {
+	var lim syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) != nil {
+		return 0
+	}
+	return lim.Cur
+}
+
+// explain sorts an error into one of this package's, which say how to go on.
+func explain(err error) error {
+	var inUse *datadir.InUseError
+	var folder *datadir.DamageError
+	var logDamage *wal.DamageError
+	var snap *snapshot.DamageError
+	var foreign *snapshot.ForeignError
+	var newer *snapshot.NewerError
+	var write *wal.WriteError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &inUse):
+		return fmt.Errorf("%w: %w", ErrInUse, err)
+	case errors.As(err, &folder), errors.As(err, &logDamage), errors.As(err, &snap), errors.As(err, &foreign):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case errors.As(err, &newer), errors.Is(err, wal.ErrNewerFormat), errors.Is(err, datadir.ErrNewer), errors.Is(err, tree.ErrNewerBatch):
+		return fmt.Errorf("%w: %w", ErrNewer, err)
+	case errors.Is(err, datadir.ErrZooKeeper):
+		return fmt.Errorf("%w: %w", ErrZooKeeper, err)
+	case errors.Is(err, wal.ErrForeign):
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	case errors.As(err, &write):
+		return fmt.Errorf("%w: %w", ErrFatalIO, err)
+	case errors.Is(err, datadir.ErrNotMine), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: %w", ErrPermitted, err)
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	case errors.Is(err, syscall.EIO):
+		return fmt.Errorf("%w: %w", ErrFatalIO, err)
+	}
+	return err
+}

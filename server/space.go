@@ -1,0 +1,90 @@
+package server
+
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"coord/server/watch"
+	"coord/snapshot/datadir"
+)
+
+type watchTable = watch.Table
+
+// space keeps the log from ever meeting a full disk by itself: below a reserve
+// of free bytes new writes are refused, and a ballast file holds room that is
+// given up when the log failed for want of it, so that the next start can open
+// the log, be elected and serve reads and deletes.
+type space struct {
+	dir     *datadir.Dir
+	reserve uint64
+	ballast int64
+	log     zerolog.Logger
+}
+
+// The sizes for disks that are large enough; a small one gives a sixteenth of
+// itself to each.
+const (
+	ReserveBytes = 64 << 20
+	BallastBytes = 8 << 20
+)
+
+func newSpace(dir *datadir.Dir, reserve int64, log zerolog.Logger) *space {
+	s := &space{dir: dir, reserve: ReserveBytes, ballast: BallastBytes, log: log}
+	if _, total, err := s.free(); err == nil {
+		s.reserve = min(s.reserve, total/16)
+		s.ballast = min(s.ballast, int64(total/16))
+	}
+	if reserve > 0 {
+		s.reserve = uint64(reserve)
+	}
+	return s
+}
+
+func (s *space) free() (free, total uint64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir.Path(), &st); err != nil {
+		return 0, 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
+}
+
+// full says whether new writes must be refused. If the disk cannot be asked, the
+// log will find out.
+func (s *space) full() bool {
+	free, _, err := s.free()
+	return err == nil && free < s.reserve
+}
+
+// keepBallast makes the ballast file if it is missing and there is room for it.
+func (s *space) keepBallast() {
+	if info, err := os.Stat(s.dir.Ballast()); err == nil && info.Size() >= s.ballast {
+		return
+	}
+	if free, _, err := s.free(); err != nil || free < s.reserve+uint64(s.ballast) {
+		s.log.Warn().Uint64("free", free).Uint64("reserve", s.reserve).Msg("the disk is nearly full: no ballast can be kept")
+		return
+	}
+	f, err := os.OpenFile(s.dir.Ballast(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		err = unix.Fallocate(int(f.Fd()), 0, 0, s.ballast)
+		if errors.Is(err, syscall.EOPNOTSUPP) {
+			_, err = f.Write(make([]byte, s.ballast))
+		}
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		s.log.Warn().Err(err).Msg("no ballast can be kept")
+		_ = os.Remove(s.dir.Ballast())
+	}
+}
+
+// dropBallast gives the room up, on the way out.
+func (s *space) dropBallast() {
+	if err := os.Remove(s.dir.Ballast()); err == nil {
+		s.log.Warn().Msg("ballast given up: the next start has room for its log")
+	}
+}

@@ -1,0 +1,400 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// stateAt is a state whose zxid is n, a minute after that of n-1.
+func stateAt(tb testing.TB, n uint32) *tree.Frozen {
+	b := tree.NewBuilder()
+	tree.New().Freeze().Nodes(znode.Root, func(n *tree.Node) bool {
+		if err := b.Add(n); err != nil {
+			tb.Fatal(err)
+		}
+		return true
+	})
+	c := testCounters
+	c.Zxid, c.TimeMS = znode.MakeZxid(5, n), testCounters.TimeMS+int64(n)*60_000
+	t, err := b.Tree(c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return t.Freeze()
+}
+
+func openStore(tb testing.TB) *Store {
+	tb.Helper()
+	s, err := OpenStore(filepath.Join(tb.TempDir(), "snapshot"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+func saveAt(tb testing.TB, s *Store, n uint32) Info {
+	tb.Helper()
+	m := testMeta()
+	m.RaftIndex = uint64(n) * 10
+	info, err := s.Save(tb.Context(), m, stateAt(tb, n), Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return info
+}
+
+// names are the files of a store's folder.
+func names(tb testing.TB, s *Store) []string {
+	tb.Helper()
+	entries, err := os.ReadDir(s.Dir())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var list []string
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
+
+// spoil changes a byte in the middle of a file, or cuts it.
+func spoil(tb testing.TB, path string, cut bool) {
+	tb.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if cut {
+		b = b[:len(b)-trailerBytes-5]
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	if _, _, err := s.Latest(t.Context(), Restore); !errors.Is(err, ErrNoSnapshot) {
+		t.Errorf("an empty folder: %v", err)
+	}
+	for n := range uint32(4) {
+		saveAt(t, s, n+1)
+	}
+	for path, want := range map[string]fs.FileMode{s.Dir(): 0o700 | fs.ModeDir, filepath.Join(s.Dir(), names(t, s)[0]): 0o600} {
+		if st, err := os.Stat(path); err != nil || st.Mode() != want {
+			t.Errorf("%s has mode %v, want %v; %v", path, st.Mode(), want, err)
+		}
+	}
+	want := []string{"snapshot-0000000500000001-000000000000000a.coord", "snapshot-0000000500000002-0000000000000014.coord",
+		"snapshot-0000000500000003-000000000000001e.coord", "snapshot-0000000500000004-0000000000000028.coord"}
+	if got := names(t, s); !slices.Equal(got, want) {
+		t.Errorf("files %v", got)
+	}
+	path := func(n int) string { return filepath.Join(s.Dir(), want[n-1]) }
+	wantLatest := func(zxid int, bad ...int) {
+		t.Helper()
+		tr, good, skipped, err := s.Load()
+		if err != nil || good.Meta.EndZxid.Counter() != uint32(zxid) || tr.Digest() != good.Summary.Digest || good.Path != path(zxid) {
+			t.Errorf("loaded %+v, %v; want %d", good, err, zxid)
+		}
+		info, skipped2, err := s.Latest(t.Context(), Decode)
+		if err != nil || info.Meta.EndZxid != good.Meta.EndZxid {
+			t.Errorf("latest %+v, %v; want %d", info, err, zxid)
+		}
+		if len(skipped) != len(bad) || len(skipped2) != len(bad) {
+			t.Errorf("skipped %v and %v, want %v", skipped, skipped2, bad)
+			return
+		}
+		for i, n := range bad {
+			if skipped[i].Path != path(n) || !strings.Contains(skipped[i].Err.Error(), path(n)) {
+				t.Errorf("skipped %+v, want %d", skipped[i], n)
+			}
+			wantDamage(t, "skipped", skipped[i].Err)
+		}
+	}
+	wantLatest(4)
+	spoil(t, path(4), false)
+	wantLatest(3, 4)
+	spoil(t, path(3), true)
+	wantLatest(2, 4, 3)
+	// The name says nothing: the oldest in the clothes of the newest.
+	if err := os.Rename(path(1), filepath.Join(s.Dir(), "snapshot-ffffffffffffffff-0.coord")); err != nil {
+		t.Fatal(err)
+	}
+	wantLatest(2, 4, 3)
+	list, err := s.List()
+	if err != nil || len(list) != 4 || list[3].Meta.EndZxid.Counter() != 1 || list[0].Err != nil || list[1].Err == nil {
+		t.Errorf("list %+v, %v", list, err)
+	}
+	spoil(t, path(2), false)
+	spoil(t, filepath.Join(s.Dir(), "snapshot-ffffffffffffffff-0.coord"), false)
+	_, _, bad, err := s.Load()
+	wantDamage(t, "only bad ones", err)
+	if len(bad) != 4 || !strings.Contains(err.Error(), path(4)) {
+		t.Errorf("%v, %v", bad, err)
+	}
+}
+
+func TestStoreNewer(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	info := saveAt(t, s, 2)
+	file, err := os.ReadFile(info.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := takeApart(t, file)
+	f.header[9] = 2
+	future := filepath.Join(s.Dir(), "snapshot-0.coord")
+	if err := os.WriteFile(future, f.bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var newer *NewerError
+	if _, _, _, err := s.Load(); !errors.As(err, &newer) || newer.File != future {
+		t.Errorf("a file of a newer coord is passed over: %v", err)
+	}
+	saveAt(t, s, 3)
+	if removed, err := s.Prune(t.Context(), 1, 0, time.Now()); err != nil || len(removed) != 1 || removed[0] != info.Path {
+		t.Errorf("removed %v, %v", removed, err)
+	}
+}
+
+func TestLitter(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	saveAt(t, s, 1)
+	for _, name := range []string{"snapshot-123.part", "notes.txt", "other.part"} {
+		if err := os.WriteFile(filepath.Join(s.Dir(), name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := s.List(); err != nil || len(list) != 1 {
+		t.Errorf("a part file is listed: %+v, %v", list, err)
+	}
+	if _, err := OpenStore(s.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, s); !slices.Equal(got, []string{"notes.txt", "other.part", "snapshot-0000000500000001-000000000000000a.coord"}) {
+		t.Errorf("after opening: %v", got)
+	}
+}
+
+func TestOpenStoreElsewhere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, link, filepath.Join(dir, "no", "parent"), filepath.Join(dir, strings.Repeat("x", 300))} {
+		if _, err := OpenStore(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	s := openStore(t)
+	if err := os.RemoveAll(s.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Save(t.Context(), testMeta(), stateAt(t, 1), Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestSaveGivenUp(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	f := smallState(t)
+	stop := errors.New("enough")
+	for n := range 7 { // after each frame
+		_, err := s.Save(t.Context(), testMeta(), f, Options{Step: func(Progress) error {
+			if n--; n < 0 {
+				return stop
+			}
+			return nil
+		}})
+		if !errors.Is(err, stop) {
+			t.Error(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := s.Save(ctx, testMeta(), f, Options{Step: func(p Progress) error {
+		if p.Znodes == p.OfZnodes { // while it is read back
+			cancel()
+		}
+		return nil
+	}}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if got := names(t, s); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
+}
+
+// TestSaveReadsBack spoils the file between writing and reading it back.
+func TestSaveReadsBack(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	_, err := s.Save(t.Context(), testMeta(), smallState(t), Options{Step: func(p Progress) error {
+		if p.Znodes == p.OfZnodes {
+			f, err := os.OpenFile(filepath.Join(s.Dir(), names(t, s)[0]), os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteAt([]byte{0xee}, headerBytes+30)
+			return err
+		}
+		return nil
+	}})
+	wantDamage(t, "spoiled", err)
+	if got := names(t, s); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
+}
+
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMilli(testCounters.TimeMS).Add(10 * time.Minute)
+	for _, c := range []struct {
+		name   string
+		spoil  []int // by zxid, of 6
+		cut    []int
+		keep   int
+		maxAge time.Duration
+		want   []int // that stay
+	}{
+		{"the newest three", nil, nil, 3, 0, []int{4, 5, 6}},
+		{"never none", nil, nil, 0, 0, []int{6}},
+		{"fewer than asked for", nil, nil, 10, 0, []int{1, 2, 3, 4, 5, 6}},
+		{"young ones too", nil, nil, 1, 8*time.Minute + time.Second, []int{2, 3, 4, 5, 6}},
+		{"damaged ones do not count", []int{6, 4}, nil, 2, 0, []int{3, 4, 5, 6}},
+		{"nor do cut ones", nil, []int{6, 5}, 2, 0, []int{3, 4, 5, 6}},
+		{"old ones seen to be damaged go, however young", []int{2}, []int{1}, 2, time.Hour, []int{2, 3, 4, 5, 6}},
+		{"nothing good, nothing goes", []int{1, 2, 3}, []int{4, 5, 6}, 1, 0, []int{1, 2, 3, 4, 5, 6}},
+		{"the only good one is the oldest", []int{2, 3}, []int{4, 5, 6}, 1, 0, []int{1, 2, 3, 4, 5, 6}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := openStore(t)
+			path := map[int]string{}
+			for n := 1; n <= 6; n++ {
+				path[n] = saveAt(t, s, uint32(n)).Path
+			}
+			for _, n := range c.spoil {
+				spoil(t, path[n], false)
+			}
+			for _, n := range c.cut {
+				spoil(t, path[n], true)
+			}
+			removed, err := s.Prune(t.Context(), c.keep, c.maxAge, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := 1; n <= 6; n++ {
+				_, err := os.Stat(path[n])
+				if stays := slices.Contains(c.want, n); stays != (err == nil) || stays == slices.Contains(removed, path[n]) {
+					t.Errorf("%d: %v, removed %v", n, err, removed)
+				}
+			}
+		})
+	}
+}
+
+func TestStoreTogether(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	saveAt(t, s, 1)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for j := range 5 {
+				if _, err := s.Save(t.Context(), testMeta(), stateAt(t, uint32(2+i*5+j)), Options{}); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.Prune(t.Context(), 30, 0, time.Now()); err != nil {
+					t.Error(err)
+				}
+				if _, _, _, err := s.Load(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if list, err := s.List(); err != nil || len(list) != 21 {
+		t.Errorf("%d entries, %v", len(list), err)
+	}
+}
+
+// TestFullDisk saves on disks of every size up to one that is large enough.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: what a full disk does to Save. That needs root, to mount a tmpfs of a few KiB.")
+	}
+	f := million(t, 3_000) // some 350 KiB
+	pageKiB := os.Getpagesize() >> 10
+	full := 0
+	for kib := pageKiB; ; kib += 6 * pageKiB {
+		done := func() bool {
+			dir := t.TempDir()
+			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dk", kib)); err != nil {
+				t.Skipf("NOT TESTED: what a full disk does to Save. No tmpfs can be mounted: %v", err)
+			}
+			defer func() {
+				if err := unix.Unmount(dir, 0); err != nil {
+					t.Error(err)
+				}
+			}()
+			s, err := OpenStore(filepath.Join(dir, "snapshot"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.Save(t.Context(), testMeta(), f, Options{})
+			if err == nil {
+				return true
+			}
+			full++
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("%d KiB: %v", kib, err)
+			}
+			if got := names(t, s); len(got) != 0 {
+				t.Errorf("%d KiB: left behind: %v", kib, got)
+			}
+			// With room again, the next one succeeds.
+			if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=2m"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Save(t.Context(), testMeta(), f, Options{}); err != nil {
+				t.Errorf("%d KiB, then 2 MiB: %v", kib, err)
+			}
+			return false
+		}()
+		if done {
+			break
+		}
+	}
+	if full < 5 {
+		t.Errorf("only %d disks were too small", full)
+	}
+}
