@@ -68,6 +68,7 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	defer stopReplica()
 	core, inner := errgroup.WithContext(inner)
 	core.Go(func() error { return n.replica.Run(inner) })
+	core.Go(func() error { return tuneCollector(inner) })
 	select {
 	case <-n.replica.Ready():
 	case <-inner.Done():

@@ -152,6 +152,13 @@ func NewBuilder() *Builder {
 	}}
 }
 
+// Expect makes room for n znodes at once; it promises nothing.
+func (b *Builder) Expect(n int) {
+	if b.t.count == 0 {
+		b.t.index = make(map[uint64]uint32, n)
+	}
+}
+
 // Add adds a znode. It copies what it keeps. The error says which rule the
 // record breaks: a missing parent, out of order or a second time, a bad path, an
 // ephemeral with children, an impossible owner.

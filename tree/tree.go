@@ -222,13 +222,25 @@ func (t *Tree) link(path string, r record, d *dir) uint32 {
 		t.index[h] = id
 	}
 	pd := t.ownDir(f.parent)
-	p, i, found := t.seekChild(pd, f.name)
+	p, i, found := t.seekEnd(pd, f.name)
 	if found {
 		panic("tree: link: the child " + path + " is there already")
 	}
 	pd.children.insert(t.gen, p, i, id)
 	pd.count++
 	return id
+}
+
+// seekEnd is seekChild for a name that often comes behind all others: in a
+// snapshot always, among sequential names as a rule.
+func (t *Tree) seekEnd(d *dir, name string) (p, i int, found bool) {
+	if n := len(d.children.pieces); n > 0 {
+		items := d.children.pieces[n-1].items
+		if _, last := t.at(items[len(items)-1]).rec.place(); last < name {
+			return n - 1, len(items), false
+		}
+	}
+	return t.seekChild(d, name)
 }
 
 // unlink takes a childless znode out again and returns what link needs to put

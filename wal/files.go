@@ -56,16 +56,16 @@ func listSegments(dir string) ([]uint64, error) {
 	return firsts, nil
 }
 
-// readSegment reads a whole segment, into buf if it is large enough.
+// readSegment reads a whole segment, into buf if it is large enough. What the disk cannot give back is damage.
 func readSegment(path string, buf []byte) (_ []byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("wal: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("wal: %w", err)
 	}
 	size := info.Size()
 	if size > maxSegmentBytes {
@@ -74,9 +74,14 @@ func readSegment(path string, buf []byte) (_ []byte, err error) {
 	if int64(cap(buf)) < size {
 		buf = make([]byte, size)
 	}
-	buf = buf[:size]
-	_, err = io.ReadFull(f, buf)
-	return buf, err
+	n, err := io.ReadFull(f, buf[:size])
+	switch {
+	case errors.Is(err, unix.EIO):
+		return nil, &DamageError{File: path, Offset: int64(n), Reason: err.Error()}
+	case err != nil:
+		return nil, fmt.Errorf("wal: %w", err)
+	}
+	return buf[:size], nil
 }
 
 // settle makes sure that what will be read from the file is what the disk has: it writes back what is dirty and drops

@@ -63,13 +63,15 @@ type Recovered struct {
 	Meta      Meta
 	HardState HardState // Commit is the highest that any record proves
 	Mark      Mark      // the latest one in the log; zero if none
-	Base      Position  // the entry before First: compacted, or of an installed snapshot
-	First     uint64    // index of the first entry; Last+1 if there is none
-	Last      uint64
-	Records   uint64 // records read
-	Segments  int
-	Bytes     int64 // of the segments
-	Repair    Repair
+	// Base is the entry before First: compacted, or of an installed snapshot. Without a snapshot of that entry or a
+	// later one the log is of no use; that is for the caller to check.
+	Base     Position
+	First    uint64 // index of the first entry; Last+1 if there is none
+	Last     uint64
+	Records  uint64 // records read
+	Segments int
+	Bytes    int64 // of the segments
+	Repair   Repair
 }
 
 // Repair says what was cut off the end as a torn write (by Scan and with Options.ReadOnly: what Open would cut). The
@@ -87,7 +89,7 @@ type Batch struct {
 	// Entries in raft's order, each following the one before or overriding the log from its index on. The log keeps
 	// the pointers; nobody may change the entries any more.
 	Entries []*raftpb.Entry
-	// HardState after the entries; the zero value means unchanged.
+	// HardState after the entries; the zero value means unchanged. The commit index never falls.
 	HardState HardState
 	// Sync: whoever waits for this batch relies on the disk.
 	Sync bool
@@ -95,13 +97,13 @@ type Batch struct {
 
 // Stats counts since Open.
 type Stats struct {
-	Batches       uint64 // writes
+	Batches       uint64 // calls that wrote something
 	Records       uint64
-	Bytes         uint64 // written
-	LastRecords   int    // in the last write
-	MaxRecords    int    // in one write
-	Syncs         uint64 // fsyncs of a segment
-	SyncTime      time.Duration
+	Bytes         uint64
+	LastRecords   int // in the last of these calls
+	MaxRecords    int
+	Syncs         uint64        // fsyncs, those of full segments too
+	SyncTime      time.Duration // of those that a batch asked for, like the next two
 	LastSync      time.Duration
 	MaxSync       time.Duration
 	Segments      int
@@ -192,6 +194,7 @@ func Open(dir string, opts Options) (*Log, *Recovered, error) {
 	}
 	if s.blank() {
 		if err := l.begin(opts.Meta); err != nil {
+			_ = l.file.Close() // the error that counts is err
 			return nil, nil, err
 		}
 		found.New, found.Meta, found.Segments, found.Bytes = true, l.meta, 1, l.Size()
@@ -377,7 +380,8 @@ func (l *Log) Mark(m Mark) error {
 }
 
 // Reset forgets every entry: a snapshot from elsewhere that holds the entry at p, and is durable by now, was installed.
-// The hard state is written with it (the zero value means unchanged but for the commit index), and fsynced.
+// The hard state is written with it (the zero value means unchanged but for the commit index), and fsynced. The old
+// segments go with the next CompactTo.
 func (l *Log) Reset(p Position, state HardState) error {
 	if l.err != nil {
 		return l.err
@@ -423,7 +427,8 @@ func (l *Log) CompactTo(index uint64) error {
 	}
 	l.stageState()
 	// The M comes last: it must not be there without what it replaces.
-	l.stage(&Record{Type: TypeMeta, Meta: l.meta, Head: head.first, Chain: head.chain, Index: base.Index, Term: base.Term}, nil)
+	l.stage(&Record{Type: TypeMeta, Meta: l.meta, Head: head.first, Chain: head.chain,
+		Index: base.Index, Term: base.Term}, nil)
 	if err := l.write(true); err != nil {
 		return err
 	}
@@ -559,6 +564,7 @@ func (l *Log) publish(synced bool, took time.Duration) {
 		if s.entry == nil {
 			l.mu.tail().size = int64(s.size)
 			l.mu.addSegment(s.first, s.chain)
+			l.mu.stats.Syncs++
 			continue
 		}
 		l.mu.put(s.entry.GetIndex(), s.entry.GetTerm(), s.place)

@@ -19,11 +19,14 @@ func sample(t fataler, dir string) (f folder, records []scanned, last uint64) {
 	t.Helper()
 	l, _ := open(t, dir, wal.Options{SegmentBytes: 340})
 	must(t, l.Reset(wal.Position{Index: 1, Term: 1}, wal.HardState{Term: 1}))
-	must(t, l.Append(wal.Batch{Entries: entries(2, 1, 5), HardState: wal.HardState{Term: 1, Vote: 7, Commit: 3}, Sync: true}))
-	must(t, l.Append(wal.Batch{Entries: entries(5, 2, 3), HardState: wal.HardState{Term: 2, Vote: 8, Commit: 4}, Sync: true}))
+	write := func(es []*raftpb.Entry, state wal.HardState) {
+		must(t, l.Append(wal.Batch{Entries: es, HardState: state, Sync: true}))
+	}
+	write(entries(2, 1, 5), wal.HardState{Term: 1, Vote: 7, Commit: 3})
+	write(entries(5, 2, 3), wal.HardState{Term: 2, Vote: 8, Commit: 4})
 	must(t, l.Mark(wal.Mark{Index: 4, Term: 1, Zxid: 1<<32 | 9}))
-	must(t, l.Append(wal.Batch{Entries: entries(8, 2, 3), Sync: true}))
-	must(t, l.Append(wal.Batch{Entries: entries(11, 3, 2), HardState: wal.HardState{Term: 3, Vote: 8, Commit: 8}, Sync: true}))
+	write(entries(8, 2, 3), wal.HardState{})
+	write(entries(11, 3, 2), wal.HardState{Term: 3, Vote: 8, Commit: 8})
 	must(t, l.Close())
 	f, records = readFolder(t, dir), scanAll(t, dir)
 	batch := records[len(records)-3:]
@@ -319,7 +322,8 @@ func compacted(t fataler, dir string, segmentBytes int) (before, after folder, r
 	t.Helper()
 	l, _ := open(t, dir, wal.Options{SegmentBytes: segmentBytes})
 	for i := uint64(1); i < 40; i += 3 {
-		must(t, l.Append(wal.Batch{Entries: entries(i, 1+i/10, 3), HardState: wal.HardState{Term: 1 + i/10, Vote: 7, Commit: i}, Sync: true}))
+		state := wal.HardState{Term: 1 + i/10, Vote: 7, Commit: i}
+		must(t, l.Append(wal.Batch{Entries: entries(i, state.Term, 3), HardState: state, Sync: true}))
 	}
 	must(t, l.Mark(wal.Mark{Index: 25, Term: 3, Zxid: 25}))
 	before = readFolder(t, dir)
@@ -460,8 +464,10 @@ func TestTornHardState(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	l, _ := open(t, dir, wal.Options{})
-	must(t, l.Append(wal.Batch{Entries: entries(1, 1, 2), HardState: wal.HardState{Term: 1, Vote: 7, Commit: 1}, Sync: true}))
-	must(t, l.Append(wal.Batch{Entries: entries(2, 5, 3), HardState: wal.HardState{Term: 5, Vote: 8, Commit: 4}, Sync: true}))
+	state := wal.HardState{Term: 1, Vote: 7, Commit: 1}
+	must(t, l.Append(wal.Batch{Entries: entries(1, 1, 2), HardState: state, Sync: true}))
+	state = wal.HardState{Term: 5, Vote: 8, Commit: 4}
+	must(t, l.Append(wal.Batch{Entries: entries(2, 5, 3), HardState: state, Sync: true}))
 	must(t, l.Close())
 	f := readFolder(t, dir)
 	f.with(tailOf(f), f[tailOf(f)][:len(f[tailOf(f)])-1]).write(t, dir)
@@ -499,8 +505,8 @@ func TestOtherFiles(t *testing.T) {
 	dir := t.TempDir()
 	f, records, _ := sample(t, dir)
 	names := f.names()
-	for _, name := range []string{names[1] + ".TEMP", names[1] + ".START.TEMP", names[1] + "~", "LOCK", "00000000000000000000",
-		"99999999999999999999", "0000000000000000000x"} {
+	for _, name := range []string{names[1] + ".TEMP", names[1] + ".START.TEMP", names[1] + "~", "LOCK",
+		"00000000000000000000", "99999999999999999999", "0000000000000000000x"} {
 		with := f.with(name, []byte("something"))
 		with.write(t, dir)
 		l, r := open(t, dir, wal.Options{})
@@ -512,7 +518,8 @@ func TestOtherFiles(t *testing.T) {
 			t.Errorf("with %s: the folder was changed", name)
 		}
 	}
-	for _, name := range []string{names[1] + ".START", names[3] + ".START", names[0] + ".END", "00000000000000000999.START"} {
+	for _, name := range []string{names[1] + ".START", names[3] + ".START", names[0] + ".END",
+		"00000000000000000999.START"} {
 		f.with(name, f[names[1]]).write(t, dir)
 		damage := mustRefuse(t, dir, wal.Options{})
 		if filepath.Base(damage.File) != name {

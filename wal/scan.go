@@ -42,10 +42,10 @@ type scanner struct {
 	state HardState // its commit is the highest that any record proves
 	mark  Mark
 	meta  Meta
-	metas int    // M records in this run; base is provisional until the first of them, or an R
+	metas int    // M records in this run
 	head  uint64 // of the last M
 	chain uint32 // of the last M
-	based bool   // base is known
+	based bool   // base is known: from an R, or an M whose head is in this run; until then it is a guess
 
 	repair Repair
 }
@@ -62,7 +62,7 @@ func scan(dir string, visit func(*Record) error) (*scanner, error) {
 			return nil, err
 		}
 		if buf, err = readSegment(segmentPath(dir, first), buf); err != nil {
-			return nil, fmt.Errorf("wal: segment %020d: %w", first, err)
+			return nil, err
 		}
 		if err := s.walk(buf, i == len(files)-1); err != nil {
 			return nil, err
@@ -301,13 +301,19 @@ func (t *table) admits(index, term, commit uint64) string {
 // finish checks what can be said only when all records are known, and leaves in the table what belongs to the log.
 func (s *scanner) finish() error {
 	damage := func(format string, args ...any) error {
-		if s.gap != nil && (s.metas == 0 || s.head < s.run) {
+		if s.gap != nil && s.metas == 0 {
 			return s.gap
 		}
 		return &DamageError{segmentPath(s.dir, s.tail().first), s.tail().size, fmt.Sprintf(format, args...)}
 	}
-	if s.metas == 0 || s.head < s.run {
+	switch {
+	case s.metas == 0:
 		return damage("no meta record")
+	case s.head < s.run && s.run == s.files[0]:
+		return &DamageError{File: segmentPath(s.dir, s.head),
+			Reason: fmt.Sprintf("the log begins with it, but the first segment there is begins with sequence %d", s.run)}
+	case s.head < s.run:
+		return s.gap
 	}
 	n := 0
 	for n < len(s.segments) && s.segments[n].first != s.head {

@@ -1,0 +1,107 @@
+package main_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// rooms states what each room of coord may import of the others. An arrow that
+// is not here fails the test: change the table on purpose only. Imports point
+// down, neighbours meet through interfaces (see ARCHITECTURE.md).
+var rooms = map[string]string{
+	"":                 "cmd",
+	"cmd":              "client server server/text snapshot snapshot/datadir snapshot/restore tree tree/znode",
+	"server":           "server/frontend server/replica server/session server/watch snapshot snapshot/datadir snapshot/restore tree tree/znode wal",
+	"server/frontend":  "server/text server/watch tree tree/znode",
+	"server/replica":   "server/watch tree tree/znode wal",
+	"server/session":   "server/watch tree tree/znode",
+	"client":           "server/text tree/znode",
+	"snapshot/restore": "snapshot snapshot/datadir tree tree/znode wal",
+	"snapshot/datadir": "snapshot",
+	"snapshot":         "tree tree/znode",
+	"server/text":      "tree/znode",
+	"server/watch":     "tree/znode",
+	"tree":             "tree/znode",
+	"tree/znode":       "",
+	"wal":              "",
+}
+
+// pure rooms do no I/O and know no time: bytes in, values out.
+var pure = map[string]string{
+	"tree":        "os net time sync log context io",
+	"tree/znode":  "os net time sync log context io",
+	"server/text": "os net time sync log context io",
+	// The watch table has its own leaf lock, and nothing else.
+	"server/watch": "os net time log context io",
+}
+
+// owners are the libraries that only some rooms may touch.
+var owners = map[string]string{
+	"github.com/vmihailenco/msgpack/v5": "snapshot",
+	"github.com/tidwall/wal":            "wal",
+	"go.etcd.io/raft/v3":                "server/replica wal",
+	"github.com/urfave/cli/v2":          "cmd",
+	"github.com/rs/zerolog":             "cmd server server/frontend server/replica",
+	"github.com/klauspost/compress":     "snapshot",
+	"github.com/zeebo/xxh3":             "tree",
+}
+
+func TestLayers(t *testing.T) {
+	found := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != "." || d.Name() == "testdata" || d.Name() == "testscripts" || d.Name() == "examples") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		room := filepath.ToSlash(filepath.Dir(path))
+		if room == "." {
+			room = ""
+		}
+		allowed, ok := rooms[room]
+		if !ok {
+			t.Errorf("%s: the room %q is not in the table", path, room)
+			return nil
+		}
+		found[room] = true
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, imp := range f.Imports {
+			name, _ := strconv.Unquote(imp.Path.Value)
+			if own, ok := strings.CutPrefix(name, "coord/"); ok && !slices.Contains(strings.Fields(allowed), own) {
+				t.Errorf("%s imports %s: not an arrow of the table", path, name)
+			}
+			for _, bad := range strings.Fields(pure[room]) {
+				if name == bad || strings.HasPrefix(name, bad+"/") && name != "net/netip" {
+					t.Errorf("%s imports %s: %s is a pure room", path, name, room)
+				}
+			}
+			for lib, who := range owners {
+				if (name == lib || strings.HasPrefix(name, lib+"/")) && !slices.Contains(strings.Fields(who), room) {
+					t.Errorf("%s imports %s: that belongs to %s", path, name, who)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for room := range rooms {
+		if !found[room] {
+			t.Errorf("the table has the room %q, and it is empty", room)
+		}
+	}
+}

@@ -1,0 +1,107 @@
+package testscripts
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestFailingDisk lets the n-th write to, or fsync of, the log fail. The server
+// ends with 20 and never confirms what it could not keep; the next start has
+// everything that was confirmed.
+func TestFailingDisk(t *testing.T) {
+	t.Parallel()
+	need(t, "strace")
+	for _, call := range []string{"write", "fsync"} {
+		for _, errno := range []string{"EIO", "ENOSPC"} {
+			for _, n := range []int{1, 2, 5} {
+				t.Run(fmt.Sprintf("%s %s %d", call, errno, n), func(t *testing.T) {
+					t.Parallel()
+					dir := filepath.Join(t.TempDir(), "data")
+					launch(t, dir, nil).kill() // the folder is formed without faults
+					segments, _ := filepath.Glob(filepath.Join(dir, "wal", "*"))
+					wrapper := []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
+						"-e", fmt.Sprintf("inject=%s:error=%s:when=%d+", call, errno, n+2)}
+					for _, s := range segments {
+						wrapper = append(wrapper, "-P", s)
+					}
+					confirmed := 0
+					p, err := tryLaunch(t, dir, wrapper)
+					if err == nil {
+						for i := 1; i <= 50; i++ {
+							answer, err := askAt(p.addr, fmt.Sprintf("SET /n create %d", i))
+							if err != nil || !strings.HasPrefix(answer, "OK") {
+								break
+							}
+							confirmed = i
+						}
+					}
+					if confirmed == 50 {
+						t.Fatal("no write failed: the test tested nothing")
+					}
+					if code := p.wait(); code != 20 {
+						t.Fatalf("exit %d, want 20: %s", code, p.stderr())
+					}
+					p = launch(t, dir, nil)
+					got := 0
+					if answer := p.ask("GET /n"); !strings.HasPrefix(answer, "ERR NOTFOUND") {
+						got = value(t, answer)
+					}
+					if got < confirmed || got > confirmed+1 {
+						t.Fatalf("after the restart %d, confirmed %d", got, confirmed)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestFullDisk fills a small file system beside the server. Writes are refused
+// while reads and deletes go on; when there is room again writes are taken, and
+// nothing confirmed is lost.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	mount := smallDisk(t, "24m")
+	dir := filepath.Join(mount, "data")
+	p := launch(t, dir, nil)
+	if got := p.ask("CREATE /a 1"); !strings.HasPrefix(got, "OK") {
+		t.Fatal(got)
+	}
+	filler := filepath.Join(mount, "filler")
+	fill(t, filler)
+	refused := ""
+	for i := range 200 { // the first one after the fill may still be taken
+		if refused = p.ask(fmt.Sprintf("SET /a %d", i)); strings.HasPrefix(refused, "ERR NOSPACE") {
+			break
+		}
+	}
+	if !strings.HasPrefix(refused, "ERR NOSPACE") {
+		t.Fatalf("a full disk takes writes: %q", refused)
+	}
+	if got := p.ask("GET /a"); !strings.HasPrefix(got, "DATA") {
+		t.Fatalf("reads do not go on: %q", got)
+	}
+	if got := p.ask("RM /a"); !strings.HasPrefix(got, "OK") {
+		t.Fatalf("deletes do not go on: %q", got)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	taken := ""
+	for range 100 {
+		if taken = p.ask("SET /b create 1"); strings.HasPrefix(taken, "OK") {
+			break
+		}
+		pause()
+	}
+	if !strings.HasPrefix(taken, "OK") {
+		t.Fatalf("there is room again and writes are refused: %q", taken)
+	}
+	p.kill()
+	p = launch(t, dir, nil)
+	if got := p.ask("EXISTS /b", "EXISTS /a"); !strings.HasPrefix(got, "OK") || !strings.Contains(got, "ERR NOTFOUND") {
+		t.Fatalf("after a restart: %q", got)
+	}
+}

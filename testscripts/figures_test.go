@@ -1,0 +1,371 @@
+package testscripts
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The figures of docs/benchmarks.md: the real binary in a process of its own, so
+// that its CPU time and memory are its own, and a load from this one.
+//
+//	go test ./testscripts -run '^$' -bench Figure -benchtime 1x -timeout 30m
+
+// release is the binary as it is shipped; the test binary is not.
+var release = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "coord-figures")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "coord")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "coord")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return bin, nil
+})
+
+func startRelease(b *testing.B, dir string, flags ...string) *process {
+	b.Helper()
+	bin, err := release()
+	if err != nil {
+		b.Fatal(err)
+	}
+	p, err := startBinary(b, bin, dir, nil, flags...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return p
+}
+
+// cpu is the processor time the process has used.
+func (p *process) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+2:]))
+	user, _ := strconv.Atoi(f[11])
+	sys, _ := strconv.Atoi(f[12])
+	return time.Duration(user+sys) * 10 * time.Millisecond
+}
+
+// rss is the memory the process has now, in bytes.
+func (p *process) rss() int64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	for l := range strings.Lines(string(b)) {
+		if kb, ok := strings.CutPrefix(l, "VmRSS:"); ok {
+			n, _ := strconv.ParseInt(strings.Fields(kb)[0], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// number reads a fact that is a number.
+func (p *process) number(key string) float64 {
+	x, err := strconv.ParseFloat(p.fact(key), 64)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return x
+}
+
+// load keeps outstanding requests under way on each of conns connections until
+// each has sent perConn; request appends the i-th request of a connection,
+// lines is how many lines an answer has. It returns the latencies.
+func load(b testing.TB, addr string, conns, outstanding, perConn, lines int, request func(dst []byte, conn, i int) []byte) []time.Duration {
+	b.Helper()
+	var wg sync.WaitGroup
+	all := make([][]time.Duration, conns)
+	for n := range conns {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sentAt := make([]time.Time, perConn)
+		window := make(chan struct{}, outstanding)
+		wg.Add(2)
+		go func() {
+			defer wg.Done()
+			w := bufio.NewWriterSize(c, 64<<10)
+			var buf []byte
+			for i := range perConn {
+				select {
+				case window <- struct{}{}:
+				default:
+					_ = w.Flush()
+					window <- struct{}{}
+				}
+				sentAt[i] = time.Now()
+				buf = request(buf[:0], n, i)
+				_, _ = w.Write(buf)
+			}
+			_ = w.Flush()
+		}()
+		go func() {
+			defer wg.Done()
+			defer c.Close()
+			r := bufio.NewReaderSize(c, 64<<10)
+			for i := range perConn {
+				for range lines {
+					l, err := r.ReadSlice('\n')
+					if err != nil || bytes.HasPrefix(l, []byte("ERR")) {
+						b.Errorf("answer %d of connection %d: %q %v", i, n, l, err)
+						return
+					}
+				}
+				all[n] = append(all[n], time.Since(sentAt[i]))
+				<-window
+			}
+		}()
+	}
+	wg.Wait()
+	return slices.Concat(all...)
+}
+
+func percentile(d []time.Duration, p float64) time.Duration {
+	slices.Sort(d)
+	return d[min(len(d)-1, int(float64(len(d))*p))]
+}
+
+func BenchmarkFigureWrites(b *testing.B) {
+	p := startRelease(b, b.TempDir())
+	value := strings.Repeat("x", 100)
+	load(b, p.addr, 16, 64, 1000, 1, func(dst []byte, n, i int) []byte {
+		return fmt.Appendf(dst, "SET /c%d-%d create %s\n", n, i, value)
+	})
+	for range b.N {
+		const perConn = 40_000
+		cpu, start, syncs := p.cpu(), time.Now(), p.number("coord_fsyncs")
+		lat := load(b, p.addr, 16, 64, perConn, 1, func(dst []byte, n, i int) []byte {
+			return fmt.Appendf(dst, "SET /c%d-%d create %s\n", n, i%1000, value)
+		})
+		took, used := time.Since(start), p.cpu()-cpu
+		n := float64(16 * perConn)
+		b.ReportMetric(n/took.Seconds(), "writes/s")
+		b.ReportMetric(float64(used.Microseconds())/n, "cpu-µs/write")
+		b.ReportMetric(n/(p.number("coord_fsyncs")-syncs), "writes/fsync")
+		b.ReportMetric(percentile(lat, .5).Seconds()*1000, "p50-ms")
+		b.ReportMetric(percentile(lat, .99).Seconds()*1000, "p99-ms")
+	}
+}
+
+func BenchmarkFigureReads(b *testing.B) {
+	p := startRelease(b, b.TempDir())
+	value := strings.Repeat("x", 100)
+	load(b, p.addr, 1, 64, 1000, 1, func(dst []byte, _, i int) []byte {
+		return fmt.Appendf(dst, "CREATE /k%d %s\n", i, value)
+	})
+	for range b.N {
+		const perConn = 100_000
+		cpu, start := p.cpu(), time.Now()
+		lat := load(b, p.addr, 16, 64, perConn, 2, func(dst []byte, _, i int) []byte {
+			return append(strconv.AppendInt(append(dst, "GET /k"...), int64(i%1000), 10), 10)
+		})
+		_ = lat
+		took, used := time.Since(start), p.cpu()-cpu
+		n := float64(16 * perConn)
+		b.ReportMetric(n/took.Seconds(), "reads/s")
+		b.ReportMetric(float64(used.Microseconds())/n, "cpu-µs/read")
+	}
+}
+
+// million fills the server with a million znodes of 100 bytes, 8-byte names,
+// 1,000 a folder.
+func (p *process) million(b testing.TB) {
+	value := strings.Repeat("x", 100)
+	const folders = 1000
+	load(b, p.addr, 1, 64, folders, 1, func(dst []byte, _, i int) []byte {
+		return fmt.Appendf(dst, "CREATE /dir%05d \"\"\n", i)
+	})
+	load(b, p.addr, 10, 500, folders*100, 1, func(dst []byte, conn, i int) []byte {
+		return fmt.Appendf(dst, "CREATE /dir%05d/n%07d %s\n", conn*100+i/1000, i%1000, value)
+	})
+}
+
+func BenchmarkFigureMillion(b *testing.B) {
+	for range b.N {
+		dir := b.TempDir()
+		p := startRelease(b, dir)
+		start := time.Now()
+		p.million(b)
+		b.ReportMetric(1_001_000/time.Since(start).Seconds(), "creates/s")
+		time.Sleep(5 * time.Second)
+		b.ReportMetric(float64(p.rss())/(1<<20), "RSS-MiB")
+		p.kill()
+		start = time.Now()
+		p = startRelease(b, dir)
+		b.ReportMetric(time.Since(start).Seconds(), "restart-s")
+		b.ReportMetric(float64(p.rss())/(1<<20), "restart-RSS-MiB")
+	}
+}
+
+func BenchmarkFigureIdle(b *testing.B) {
+	for range b.N {
+		dir := b.TempDir()
+		startRelease(b, dir).kill()
+		start := time.Now()
+		p := startRelease(b, dir)
+		b.ReportMetric(float64(time.Since(start).Microseconds())/1000, "ready-ms")
+		time.Sleep(2 * time.Second)
+		cpu := p.cpu()
+		time.Sleep(30 * time.Second)
+		b.ReportMetric((p.cpu()-cpu).Seconds()/30*100, "cpu-%")
+		b.ReportMetric(float64(p.rss())/(1<<20), "RSS-MiB")
+	}
+}
+
+// BenchmarkFigureOneByOne compares one connection with one request under way
+// with a bare echo server in Go, in turns.
+func BenchmarkFigureOneByOne(b *testing.B) {
+	p := startRelease(b, b.TempDir())
+	load(b, p.addr, 1, 1, 1, 1, func(dst []byte, _, _ int) []byte {
+		return fmt.Appendf(dst, "CREATE /k %s\n", strings.Repeat("x", 100))
+	})
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer echo.Close()
+	go func() {
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
+			}()
+		}
+	}()
+	for range b.N {
+		var ours, bare []time.Duration
+		for range 5 {
+			ours = append(ours, load(b, p.addr, 1, 1, 10_000, 2, func(dst []byte, _, _ int) []byte {
+				return append(dst, "GET /k\n"...)
+			})...)
+			bare = append(bare, load(b, echo.Addr().String(), 1, 1, 10_000, 1, func(dst []byte, _, _ int) []byte {
+				return append(dst, "GET /k\n"...)
+			})...)
+		}
+		b.ReportMetric(float64(percentile(ours, .5).Nanoseconds())/1000, "GET-p50-µs")
+		b.ReportMetric(float64(percentile(bare, .5).Nanoseconds())/1000, "echo-p50-µs")
+		b.ReportMetric(float64(percentile(ours, .5))/float64(percentile(bare, .5)), "GET/echo")
+	}
+}
+
+// paced sends writes at a fixed rate for a time and returns the latencies,
+// counted from when each was due.
+func paced(b testing.TB, addr string, perSecond int, d time.Duration, stop <-chan struct{}) []time.Duration {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	n := int(d.Seconds() * float64(perSecond))
+	start := time.Now()
+	due := func(i int) time.Time { return start.Add(time.Duration(i) * time.Second / time.Duration(perSecond)) }
+	sent := make(chan int, n)
+	go func() {
+		defer close(sent)
+		for i := range n {
+			time.Sleep(time.Until(due(i)))
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := fmt.Fprintf(c, "SET /paced%d create %d\n", i%100, i); err != nil {
+				return
+			}
+			sent <- i
+		}
+	}()
+	r := bufio.NewReader(c)
+	var lat []time.Duration
+	for i := range sent {
+		if l, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(l, "OK") {
+			b.Fatalf("write %d: %q %v", i, l, err)
+		}
+		lat = append(lat, time.Since(due(i)))
+	}
+	return lat
+}
+
+// BenchmarkFigureSnapshot compares the latency of writes paced at 2,000 a second
+// with and without a snapshot of a million znodes being taken, in turns.
+func BenchmarkFigureSnapshot(b *testing.B) {
+	dir := b.TempDir()
+	p := startRelease(b, dir, "--snapshot-every", "1000000000")
+	p.million(b)
+	time.Sleep(5 * time.Second)
+	for range b.N {
+		var with, without []time.Duration
+		for range 3 {
+			without = append(without, paced(b, p.addr, 2000, 4*time.Second, nil)...)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if out, err := exec.Command("coord", "snapshot", "-q", "--force", "--timeout", "1m", "--server", p.addr,
+					filepath.Join(dir, "figure.coord")).CombinedOutput(); err != nil {
+					b.Errorf("snapshot: %v: %s", err, out)
+				}
+			}()
+			with = append(with, paced(b, p.addr, 2000, time.Minute, done)...)
+		}
+		b.ReportMetric(percentile(without, .99).Seconds()*1000, "p99-ms")
+		b.ReportMetric(percentile(with, .99).Seconds()*1000, "p99-ms-snapshot")
+		b.ReportMetric(float64(percentile(with, .99))/float64(percentile(without, .99)), "ratio")
+		b.ReportMetric(float64(len(with))/2000/3, "s/snapshot")
+	}
+}
+
+// BenchmarkFigureStart starts from a snapshot of a million znodes and a log of
+// 100,000 entries behind it, each an entry of its own.
+func BenchmarkFigureStart(b *testing.B) {
+	dir := b.TempDir()
+	p := startRelease(b, dir, "--snapshot-every", "1000000")
+	p.million(b)
+	for p.fact("snap_count") == "0" {
+		time.Sleep(100 * time.Millisecond)
+	}
+	p.kill()
+	p = startRelease(b, dir, "--snapshot-every", "100000000")
+	batches := p.number("coord_batches")
+	for round := range 50 { // two connections and one request each: no two share an entry for long
+		if p.number("coord_batches")-batches >= 100_000 {
+			break
+		}
+		load(b, p.addr, 2, 1, 2000, 1, func(dst []byte, n, i int) []byte {
+			return fmt.Appendf(dst, "SET /dir%05d/n%07d %d\n", n, i%1000, round)
+		})
+	}
+	b.ReportMetric(p.number("coord_batches")-batches, "entries")
+	p.kill()
+	b.ResetTimer()
+	for range b.N {
+		var took []time.Duration
+		for range 5 {
+			start := time.Now()
+			p := startRelease(b, dir, "--snapshot-every", "100000000")
+			took = append(took, time.Since(start))
+			b.ReportMetric(float64(p.rss())/(1<<20), "RSS-MiB")
+			p.kill()
+		}
+		b.ReportMetric(percentile(took, .5).Seconds(), "start-s")
+	}
+}

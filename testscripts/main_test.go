@@ -1,0 +1,287 @@
+// Package testscripts drives the whole binary: as scripts (*.txtar, one
+// behaviour each), killed under load, with disks that fail, and against the
+// programs that people script it with.
+package testscripts
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"coord/cmd"
+)
+
+var update = flag.Bool("update", false, "rewrite what the scripts compare with")
+
+// TestMain lets the test binary be coord: under that name it is in the PATH of
+// every script and of every exec.Command here.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"coord": func() { os.Exit(cmd.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+func TestScript(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 ".",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			// Each script has its own free port; a server that finds it taken
+			// in the meantime fails its script, loudly.
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			addr := l.Addr().String()
+			_, port, _ := net.SplitHostPort(addr)
+			env.Setenv("ADDR", addr)
+			env.Setenv("PORT", port)
+			env.Setenv("COORD_SERVER", addr)
+			env.Setenv("COORD_LISTEN", addr)
+			env.Setenv("COORD_DATA_DIR", filepath.Join(env.WorkDir, "data"))
+			env.Setenv("COORD_NAME", "test")
+			return l.Close()
+		},
+		Condition: func(cond string) (bool, error) {
+			if tool, ok := strings.CutPrefix(cond, "has:"); ok {
+				_, err := exec.LookPath(tool)
+				if err != nil && os.Getenv("COORD_TEST_ALL") != "" {
+					return false, fmt.Errorf("%s is not installed, and COORD_TEST_ALL wants every test to run", tool)
+				}
+				return err == nil, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"await": cmdAwait,
+			"flip":  cmdFlip,
+		},
+	})
+}
+
+// cmdAwait runs a command until it succeeds (with !: until it fails): await
+// coord status.
+func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		err := ts.Exec(args[0], args[1:]...)
+		if (err == nil) != neg {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%q did not come to that in 10 s: %v", args, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// cmdFlip changes one bit of a file: flip FILE OFFSET; a negative offset counts
+// from the end.
+func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
+	var offset int
+	_, err := fmt.Sscan(args[1], &offset)
+	ts.Check(err)
+	files, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(files) != 1 {
+		ts.Fatalf("%s names %d files", args[0], len(files))
+	}
+	b, err := os.ReadFile(files[0])
+	ts.Check(err)
+	if offset < 0 {
+		offset += len(b)
+	}
+	b[offset] ^= 1
+	ts.Check(os.WriteFile(files[0], b, 0o600))
+}
+
+// need skips a test for want of a program, loudly; with COORD_TEST_ALL it fails.
+func need(t testing.TB, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("COORD_TEST_ALL") != "" {
+				t.Fatalf("%s is not installed, and COORD_TEST_ALL wants every test to run", tool)
+			}
+			t.Skipf("SKIPPED: %s is not installed: this test drives it", tool)
+		}
+	}
+}
+
+// process is a server in a process of its own.
+type process struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	addr  string
+	dir   string
+	log   string   // file with what it wrote to stderr
+	ended chan int // its exit code, once
+}
+
+// launch starts a server on a free port and waits until it is ready. wrapper
+// stands before it on the command line (strace …).
+func launch(t testing.TB, dir string, wrapper []string, flags ...string) *process {
+	t.Helper()
+	p, err := tryLaunch(t, dir, wrapper, flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// tryLaunch is launch for a server that may not become ready: then it has ended.
+func tryLaunch(t testing.TB, dir string, wrapper []string, flags ...string) (*process, error) {
+	t.Helper()
+	return startBinary(t, "coord", dir, wrapper, flags...)
+}
+
+func startBinary(t testing.TB, bin, dir string, wrapper []string, flags ...string) (*process, error) {
+	t.Helper()
+	log, err := os.CreateTemp(t.TempDir(), "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	args := append(append([]string{}, wrapper...), bin, "server", "--listen", "127.0.0.1:0", "--data-dir", dir,
+		"--log-format", "json", "--max-client-conns", "0")
+	args = append(args, flags...)
+	p := &process{t: t, cmd: exec.Command(args[0], args[1:]...), dir: dir, log: log.Name(), ended: make(chan int, 1)}
+	p.cmd.Stderr = log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		code := p.cmd.ProcessState.ExitCode()
+		if ws, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			code = 128 + int(ws.Signal())
+		}
+		p.ended <- code
+	}()
+	t.Cleanup(func() { p.kill() })
+	deadline := time.Now().Add(60 * time.Second)
+	for time.Now().Before(deadline) {
+		if addr := p.listening(); addr != "" {
+			p.addr = addr
+			return p, nil
+		}
+		select {
+		case code := <-p.ended:
+			p.ended <- code
+			return p, fmt.Errorf("the server ended with %d: %s", code, p.stderr())
+		case <-time.After(time.Millisecond):
+		}
+	}
+	t.Fatalf("the server is not ready after a minute: %s", p.stderr())
+	return nil, nil
+}
+
+// listening looks for the line that says where.
+func (p *process) listening() string {
+	for line := range strings.Lines(p.stderr()) {
+		var l struct {
+			Message string
+			Listen  []string
+		}
+		if json.Unmarshal([]byte(line), &l) == nil && l.Message == "ready" && len(l.Listen) > 0 {
+			return l.Listen[0]
+		}
+	}
+	return ""
+}
+
+func (p *process) stderr() string {
+	b, _ := os.ReadFile(p.log)
+	return string(b)
+}
+
+// signal sends a signal to the whole process group: strace and the server.
+func (p *process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, sig) }
+
+// wait returns the exit code, 128+n for signal n.
+func (p *process) wait() int {
+	select {
+	case code := <-p.ended:
+		p.ended <- code
+		return code
+	case <-time.After(60 * time.Second):
+		p.t.Fatalf("the server does not end: %s", p.stderr())
+		return 0
+	}
+}
+
+// kill ends the server as a power cut would, but for the page cache.
+func (p *process) kill() {
+	p.signal(syscall.SIGKILL)
+	p.wait()
+}
+
+// ask sends lines on one connection and returns the answers.
+func (p *process) ask(lines ...string) string {
+	p.t.Helper()
+	answer, err := askAt(p.addr, lines...)
+	if err != nil {
+		p.t.Fatalf("ask %q: %v", lines, err)
+	}
+	return answer
+}
+
+func askAt(addr string, lines ...string) (string, error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.WriteString(c, strings.Join(lines, "\n")+"\n"); err != nil {
+		return "", err
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(bufio.NewReader(c))
+	return string(b), err
+}
+
+// fact reads one of the facts that INFO lists.
+func (p *process) fact(key string) string {
+	p.t.Helper()
+	for l := range strings.Lines(p.ask("INFO")) {
+		if v, ok := strings.CutPrefix(l, "ITEM "+key+" value="); ok {
+			return strings.Trim(strings.TrimSpace(v), `"`)
+		}
+	}
+	p.t.Fatalf("no fact %s", key)
+	return ""
+}
+
+// run executes coord and returns what it printed and its exit code.
+func run(t testing.TB, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	c := exec.Command("coord", args...)
+	var out, errs strings.Builder
+	c.Stdout, c.Stderr = &out, &errs
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), c.ProcessState.ExitCode()
+}

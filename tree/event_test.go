@@ -1,0 +1,79 @@
+package tree_test
+
+import (
+	"slices"
+	"testing"
+
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// TestEvents is section 6.3: what each op tells, of whom, in which order, and the
+// ACL by which watches judge who may hear it.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	seen := func(b *bench) int64 { return int64(b.stat("/p/t").Mzxid) }
+	op := func(op tree.Op) func(*bench) tree.Txn { return func(*bench) tree.Txn { return tree.Txn{Op: op} } }
+	const parent, node = "ip:10.0.0.0/8:cdrwa", "digest:u1:hash1=:cdrwa"
+	for _, c := range []struct {
+		name string
+		txn  func(*bench) tree.Txn
+		want []string
+	}{
+		{"create", op(createACL("/p/new", entry(znode.Read, "world", "anyone"))), []string{"created /p/new world:anyone:r", "children /p " + parent}},
+		{"create below the root", op(create("/new")), []string{"created /new world:anyone:cdrwa", "children / world:anyone:cdrwa"}},
+		{"sequential", op(createMode("/p/s", znode.PersistentSequential)), []string{"created /p/s0000000002 world:anyone:cdrwa", "children /p " + parent}},
+		{"delete", op(remove("/p/n", -1)), []string{"deleted /p/n " + node, "children /p " + parent}},
+		{"set", op(set("/p/n", "x", -1)), []string{"changed /p/n " + node}},
+		{"set of the same bytes", op(set("/p/n", "d", -1)), []string{"changed /p/n " + node}},
+		{"set ACL", op(setACL("/p/n", -1, znode.OpenACL...)), nil},
+		{"check", op(check("/p/n", -1)), nil},
+		{"refused", op(create("/p/n")), nil},
+		{"settings", op(tree.Op{Kind: tree.KindSettings}), nil},
+		{"create with parents", op(flagged(create("/p/x/y"), tree.Parents)), []string{
+			"created /p/x " + parent, "children /p " + parent, "created /p/x/y world:anyone:cdrwa", "children /p/x " + parent}},
+		{"set that creates", op(flagged(set("/p/x", "x", -1), tree.OrCreate)), []string{"created /p/x world:anyone:cdrwa", "children /p " + parent}},
+		{"set that could have created", op(flagged(set("/p/n", "x", -1), tree.OrCreate)), []string{"changed /p/n " + node}},
+		{"recursive delete", op(removeAll("/p", 9)), []string{
+			"deleted /p/t world:anyone:cdrwa", "children /p " + parent, "deleted /p/n " + node, "children /p " + parent,
+			"deleted /p " + parent, "children / world:anyone:cdrwa"}},
+		{"reap", func(b *bench) tree.Txn {
+			return tree.Txn{Op: tree.Op{Kind: tree.KindReap, Path: "/p/t"}, Target: seen(b)}
+		}, []string{"deleted /p/t world:anyone:cdrwa", "children /p " + parent}},
+		{"new session", func(*bench) tree.Txn { return openTxn(9) }, nil},
+		{"end of a session without ephemerals", func(*bench) tree.Txn { return tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 6} }, nil},
+		{"end of a session", func(*bench) tree.Txn { return tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 5} }, []string{
+			"deleted /e " + node, "children / world:anyone:cdrwa"}},
+		{"multi", func(*bench) tree.Txn {
+			return tree.Txn{Op: tree.Op{Kind: tree.KindMulti}, Ops: []tree.Op{
+				setACL("/p/n", -1, znode.ReadACL...), check("/p", -1), remove("/p/n", 0), create("/p/n"), set("/p/n", "x", 0)}}
+		}, []string{"deleted /p/n world:anyone:r", "children /p " + parent, "created /p/n world:anyone:cdrwa", "children /p " + parent,
+			"changed /p/n world:anyone:cdrwa"}},
+		{"failed multi", func(*bench) tree.Txn {
+			return tree.Txn{Op: tree.Op{Kind: tree.KindMulti}, Ops: []tree.Op{create("/p/x"), set("/p/x", "x", 7)}}
+		}, nil},
+		{"failed op of several changes", op(flagged(createMode("/p/x/y", znode.Ephemeral), tree.Parents)), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			b.session(5)
+			b.session(6)
+			b.ids = []znode.Identity{address, user1}
+			b.must(createACL("/p", entry(znode.All, "ip", "10.0.0.0/8")))
+			b.must(createACL("/p/n", entry(znode.All, "auth", "")))
+			b.must(createMode("/p/t", znode.PersistentTTL))
+			e := createACL("/e", entry(znode.All, "auth", ""))
+			e.Mode = znode.Ephemeral
+			b.apply(tree.Txn{Op: e, Session: 5})
+			r, events := b.apply(c.txn(b))
+			if got := eventTexts(events); !slices.Equal(got, c.want) {
+				t.Errorf("%v\n got %q\nwant %q", r.Code, got, c.want)
+			}
+			for _, e := range events {
+				if e.Zxid != r.Zxid {
+					t.Errorf("%+v of txn %v", e, r.Zxid)
+				}
+			}
+		})
+	}
+}
