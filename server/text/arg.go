@@ -30,17 +30,21 @@ func (s *scanner) arg(text []byte) (a arg, n int, err *Error) {
 			n += m
 		}
 	}
-	if err == nil && n < len(text) && text[n] != ' ' {
+	switch {
+	case err != nil || n == len(text) || text[n] == ' ':
+	case class[text[n]] == plain:
+		err = syntaxError("an argument goes on behind its closing quote")
+	default:
 		err = badByte(text[n])
 	}
 	return a, n, err
 }
 
 func badByte(c byte) *Error {
-	switch {
-	case c == '"':
+	switch c {
+	case '"':
 		return syntaxError(`a quote inside a word: quote the whole argument and write \" inside`)
-	case c == '\t':
+	case '\t':
 		return syntaxError(`a tab: arguments are separated by spaces, and a tab is written "\t"`)
 	default:
 		return syntaxError(`the byte \x` + string([]byte{hexDigits[c>>4], hexDigits[c&15]}) +

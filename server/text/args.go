@@ -259,8 +259,8 @@ func parseDuration(b []byte) (ms int64, ok bool) {
 }
 
 func setVersion(r *Request, val []byte) *Error {
-	n, ok := parseUint(bytes.TrimPrefix(val, []byte{'-'}))
-	negative := val[0] == '-'
+	digits, negative := bytes.CutPrefix(val, []byte{'-'})
+	n, ok := parseUint(digits)
 	if !ok || n > math.MaxInt32+1 || n == math.MaxInt32+1 && !negative {
 		return syntaxError("v=" + errText(val) + ": a version is a 32-bit number")
 	}

@@ -57,7 +57,7 @@ func verbsDoc() string {
 			b.WriteString("- errors: " + codeWords(v.errors) + "\n")
 		}
 		if v.write {
-			b.WriteString("- it writes\n")
+			b.WriteString("- it writes, and can answer the errors of a write too\n")
 		}
 		b.WriteString("- since " + v.since + "\n\n```\n" + strings.Join(v.example, "\n") + "\n```\n\n")
 	}
@@ -124,7 +124,7 @@ func TestDocForms(t *testing.T) {
 // TestVerbsAreNoFourLetterWords guards the way in which a connection's first
 // bytes are told apart.
 func TestVerbsAreNoFourLetterWords(t *testing.T) {
-	for _, word := range strings.Fields("conf cons crst dirs dump envi gtmk hash icfg isro lead mntr ruok srst srvr stat stmk wchc wchp wchs") {
+	for word := range strings.FieldsSeq("conf cons crst dirs dump envi gtmk hash icfg isro lead mntr ruok srst srvr stat stmk wchc wchp wchs") {
 		for i := range verbs[1:] {
 			if name := verbs[i+1].name; strings.HasPrefix(strings.ToLower(name), word) {
 				t.Errorf("%s begins with %s", name, word)
@@ -218,7 +218,8 @@ func TestDocReplyWords(t *testing.T) {
 		}
 	}
 	for name, n := range map[string]int{"16 KiB": DefaultLimits().Line, "1 MiB": DefaultLimits().Payload, "64 bytes": MaxTagBytes,
-		"1,000 unless": DefaultListLimit, "100 unless": DefaultRemoveLimit, "1,024 bytes": znode.MaxPathBytes} {
+		"1,000 unless": DefaultListLimit, "100 unless": DefaultRemoveLimit, "1,024 bytes": znode.MaxPathBytes,
+		"16 MiB": DefaultLimits().Skip, "128 KiB": DefaultLimits().Txn - DefaultLimits().Payload, "1,000 |": DefaultLimits().Ops} {
 		num, unit, _ := strings.Cut(name, " ")
 		want, _ := strconv.Atoi(strings.ReplaceAll(num, ",", ""))
 		switch unit {

@@ -32,9 +32,10 @@ func TestDocExamples(t *testing.T) {
 		t.Fatalf("only %d examples found", len(examples))
 	}
 	for _, m := range examples {
-		lang, script, want := string(m[1]), string(m[2]), m[3]
+		program := programs[string(m[1])]
+		script, want := string(m[2]), m[3]
 		missing := ""
-		for _, needed := range programs[lang] {
+		for _, needed := range program {
 			if _, err := exec.LookPath(needed); err != nil {
 				missing = needed
 			}
@@ -46,7 +47,7 @@ func TestDocExamples(t *testing.T) {
 		script = strings.NewReplacer("localhost 2181", "127.0.0.1 "+port, "/localhost/2181", "/127.0.0.1/"+port,
 			"('localhost', 2181)", "('127.0.0.1', "+port+")").Replace(script)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		cmd := exec.CommandContext(ctx, programs[lang][0])
+		cmd := exec.CommandContext(ctx, program[0])
 		cmd.Dir, cmd.Stdin = dir, strings.NewReader(script)
 		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
 		got, err := cmd.CombinedOutput()

@@ -34,9 +34,16 @@ func clone(r *text.Request) *text.Request {
 	return &c
 }
 
+// tester is a test, rapid's or the standard library's.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // feed hands in to a Parser, step bytes at a time, and gives the outcomes up to
 // an error that closes. It checks what every caller relies on.
-func feed(t testing.TB, lim text.Limits, in []byte, step int) (all []outcome) {
+func feed(t tester, lim text.Limits, in []byte, step int) (all []outcome) {
 	t.Helper()
 	p := text.NewParser(lim)
 	var buf []byte
@@ -58,8 +65,7 @@ func feed(t testing.TB, lim text.Limits, in []byte, step int) (all []outcome) {
 				}
 				all = append(all, outcome{req: clone(req)})
 			}
-			var e *text.Error
-			if errors.As(err, &e) {
+			if e, ok := errors.AsType[*text.Error](err); ok {
 				if n == 0 && !e.Close {
 					t.Fatal("an error without progress")
 				}
@@ -80,7 +86,7 @@ func feed(t testing.TB, lim text.Limits, in []byte, step int) (all []outcome) {
 	return all
 }
 
-func sameOutcomes(t testing.TB, what string, got, want []outcome) {
+func sameOutcomes(t tester, what string, got, want []outcome) {
 	t.Helper()
 	for i := range max(len(got), len(want)) {
 		g, w := "nothing", "nothing"

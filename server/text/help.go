@@ -1,6 +1,7 @@
 package text
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -49,10 +50,10 @@ func Help(name string) Reply {
 func (v *verb) errorWords() []string {
 	all := v.errors
 	if v.write {
-		all = append(all[:len(all):len(all)], writeErrors...)
+		all = append(slices.Clip(all), writeErrors...)
 	}
 	var words []string
-	for _, c := range append(all[:len(all):len(all)], anyErrors...) {
+	for _, c := range append(slices.Clip(all), anyErrors...) {
 		words = append(words, c.Word())
 	}
 	return words

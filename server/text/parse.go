@@ -34,7 +34,7 @@ type Parser struct {
 // that is too long, or a payload and its end.
 type dropping struct {
 	line    *Error // to be returned at the end of the line; nil: no line is being dropped
-	dropped int    // bytes of it
+	dropped int    // bytes of it, at most Limits.Skip
 	cr      bool   // its last byte was a CR
 	ref     uint8  // how much of " :N" its last bytes are, see refTail
 
@@ -50,7 +50,10 @@ const (
 )
 
 // NewParser returns a Parser with the given limits.
-func NewParser(lim Limits) *Parser { return &Parser{lim: lim} }
+func NewParser(lim Limits) *Parser {
+	lim.Skip = max(lim.Skip, lim.Line)
+	return &Parser{lim: lim}
+}
 
 // Next cuts the next request out of buf, the bytes that were received and not
 // consumed. n of them are consumed, in any case. A nil request with a nil error
@@ -107,26 +110,22 @@ func (p *Parser) request(buf []byte) (*Request, int, *Error) {
 	if state != lineWhole {
 		return p.noLine(buf, state)
 	}
+	r := &p.req
+	r.CRLF = l.crlf
 	w, err := p.split(l.text)
 	if err != nil {
-		if hostile(l.text, w.args) {
-			return nil, l.end, notOurs()
-		}
-		p.headTag(l.text)
-		return p.refuse(l, w, err)
+		return p.refuseLine(l, w, err)
 	}
 	if len(w.args) == 0 && w.ref < 0 {
 		return nil, l.end, nil // a blank line
 	}
-	r := &p.req
-	r.CRLF = l.crlf
 	if w.isHTTP() {
 		return nil, l.end, notOurs()
 	}
 	args := w.args
 	if len(args) > 0 && !args[0].quoted && args[0].val[0] == '@' {
 		if r.Tag, err = tagOf(args[0].val); err != nil {
-			return p.refuse(l, w, err)
+			return p.refuseLine(l, w, err)
 		}
 		args = args[1:]
 	}
@@ -135,10 +134,7 @@ func (p *Parser) request(buf []byte) (*Request, int, *Error) {
 	}
 	v := verbOf(&args[0])
 	if v == 0 {
-		if hostile(l.text, w.args) {
-			return nil, l.end, notOurs()
-		}
-		return p.refuse(l, w, unknownVerb(&args[0]))
+		return p.refuseLine(l, w, unknownVerb(&args[0]))
 	}
 	if v == VerbTxn {
 		return p.txnHead(buf, l, args[1:], w.ref)
@@ -286,9 +282,19 @@ func payloadStart(buf []byte, l line) (start int, ok bool) {
 	return l.end, true
 }
 
+// refuseLine refuses a line of which not even the verb is known.
+func (p *Parser) refuseLine(l line, w words, err *Error) (*Request, int, *Error) {
+	if hostile(l.text, w.args) {
+		return nil, l.end, notOurs()
+	}
+	if findVerb(p.headTag(l.text)) == VerbTxn { // what follows would be taken for requests
+		err.Close = true
+	}
+	return p.refuse(l, w, err)
+}
+
 // refuse consumes a line and sees to it that its payload is thrown away.
 func (p *Parser) refuse(l line, w words, err *Error) (*Request, int, *Error) {
-	p.req.CRLF = l.crlf
 	if w.ref > int64(p.lim.Skip) {
 		err.Close = true
 	}
@@ -343,7 +349,8 @@ func refTail(state uint8, c byte) uint8 {
 // dropLine throws away the rest of a line that is too long.
 func (p *Parser) dropLine(buf []byte) (*Request, int, *Error) {
 	d := &p.drop
-	for i, c := range buf {
+	rest := buf[:min(len(buf), p.lim.Skip-d.dropped)]
+	for i, c := range rest {
 		if c != '\n' && (c != 0 || !d.cr) {
 			d.ref = refTail(d.ref, c)
 			d.cr = c == '\r'
@@ -365,11 +372,11 @@ func (p *Parser) dropLine(buf []byte) (*Request, int, *Error) {
 		p.left--
 		return nil, i + 1, nil
 	}
-	if d.dropped += len(buf); d.dropped > p.lim.Skip {
+	if d.dropped += len(rest); len(rest) < len(buf) {
 		d.line.Close = true
 		return nil, len(buf), d.line
 	}
-	return nil, len(buf), nil
+	return nil, len(rest), nil
 }
 
 // dropPayload throws away a payload and its end.
@@ -415,16 +422,17 @@ func (p *Parser) reset() {
 	p.req = Request{}
 }
 
-// headTag notes the tag of a line that cannot be taken apart, and returns the
-// word behind it.
+// headTag notes the tag of a line that is refused, if it has a good one, and
+// returns the word behind it: what should be the verb.
 func (p *Parser) headTag(text []byte) []byte {
 	word, rest, _ := bytes.Cut(bytes.TrimLeft(text, " "), []byte{' '})
-	if len(word) > 1 && word[0] == '@' {
-		if tag, err := tagOf(word); err == nil {
-			p.req.Tag = tag
-		}
-		word, _, _ = bytes.Cut(bytes.TrimLeft(rest, " "), []byte{' '})
+	if len(word) == 0 || word[0] != '@' {
+		return word
 	}
+	if tag, err := tagOf(word); err == nil {
+		p.req.Tag = tag
+	}
+	word, _, _ = bytes.Cut(bytes.TrimLeft(rest, " "), []byte{' '})
 	return word
 }
 

@@ -2,6 +2,7 @@ package text
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 
 	"coord/tree/znode"
@@ -213,6 +214,9 @@ func (rd *Reader) head(text []byte, item bool) (rep Reply, count uint64, err *Er
 			rep.Message = string(word) // a code of a newer server
 		}
 	}
+	if n := bytes.Count(rest, []byte{'='}); n > 0 {
+		rep.Fields = make([]Field, 0, min(n, 16))
+	}
 	for first := true; len(rest) > 0; first = false {
 		if rest[0] == ' ' {
 			return rep, 0, badReply(text)
@@ -233,6 +237,9 @@ func (rd *Reader) head(text []byte, item bool) (rep Reply, count uint64, err *Er
 			continue
 		}
 		if rep.Kind == KindErr && !a.quoted && string(a.val) == "-" {
+			if rep.Message != "" {
+				rep.Message += ": "
+			}
 			rep.Message += string(rest)
 			break
 		}
@@ -256,18 +263,29 @@ func field(a *arg) (Field, bool) {
 		return Field{}, false
 	}
 	f := Field{Key: keyOf(key)}
-	switch n, isHex := parseHex(val); {
-	case isHex && val[1] == 'x' && string(strconv.AppendUint(nil, n, 16)) == string(val[2:]):
+	if n, ok := parseHex(val); ok && isCanonical(val[2:], 16) && val[1] == 'x' {
 		f.num, f.kind = n, fieldHex
-	default:
-		n, err := strconv.ParseInt(string(val), 10, 64)
-		if err == nil && string(strconv.AppendInt(nil, n, 10)) == string(val) {
-			f.num, f.kind = uint64(n), fieldInt
-		} else {
-			f.str = string(val)
+		return f, true
+	}
+	digits, negative := bytes.CutPrefix(val, []byte{'-'})
+	if n, ok := parseUint(digits); ok && isCanonical(digits, 10) && (n <= math.MaxInt64 && !negative || n-1 <= math.MaxInt64 && negative) {
+		if f.num, f.kind = n, fieldInt; negative {
+			f.num = -n
+		}
+		return f, true
+	}
+	f.str = string(val)
+	return f, true
+}
+
+// isCanonical says whether digits are in the spelling that strconv gives them.
+func isCanonical(digits []byte, base int) bool {
+	for _, c := range digits {
+		if base == 16 && 'A' <= c && c <= 'F' {
+			return false
 		}
 	}
-	return f, true
+	return len(digits) == 1 || digits[0] != '0'
 }
 
 // keyOf shares the strings of known keys.

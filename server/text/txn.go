@@ -1,6 +1,7 @@
 package text
 
 import (
+	"slices"
 	"strconv"
 
 	"coord/tree/znode"
@@ -101,7 +102,7 @@ func (p *Parser) fail(err *Error) {
 func (p *Parser) parseOps(buf []byte, lines int) (*Request, int, *Error) {
 	var failed *Error
 	p.scratch = p.scratch[:0]
-	p.ops = p.ops[:0]
+	p.ops = slices.Grow(p.ops[:0], lines)
 	for pos := p.body; len(p.ops) < lines; {
 		l, _ := p.cutLine(buf[pos:])
 		w, err := p.split(l.text)
@@ -113,9 +114,9 @@ func (p *Parser) parseOps(buf []byte, lines int) (*Request, int, *Error) {
 		pos += n
 		var op Op
 		if err == nil {
-			err = p.parseOp(&op, w)
+			err = p.parseOp(&op, l.text, w)
 		}
-		if err != nil && failed == nil {
+		if err != nil && (failed == nil || err.Close) {
 			failed = err
 			failed.Op = len(p.ops)
 		}
@@ -132,11 +133,11 @@ func (p *Parser) parseOps(buf []byte, lines int) (*Request, int, *Error) {
 }
 
 // parseOp parses one line of a TXN.
-func (p *Parser) parseOp(op *Op, w words) *Error {
+func (p *Parser) parseOp(op *Op, text []byte, w words) *Error {
 	if len(w.args) == 0 {
 		return syntaxError("a verb is missing")
 	}
-	if w.isHTTP() {
+	if w.isHTTP() || hostile(text, w.args) {
 		return notOurs()
 	}
 	if a := w.args[0]; !a.quoted && a.val[0] == '@' {

@@ -116,7 +116,7 @@ var verbs = [numVerbs]verb{
 		name: "EXISTS", form: "EXISTS path", since: since, path: true,
 		does:    "Shows the stat of a znode.",
 		replies: []string{"OK v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= zxid="},
-		errors:  []znode.Code{znode.ErrNoNode},
+		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"EXISTS /app"},
 	},
 	VerbLs: {

@@ -10,8 +10,8 @@ import (
 const maxInline = 64
 
 // AppendRequest writes a request behind dst, so that a Parser reads the same
-// one: what the zero value of a field means is left out. It panics on a verb
-// that is none.
+// one: what the zero value of a field means is left out. The Tag is one word. It
+// panics on a verb that is none, or cannot stand in a TXN.
 func AppendRequest(dst []byte, r *Request) []byte {
 	if r.Tag != "" {
 		dst = append(dst, '@')
@@ -24,6 +24,9 @@ func AppendRequest(dst []byte, r *Request) []byte {
 		dst = strconv.AppendInt(dst, int64(len(r.Ops)), 10)
 		dst = appendEOL(dst, r.CRLF)
 		for i := range r.Ops {
+			if !verbs[r.Ops[i].Verb].inTxn {
+				panic("text: a TXN with " + r.Ops[i].Verb.String())
+			}
 			dst = appendOp(dst, &r.Ops[i], r.CRLF)
 		}
 		return dst
@@ -130,10 +133,10 @@ func appendPayload(dst, val []byte, crlf bool) []byte {
 	return appendEOL(dst, crlf)
 }
 
-// appendArg writes a word that is neither an option nor a length.
+// appendArg writes a word that is neither a length nor an HTTP version.
 func appendArg(dst []byte, s string) []byte {
 	dst = append(dst, ' ')
-	if len(s) > 0 && s[0] == ':' {
+	if len(s) > 0 && s[0] == ':' || isHTTPVersion(s) {
 		return appendQuoted(dst, s)
 	}
 	return appendWord(dst, s)
