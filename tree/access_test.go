@@ -147,6 +147,27 @@ func TestACLTableSurvivesFailedMulti(t *testing.T) {
 	}
 }
 
+// TestACLTableGivesNumbersOnce: a list whose last use went twice in a txn frees
+// one number, not two.
+func TestACLTableGivesNumbersOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	mine := entry(znode.All, "ip", "0.0.0.0/0")
+	b.ids = []znode.Identity{address}
+	b.must(createACL("/n", mine))
+	if r, _ := b.multi(setACL("/n", 0, znode.OpenACL...), setACL("/n", 1, mine), setACL("/n", 2, znode.OpenACL...)); r.Code != znode.OK {
+		t.Fatal(r.Code)
+	}
+	for _, path := range []string{"/one", "/two", "/three"} {
+		b.must(createACL(path, entry(znode.Read, "digest", path+":hash")))
+	}
+	for _, path := range []string{"/one", "/two", "/three"} {
+		if got, want := b.get(path).ACL.String(), "digest:"+path+":hash:r"; got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
 // TestConfigIsSupers: nobody else has ADMIN on /zookeeper/config.
 func TestConfigIsSupers(t *testing.T) {
 	t.Parallel()

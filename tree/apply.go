@@ -134,13 +134,23 @@ func (t *Tree) may(x *Txn, id uint32, need znode.Perms) bool {
 	return t.counters.Settings.SkipACL || t.acls.lists[t.at(id).rec.unpack().acl].Allows(x.IDs, need)
 }
 
-// cut splits a path as ZooKeeper does before it has judged the rest of it.
-func cut(path string) (parent, name string, ok bool) {
+// above cuts the last component off a path as ZooKeeper does before it has
+// judged the rest of it.
+func above(path string) (parent string, ok bool) {
 	i := strings.LastIndexByte(path, '/')
 	if i < 0 || strings.IndexByte(path, 0) >= 0 {
-		return "", "", false
+		return "", false
 	}
-	return path[:i], path[i+1:], true
+	return path[:i], true
+}
+
+// event notes a change for watches. While no ACL counts, everyone may see it.
+func (t *Tree) event(typ znode.EventType, path string, acl uint32) {
+	e := znode.Event{Type: typ, Path: path, Zxid: t.counters.Zxid}
+	if !t.counters.Settings.SkipACL {
+		e.ACL = t.acls.lists[acl]
+	}
+	t.events = append(t.events, e)
 }
 
 func (t *Tree) create(x *Txn, op *Op) Result {
@@ -166,7 +176,7 @@ func (t *Tree) create(x *Txn, op *Op) Result {
 	if !t.alive(x) {
 		return refuse(znode.ErrSessionExpired)
 	}
-	parentPath, _, ok := cut(op.Path)
+	parentPath, ok := above(op.Path)
 	if !ok {
 		return refuse(znode.ErrBadArguments)
 	}
@@ -201,17 +211,17 @@ func (t *Tree) create(x *Txn, op *Op) Result {
 	if znode.CheckPath(path) != nil {
 		return refuse(znode.ErrBadArguments)
 	}
-	return t.add(x, parent, parentPath, path, acl, owner, op.Data)
+	return t.add(parent, parentPath, path, acl, owner, op.Data)
 }
 
 // createParents creates the missing ancestors and returns the slot of the last.
 // Each gets its parent's ACL: neither wider nor narrower than what was there.
 func (t *Tree) createParents(x *Txn, path string) (uint32, znode.Code) {
-	above, _ := znode.Split(path)
-	parent, there := t.find(above)
+	grand, _ := znode.Split(path)
+	parent, there := t.find(grand)
 	if !there {
 		var code znode.Code
-		if parent, code = t.createParents(x, above); code != znode.OK {
+		if parent, code = t.createParents(x, grand); code != znode.OK {
 			return 0, code
 		}
 	}
@@ -219,14 +229,14 @@ func (t *Tree) createParents(x *Txn, path string) (uint32, znode.Code) {
 		return 0, znode.ErrNoAuth
 	}
 	acl := t.acls.lists[t.at(parent).rec.unpack().acl]
-	r := t.add(x, parent, above, path, acl, 0, []byte{})
+	r := t.add(parent, grand, path, acl, 0, []byte{})
 	id, _ := t.find(path)
 	return id, r.Code
 }
 
 // add is the end of every create: the judgements that the final path allows,
 // and the change.
-func (t *Tree) add(x *Txn, parent uint32, parentPath, path string, acl znode.ACL, owner int64, data []byte) Result {
+func (t *Tree) add(parent uint32, parentPath, path string, acl znode.ACL, owner int64, data []byte) Result {
 	if _, there := t.find(path); there {
 		return refuse(znode.ErrNodeExists)
 	}
@@ -247,9 +257,8 @@ func (t *Tree) add(x *Txn, parent uint32, parentPath, path string, acl znode.ACL
 		owner: owner, null: data == nil, name: name, data: string(data),
 	}
 	t.insert(parentPath, path, &pf, &f)
-	t.events = append(t.events,
-		znode.Event{Type: znode.NodeCreated, Path: path, Zxid: now, ACL: acl},
-		znode.Event{Type: znode.NodeChildrenChanged, Path: parentPath, Zxid: now, ACL: t.acls.lists[pf.acl]})
+	t.event(znode.NodeCreated, path, f.acl)
+	t.event(znode.NodeChildrenChanged, parentPath, pf.acl)
 	t.quotaCreated(parentPath, path, int64(len(data)))
 	return Result{Path: path, Stat: stat(&f, 0, now, 0)}
 }
@@ -279,7 +288,7 @@ func (t *Tree) insert(parentPath, path string, pf, f *fields) {
 }
 
 func (t *Tree) remove(x *Txn, op *Op) Result {
-	parentPath, _, ok := cut(op.Path)
+	parentPath, ok := above(op.Path)
 	if !ok || znode.Reserved(op.Path) {
 		return refuse(znode.ErrBadArguments)
 	}
@@ -356,9 +365,8 @@ func (t *Tree) drop(id uint32, path string) {
 			t.ownDir(f.parent).pzxid = ppzxid
 		})
 	}
-	t.events = append(t.events,
-		znode.Event{Type: znode.NodeDeleted, Path: path, Zxid: now, ACL: acl},
-		znode.Event{Type: znode.NodeChildrenChanged, Path: parentPath, Zxid: now, ACL: t.acls.lists[pf.acl]})
+	t.event(znode.NodeDeleted, path, f.acl)
+	t.event(znode.NodeChildrenChanged, parentPath, pf.acl)
 	t.quotaDeleted(parentPath, path, int64(len(f.data)))
 }
 
@@ -389,7 +397,7 @@ func (t *Tree) setData(x *Txn, op *Op) Result {
 	g.version++
 	g.null, g.data = op.Data == nil, string(op.Data)
 	t.replace(id, op.Path, &f, &g)
-	t.events = append(t.events, znode.Event{Type: znode.NodeDataChanged, Path: op.Path, Zxid: g.mzxid, ACL: t.acls.lists[g.acl]})
+	t.event(znode.NodeDataChanged, op.Path, g.acl)
 	t.quotaChanged(op.Path, diff, 0)
 	created, pzxid, count := t.at(id).family(g.czxid)
 	return Result{Path: op.Path, Stat: stat(&g, created, pzxid, count)}

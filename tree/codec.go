@@ -58,7 +58,8 @@ func (e *Encoder) Len() int { return len(e.body) + 1 + 2*binary.MaxVarintLen64 }
 // Count is the number of txns in it.
 func (e *Encoder) Count() int { return int(e.count) }
 
-// Add adds a txn. Its TimeMS is the batch's and not looked at.
+// Add adds a txn. Its TimeMS is the batch's and not looked at. A kind that
+// Decode would not take is a fault of the caller and panics: it must not be logged.
 func (e *Encoder) Add(x *Txn) {
 	e.count++
 	b := append(e.body, byte(x.Kind))
@@ -76,6 +77,9 @@ func (e *Encoder) Add(x *Txn) {
 	case KindMulti:
 		b = binary.AppendUvarint(b, uint64(len(x.Ops)))
 		for i := range x.Ops {
+			if k := x.Ops[i].Kind; k < KindCreate || k > KindCheck {
+				panic(fmt.Sprintf("tree: encode: an op of kind %d in a multi", k))
+			}
 			b = append(b, byte(x.Ops[i].Kind))
 			b = e.appendOp(b, &x.Ops[i])
 		}
@@ -90,8 +94,10 @@ func (e *Encoder) Add(x *Txn) {
 	case KindReap:
 		b = binary.AppendVarint(b, x.Target)
 		b = e.appendOp(b, &x.Op)
-	default:
+	case KindCreate, KindDelete, KindSetData, KindSetACL, KindCheck:
 		b = e.appendOp(b, &x.Op)
+	default:
+		panic(fmt.Sprintf("tree: encode: a txn of kind %d", x.Kind))
 	}
 	e.body = b
 }
@@ -343,6 +349,9 @@ func (d *decoder) txn(x *Txn) {
 		d.ops = d.ops[:0]
 		for n := d.count(); n > 0 && !d.bad; n-- {
 			op := Op{Kind: Kind(d.byte())}
+			if op.Kind == KindReap {
+				d.fail()
+			}
 			d.op(&op)
 			d.ops = append(d.ops, op)
 		}

@@ -96,17 +96,22 @@ var (
 	})
 	anyData = rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.Byte(), 0, 200))
 	opKinds = []tree.Kind{tree.KindCreate, tree.KindDelete, tree.KindSetData, tree.KindSetACL, tree.KindCheck, tree.KindReap}
-	anyOp   = rapid.Custom(func(t *rapid.T) tree.Op {
-		return tree.Op{
-			Kind: rapid.SampledFrom(opKinds).Draw(t, "kind"), Mode: znode.Mode(rapid.Uint8().Draw(t, "mode")), Version: rapid.Int32().Draw(t, "version"),
-			Flags: tree.Flags(rapid.Uint8().Draw(t, "flags")), TTLMS: rapid.Int64().Draw(t, "ttl"), Limit: rapid.Int32().Draw(t, "limit"),
-			Path: rapid.String().Draw(t, "path"), Data: anyData.Draw(t, "data"), ACL: anyACL.Draw(t, "acl"),
-		}
-	})
+	anyOp   = opOf(opKinds)
+	// What may stand in a multi.
+	anySubOp = opOf(opKinds[:5])
+	opOf     = func(kinds []tree.Kind) *rapid.Generator[tree.Op] {
+		return rapid.Custom(func(t *rapid.T) tree.Op {
+			return tree.Op{
+				Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), Mode: znode.Mode(rapid.Uint8().Draw(t, "mode")), Version: rapid.Int32().Draw(t, "version"),
+				Flags: tree.Flags(rapid.Uint8().Draw(t, "flags")), TTLMS: rapid.Int64().Draw(t, "ttl"), Limit: rapid.Int32().Draw(t, "limit"),
+				Path: rapid.String().Draw(t, "path"), Data: anyData.Draw(t, "data"), ACL: anyACL.Draw(t, "acl"),
+			}
+		})
+	}
 	anyTxn = rapid.Custom(func(t *rapid.T) tree.Txn {
 		x := tree.Txn{
 			Origin: rapid.SampledFrom([]uint64{0, 1, math.MaxUint64}).Draw(t, "origin"), Seq: rapid.Uint64().Draw(t, "seq"),
-			Session: rapid.Int64().Draw(t, "session"), IDs: anyIDs.Draw(t, "ids"), Op: anyOp.Draw(t, "op"), Ops: rapid.SliceOfN(anyOp, 0, 5).Draw(t, "ops"),
+			Session: rapid.Int64().Draw(t, "session"), IDs: anyIDs.Draw(t, "ids"), Op: anyOp.Draw(t, "op"), Ops: rapid.SliceOfN(anySubOp, 0, 5).Draw(t, "ops"),
 			Target: rapid.Int64().Draw(t, "target"), TimeoutMS: rapid.Int32().Draw(t, "timeout"), Password: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "password"),
 			Settings: tree.Settings{EnforceQuota: rapid.Bool().Draw(t, "quota"), ExtendedTypes: rapid.Bool().Draw(t, "types"), SkipACL: rapid.Bool().Draw(t, "skip")},
 		}
@@ -284,8 +289,7 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 // TestDecodeAllocatesWhatIsThere, not what a number in the batch claims.
-func TestDecodeAllocatesWhatIsThere(t *testing.T) {
-	t.Parallel()
+func TestDecodeAllocatesWhatIsThere(t *testing.T) { // not parallel: it counts bytes
 	claim := func(kind byte, prefix ...byte) []byte {
 		b := append([]byte{1, 0, 1, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, prefix...)
 		b = binary.AppendUvarint(b, 1<<19)
@@ -304,8 +308,7 @@ func TestDecodeAllocatesWhatIsThere(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: decoded", name)
 		}
-		// Other tests run beside this one: what they allocate is in the figure.
-		if n := after.TotalAlloc - before.TotalAlloc; n > 40<<20 {
+		if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
 			t.Errorf("%s: %d bytes allocated for a batch of %d", name, n, len(batch))
 		}
 	}

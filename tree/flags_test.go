@@ -50,6 +50,7 @@ func TestParents(t *testing.T) {
 		{"too long with its number", createMode("/p/x/"+strings.Repeat("n", 1010), znode.PersistentSequential), nil, znode.ErrBadArguments},
 		{"bad ACL", createACL("/p/x/y"), nil, znode.ErrInvalidACL},
 		{"as nobody", create("/p/x/y"), []znode.Identity{}, znode.ErrNoAuth},
+		{"as nobody, far down", create("/p/x/y/z/w"), []znode.Identity{}, znode.ErrNoAuth},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := dump(b.tree.Freeze())

@@ -241,6 +241,7 @@ func TestBuilderRefusesWholes(t *testing.T) {
 func TestBuilderCopies(t *testing.T) {
 	t.Parallel()
 	b := tree.NewBuilder()
+	b.Expect(100) // more than come is no matter
 	var n tree.Node
 	data, acl := []byte("data"), znode.ACL{entry(znode.Read, "ip", "10.0.0.1")}
 	for _, w := range worn() {

@@ -117,12 +117,9 @@ func normalACL(a znode.ACL, ids []znode.Identity) (znode.ACL, bool) {
 	var out znode.ACL
 	add := func(perms znode.Perms, scheme, id string) {
 		e := znode.ACLEntry{Perms: perms, Identity: znode.Identity{Scheme: scheme, ID: id}}
-		for _, have := range out {
-			if have == e {
-				return
-			}
+		if !slices.Contains(out, e) {
+			out = append(out, e)
 		}
-		out = append(out, e)
 	}
 	for _, e := range a {
 		ok := false
@@ -325,6 +322,9 @@ func (m *model) op(x *tree.Txn, op *tree.Op) tree.Result {
 }
 
 func (m *model) tell(what znode.EventType, path string, acl znode.ACL) {
+	if m.counters.Settings.SkipACL {
+		acl = nil // everyone may see it
+	}
 	m.events = append(m.events, znode.Event{Type: what, Path: path, Zxid: m.counters.Zxid, ACL: acl})
 }
 

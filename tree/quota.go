@@ -84,8 +84,9 @@ func (t *Tree) quotaAllows(path string, bytes, count int64) bool {
 		return true
 	}
 	now := parseUsage(data)
-	return !(count > 0 && limit.hardCount >= 0 && now.count+count > limit.hardCount ||
-		bytes > 0 && limit.hardBytes >= 0 && now.bytes+bytes > limit.hardBytes)
+	overCount := count > 0 && limit.hardCount >= 0 && now.count+count > limit.hardCount
+	overBytes := bytes > 0 && limit.hardBytes >= 0 && now.bytes+bytes > limit.hardBytes
+	return !overCount && !overBytes
 }
 
 // quotaChanged counts a change in the stats of the path that governs it.

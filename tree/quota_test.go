@@ -148,6 +148,7 @@ func TestQuotaLimits(t *testing.T) {
 		{"set beyond", hard("-1", "10"), set("/a/b", "123456", -1), znode.ErrQuotaExceeded},
 		{"set of fewer bytes while over", hard("-1", "4"), set("/a/b", "12", -1), znode.OK},
 		{"set of as many bytes while over", hard("-1", "4"), set("/a/b", "abc", -1), znode.OK},
+		{"set while over the count", hard("0", "-1"), set("/a/b", "1234", -1), znode.OK},
 		{"set or create beyond", hard("2", "-1"), flagged(set("/a/c", "", -1), tree.OrCreate), znode.ErrQuotaExceeded},
 		{"parents within", hard("4", "-1"), flagged(create("/a/c/d"), tree.Parents), znode.OK},
 		{"parents beyond", hard("3", "-1"), flagged(create("/a/c/d"), tree.Parents), znode.ErrQuotaExceeded},
@@ -230,10 +231,15 @@ func TestQuotaInMulti(t *testing.T) {
 			t.Errorf("%s: changed to\n%s", name, after)
 		}
 	}
+	// Limits that a failed multi set for an inner path do not hide the outer ones.
+	inner := flagged(createData("/zookeeper/quota/a/b/zookeeper_limits", hard("9", "-1")), tree.Parents)
+	if r, _ := b.multi(inner, create("/a"), create("/a/b")); r.Code != znode.ErrNodeExists {
+		t.Errorf("%+v", r)
+	}
 	if r, _ := b.multi(create("/a/b"), create("/a/c"), remove("/a/b", -1), create("/a/d")); r.Code != znode.OK {
 		t.Errorf("room made by the same multi: op %d %v", r.Op, r.Code)
 	}
-	b.refused(create("/a/e"), znode.ErrQuotaExceeded)
+	b.refused(create("/a/b"), znode.ErrQuotaExceeded)
 	b.must(create("/b"))
 	b.must(create("/b/c"))
 }

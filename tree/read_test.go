@@ -201,6 +201,8 @@ func TestWalk(t *testing.T) {
 		{"behind a later subtree", "/w", "/wide", -1, nil, nil},
 		{"behind an earlier subtree", "/w", "/v/x", -1, nil, open},
 		{"behind the top's own parent", "/w/a", "/w", -1, nil, []string{"/w/a", "/w/a/1", "/w/a/2"}},
+		{"behind an earlier subtree that is later in bytes", "/w/a-", "/w/a/1", -1, nil, []string{"/w/a-", "/w/a-/1"}},
+		{"behind a later subtree that is earlier in bytes", "/w/a", "/w/a-/1", -1, nil, nil},
 		{"behind the root", "/w/a", "/", -1, nil, []string{"/w/a", "/w/a/1", "/w/a/2"}},
 		{"the root", "/", "/zookeeper/config", -1, nil, []string{"/zookeeper/quota"}},
 		{"the root by its other name", "", "/wide", 1, nil, []string{"/zookeeper"}},

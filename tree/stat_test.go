@@ -247,6 +247,20 @@ func TestNullAndEmptyData(t *testing.T) {
 	}
 }
 
+// TestLargeData: more than the buffer that Apply keeps, and small again.
+func TestLargeData(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, n := range []int{1 << 20, 3, 64 << 10, 64<<10 + 1, 0} {
+		data := strings.Repeat("x", n)
+		b.must(flagged(set("/n", data, -1), tree.OrCreate))
+		b.must(createMode("/s", znode.PersistentSequential))
+		if z := b.get("/n"); z.Data != data || int(z.Stat.DataLength) != n {
+			t.Errorf("%d bytes became %d", n, len(z.Data))
+		}
+	}
+}
+
 // TestApplyCopies: what the caller does with its memory afterwards is no matter.
 func TestApplyCopies(t *testing.T) {
 	t.Parallel()

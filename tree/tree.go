@@ -2,6 +2,7 @@ package tree
 
 import (
 	"hash/maphash"
+	"slices"
 	"strings"
 
 	"coord/tree/znode"
@@ -167,9 +168,9 @@ func (t *Tree) path(id uint32) string {
 		id = parent
 	}
 	var b strings.Builder
-	for i := len(names) - 1; i >= 0; i-- {
+	for _, name := range slices.Backward(names) {
 		b.WriteByte('/')
-		b.WriteString(names[i])
+		b.WriteString(name)
 	}
 	return b.String()
 }

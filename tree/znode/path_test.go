@@ -98,7 +98,7 @@ func goodPath(path string) bool {
 	if path == "/" { // rule 3
 		return true
 	}
-	for _, part := range strings.Split(path[1:], "/") { // rules 4, 6, 7
+	for part := range strings.SplitSeq(path[1:], "/") { // rules 4, 6, 7
 		if part == "" || part == "." || part == ".." {
 			return false
 		}
