@@ -106,7 +106,7 @@ func TestEveryBit(t *testing.T) {
 // TestMisplacedFrames moves frames as they are.
 func TestMisplacedFrames(t *testing.T) {
 	t.Parallel()
-	f := million(t, 12_000)
+	f := million(t, 5_000)
 	file := encode(t, testMeta(), f)
 	m := testMeta()
 	m.BackupID = NewID()
@@ -148,7 +148,7 @@ func frameOffsets(file []byte) []int {
 // TestForgedOrder puts frames into another order and makes all checksums right.
 func TestForgedOrder(t *testing.T) {
 	t.Parallel()
-	file := encode(t, testMeta(), million(t, 6_000))
+	file := encode(t, testMeta(), million(t, 5_000))
 	want, _, _ := read(t, file)
 	n := len(takeApart(t, file).frames)
 	if err := readErr(takeApart(t, file).bytes()); err != nil {
@@ -222,7 +222,10 @@ func TestForgedContent(t *testing.T) {
 		"zxid":              {header(87, 1), Decode},
 		"epoch offset":      {header(143, 1), Decode},
 		"time":              {header(119, 1), Decode},
-		"number of znodes":  {header(183, 1), Checksum},
+		"more znodes":       {header(183, 1<<7), Checksum},
+		"fewer znodes":      {func(f *forgery) { f.header[183]-- }, Checksum},
+		"more data":         {header(191, 1<<7), Decode},
+		"less data":         {func(f *forgery) { f.header[191]-- }, Decode},
 		"trailer's digest":  {func(f *forgery) { f.trail = func(b []byte) { b[40] ^= 1 } }, Checksum},
 		"trailer's znodes":  {func(f *forgery) { f.trail = func(b []byte) { b[15] ^= 1 } }, Checksum},
 		"trailer's index":   {func(f *forgery) { f.trail = func(b []byte) { b[31] ^= 1 } }, Checksum},

@@ -11,7 +11,7 @@
 // Numbers are big-endian, as in msgpack. docs/snapshot-format.md says what each
 // field means and what may change in which version.
 //
-//	header   192 bytes, or as many as it says
+//	header   200 bytes, or as many as it says
 //	frame    META      the raft configuration
 //	frame    COUNTERS  zxid, epoch offset, time, settings
 //	frame*   SESSIONS
@@ -35,10 +35,10 @@
 //	         +-------------+----------+----------+------------+-----------+
 //	         | base digest | time min | time max | raft index | raft term |
 //	         +-------------+----------+----------+------------+-----------+
-//	         136            144              176      184        188      192
-//	         +--------------+----------------+--------+----------+--------+
-//	         | epoch offset | writer version | znodes | reserved | CRC32C |
-//	         +--------------+----------------+--------+----------+--------+
+//	         136            144              176      184          192        196      200
+//	         +--------------+----------------+--------+------------+----------+--------+
+//	         | epoch offset | writer version | znodes | data bytes | reserved | CRC32C |
+//	         +--------------+----------------+--------+------------+----------+--------+
 //
 //	frame    0      1       2     6            10        14       18
 //	         +------+-------+-----+------------+---------+--------+--------+
@@ -61,6 +61,10 @@
 //
 // A file is untrusted until its end: no length in it is allocated before the
 // bytes are there, no msgpack is decoded before the frame's CRC and structure
-// have been checked, and a state counts only when its digest, computed anew, is
-// the one that the END frame names.
+// have been checked, nothing unpacks to more than its head or the file's header
+// declares (only NODES may be compressed, and the header says how many znodes
+// and bytes they hold), and a state counts only when its digest, computed anew,
+// is the one that the END frame names.
+//
+// None of this is against forgery: who can write files can make a whole one.
 package snapshot

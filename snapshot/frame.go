@@ -182,8 +182,8 @@ func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
 		return f, &NewerError{File: in.file, What: fmt.Sprintf("frames of %v", f.typ)}
 	case known && f.flags&^(flagCritical|flagCompressed) != 0:
 		return f, &NewerError{File: in.file, What: fmt.Sprintf("flags %#x in a frame of type %v", f.flags, f.typ)}
-	case known && f.flags&flagCompressed != 0 && codec != Zstd:
-		return f, damage("it is compressed, in a file that says that nothing is")
+	case known && f.flags&flagCompressed != 0 && (codec != Zstd || f.typ != FrameNodes):
+		return f, damage("it is compressed, which it may not be")
 	}
 	return f, nil
 }

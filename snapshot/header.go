@@ -25,7 +25,7 @@ const (
 	magic    = "\x89COORD\r\n" // not ASCII, and with a line end: a transfer in text mode shows at once
 	endMagic = "COORDEND"
 
-	headerBytes    = 192
+	headerBytes    = 200
 	maxHeaderBytes = 4096 // of a newer minor version
 	trailerBytes   = 104
 	writerBytes    = 32
@@ -37,12 +37,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Kind says what a file holds. The numbers stay for ever.
 type Kind uint8
 
-// The kinds. Only Full is written and read so far.
+// The kinds. Only KindFull is written and read so far.
 const (
-	Full        Kind = 1
-	Incremental Kind = 2
-	Log         Kind = 3
-	Subtree     Kind = 4
+	KindFull        Kind = 1
+	KindIncremental Kind = 2
+	KindLog         Kind = 3
+	KindSubtree     Kind = 4
 )
 
 // Codec is how frames may be stored. The numbers stay for ever.
@@ -60,19 +60,17 @@ type ID [16]byte
 // NewID makes an ID.
 func NewID() ID {
 	var id ID
-	if _, err := rand.Read(id[:]); err != nil {
-		panic("snapshot: no random bytes: " + err.Error()) // crypto/rand never returns one
-	}
+	_, _ = rand.Read(id[:]) // it never fails
 	return id
 }
 
 // ParseID reads what String printed.
 func ParseID(s string) (ID, error) {
-	var id ID
-	if b, err := hex.DecodeString(s); err != nil || copy(id[:], b) != len(id) || len(b) != len(id) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(ID{}) {
 		return ID{}, fmt.Errorf("id %q is not 32 hexadecimal digits", s)
 	}
-	return id, nil
+	return ID(b), nil
 }
 
 // String prints 32 hexadecimal digits.
@@ -95,13 +93,14 @@ type Meta struct {
 	// Write takes these from the state.
 	Kind         Kind
 	Major, Minor uint16
-	BaseZxid     znode.Zxid // what the file builds on; 0 for Full
+	BaseZxid     znode.Zxid // what the file builds on; 0 for KindFull
 	EndZxid      znode.Zxid
-	BaseDigest   tree.Digest // of the state at BaseZxid; zero for Full
-	TimeMinMS    int64       // stamp of the first txn in the file; for Full that of the last
+	BaseDigest   tree.Digest // of the state at BaseZxid; zero for KindFull
+	TimeMinMS    int64       // stamp of the first txn in the file; for KindFull that of the last
 	TimeMaxMS    int64       // stamp of the last
 	EpochOffset  int64
 	Znodes       int64
+	DataBytes    int64 // of all paths and data
 }
 
 // ConfState is raft's configuration: ids of nodes. The names are raft's.
@@ -116,11 +115,11 @@ type ConfState struct {
 // ofState fills in what the state decides.
 func (m *Meta) ofState(f *tree.Frozen) {
 	c := f.Counters()
-	m.Kind, m.Major, m.Minor = Full, Major, Minor
+	m.Kind, m.Major, m.Minor = KindFull, Major, Minor
 	m.BaseZxid, m.BaseDigest = 0, tree.Digest{}
 	m.EndZxid, m.EpochOffset = c.Zxid, c.EpochOffset
 	m.TimeMinMS, m.TimeMaxMS = c.TimeMS, c.TimeMS
-	m.Znodes = int64(f.Len())
+	m.Znodes, m.DataBytes = int64(f.Len()), f.DataBytes()
 	if len(m.Writer) > writerBytes {
 		m.Writer = strings.ToValidUTF8(m.Writer[:writerBytes], "")
 	}
@@ -149,6 +148,7 @@ func (m *Meta) appendHeader(b []byte) []byte {
 	b = append(b, m.Writer...)
 	b = append(b, make([]byte, writerBytes-len(m.Writer))...)
 	b = be.AppendUint64(b, uint64(m.Znodes))
+	b = be.AppendUint64(b, uint64(m.DataBytes))
 	b = append(b, make([]byte, headerBytes-4-(len(b)-start))...)
 	return be.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
@@ -168,7 +168,7 @@ func (m *Meta) parseHeader(b []byte) {
 	m.RaftIndex, m.RaftTerm = be.Uint64(b[120:]), be.Uint64(b[128:])
 	m.EpochOffset = int64(be.Uint64(b[136:]))
 	m.Writer = string(bytes.TrimRight(b[144:144+writerBytes], "\x00"))
-	m.Znodes = int64(be.Uint64(b[176:]))
+	m.Znodes, m.DataBytes = int64(be.Uint64(b[176:])), int64(be.Uint64(b[184:]))
 }
 
 // readHeader reads the header into m. It returns the header's CRC, which is
@@ -223,7 +223,7 @@ func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 	}
 	m.parseHeader(head)
 	switch {
-	case m.Kind != Full:
+	case m.Kind != KindFull:
 		return 0, newer("kind", m.Kind)
 	case m.Codec > Zstd:
 		return 0, newer("codec", m.Codec)

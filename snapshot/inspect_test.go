@@ -55,6 +55,19 @@ func TestInspectAndVerify(t *testing.T) {
 	}
 }
 
+func TestID(t *testing.T) {
+	t.Parallel()
+	id := NewID()
+	if back, err := ParseID(id.String()); back != id || err != nil || id == NewID() {
+		t.Error(id, back, err)
+	}
+	for _, s := range []string{"", id.String()[1:], id.String() + "00", strings.Repeat("x", 32)} {
+		if _, err := ParseID(s); err == nil {
+			t.Errorf("%q is an id", s)
+		}
+	}
+}
+
 func TestSurvey(t *testing.T) {
 	t.Parallel()
 	const session = 0x77

@@ -13,16 +13,21 @@ import (
 	"coord/tree/znode"
 )
 
-// Read reads a snapshot to its end and gives back the state, once everything
-// about it is verified: every checksum, every count, and the digest of the state
-// that came out. The error is a *DamageError, *NewerError, *ForeignError, or what
+// Read reads a snapshot to its end, behind which nothing may follow, and gives
+// back the state, once everything about it is verified: every checksum, every
+// count, and the digest of the state that came out. The error is a *DamageError, *NewerError, *ForeignError, or what
 // the reader failed with.
 func Read(r io.Reader) (*tree.Tree, Meta, Summary, error) {
 	w := newWalk(r, nameOf(r))
 	defer w.close()
 	b := tree.NewBuilder()
 	var c tree.Counters
-	w.visit = visitor{counters: func(x tree.Counters) { c = x }, session: b.AddSession, node: b.Add}
+	w.visit = visitor{
+		header:   func() { b.Expect(int(max(0, min(w.meta.Znodes, bytesIn(r)/usualRecord)))) },
+		counters: func(x tree.Counters) { c = x },
+		session:  b.AddSession,
+		node:     b.Add,
+	}
 	if err := w.run(); err != nil {
 		return nil, w.meta, Summary{}, err
 	}
@@ -64,6 +69,28 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
+// usualRecord is about what a small znode takes in a file. Room is made ahead
+// for no more znodes than the file has bytes for, whatever its header says.
+const usualRecord = 16
+
+// bytesIn is how many bytes are known to be in a reader, 0 if that cannot be
+// said.
+func bytesIn(r any) int64 {
+	switch r := r.(type) {
+	case *os.File:
+		if st, err := r.Stat(); err == nil && st.Mode().IsRegular() {
+			return st.Size()
+		}
+	case named:
+		return bytesIn(r.Reader)
+	case *contextReader:
+		return bytesIn(r.r)
+	case interface{ Len() int }:
+		return int64(r.Len())
+	}
+	return 0
+}
+
 func nameOf(r any) string {
 	if n, ok := r.(interface{ Name() string }); ok {
 		return n.Name()
@@ -74,6 +101,7 @@ func nameOf(r any) string {
 // visitor is told what a walk finds. An error says that the file is damaged.
 // The data of a znode is valid only until node returns.
 type visitor struct {
+	header   func() // walk.meta is there, but for Conf
 	counters func(tree.Counters)
 	session  func(tree.Session) error
 	node     func(*tree.Node) error
@@ -86,20 +114,22 @@ type walk struct {
 	visit  visitor
 	sealed bool // check only checksums and the order of frames: look into no payload but END's
 
-	meta    Meta
-	summary Summary
-	seed    uint32
-	stage   FrameType // of the last known frame, 0 before the first
+	meta      Meta
+	summary   Summary
+	dataBytes int64 // of the znodes so far
+	seed      uint32
+	stage     FrameType // of the last known frame, 0 before the first
+
 	unpack  unpacker
 	records decoder
 	place   place
 	paths   arena
 	node    tree.Node
-	acls    []znode.ACL  // by number; 0 is the empty list
-	index   []indexEntry // as INDEX should have it
-	indexed int          // how many of them it has named
+	acls    []znode.ACL // by number; 0 is the empty list
 
-	indexAt    int64
+	index      []indexEntry // as INDEX should have it
+	indexed    int          // how many of them it has named
+	indexAt    int64        // where INDEX begins
 	indexFrame uint32
 }
 
@@ -114,6 +144,9 @@ func (w *walk) run() error {
 	var err error
 	if w.seed, err = w.in.readHeader(&w.meta); err != nil {
 		return err
+	}
+	if w.visit.header != nil {
+		w.visit.header()
 	}
 	for seq := uint32(0); w.stage != FrameEnd; seq++ {
 		f, err := w.in.readFrame(w.seed, seq, w.meta.Codec)
@@ -200,6 +233,9 @@ func (w *walk) record(f *frame) error {
 		}
 	case FrameACLs:
 		w.acls = append(w.acls, d.acl())
+		if int64(len(w.acls)-1) > w.meta.Znodes {
+			return errors.New("there are more access lists than znodes")
+		}
 	case FrameNodes:
 		return w.takeNode()
 	case FrameIndex:
@@ -225,6 +261,10 @@ func (w *walk) takeNode() error {
 		w.index[len(w.index)-1].path = n.Path
 	}
 	w.summary.Znodes++
+	w.dataBytes += int64(len(n.Path) + len(n.Data))
+	if w.summary.Znodes > w.meta.Znodes || w.dataBytes > w.meta.DataBytes {
+		return fmt.Errorf("with %s it holds more than the header declares", n.Path)
+	}
 	if znode.ExplainOwner(n.Owner).Session != 0 {
 		w.summary.Ephemerals++
 	}
@@ -254,6 +294,9 @@ func (w *walk) takeEnd(f *frame, e endRecord) error {
 	if have != e || s.Znodes != w.meta.Znodes {
 		return fmt.Errorf("its counts %v are not those of the file, %v", e[:6], have[:6])
 	}
+	if !w.sealed && w.dataBytes != w.meta.DataBytes {
+		return fmt.Errorf("the file holds %d bytes of data, its header says %d", w.dataBytes, w.meta.DataBytes)
+	}
 	if !w.sealed && w.indexed != len(w.index) {
 		return fmt.Errorf("INDEX names %d of %d frames", w.indexed, len(w.index))
 	}
@@ -282,7 +325,7 @@ func (w *walk) trailer() error {
 	case t.Summary != w.summary || t.indexAt != w.indexAt || t.indexFrame != w.indexFrame:
 		return w.in.damage(offset, "the trailer contradicts the frames")
 	}
-	if b, err = w.in.read(1); err == nil {
+	if _, err = w.in.read(1); err == nil {
 		return w.in.damage(w.in.off-1, "something follows the trailer")
 	} else if err != io.ErrUnexpectedEOF {
 		return err

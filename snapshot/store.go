@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,10 +41,6 @@ type fingerprint struct {
 const (
 	fileSuffix = ".coord"
 	partSuffix = ".part"
-
-	// syncEvery is how much is written between two fdatasyncs: one at the end of
-	// a large file would keep the log's own waiting for all of it.
-	syncEvery = 8 << 20
 )
 
 // OpenStore opens the folder, made (with mode 0700) if it is missing, and
@@ -85,23 +82,52 @@ func (s *Store) Dir() string { return s.dir }
 // an errors.Is(err, syscall.ENOSPC). The zxid and index in the name are for
 // people.
 func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (Info, error) {
-	part, err := os.CreateTemp(s.dir, "snapshot-*"+partSuffix) // mode 0600
+	return s.put(ctx, func(part *partFile) error {
+		step := o.Step
+		o.Step = func(p Progress) error {
+			if err := ctx.Err(); err != nil || step == nil {
+				return err
+			}
+			return step(p)
+		}
+		_, err := Write(part, m, f, o)
+		return err
+	})
+}
+
+// Receive is Save of a snapshot that comes from elsewhere, such as a peer.
+func (s *Store) Receive(ctx context.Context, r io.Reader) (Info, error) {
+	return s.put(ctx, func(part *partFile) error {
+		if _, err := io.CopyBuffer(part, withContext(ctx, r), make([]byte, FrameBytes)); err != nil {
+			return fmt.Errorf("snapshot: receive: %w", err)
+		}
+		return nil
+	})
+}
+
+// put makes a new file of what write writes.
+func (s *Store) put(ctx context.Context, write func(*partFile) error) (Info, error) {
+	f, err := os.CreateTemp(s.dir, "snapshot-*"+partSuffix) // mode 0600
 	if err != nil {
 		return Info{}, fmt.Errorf("snapshot: %w", err)
 	}
-	name := part.Name()
-	info, err := save(ctx, part, m, f, o)
-	if closed := part.Close(); err == nil && closed != nil {
+	part := &partFile{f: f}
+	err = write(part)
+	var info Info
+	if err == nil {
+		info, err = part.readBack(ctx)
+	}
+	if closed := f.Close(); err == nil && closed != nil {
 		err = fmt.Errorf("snapshot: %w", closed)
 	}
 	if err == nil {
 		info.Path = filepath.Join(s.dir, fmt.Sprintf("snapshot-%016x-%016x%s", uint64(info.Meta.EndZxid), info.Meta.RaftIndex, fileSuffix))
-		if err = os.Rename(name, info.Path); err != nil {
+		if err = os.Rename(f.Name(), info.Path); err != nil {
 			err = fmt.Errorf("snapshot: %w", err)
 		}
 	}
 	if err != nil {
-		if left := os.Remove(name); left != nil {
+		if left := os.Remove(f.Name()); left != nil {
 			err = errors.Join(err, fmt.Errorf("snapshot: %w", left))
 		}
 		return Info{}, err
@@ -113,48 +139,42 @@ func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (In
 	return info, nil
 }
 
-// save writes to part and checks what is on the disk.
-func save(ctx context.Context, part *os.File, m Meta, f *tree.Frozen, o Options) (Info, error) {
-	step, synced := o.Step, int64(0)
-	o.Step = func(p Progress) error {
-		if err := ctx.Err(); err != nil {
-			return err
+// partFile is a file being written. It goes to the disk as it grows: one fsync
+// at the end of a large file would keep the log's own waiting for all of it.
+type partFile struct {
+	f        *os.File
+	unsynced int
+}
+
+// syncEvery is how much is written between two fdatasyncs.
+const syncEvery = 8 << 20
+
+func (p *partFile) Write(b []byte) (int, error) {
+	n, err := p.f.Write(b)
+	if p.unsynced += n; err == nil && p.unsynced >= syncEvery {
+		p.unsynced = 0
+		if err = unix.Fdatasync(int(p.f.Fd())); err != nil {
+			err = &fs.PathError{Op: "fdatasync", Path: p.f.Name(), Err: err}
 		}
-		if p.FileBytes-synced >= syncEvery {
-			synced = p.FileBytes
-			if err := unix.Fdatasync(int(part.Fd())); err != nil {
-				return fmt.Errorf("snapshot: fdatasync %s: %w", part.Name(), err)
-			}
-		}
-		if step != nil {
-			return step(p)
-		}
-		return nil
 	}
-	written, err := Write(part, m, f, o)
-	if err != nil {
-		return Info{}, err
-	}
-	if err := part.Sync(); err != nil {
+	return n, err
+}
+
+// readBack makes the file durable and checks what is on the disk.
+func (p *partFile) readBack(ctx context.Context) (Info, error) {
+	if err := p.f.Sync(); err != nil {
 		return Info{}, fmt.Errorf("snapshot: %w", err)
 	}
-	// What is read back must come from the disk, not from memory; and neither
-	// the writing nor the reading shall push others out of the cache. Where the
-	// file system does not listen, nothing is lost but that.
-	drop := func() { _ = unix.Fadvise(int(part.Fd()), 0, 0, unix.FADV_DONTNEED) }
+	// It must come from the disk, not from memory; and neither the writing nor
+	// the reading shall push others out of the page cache. Where the file system
+	// does not listen, nothing is lost but that.
+	drop := func() { _ = unix.Fadvise(int(p.f.Fd()), 0, 0, unix.FADV_DONTNEED) }
 	drop()
 	defer drop()
-	if _, err := part.Seek(0, 0); err != nil {
+	if _, err := p.f.Seek(0, io.SeekStart); err != nil {
 		return Info{}, fmt.Errorf("snapshot: %w", err)
 	}
-	info, err := verifyReader(withContext(ctx, part), part.Name(), Decode)
-	if err != nil {
-		return Info{}, err
-	}
-	if info.Summary != written {
-		return Info{}, &DamageError{File: part.Name(), Frame: -1, Reason: "it reads back as something else than was written"}
-	}
-	return info, nil
+	return verifyReader(withContext(ctx, p.f), p.f.Name(), Decode)
 }
 
 // Entry is one file of the folder.

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -247,6 +249,44 @@ func TestSaveGivenUp(t *testing.T) {
 	}
 	if got := names(t, s); len(got) != 0 {
 		t.Errorf("left behind: %v", got)
+	}
+}
+
+// TestSaveLarge saves a file that goes to the disk in more than one step.
+func TestSaveLarge(t *testing.T) {
+	t.Parallel()
+	s, f := openStore(t), million(t, 80_000)
+	info, err := s.Save(t.Context(), testMeta(), f, Options{})
+	if err != nil || info.Summary.FileBytes <= syncEvery {
+		t.Fatalf("%+v, %v", info.Summary, err)
+	}
+	if tr, good, _, err := s.Load(); err != nil || tr.Digest() != f.Digest() || good.Path != info.Path || good.Summary != info.Summary {
+		t.Errorf("%+v, %v", good, err)
+	}
+}
+
+func TestReceive(t *testing.T) {
+	t.Parallel()
+	s, file := openStore(t), encode(t, testMeta(), smallState(t))
+	for n := range len(file) {
+		if _, err := s.Receive(t.Context(), bytes.NewReader(file[:n])); !isBad(err) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Receive(ctx, bytes.NewReader(file)); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if got := names(t, s); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
+	info, err := s.Receive(t.Context(), iotest.OneByteReader(bytes.NewReader(file)))
+	if err != nil || info.Meta.EndZxid != testCounters.Zxid {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if _, good, _, err := s.Load(); err != nil || good.Path != info.Path {
+		t.Errorf("%+v, %v", good, err)
 	}
 }
 

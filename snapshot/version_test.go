@@ -54,7 +54,7 @@ func TestNewerVersions(t *testing.T) {
 	}{
 		"minor":  {func(f *forgery) { f.header[11] = 9 }, ""},
 		"major":  {func(f *forgery) { f.header[9] = 2 }, "format 2.0"},
-		"kind":   {func(f *forgery) { f.header[16] = byte(Incremental) }, "kind 2"},
+		"kind":   {func(f *forgery) { f.header[16] = byte(KindIncremental) }, "kind 2"},
 		"codec":  {func(f *forgery) { f.header[17] = 2 }, "codec 2"},
 		"cipher": {func(f *forgery) { f.header[18] = 1 }, "cipher 1"},
 		"hash":   {func(f *forgery) { f.header[19] = 2 }, "hash 2"},

@@ -55,7 +55,7 @@ func Write(w io.Writer, m Meta, f *tree.Frozen, o Options) (Summary, error) {
 	if m.Codec > Zstd {
 		return Summary{}, fmt.Errorf("snapshot: there is no codec %d", m.Codec)
 	}
-	wr := &writer{w: w, codec: m.Codec, options: o, sum: sha256.New(), main: newPage(), acls: newPage(), table: newACLTable()}
+	wr := &writer{w: w, options: o, sum: sha256.New(), main: newPage(), acls: newPage(), table: newACLTable()}
 	if m.Codec == Zstd {
 		wr.zstd = newCompressor()
 	}
@@ -82,7 +82,6 @@ func Write(w io.Writer, m Meta, f *tree.Frozen, o Options) (Summary, error) {
 type writer struct {
 	w       io.Writer
 	err     error
-	codec   Codec
 	options Options
 	sum     hash.Hash
 	began   time.Time
@@ -133,8 +132,8 @@ func (w *writer) session(s *tree.Session) bool {
 }
 
 func (w *writer) node(n *tree.Node) bool {
-	// A frame is full when its bound is: an upper bound keeps the decision
-	// simple and the same on every machine.
+	// Whether the record fits is decided by an upper bound of its size: it is
+	// not encoded yet, and how depends on whether it is the first of a frame.
 	if w.main.size()+w.acls.size() > 0 && w.main.size()+len(n.Path)+len(n.Data)+nodeOverhead > FrameBytes {
 		w.flushNodes()
 	}
@@ -193,7 +192,7 @@ func (w *writer) frame(typ FrameType, p *page) {
 		return
 	}
 	raw, b, flags := p.size(), p.b, byte(flagCritical)
-	if w.zstd != nil {
+	if w.zstd != nil && typ == FrameNodes {
 		w.packed = w.zstd.EncodeAll(p.b[frameHeadBytes:], append(w.packed[:0], p.b[:frameHeadBytes]...))
 		if len(w.packed) < len(b) {
 			b, flags = w.packed, flags|flagCompressed

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -292,6 +293,12 @@ func TestFailingReader(t *testing.T) {
 		if !errors.Is(err, broken) {
 			t.Fatalf("after %d bytes: %v", n, err)
 		}
+	}
+	// What a failing medium loses is damage: an older snapshot may be good.
+	_, _, _, err := Read(io.MultiReader(bytes.NewReader(file[:300]), iotest.ErrReader(syscall.EIO)))
+	wantDamage(t, "a disk that cannot read", err)
+	if !errors.Is(err, syscall.EIO) {
+		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -1,0 +1,13 @@
+// Coord is a coordination daemon for small hosts, and its command line: see
+// README.md.
+package main
+
+import (
+	"os"
+
+	"coord/cmd"
+)
+
+func main() {
+	os.Exit(cmd.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
