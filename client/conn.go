@@ -13,7 +13,6 @@ import (
 )
 
 const (
-	flushAt   = 32 << 10        // bytes of requests that are sent without waiting for Flush
 	readBytes = 16 << 10        // of the buffer at first; it grows with the replies
 	keepBytes = 256 << 10       // a buffer larger than this is given back once it is empty
 	lastWords = 1 * time.Second // after a failed write: for the server to say why
@@ -39,8 +38,7 @@ type Conn struct {
 		head    int
 		err     error // why the connection ended
 	}
-	failed chan struct{} // closed with mu.err
-	done   chan struct{} // closed by the reader
+	done chan struct{} // closed by the reader, when it ends
 }
 
 // Call is a request under way.
@@ -59,7 +57,7 @@ type Call struct {
 // NewConn makes a client of a connection that something else has dialled. It
 // says nothing to the server: see Conn.Greet.
 func NewConn(nc net.Conn) *Conn {
-	c := &Conn{nc: nc, server: nc.RemoteAddr().String(), failed: make(chan struct{}), done: make(chan struct{})}
+	c := &Conn{nc: nc, server: nc.RemoteAddr().String(), done: make(chan struct{})}
 	go c.read()
 	return c
 }
@@ -74,8 +72,11 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// Send puts a request under way. It is on its way at the latest once something
-// waits for a Call of this connection, or after Flush. Tags are not needed.
+// Send puts a request into the connection's buffer. It never blocks: the buffer
+// is sent once someone waits for a Call that is not answered yet. So who sends a
+// burst, then waits for the oldest, then sends again, keeps a pipeline full. A
+// server takes 1,000 requests or 1 MiB of them at a time; who sends more ahead
+// only makes the buffer longer. Tags are not needed.
 func (c *Conn) Send(r *text.Request) (*Call, error) {
 	return c.send(r, nil)
 }
@@ -91,15 +92,13 @@ func (c *Conn) send(r *text.Request, sink func(*text.Reply) bool) (*Call, error)
 	c.mu.out = text.AppendRequest(c.mu.out, r)
 	call.start = c.mu.queued
 	c.mu.queued += int64(len(c.mu.out) - before)
-	if c.mu.head == len(c.mu.pending) {
-		c.mu.pending, c.mu.head = c.mu.pending[:0], 0
+	if c.mu.head > len(c.mu.pending)/2 { // what was answered makes room
+		n := copy(c.mu.pending, c.mu.pending[c.mu.head:])
+		clear(c.mu.pending[n:])
+		c.mu.pending, c.mu.head = c.mu.pending[:n], 0
 	}
 	c.mu.pending = append(c.mu.pending, call)
-	full := len(c.mu.out) >= flushAt
 	c.mu.Unlock()
-	if full {
-		c.Flush()
-	}
 	return call, nil
 }
 
@@ -113,9 +112,9 @@ func isWrite(v text.Verb) bool {
 	return false
 }
 
-// Flush sends what Send has put into the buffer. What goes wrong is told to
+// flush sends what Send has put into the buffer. What goes wrong is told to
 // those who wait for their Calls.
-func (c *Conn) Flush() {
+func (c *Conn) flush() {
 	c.wr.Lock()
 	defer c.wr.Unlock()
 	c.mu.Lock()
@@ -151,7 +150,7 @@ func (call *Call) Wait(ctx context.Context) (*text.Reply, error) {
 		stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
 		defer stop()
 	}
-	c.Flush()
+	c.flush()
 	<-call.ready
 	return call.result()
 }
@@ -215,6 +214,10 @@ func (c *Conn) read() {
 // deliver hands a reply to the oldest call.
 func (c *Conn) deliver(reply *text.Reply) error {
 	c.mu.Lock()
+	if c.mu.err != nil {
+		c.mu.Unlock()
+		return errClosed
+	}
 	if c.mu.head == len(c.mu.pending) {
 		c.mu.Unlock()
 		if reply.Kind == text.KindErr { // a reason to leave us
@@ -227,20 +230,20 @@ func (c *Conn) deliver(reply *text.Reply) error {
 	if call.sink != nil && call.sink(reply) {
 		return nil
 	}
+	c.mu.Lock()
+	if c.mu.err != nil { // fail has told the call
+		c.mu.Unlock()
+		return errClosed
+	}
+	c.mu.pending[c.mu.head] = nil
+	c.mu.head++
+	c.mu.Unlock()
 	if reply.Kind == text.KindErr {
 		call.err = refusal(reply, call.path)
 	} else {
 		reply.Detach()
 		call.reply = *reply
 	}
-	c.mu.Lock()
-	if c.mu.err != nil { // fail has told the call
-		c.mu.Unlock()
-		return c.mu.err
-	}
-	c.mu.pending[c.mu.head] = nil
-	c.mu.head++
-	c.mu.Unlock()
 	close(call.ready)
 	return nil
 }
@@ -259,7 +262,6 @@ func (c *Conn) fail(err error) {
 	c.mu.pending, c.mu.head, c.mu.out = nil, 0, nil
 	c.mu.Unlock()
 	_ = c.nc.Close()
-	close(c.failed)
 	for _, call := range pending {
 		call.err = c.lost(call, err, call.start < handed)
 		close(call.ready)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -94,9 +95,9 @@ func shorten(ctx context.Context, err error) error {
 // introduce sees that a server of this protocol is there, before anything that
 // could change something is sent.
 func (c *Conn) introduce(ctx context.Context, o Options) error {
-	if _, err := c.Greet(ctx, o.Name); err != nil {
-		var noReply *text.Error
-		if errors.As(err, &noReply) {
+	var err error
+	if c.hello, err = c.Greet(ctx, o.Name); err != nil {
+		if noReply, ok := errors.AsType[*text.Error](err); ok {
 			return fmt.Errorf("%s: this is no coord server, or not its client port: %w", c.server, noReply)
 		}
 		return err
@@ -118,12 +119,12 @@ func SplitServer(server string) (network, addr string, err error) {
 	if strings.Contains(server, "://") || strings.ContainsAny(server, " \t/") || server == "" {
 		return "", "", fmt.Errorf("%w: server %q is not HOST:PORT or unix:PATH", znode.ErrBadArguments, server)
 	}
-	if _, _, err := net.SplitHostPort(server); err != nil {
-		host := strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
-		if joined := net.JoinHostPort(host, defaultPort); strings.Contains(host, ":") == (net.ParseIP(host) != nil && strings.Contains(host, ":")) {
-			return "tcp", joined, nil
-		}
+	if _, _, err := net.SplitHostPort(server); err == nil {
+		return "tcp", server, nil
+	}
+	host := strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
+	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
 		return "", "", fmt.Errorf("%w: server %q is not HOST:PORT or unix:PATH", znode.ErrBadArguments, server)
 	}
-	return "tcp", server, nil
+	return "tcp", net.JoinHostPort(host, defaultPort), nil
 }

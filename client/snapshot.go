@@ -1,0 +1,133 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"coord/server/text"
+	"coord/tree/znode"
+)
+
+// SnapshotOptions say which snapshot is wanted, and how it is watched.
+type SnapshotOptions struct {
+	Min      znode.Zxid                  // the node waits until it has come so far
+	Idle     time.Duration               // the longest pause of the stream; 0 is 30 s
+	Progress func(z znode.Zxid, n int64) // after each piece; may be nil
+}
+
+// Snapshot is what was received.
+type Snapshot struct {
+	Zxid   znode.Zxid
+	Bytes  int64
+	SHA256 [32]byte
+}
+
+// ErrCut means that a stream did not come to its verified end: what was received
+// is worthless.
+var ErrCut = errors.New("the snapshot was not received whole")
+
+const defaultIdle = 30 * time.Second
+
+// Snapshot writes a snapshot of everything, exact at one zxid, to w. Only a nil
+// error says that all of it came and that its checksum is right. w is not
+// written to after Snapshot has returned.
+func (c *Conn) Snapshot(ctx context.Context, w io.Writer, o SnapshotOptions) (Snapshot, error) {
+	if o.Idle == 0 {
+		o.Idle = defaultIdle
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := stream{w: w, o: o, sum: sha256.New(), fail: cancel}
+	s.idle = time.AfterFunc(o.Idle, func() { cancel(fmt.Errorf("nothing came for %v: %w", o.Idle, context.DeadlineExceeded)) })
+	defer s.idle.Stop()
+	call, err := c.send(&text.Request{Op: text.Op{Verb: text.VerbSnapshot}, Zxid: o.Min}, s.take)
+	if err != nil {
+		return s.got, err
+	}
+	r, err := call.Wait(ctx)
+	if err == nil && s.err != nil { // the end came before anyone could act on it
+		err = s.err
+	}
+	if err != nil {
+		_ = c.Close() // waits for the reader: it may be writing to w
+		switch {
+		case s.err != nil:
+			return s.got, s.err
+		case s.began:
+			return s.got, errors.Join(ErrCut, err)
+		}
+		return s.got, err
+	}
+	return s.end(r)
+}
+
+// stream takes the parts of a snapshot, on the connection's reader goroutine.
+type stream struct {
+	w     io.Writer
+	o     SnapshotOptions
+	sum   hash.Hash
+	idle  *time.Timer
+	fail  context.CancelCauseFunc
+	began bool
+	got   Snapshot
+	err   error
+}
+
+// take takes a part and says whether more must come.
+func (s *stream) take(r *text.Reply) bool {
+	s.idle.Reset(s.o.Idle)
+	switch {
+	case r.Kind == text.KindOK && !s.began:
+		s.began = true
+		s.got.Zxid = r.Zxid(text.KeyZxid)
+		return true
+	case r.Kind != text.KindChunk || !s.began:
+		return false
+	}
+	if s.err != nil {
+		return true
+	}
+	s.sum.Write(r.Data)
+	s.got.Bytes += int64(len(r.Data))
+	s.idle.Stop() // the writer may take its time
+	if _, err := s.w.Write(r.Data); err != nil {
+		s.err = &WriteError{err}
+		s.fail(s.err)
+		return true
+	}
+	s.idle.Reset(s.o.Idle)
+	if s.o.Progress != nil {
+		s.o.Progress(s.got.Zxid, s.got.Bytes)
+	}
+	return true
+}
+
+// end judges the last reply.
+func (s *stream) end(r *text.Reply) (Snapshot, error) {
+	want, err := hex.DecodeString(r.Str(text.KeySHA256))
+	s.sum.Sum(s.got.SHA256[:0])
+	switch {
+	case r.Kind != text.KindEnd:
+		return s.got, fmt.Errorf("%w: the server ended it with %v", ErrCut, r.Kind)
+	case err != nil || !bytes.Equal(want, s.got.SHA256[:]):
+		return s.got, fmt.Errorf("%w: its SHA-256 is not the one that the server sent", ErrCut)
+	case r.Int(text.KeyBytes) != s.got.Bytes:
+		return s.got, fmt.Errorf("%w: %d of %d bytes came", ErrCut, s.got.Bytes, r.Int(text.KeyBytes))
+	}
+	return s.got, nil
+}
+
+// WriteError is what the receiving end of a snapshot failed with.
+type WriteError struct{ Err error }
+
+func (e *WriteError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *WriteError) Unwrap() error { return e.Err }

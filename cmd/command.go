@@ -1,0 +1,75 @@
+package cmd
+
+import (
+	"context"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+)
+
+// command is one row of the command line: what it is called, what help says,
+// and what runs.
+type command struct {
+	name     string // a subcommand's has a space: "snapshot verify"
+	args     string // as help shows them
+	does     string // one line
+	details  string // paragraphs
+	examples []string
+	min, max int // arguments; max -1: any number
+	flags    []cli.Flag
+	connects bool // takes the flags of connectFlags
+	run      func(ctx context.Context, r *run) error
+}
+
+// commands is the table of all commands, in the order of help.
+func commands() []*command {
+	return []*command{
+		serverCommand(),
+		getCommand(), setCommand(), createCommand(), rmCommand(), lsCommand(), existsCommand(),
+		statusCommand(),
+		snapshotCommand(), snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(),
+		restoreCommand(),
+		versionCommand(), helpCommand(),
+	}
+}
+
+// outputFlags are taken by every command.
+func outputFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "json", Usage: "answer in JSON: one object, or one a line", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "nothing on stderr: only the exit code tells", DisableDefaultText: true},
+	}
+}
+
+// commonFlags are those that a command shares with others.
+func (c *command) commonFlags() []cli.Flag {
+	if c.connects {
+		return append(connectFlags(), outputFlags()...)
+	}
+	return outputFlags()
+}
+
+func (c *command) allFlags() []cli.Flag {
+	return slices.Concat(c.flags, c.commonFlags())
+}
+
+// boolFlag makes a switch.
+func boolFlag(name, usage string, aliases ...string) *cli.BoolFlag {
+	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}
+}
+
+// versionFlag is the expected version of a write.
+func versionFlag() cli.Flag {
+	return &cli.IntFlag{Name: "v", Usage: "only if the version is `N`", DefaultText: "any"}
+}
+
+// statFlag asks for the stat.
+func statFlag(usage string) cli.Flag { return boolFlag("stat", usage, "s") }
+
+// version is what versionFlag was set to.
+func (r *run) version() int32 {
+	if !r.flags.IsSet("v") {
+		return anyVersion
+	}
+	return int32(r.flags.Int("v"))
+}

@@ -1,0 +1,115 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/client"
+)
+
+// anyVersion is the expected version that every version meets.
+const anyVersion = client.AnyVersion
+
+const defaultTimeout = 10 * time.Second
+
+// connectFlags are those of every command that talks to a server.
+func connectFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "server", Usage: "`HOST:PORT` or unix:PATH, several with commas: the first that answers", EnvVars: []string{"COORD_SERVER"}, DefaultText: client.DefaultServer},
+		&cli.DurationFlag{Name: "timeout", Usage: "the longest `TIME` in all, such as 500ms or 1m; 0: no end", EnvVars: []string{"COORD_TIMEOUT"}, DefaultText: defaultTimeout.String()},
+		&cli.StringFlag{Name: "auth-file", Usage: "a `FILE` with user:password, or set COORD_AUTH to it: never an argument", EnvVars: []string{"COORD_AUTH_FILE"}},
+	}
+}
+
+// timeout is the time that the command has; given says that the user chose it.
+func (r *run) timeout() (d time.Duration, given bool) {
+	if r.given("timeout") || os.Getenv("COORD_TIMEOUT") != "" {
+		return r.flags.Duration("timeout"), true
+	}
+	return defaultTimeout, false
+}
+
+// limit makes a context with the time that the command has.
+func (r *run) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d, _ := r.timeout(); d > 0 {
+		return context.WithTimeout(ctx, d)
+	}
+	return context.WithCancel(ctx)
+}
+
+// stepWithin is the longest wait for one answer of many.
+const stepWithin = 10 * time.Second
+
+// long makes a context for work of many answers (lists, trees, snapshots): the
+// command's time limits it only if the user chose it. Else each answer must come
+// within step.
+func (r *run) long(ctx context.Context) (_ context.Context, step time.Duration, _ context.CancelFunc) {
+	if _, given := r.timeout(); given {
+		ctx, cancel := r.limit(ctx)
+		return ctx, 0, cancel
+	}
+	return ctx, stepWithin, func() {}
+}
+
+// connect dials a server, within the command's time.
+func (r *run) connect(ctx context.Context) (*client.Conn, error) {
+	ctx, cancel := r.limit(ctx)
+	defer cancel()
+	return r.dial(ctx)
+}
+
+func (r *run) dial(ctx context.Context) (*client.Conn, error) {
+	if d := r.flags.Duration("timeout"); d < 0 {
+		return nil, usagef("--timeout %v: a time is not negative", d)
+	}
+	o := client.Options{Name: "coord"}
+	var err error
+	if o.User, o.Password, err = r.credential(); err != nil {
+		return nil, err
+	}
+	servers := strings.FieldsFunc(r.flags.String("server"), func(c rune) bool { return c == ',' })
+	for _, s := range servers {
+		if _, _, err := client.SplitServer(s); err != nil {
+			return nil, usagef("--server: %q is not HOST:PORT or unix:PATH", s)
+		}
+	}
+	return client.Dial(ctx, servers, o)
+}
+
+// with connects, runs f within the command's time, and disconnects.
+func (r *run) with(ctx context.Context, f func(ctx context.Context, c *client.Conn) error) error {
+	ctx, cancel := r.limit(ctx)
+	defer cancel()
+	c, err := r.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return f(ctx, c)
+}
+
+// credential is the user and password of --auth-file or COORD_AUTH.
+func (r *run) credential() (user string, password []byte, err error) {
+	from, secret := "COORD_AUTH", []byte(os.Getenv("COORD_AUTH"))
+	if file := r.flags.String("auth-file"); file != "" {
+		from = file
+		if secret, err = os.ReadFile(file); err != nil {
+			err = bare(err)
+			return "", nil, usagef("--auth-file %s: %v", file, err)
+		}
+		secret = bytes.TrimRight(secret, "\r\n")
+	}
+	if len(secret) == 0 && from == "COORD_AUTH" {
+		return "", nil, nil
+	}
+	name, password, ok := bytes.Cut(secret, []byte{':'})
+	if !ok || len(name) == 0 || len(bytes.TrimSpace(name)) != len(name) {
+		return "", nil, usagef("%s does not hold user:password", from) // and is not shown
+	}
+	return string(name), password, nil
+}

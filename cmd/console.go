@@ -1,0 +1,160 @@
+package cmd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// errOut marks what writing to stdout failed with.
+var errOut = errors.New("stdout")
+
+// console is the three streams of a command. stdout carries the answer and
+// nothing else.
+type console struct {
+	in                 io.Reader
+	out                *bufio.Writer
+	err                io.Writer
+	inTTY, outTTY, tty bool // tty: stderr
+	quiet              bool // nothing to stderr
+	json               bool
+	mu                 sync.Mutex // of what follows, and of stderr
+	bar                bool       // a progress line stands on stderr
+	barAt              time.Time
+}
+
+func newConsole(stdin io.Reader, stdout, stderr io.Writer) *console {
+	return &console{
+		in: stdin, out: bufio.NewWriterSize(outWriter{stdout}, 32<<10), err: stderr,
+		inTTY: isTerminal(stdin), outTTY: isTerminal(stdout), tty: isTerminal(stderr),
+	}
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && f != nil && term.IsTerminal(int(f.Fd()))
+}
+
+// outWriter marks the errors of stdout.
+type outWriter struct{ w io.Writer }
+
+func (o outWriter) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errOut, err)
+	}
+	return n, err
+}
+
+// flush sends what is left of the answer.
+func (c *console) flush() error { return c.out.Flush() }
+
+// printf writes to stdout. Its error stays in the writer until flush.
+func (c *console) printf(format string, a ...any) { _, _ = fmt.Fprintf(c.out, format, a...) }
+
+// ended gives back what writing to stdout has failed with so far, so that a
+// long list ends when nobody reads it.
+func (c *console) ended() error {
+	_, err := c.out.Write(nil)
+	return err
+}
+
+// note writes a line to stderr.
+func (c *console) note(format string, a ...any) {
+	if c.quiet {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wipe()
+	_, _ = fmt.Fprintf(c.err, format+"\n", a...)
+}
+
+// progress shows a line that the next one replaces, on a terminal only.
+func (c *console) progress(format string, a ...any) {
+	if c.quiet || !c.tty || c.json {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.barAt) >= 100*time.Millisecond {
+		c.wipe()
+		_, _ = fmt.Fprintf(c.err, format, a...)
+		c.bar, c.barAt = true, now
+	}
+}
+
+// progressEnd removes the progress line.
+func (c *console) progressEnd() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wipe()
+}
+
+// wipe makes room on the progress line. mu is held.
+func (c *console) wipe() {
+	if c.bar {
+		_, _ = io.WriteString(c.err, "\r\x1b[K")
+		c.bar = false
+	}
+}
+
+// asks says whether there is someone to ask.
+func (c *console) asks() bool { return c.inTTY && c.tty }
+
+// confirm has the user agree to something that destroys. Without a terminal
+// nobody is asked: then -y must have been given.
+func (c *console) confirm(ctx context.Context, yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !c.asks() {
+		return &usageError{msg: "this destroys data, and there is no terminal to ask on", hint: "-y says yes"}
+	}
+	c.progressEnd()
+	_, _ = fmt.Fprintf(c.err, "%s [y/N] ", question)
+	answers := make(chan string, 1)
+	go func() { // left behind if a signal ends the wait: the process ends too
+		answer, _ := bufio.NewReader(c.in).ReadString('\n')
+		answers <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case answer := <-answers:
+		if answer == "y" || answer == "yes" {
+			return nil
+		}
+		return &falseError{"not done"}
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// size prints a number of bytes.
+func size(n int64) string {
+	switch {
+	case n < 10<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 10<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	case n < 10<<30:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}
+
+// count prints a number with commas.
+func count(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

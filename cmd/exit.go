@@ -1,0 +1,147 @@
+package cmd
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"coord/client"
+	"coord/server"
+	"coord/snapshot"
+	"coord/snapshot/datadir"
+	"coord/snapshot/restore"
+	"coord/tree/znode"
+)
+
+// The exit codes: one table for all commands. docs/commands.md shows it.
+const (
+	exitOK         = 0
+	exitFalse      = 1 // exists: there is no such znode
+	exitUsage      = 2
+	exitNotFound   = 3
+	exitExists     = 4
+	exitConflict   = 5 // another version, or not empty
+	exitPermission = 6
+	exitNoAnswer   = 7 // no server, no leader
+	exitTimeout    = 8
+	exitExpired    = 9
+	exitUncertain  = 10
+	exitLimit      = 11 // limit, quota, no space
+	exitDamaged    = 12
+	exitUnsafe     = 13 // not without --force
+	exitVersion    = 14 // needs another version of coord
+	exitForeign    = 15
+	exitInUse      = 17
+	exitPart       = 18 // done in part
+	exitOther      = 19
+	exitFatalIO    = 20
+	exitPipe       = 141 // whoever read stdout has left
+	exitSignal     = 128 // plus its number
+)
+
+// exitOfCode is the exit code of each error of the text protocol.
+func exitOfCode(c znode.Code) int {
+	switch c {
+	case znode.OK:
+		return exitOK
+	case znode.ErrNoNode, znode.ErrNoWatcher:
+		return exitNotFound
+	case znode.ErrNodeExists:
+		return exitExists
+	case znode.ErrBadVersion, znode.ErrNotEmpty, znode.ErrNoChildrenForEphemerals:
+		return exitConflict
+	case znode.ErrNoAuth, znode.ErrAuthFailed, znode.ErrReconfigDisabled, znode.ErrSessionClosedRequireAuth:
+		return exitPermission
+	case znode.ErrNoLeader, znode.ErrShutdown, znode.ErrNotReadOnly, znode.ErrEphemeralOnLocalSession:
+		return exitNoAnswer
+	case znode.ErrTimeout:
+		return exitTimeout
+	case znode.ErrSessionExpired, znode.ErrSessionMoved:
+		return exitExpired
+	case znode.ErrUncertain:
+		return exitUncertain
+	case znode.ErrQuotaExceeded, znode.ErrTooBig, znode.ErrLimit, znode.ErrThrottledOp, znode.ErrNoSpace, znode.ErrSlowClient:
+		return exitLimit
+	case znode.ErrSyntax, znode.ErrBadArguments, znode.ErrInvalidACL:
+		return exitUsage
+	case znode.ErrUnknown, znode.ErrUnimplemented:
+		return exitVersion
+	}
+	return exitOther // PROTOCOL, INTERNAL
+}
+
+// exitOfServer is the exit code of each reason why a server does not start or
+// had to stop.
+var exitOfServer = []struct {
+	err  error
+	code int
+}{
+	{server.ErrConfig, exitUsage},
+	{server.ErrPermitted, exitPermission},
+	{server.ErrDiskFull, exitLimit},
+	{server.ErrDamaged, exitDamaged},
+	{server.ErrZooKeeper, exitUnsafe},
+	{server.ErrNewer, exitVersion},
+	{server.ErrForeign, exitForeign},
+	{server.ErrInUse, exitInUse},
+	{server.ErrFatalIO, exitFatalIO},
+}
+
+// exitCode is the exit code of an error: the one place where they are chosen.
+func exitCode(err error) int {
+	if by, ok := errors.AsType[*signalError](err); ok {
+		return exitSignal + int(by.sig)
+	}
+	var own interface{ exitCode() int }
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &own):
+		return own.exitCode()
+	case errors.Is(err, syscall.EPIPE) && errors.Is(err, errOut):
+		return exitPipe
+	}
+	for _, s := range exitOfServer {
+		if errors.Is(err, s.err) {
+			return s.code
+		}
+	}
+	switch {
+	case isUncertain(err):
+		return exitUncertain
+	case is[*restore.PartialError](err), errors.Is(err, datadir.ErrUnfinished):
+		return exitPart
+	case is[*restore.RefusedError](err), is[*restore.NotEmptyError](err), errors.Is(err, datadir.ErrZooKeeper):
+		return exitUnsafe
+	case is[*restore.TargetError](err):
+		return exitUsage
+	case is[*snapshot.DamageError](err), is[*snapshot.ForeignError](err), is[*datadir.DamageError](err), errors.Is(err, client.ErrCut):
+		return exitDamaged
+	case is[*snapshot.NewerError](err), errors.Is(err, datadir.ErrNewer):
+		return exitVersion
+	case is[*datadir.InUseError](err):
+		return exitInUse
+	}
+	if code, ok := errors.AsType[znode.Code](err); ok {
+		return exitOfCode(code)
+	}
+	switch {
+	case is[*client.UnreachableError](err):
+		return exitNoAnswer
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return exitLimit
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, datadir.ErrNotMine):
+		return exitPermission
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, datadir.ErrNoFolder), errors.Is(err, restore.ErrNothing):
+		return exitNotFound
+	}
+	return exitOther
+}
+
+// is says whether an error of a type is in the chain.
+func is[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
+}
+
+func isUncertain(err error) bool { return errors.Is(err, znode.ErrUncertain) }

@@ -1,0 +1,112 @@
+package cmd
+
+import (
+	"bufio"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"coord/snapshot/datadir"
+)
+
+// part is a file that is being written: FILE.part, which becomes FILE once it is
+// good. Whoever writes it holds its lock, so that what a killed process left is
+// told from what another one is writing.
+type part struct {
+	*bufio.Writer
+	f     *os.File
+	name  string // FILE.part
+	final string
+	force bool
+	done  bool
+}
+
+// createPart refuses what publish would refuse, before the work is done.
+func createPart(file string, force bool) (*part, error) {
+	switch info, err := os.Stat(file); {
+	case strings.HasSuffix(file, ".part"):
+		return nil, &usageError{msg: file + ": .part is for files that are not finished", hint: "choose another name"}
+	case err == nil && info.IsDir():
+		return nil, &usageError{msg: file + " is a folder", hint: "name a file in it"}
+	case err == nil && !info.Mode().IsRegular():
+		return nil, &usageError{msg: file + " is no regular file", hint: "coord snapshot - writes to stdout"}
+	case err == nil && !force:
+		return nil, existing(file)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	p := &part{name: file + ".part", final: file, force: force}
+	var err error
+	p.f, err = os.OpenFile(p.name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(p.f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = p.f.Close()
+		return nil, &busyError{p.name}
+	}
+	if err := errors.Join(p.f.Truncate(0), p.f.Chmod(0o600)); err != nil {
+		p.remove()
+		return nil, err
+	}
+	p.Writer = bufio.NewWriterSize(p.f, 256<<10)
+	return p, nil
+}
+
+func existing(file string) error {
+	return &unsafeError{msg: file + " exists already", hint: "--force overwrites it"}
+}
+
+type busyError struct{ file string }
+
+func (e *busyError) Error() string { return e.file + " is being written by another process" }
+func (e *busyError) exitCode() int { return exitInUse }
+
+// sync brings what was written to the disk.
+func (p *part) sync() error {
+	if err := p.Flush(); err != nil {
+		return err
+	}
+	return p.f.Sync()
+}
+
+// publish gives the file its name. Without force a file that has appeared
+// meanwhile stays.
+func (p *part) publish() error {
+	linked := false
+	if !p.force {
+		switch err := os.Link(p.name, p.final); {
+		case errors.Is(err, fs.ErrExist):
+			return existing(p.final)
+		case err == nil:
+			linked = true
+		default: // a file system without links
+			if _, err := os.Lstat(p.final); err == nil {
+				return existing(p.final)
+			}
+		}
+	}
+	if !linked {
+		if err := os.Rename(p.name, p.final); err != nil {
+			return err
+		}
+		p.done = true
+	}
+	p.remove()
+	return datadir.SyncDir(filepath.Dir(p.final))
+}
+
+// remove removes the unfinished file, if there still is one, and lets go of it.
+func (p *part) remove() {
+	if p.f == nil {
+		return
+	}
+	if !p.done {
+		_ = os.Remove(p.name)
+	}
+	_ = p.f.Close()
+	p.f = nil
+}

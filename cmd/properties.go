@@ -1,0 +1,180 @@
+package cmd
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// property is a key and its value in a properties file.
+type property struct {
+	key, value string
+	line       int // where it begins, from 1
+}
+
+// parseProperties reads a file as Java's Properties does, which is how
+// ZooKeeper reads zoo.cfg: key=value, key:value or key value; # and ! begin a
+// comment; a backslash at the end of a line continues it, and before a character
+// takes it as it is, but for \t \n \r \f and \uXXXX. Where Java would keep what
+// makes no sense (half a \u, a control character), we refuse.
+func parseProperties(text string) ([]property, error) {
+	if !utf8.ValidString(text) {
+		return nil, fmt.Errorf("it is not UTF-8 text")
+	}
+	text = strings.TrimPrefix(text, "\ufeff")
+	var all []property
+	number := 0
+	for text != "" {
+		var line string
+		first := number + 1
+		line, text, number = logicalLine(text, number)
+		if line == "" {
+			continue
+		}
+		p, err := splitProperty(line)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", first, err)
+		}
+		p.line = first
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// logicalLine cuts a line with its continuations; comments and blank lines come
+// back empty.
+func logicalLine(text string, number int) (line, rest string, last int) {
+	for {
+		var natural string
+		natural, text = naturalLine(text)
+		number++
+		natural = strings.TrimLeft(natural, " \t\f")
+		if line == "" && (natural == "" || natural[0] == '#' || natural[0] == '!') {
+			return "", text, number
+		}
+		slashes := len(natural) - len(strings.TrimRight(natural, `\`))
+		if slashes%2 == 0 {
+			return line + natural, text, number
+		}
+		line += natural[:len(natural)-1]
+		if text == "" || line == "" {
+			return line, text, number
+		}
+	}
+}
+
+func naturalLine(text string) (line, rest string) {
+	i := strings.IndexAny(text, "\r\n")
+	if i < 0 {
+		return text, ""
+	}
+	if strings.HasPrefix(text[i:], "\r\n") {
+		return text[:i], text[i+2:]
+	}
+	return text[:i], text[i+1:]
+}
+
+// splitProperty takes a logical line apart.
+func splitProperty(line string) (p property, err error) {
+	end := 0
+	for end < len(line) && !strings.ContainsRune(" \t\f=:", rune(line[end])) {
+		if line[end] == '\\' && end+1 < len(line) {
+			end++
+		}
+		end++
+	}
+	value := strings.TrimLeft(line[end:], " \t\f")
+	if value != "" && (value[0] == '=' || value[0] == ':') {
+		value = strings.TrimLeft(value[1:], " \t\f")
+	}
+	if p.key, err = unescape(line[:end]); err != nil {
+		return p, err
+	}
+	// ZooKeeper trims values, which Java does not.
+	if p.value, err = unescape(strings.TrimRight(value, " \t\f")); err != nil {
+		return p, err
+	}
+	if p.key == "" {
+		return p, fmt.Errorf("a key is missing")
+	}
+	return p, nil
+}
+
+func unescape(s string) (string, error) {
+	var b strings.Builder
+	var high rune // the first half of a surrogate pair
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c < ' ' && c != '\t' && c != '\f' || c == 0x7f {
+			return "", fmt.Errorf("a control character")
+		}
+		if c != '\\' {
+			if high != 0 {
+				return "", errHalf
+			}
+			b.WriteByte(c)
+			continue
+		}
+		if i++; i == len(s) {
+			break
+		}
+		if high != 0 && s[i] != 'u' {
+			return "", errHalf
+		}
+		switch s[i] {
+		case 't':
+			b.WriteByte('\t')
+		case 'n':
+			b.WriteByte('\n')
+		case 'r':
+			b.WriteByte('\r')
+		case 'f':
+			b.WriteByte('\f')
+		case 'u':
+			r, ok := hex4(s[i+1:])
+			if !ok {
+				return "", fmt.Errorf(`\u takes four hex digits`)
+			}
+			i += 4
+			switch {
+			case high != 0:
+				if r = utf16.DecodeRune(high, r); r == utf8.RuneError {
+					return "", errHalf
+				}
+				high = 0
+			case utf16.IsSurrogate(r):
+				high = r
+				continue
+			}
+			b.WriteRune(r)
+		default:
+			b.WriteByte(s[i])
+		}
+	}
+	if high != 0 {
+		return "", errHalf
+	}
+	return b.String(), nil
+}
+
+var errHalf = fmt.Errorf(`half a surrogate pair in \u`)
+
+func hex4(s string) (r rune, ok bool) {
+	if len(s) < 4 {
+		return 0, false
+	}
+	for i := range 4 {
+		c := rune(s[i])
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			c = c | 0x20 - 'a' + 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | c
+	}
+	return r, true
+}

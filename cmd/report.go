@@ -1,0 +1,139 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"coord/client"
+	"coord/server"
+	"coord/tree/znode"
+)
+
+// usageError is a command line that makes no sense: exit code 2.
+type usageError struct{ msg, hint string }
+
+func (e *usageError) Error() string { return e.msg }
+func (e *usageError) exitCode() int { return exitUsage }
+
+// usagef makes a usageError without a hint.
+func usagef(format string, a ...any) error { return &usageError{msg: fmt.Sprintf(format, a...)} }
+
+// falseError is an answer, not a failure: exit code 1. Most often there is
+// nothing to report.
+type falseError struct{ msg string }
+
+func (e *falseError) Error() string { return e.msg }
+func (e *falseError) exitCode() int { return exitFalse }
+
+// unsafeError is what is not done without --force or the like: exit code 13.
+type unsafeError struct{ msg, hint string }
+
+func (e *unsafeError) Error() string { return e.msg }
+func (e *unsafeError) exitCode() int { return exitUnsafe }
+
+// partError is work that was begun and not finished: exit code 18, unless the
+// reason is one whose code says more.
+type partError struct {
+	done string
+	err  error
+}
+
+func (e *partError) Error() string { return e.done + "; then " + e.err.Error() }
+func (e *partError) Unwrap() error { return e.err }
+func (e *partError) exitCode() int {
+	if isUncertain(e.err) {
+		return exitUncertain
+	}
+	return exitPart
+}
+
+// hinted is an error with a hint of its own.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (e *hinted) Error() string { return e.err.Error() }
+func (e *hinted) Unwrap() error { return e.err }
+
+// report tells the user what went wrong: one line, and a hint where there is
+// one. With --json it is an object.
+func (c *console) report(err error) {
+	code := exitCode(err)
+	if err.Error() == "" || code == exitPipe || c.quiet {
+		return
+	}
+	hint := hintOf(err)
+	if !c.json {
+		c.note("coord: %s", messageOf(err))
+		if hint != "" {
+			c.note("hint: %s", hint)
+		}
+		return
+	}
+	out := jsonError{V: schema, Exit: code, Message: messageOf(err), Hint: hint}
+	if word, ok := errors.AsType[znode.Code](err); ok {
+		out.Error = word.Word()
+	}
+	if refused, ok := errors.AsType[*client.Error](err); ok {
+		out.Path = refused.Path
+		if refused.HasHave {
+			out.Have = &refused.Have
+		}
+	}
+	c.note("%s", marshal(out))
+}
+
+// hintOf says what to do about an error, if that is worth a line.
+func hintOf(err error) string {
+	if e, ok := errors.AsType[*usageError](err); ok {
+		return e.hint
+	}
+	if e, ok := errors.AsType[*unsafeError](err); ok {
+		return e.hint
+	}
+	if e, ok := errors.AsType[*hinted](err); ok {
+		return e.hint
+	}
+	switch {
+	case is[*signalError](err) && !isUncertain(err):
+		return ""
+	case isUncertain(err):
+		return "it may or may not have happened: read it again before you repeat it"
+	case errors.Is(err, syscall.ECONNREFUSED), is[*client.UnreachableError](err) && errors.Is(err, syscall.ENOENT):
+		return "is a server running there? coord server starts one; --server or COORD_SERVER names another"
+	case is[*client.UnreachableError](err):
+		return "--server or COORD_SERVER names another server, --timeout waits longer"
+	case errors.Is(err, znode.ErrNotEmpty):
+		return "coord rm -r removes it with all below it"
+	case errors.Is(err, znode.ErrNoAuth):
+		return "authenticate with --auth-file FILE or COORD_AUTH=user:password"
+	case errors.Is(err, server.ErrZooKeeper):
+		return "choose another --data-dir; importing ZooKeeper's data (coord restore --from-zookeeper) is not supported yet"
+	case errors.Is(err, server.ErrFatalIO):
+		return "start it again: the start decides what has reached the disk"
+	case errors.Is(err, server.ErrDamaged):
+		return "coord restore --replace brings a backup back, and keeps this folder"
+	}
+	return ""
+}
+
+// messageOf is an error in one line. Sentinels that what follows says better are
+// left out.
+func messageOf(err error) string {
+	msg := oneLine(err.Error())
+	for _, s := range []error{server.ErrInUse, server.ErrZooKeeper} {
+		msg = strings.TrimPrefix(msg, s.Error()+": ")
+	}
+	return msg
+}
+
+// oneLine keeps a message on its line.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+func quote(s string) string { return strconv.Quote(s) }

@@ -1,0 +1,137 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/client"
+	"coord/snapshot/datadir"
+	"coord/snapshot/restore"
+)
+
+func restoreCommand() *command {
+	return &command{
+		name: "restore", args: "FILE|- --data-dir DIR", does: "bring a backup back into a data folder", min: 1, max: 1,
+		details: `DIR is the data folder of a server that does not run, or a new one. The backup is read whole and checked before
+anything is written; at every moment DIR is the old state or the new one.
+A folder with data is replaced only with --replace: the old one is kept beside it. That asks on a terminal;
+without one it needs -y. No client sees time go back: zxids, versions and the numbers of sequential znodes only
+grow. Sessions and their ephemeral znodes are dropped, and listed in DIR/restore-ID.json.`,
+		examples: []string{
+			"coord restore backup.coord --data-dir /var/lib/coord", "coord restore --dry-run backup.coord --data-dir /var/lib/coord",
+			"coord restore --replace -y backup.coord --data-dir /var/lib/coord", "ssh host cat backup.coord | coord restore - --data-dir /tmp/copy --exact",
+		},
+		flags: []cli.Flag{
+			&cli.StringFlag{Name: "data-dir", Usage: "the data folder `DIR`"},
+			boolFlag("dry-run", "check everything, tell what would be done, and write nothing"),
+			boolFlag("replace", "DIR may hold data; it is kept under another name"),
+			boolFlag("exact", "a copy for tests: versions and counters as in the backup"),
+			boolFlag("yes", "do not ask", "y"),
+		},
+		run: runRestore,
+	}
+}
+
+func runRestore(ctx context.Context, r *run) error {
+	dir := r.flags.String("data-dir")
+	dry, replace, yes := r.flags.Bool("dry-run"), r.flags.Bool("replace"), r.flags.Bool("yes")
+	switch {
+	case dir == "":
+		return &usageError{msg: "--data-dir DIR is missing: where the backup is to go", hint: "coord help restore"}
+	case replace && !dry && !yes && !r.asks():
+		return r.confirm(ctx, false, "")
+	}
+	o := restore.Options{
+		File: r.file(0), In: r.in, DataDir: dir, DryRun: dry, Replace: replace, Exact: r.flags.Bool("exact"), Writer: writer,
+		Progress: func(p restore.Progress) error {
+			if p.Total > 0 {
+				r.progress("coord: %s: %d %%", p.Stage, 100*p.Done/p.Total)
+			} else {
+				r.progress("coord: %s", p.Stage)
+			}
+			return context.Cause(ctx)
+		},
+		Confirm: func(plan *restore.Report) error {
+			if plan.Replaced == nil || dry {
+				return nil
+			}
+			r.progressEnd()
+			return r.confirm(ctx, yes, fmt.Sprintf("Replace the data in %s by a backup of %s, zxid %s? The old data is kept.",
+				plan.Target, stamp(plan.Backup.TimeMS), plan.Zxid.Before))
+		},
+	}
+	report, err := restore.Run(ctx, o)
+	r.progressEnd()
+	if err != nil {
+		return restoreHint(err)
+	}
+	r.restored(report)
+	return nil
+}
+
+func restoreHint(err error) error {
+	switch {
+	case is[*restore.NotEmptyError](err):
+		return &hinted{err, "--replace puts the backup in its place and keeps the old data"}
+	case is[*datadir.InUseError](err):
+		return &hinted{err, "stop that server first"}
+	}
+	return err
+}
+
+// restored prints what was done, or would be.
+func (r *run) restored(p *restore.Report) {
+	if r.json {
+		r.object(p)
+		return
+	}
+	for _, n := range p.Notices {
+		r.note("coord: %s", n)
+	}
+	var rows []client.Fact
+	add := func(name, format string, a ...any) {
+		rows = append(rows, client.Fact{Name: name, Value: fmt.Sprintf(format, a...)})
+	}
+	add("backup", "%s of %s, zxid %s", p.Backup.BackupID, stamp(p.Backup.TimeMS), p.Zxid.Before)
+	for _, c := range p.Checks {
+		add("checked", "%s: %s", c.Name, c.Result)
+	}
+	add("znodes", "%s, %s", count(int64(p.Znodes)), size(p.Bytes))
+	add("dropped", "%s ephemeral znodes of %s sessions", count(int64(len(p.Dropped.Ephemerals))), count(int64(len(p.Dropped.Sessions))))
+	if p.Advanced.Exact {
+		add("clocks", "versions and counters as in the backup, zxid %s", p.Zxid.After)
+	} else {
+		add("clocks", "%s versions, %s counters moved forward, zxid %s", count(int64(p.Advanced.Versions+p.Advanced.ACLVersions)),
+			count(int64(p.Advanced.Counters)), p.Zxid.After)
+	}
+	add("identity", "cluster %s, epoch %s after %s", p.Identity.Cluster, p.Epoch.After, p.Epoch.Before)
+	add("digest", "%s, as in the backup", p.Digest.Before)
+	switch {
+	case p.DryRun && p.Replaced != nil:
+		add("would replace", "the data in %s, and keep it", p.Target)
+	case p.DryRun:
+		add("would make", "%s", p.Target)
+	default:
+		if p.Kept != "" {
+			add("kept", "%s: remove it once you are sure", p.Kept)
+		}
+		if p.File != "" {
+			add("report", "%s", p.File)
+		}
+		add("next", "coord server --data-dir %s", shellWord(p.Target))
+	}
+	r.table(rows)
+}
+
+// shellWord quotes a word where a shell needs it.
+func shellWord(s string) string {
+	if strings.IndexFunc(s, func(c rune) bool {
+		return !strings.ContainsRune("/._-+:@%,", c) && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	}) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,208 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/client"
+	"coord/server/text"
+	"coord/tree/znode"
+)
+
+const (
+	atomicRm = 10_000 // znodes that rm -r deletes in one transaction
+	rmWindow = 500    // deletes under way at a time beyond that
+)
+
+func rmCommand() *command {
+	return &command{
+		name: "rm", args: "PATH", does: "delete a znode", min: 1, max: 1, connects: true,
+		details: `With -r all below it is deleted too. Up to 10,000 znodes this is one transaction: all of them or none.
+More are deleted one by one, deepest first; this is said on stderr, and --timeout then limits it only if it is given.
+-r asks on a terminal; without one it needs -y.`,
+		examples: []string{"coord rm /app/old", "coord rm -v 3 /app/url", "coord rm -r --dry-run /app", "coord rm -r -y /app"},
+		flags: []cli.Flag{
+			boolFlag("recursive", "with all below it", "r"),
+			versionFlag(),
+			boolFlag("dry-run", "with -r: print what would be deleted, and delete nothing"),
+			boolFlag("yes", "do not ask", "y"),
+			boolFlag("null", "with --dry-run: end each path with a NUL byte", "0"),
+		},
+		run: runRm,
+	}
+}
+
+func runRm(ctx context.Context, r *run) error {
+	path, err := r.path(znode.Persistent)
+	if err != nil {
+		return err
+	}
+	recursive, dry, yes := r.flags.Bool("recursive"), r.flags.Bool("dry-run"), r.flags.Bool("yes")
+	switch {
+	case dry && !recursive:
+		return usagef("--dry-run belongs to -r")
+	case r.flags.Bool("null") && (!dry || r.json):
+		return usagef("-0 belongs to --dry-run without --json")
+	case znode.Reserved(path):
+		return usagef("%s cannot be deleted", path)
+	case !recursive:
+		return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+			change, err := c.Rm(ctx, path, r.version())
+			if err != nil {
+				return err
+			}
+			r.removed(path, 1, nil, change.Zxid)
+			return nil
+		})
+	case !dry && !yes && !r.asks():
+		return r.confirm(ctx, yes, "")
+	}
+	return r.removeTree(ctx, path, dry, yes)
+}
+
+// removed prints the outcome of rm.
+func (r *run) removed(path string, n int64, atomic *bool, zxid znode.Zxid) {
+	if !r.json {
+		return
+	}
+	out := jsonChange{V: schema, Path: path, Removed: &n, Atomic: atomic}
+	if zxid != 0 {
+		out.Zxid = zxid.String()
+	}
+	r.object(out)
+}
+
+func (r *run) removeTree(ctx context.Context, path string, dry, yes bool) error {
+	c, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	paths, err := r.survey(ctx, c, path, dry)
+	if err != nil || dry {
+		return err
+	}
+	question := "Delete " + path + "?"
+	switch len(paths) {
+	case 1:
+	case 2:
+		question = "Delete " + path + " and the znode below it?"
+	default:
+		question = fmt.Sprintf("Delete %s and the %s znodes below it?", path, count(int64(len(paths)-1)))
+	}
+	if err := r.confirm(ctx, yes, question); err != nil {
+		return err
+	}
+	if len(paths) <= atomicRm {
+		ctx, cancel := r.limit(ctx)
+		defer cancel()
+		change, err := c.RmAll(ctx, path, r.version(), atomicRm)
+		if err == nil {
+			atomic := true
+			r.removed(path, int64(len(paths)), &atomic, change.Zxid)
+		}
+		return err
+	}
+	r.note("coord: %s znodes are too many for one transaction: they are deleted one by one, deepest first", count(int64(len(paths))))
+	return r.removeEach(ctx, c, paths)
+}
+
+// survey finds what rm -r is about, the top first; for a dry run it is printed
+// and not kept.
+func (r *run) survey(ctx context.Context, c *client.Conn, path string, dry bool) (paths []string, err error) {
+	ctx, step, cancel := r.long(ctx)
+	defer cancel()
+	end := "\n"
+	if r.flags.Bool("null") {
+		end = "\x00"
+	}
+	n := 0
+	defer r.progressEnd()
+	for it, err := range c.Tree(ctx, path, client.ListOptions{Stat: r.flags.IsSet("v"), Within: step}) {
+		if err != nil {
+			return nil, err
+		}
+		if v := r.version(); n == 0 && v != anyVersion && it.Stat.Version != v {
+			return nil, &client.Error{Code: znode.ErrBadVersion, Path: path, Have: it.Stat.Version, HasHave: true, Op: -1}
+		}
+		n++
+		switch {
+		case !dry:
+			paths = append(paths, it.Path)
+			r.progress("coord: %s znodes found", count(int64(n)))
+		case r.json:
+			r.object(jsonItem{V: schema, Path: it.Path})
+		default:
+			r.printf("%s%s", it.Path, end)
+		}
+		if err := r.ended(); err != nil {
+			return nil, err
+		}
+	}
+	return paths, nil
+}
+
+// removeEach deletes the znodes of a tree, in the reverse of its order: so
+// children go before their parents. What has gone meanwhile is passed over.
+func (r *run) removeEach(ctx context.Context, c *client.Conn, paths []string) error {
+	ctx, step, cancel := r.long(ctx)
+	defer cancel()
+	defer r.progressEnd()
+	var deleted, sent, taken int
+	var last znode.Zxid
+	calls := make([]*client.Call, len(paths))
+	for taken < len(paths) {
+		for sent < len(paths) && sent-taken < rmWindow {
+			i := len(paths) - 1 - sent
+			op := text.Op{Verb: text.VerbRm, Path: paths[i], Version: anyVersion}
+			if i == 0 {
+				op.Version = r.version()
+			}
+			call, err := c.Send(&text.Request{Op: op})
+			if err != nil {
+				break // those under way say why
+			}
+			calls[sent] = call
+			sent++
+		}
+		if taken == sent {
+			return r.stopped(deleted, len(paths), errors.New("the connection is lost"))
+		}
+		zxid, err := waitStep(ctx, step, calls[taken])
+		calls[taken] = nil
+		taken++
+		switch {
+		case err == nil:
+			deleted++
+			last = zxid
+		case !errors.Is(err, znode.ErrNoNode):
+			return r.stopped(deleted, len(paths), err)
+		}
+		r.progress("coord: %s of %s deleted", count(int64(deleted)), count(int64(len(paths))))
+	}
+	atomic := false
+	r.removed(paths[0], int64(deleted), &atomic, last)
+	return nil
+}
+
+// waitStep waits for one of many answers.
+func waitStep(ctx context.Context, step time.Duration, call *client.Call) (znode.Zxid, error) {
+	if step > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, step)
+		defer cancel()
+	}
+	reply, err := call.Wait(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return reply.Zxid(text.KeyZxid), nil
+}
+
+func (r *run) stopped(deleted, all int, err error) error {
+	return &partError{fmt.Sprintf("%s of %s znodes were deleted", count(int64(deleted)), count(int64(all))), err}
+}

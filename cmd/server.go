@@ -1,0 +1,155 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"coord/server"
+)
+
+func serverCommand() *command {
+	return &command{
+		name: "server", does: "run a server",
+		details: `Without flags: a whole server on 127.0.0.1:2181, with its data in ./coord-data.
+SIGTERM and SIGINT stop it; a second one ends it at once. Each flag has an environment variable, and is a key of
+the file of --config, which may be ZooKeeper's zoo.cfg. A flag wins over the environment, and that over the file.`,
+		examples: []string{
+			"coord server", "coord server --data-dir /var/lib/coord --listen 0.0.0.0:2181 --listen unix:/run/coord.sock",
+			"coord server --config /etc/zookeeper/zoo.cfg", "COORD_LOG_FORMAT=json coord server",
+		},
+		flags: serverFlags(),
+		run:   runServer,
+	}
+}
+
+// serverFlags are made of the table of settings.
+func serverFlags() []cli.Flag {
+	var flags []cli.Flag
+	for _, s := range settings {
+		if s.repeat {
+			flags = append(flags, &cli.StringSliceFlag{Name: s.name, Usage: s.usage, EnvVars: []string{s.env()}, DefaultText: s.shown})
+		} else {
+			flags = append(flags, &cli.StringFlag{Name: s.name, Usage: s.usage, EnvVars: []string{s.env()}, DefaultText: s.shown})
+		}
+	}
+	flags = append(flags, &cli.StringFlag{Name: "config", Usage: "a properties `FILE` with the keys above, or ZooKeeper's", EnvVars: []string{"COORD_CONFIG"}, DefaultText: "none"})
+	for _, e := range ensembleSettings {
+		if e.value {
+			flags = append(flags, &cli.StringFlag{Name: e.name, Hidden: true})
+		} else {
+			flags = append(flags, &cli.BoolFlag{Name: e.name, Hidden: true})
+		}
+	}
+	return flags
+}
+
+// options puts the configuration together: the file first, then what wins over
+// it.
+func (r *run) options() (o serverOptions, warnings []string, err error) {
+	b := readBuild()
+	o = serverOptions{Config: server.DefaultConfig(), logFormat: "auto"}
+	o.Version, o.Built = b.Version, b.built()
+	for _, e := range ensembleSettings {
+		env := (&setting{name: e.name}).env()
+		if r.given(e.name) {
+			return o, nil, ensembleError("--" + e.name)
+		} else if os.Getenv(env) != "" {
+			return o, nil, ensembleError(env)
+		}
+	}
+	if os.Getenv("COORD_SECRET") != "" {
+		return o, nil, ensembleError("COORD_SECRET")
+	}
+	if file := r.flags.String("config"); file != "" {
+		if warnings, err = readConfig(&o, file); err != nil {
+			if usage, ok := errors.AsType[*usageError](err); ok {
+				return o, nil, &usageError{msg: err.Error(), hint: usage.hint}
+			}
+			return o, nil, &usageError{msg: err.Error()}
+		}
+	}
+	for _, s := range settings {
+		given := r.given(s.name)
+		if !given && os.Getenv(s.env()) == "" {
+			continue
+		}
+		values := []string{r.flags.String(s.name)}
+		if s.repeat {
+			values = r.flags.StringSlice(s.name)
+		}
+		if err := s.apply(&o, values); err != nil {
+			from := "--" + s.name
+			if !given {
+				from = s.env()
+			}
+			return o, nil, &usageError{msg: from + ": " + err.Error(), hint: "coord help server"}
+		}
+	}
+	if err := o.Validate(); err != nil {
+		return o, nil, &usageError{msg: err.Error()}
+	}
+	return o, warnings, nil
+}
+
+func runServer(ctx context.Context, r *run) error {
+	o, warnings, err := r.options()
+	if err != nil {
+		return err
+	}
+	log := r.logger(&o)
+	for _, w := range warnings {
+		log.Warn().Msg(w)
+	}
+	err = server.Run(ctx, o.Config, log, func(at server.Listening) {
+		if r.tty && !r.json && !r.quiet {
+			r.welcome(at)
+		}
+	})
+	if is[*signalError](context.Cause(ctx)) && errors.Is(err, context.Canceled) {
+		return nil // stopped before it was ready
+	}
+	return err
+}
+
+// welcome tells a person that the server is ready, and what to type next.
+func (r *run) welcome(at server.Listening) {
+	next := "coord status"
+	if addr := at.Addrs[0]; addr != server.DefaultListen && !strings.HasSuffix(addr, "]:2181") {
+		next = "coord status --server " + addr
+	}
+	r.note("coord %s is ready after %v: it listens on %s, its data is in %s; next, in another terminal: %s",
+		release, at.Took.Round(time.Millisecond), strings.Join(at.Addrs, ", "), at.DataDir, next)
+}
+
+// logger writes the server's log to stderr: for people on a terminal, else JSON.
+func (r *run) logger(o *serverOptions) zerolog.Logger {
+	if r.quiet {
+		return zerolog.Nop()
+	}
+	zerolog.TimeFieldFormat = time.RFC3339Nano
+	zerolog.DurationFieldUnit = time.Millisecond
+	console := r.tty && !r.json && o.logFormat != "json"
+	level := zerolog.InfoLevel
+	if console {
+		level = zerolog.WarnLevel // the welcome says the rest
+	}
+	if o.logLevel != "" {
+		level, _ = zerolog.ParseLevel(o.logLevel)
+	}
+	if !console {
+		log := zerolog.New(r.err).Level(level).With().Timestamp().Logger()
+		if o.logFormat == "console" {
+			log.Warn().Msg("the console format is for terminals: the log is JSON")
+		}
+		return log
+	}
+	return zerolog.New(zerolog.ConsoleWriter{
+		Out: r.err, NoColor: os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb", TimeFormat: time.TimeOnly,
+	}).Level(level).With().Timestamp().Logger()
+}

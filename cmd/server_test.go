@@ -1,0 +1,284 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/server"
+	"coord/server/text"
+)
+
+// serveIn runs a server on a folder in a process of its own.
+func serveIn(t *testing.T, dir string) (stop func()) {
+	t.Helper()
+	sock := filepath.Join(t.TempDir(), "s")
+	p := coordProcess(t, "server", "--data-dir", dir, "--listen", "unix:"+sock)
+	var log bytes.Buffer
+	p.Stderr = &log
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		_ = p.Process.Signal(syscall.SIGTERM)
+		if err := p.Wait(); err != nil {
+			t.Errorf("the server ended with %v\n%s", err, log.String())
+		}
+	}
+	t.Cleanup(stop)
+	t.Setenv("COORD_SERVER", "unix:"+sock)
+	eventually(t, "the server is ready", func() bool { return coord(t, "", "status", "--timeout", "1s").code == exitOK })
+	return stop
+}
+
+// optionsOf are the options that a command line of coord server comes to.
+func optionsOf(t *testing.T, args ...string) (o serverOptions, err error) {
+	t.Helper()
+	l, err := parseLine(commands(), append([]string{"server"}, args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := &cli.App{Name: "x", DisableSliceFlagSeparator: true, HideHelp: true, Flags: serverFlags(), Action: func(f *cli.Context) error {
+		o, _, err = (&run{console: newConsole(nil, nil, nil), flags: f, line: l}).options()
+		return nil
+	}}
+	if runErr := app.RunContext(context.Background(), append([]string{"x"}, l.flags...)); runErr != nil {
+		t.Fatal(runErr)
+	}
+	return o, err
+}
+
+// TestPrecedence: a flag wins over the environment, and that over the file.
+func TestPrecedence(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c")
+	if err := os.WriteFile(file, []byte("name=file\nclientPort=1\nsnapshot-keep=7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	show := func(args ...string) string {
+		o, err := optionsOf(t, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%s %v %d", o.Name, o.Listen, o.SnapshotKeep)
+	}
+	t.Setenv("COORD_CLUSTER", "")
+	if got := show("--config", file); got != "file [:1] 7" {
+		t.Error(got)
+	}
+	t.Setenv("COORD_NAME", "env")
+	t.Setenv("COORD_LISTEN", "a:1,b:2")
+	t.Setenv("COORD_CONFIG", file)
+	if got := show(); got != "env [a:1 b:2] 7" {
+		t.Error(got)
+	}
+	if got := show("--name", "flag", "--listen", "c:3", "--listen=unix:/d", "--snapshot-keep", "2"); got != "flag [c:3 unix:/d] 2" {
+		t.Error(got)
+	}
+}
+
+func TestServerRefuses(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("c", []byte("\nserver.1=h:1:2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ env, args, want string }{
+		{"", "--join h", "--join: ensembles are not supported yet"},
+		{"", "--observer", "--observer: ensembles are not supported yet"},
+		{"COORD_SECRET=x", "", "COORD_SECRET: ensembles are not supported yet"},
+		{"COORD_EXPECT=3", "", "COORD_EXPECT: ensembles are not supported yet"},
+		{"", "--config c", "c: line 2: server.1: ensembles are not supported yet"},
+		{"", "--config none", "none: no such file"},
+		{"", "--listen nowhere", "--listen: "},
+		{"COORD_LISTEN=nowhere", "", "COORD_LISTEN: "},
+		{"", "--max-client-conns -1", "--max-client-conns: "},
+		{"", "--max-frame 10", "the largest frame is 10 bytes"},
+		{"", "--snapshot-every soon", "--snapshot-every: "},
+		{"", "--log-level loud", "--log-level: "},
+		{"", "--super-digest x", "the super digest is not user:hash"},
+		{"", "--lisen a:1", "did you mean --listen?"},
+	} {
+		t.Run(tt.env+tt.args, func(t *testing.T) {
+			if name, value, ok := strings.Cut(tt.env, "="); ok {
+				t.Setenv(name, value)
+			}
+			got := coord(t, "", append([]string{"server"}, strings.Fields(tt.args)...)...)
+			if got.code != exitUsage || got.out != "" || !strings.Contains(got.errOut, tt.want) {
+				t.Errorf("%+v", got)
+			}
+			if _, err := os.Stat(server.DefaultDataDir); err == nil {
+				t.Error("it made a data folder")
+			}
+		})
+	}
+}
+
+func TestServerInUse(t *testing.T) {
+	addr := serve(t, nil)
+	if got := coord(t, "", "server", "--listen", addr, "--data-dir", t.TempDir()); got.code != exitInUse || !strings.Contains(got.errOut, strings.TrimPrefix(addr, "unix:")) {
+		t.Errorf("a busy address: %+v", got)
+	}
+	zk := filepath.Join(t.TempDir(), "zk")
+	if err := os.MkdirAll(filepath.Join(zk, "version-2"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := coord(t, "", "server", "--listen", "127.0.0.1:0", "--data-dir", zk); got.code != exitUnsafe || !strings.Contains(got.errOut, "hint: choose another") {
+		t.Errorf("ZooKeeper's folder: %+v", got)
+	}
+}
+
+// TestServerLog: off a terminal every line is JSON, with a time in nanoseconds;
+// SIGTERM and SIGINT end the server with 0.
+func TestServerLog(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		p := coordProcess(t, "server", "--data-dir", filepath.Join(t.TempDir(), "d"), "--listen", "127.0.0.1:0", "--log-format", "console")
+		stderr, err := p.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var seen []string
+		for d := json.NewDecoder(stderr); ; {
+			var line struct{ Level, Message, Time string }
+			if err := d.Decode(&line); err != nil {
+				break
+			}
+			seen = append(seen, line.Message)
+			if line.Level == "" || len(line.Time) < len("2006-01-02T15:04:05.0Z") {
+				t.Errorf("%+v", line)
+			}
+			if line.Message == "ready" {
+				if err := p.Process.Signal(sig); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := p.Wait(); err != nil || !strings.Contains(strings.Join(seen, ";"), "the log is JSON") || seen[len(seen)-1] != "stopped" {
+			t.Errorf("%v: %v %q", sig, err, seen)
+		}
+	}
+}
+
+// exitOf is how a process ended: its code, or 128 and the signal.
+func exitOf(err error) int {
+	var e *exec.ExitError
+	if !errors.As(err, &e) {
+		return 0
+	}
+	if s := e.Sys().(syscall.WaitStatus); s.Signaled() {
+		return 128 + int(s.Signal())
+	}
+	return e.ExitCode()
+}
+
+// TestSignals: a command that waits ends with the signal's code.
+func TestSignals(t *testing.T) {
+	asked := make(chan text.Verb, 10)
+	fake(t, func(r *text.Request) []byte {
+		defer func() { asked <- r.Verb }()
+		if r.Verb == text.VerbSnapshot {
+			return append(reply(text.Reply{Kind: text.KindOK}), reply(text.Reply{Kind: text.KindChunk, Data: []byte("begun")})...)
+		}
+		return nil
+	})
+	t.Chdir(t.TempDir())
+	for _, tt := range []struct {
+		args string
+		sig  syscall.Signal
+		code int
+		err  string
+	}{
+		{"get /a", syscall.SIGINT, 130, "coord: interrupted\n"},
+		{"get /a", syscall.SIGTERM, 143, "coord: terminated\n"},
+		{"set /a x", syscall.SIGTERM, 143, "coord: terminated: /a: outcome unknown"},
+		{"snapshot b", syscall.SIGINT, 130, "coord: interrupted\n"},
+		{"-q get /a", syscall.SIGINT, 130, ""},
+	} {
+		p := coordProcess(t, strings.Fields(tt.args)...)
+		var stderr bytes.Buffer
+		p.Stderr = &stderr
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-asked
+		if err := p.Process.Signal(tt.sig); err != nil {
+			t.Fatal(err)
+		}
+		if code := exitOf(p.Wait()); code != tt.code || !strings.HasPrefix(stderr.String(), tt.err) || tt.err == "" && stderr.Len() > 0 {
+			t.Errorf("coord %s: %d %q, want %d", tt.args, code, stderr.String(), tt.code)
+		}
+	}
+	if left, _ := filepath.Glob("*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	// Waiting for stdin.
+	p := coordProcess(t, "set", "/a", "-")
+	in, err := p.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write(make([]byte, 100_000)); err != nil { // more than a pipe holds: it is reading
+		t.Fatal(err)
+	}
+	_ = p.Process.Signal(syscall.SIGINT)
+	if code := exitOf(p.Wait()); code != 130 {
+		t.Errorf("reading stdin: %d", code)
+	}
+}
+
+// TestReaderLeaves: a reader of stdout that leaves ends the command silently.
+func TestReaderLeaves(t *testing.T) {
+	fake(t, func(r *text.Request) []byte { // an endless list
+		l := text.Reply{Kind: text.KindList, Fields: []text.Field{text.Int("more", 1)}}
+		for i := range 500 {
+			l.Items = append(l.Items, text.Reply{Kind: text.KindItem, Arg: r.After + string(rune('a' + i%26))[:1]})
+		}
+		l.Items[len(l.Items)-1].Arg = "x"
+		return reply(l)
+	})
+	p := coordProcess(t, "ls", "/")
+	var stderr bytes.Buffer
+	p.Stderr = &stderr
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = out.Read(make([]byte, 10))
+	_ = out.Close()
+	if code := exitOf(p.Wait()); code != exitPipe || stderr.Len() > 0 {
+		t.Errorf("%d %q", code, stderr.String())
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full: a full disk behind stdout is not tried")
+	}
+	defer full.Close()
+	p = coordProcess(t, "version")
+	p.Stdout = full
+	if code := exitOf(p.Run()); code != exitLimit {
+		t.Errorf("a full disk behind stdout: %d", code)
+	}
+}

@@ -1,0 +1,103 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"coord/server"
+	"coord/tree/znode"
+)
+
+// value is the VALUE at an index of the arguments: the argument itself, the
+// bytes of @FILE, or those of stdin for -. Behind "--" it is the argument
+// itself, whatever it begins with. A missing one is empty.
+func (r *run) value(ctx context.Context, i int) ([]byte, error) {
+	if i >= len(r.args) {
+		return []byte{}, nil
+	}
+	arg := r.args[i]
+	switch {
+	case i >= r.literal || arg == "" || arg[0] != '@' && arg != "-":
+		return []byte(arg), nil
+	case arg == "-":
+		return readStdin(ctx, r.in)
+	}
+	f, err := os.Open(arg[1:])
+	if err != nil {
+		err = bare(err)
+		return nil, &usageError{msg: arg + ": " + err.Error(), hint: "a value that begins with @ stands behind --"}
+	}
+	defer f.Close()
+	return readValue(arg[1:], f)
+}
+
+// bare leaves out of a file's error its name, which we say ourselves.
+func bare(err error) error {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// file is the FILE at an index of the arguments; - is stdin or stdout, and behind
+// "--" a file of that name.
+func (r *run) file(i int) string {
+	if i >= r.literal && r.args[i] == "-" {
+		return "./-"
+	}
+	return r.args[i]
+}
+
+// readStdin waits for stdin, or for a signal.
+func readStdin(ctx context.Context, in io.Reader) (b []byte, err error) {
+	done := make(chan struct{})
+	go func() { // left behind by a signal: the process ends too
+		defer close(done)
+		b, err = readValue("stdin", in)
+	}()
+	select {
+	case <-done:
+		return b, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// readValue reads no more than any server would take.
+func readValue(name string, r io.Reader) ([]byte, error) {
+	var b bytes.Buffer
+	n, err := b.ReadFrom(io.LimitReader(r, server.MaxMaxFrame+1))
+	switch {
+	case err != nil:
+		return nil, usagef("read the value from %s: %v", name, err)
+	case n > server.MaxMaxFrame:
+		return nil, &hinted{&sizeError{name}, "a value is at most 1 MiB, unless the server was told otherwise (--max-frame)"}
+	}
+	if b.Len() == 0 {
+		return []byte{}, nil
+	}
+	return b.Bytes(), nil
+}
+
+type sizeError struct{ name string }
+
+func (e *sizeError) Error() string { return e.name + " is too big for a value" }
+func (e *sizeError) Unwrap() error { return znode.ErrTooBig }
+
+// path checks the PATH, the first argument, before anyone is asked.
+func (r *run) path(mode znode.Mode) (string, error) {
+	p := r.args[0]
+	if err := znode.CheckCreatePath(p, mode); err != nil {
+		hint := ""
+		if p != "" && p[0] != '/' {
+			hint = "a path begins with /"
+		} else if len(p) > 1 && p[len(p)-1] == '/' {
+			hint = "without the / at its end"
+		}
+		return "", &usageError{msg: err.Error(), hint: hint}
+	}
+	return p, nil
+}

@@ -1,0 +1,182 @@
+package cmd
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"coord/server"
+)
+
+// zooKey is a key of ZooKeeper's zoo.cfg. A zookeeper. before it means the same,
+// as in ZooKeeper, where such keys are Java system properties.
+type zooKey struct {
+	name  string
+	means string // in docs/configuration.md
+	// like is the setting of ours that it is; or set acts on it; or, with
+	// neither, it has no meaning here: one warning names all such keys.
+	like    string
+	set     func(o *serverOptions, v string) error
+	refused func(v string) bool // if it asks for what coord cannot do yet and must not leave out
+	why     string              // what that is; "" is an ensemble
+}
+
+func always(string) bool { return true }
+
+func isTrue(v string) bool { return strings.EqualFold(v, "true") || strings.EqualFold(v, "yes") }
+
+// zooKeys are those that have a meaning here, or that are refused.
+var zooKeys = []zooKey{
+	{name: "dataDir", means: "the data folder itself; one that holds ZooKeeper's version-2 is refused", like: "data-dir"},
+	{name: "clientPort", means: "the port, on all addresses unless clientPortAddress is given"}, // see zooListen
+	{name: "clientPortAddress", means: "the address to listen on with clientPort"},              // see zooListen
+	{name: "maxClientCnxns", means: "connections from one address; 0: no limit", like: "max-client-conns"},
+	{name: "autopurge.snapRetainCount", means: "snapshots that are kept", like: "snapshot-keep"},
+	{name: "snapCount", means: "transactions from one snapshot to the next", set: func(o *serverOptions, v string) (err error) {
+		o.SnapshotTxns, err = number(v)
+		return err
+	}},
+	{name: "snapSizeLimitInKb", means: "KiB of log from one snapshot to the next; 0 and less: no limit", set: func(o *serverOptions, v string) error {
+		n, err := strconv.ParseInt(v, 10, 42)
+		if err != nil {
+			return fmt.Errorf("%s is not a number", quote(v))
+		}
+		if o.SnapshotBytes = n << 10; n <= 0 {
+			o.SnapshotBytes = math.MaxInt64
+		}
+		return nil
+	}},
+	{name: "4lw.commands.whitelist", means: "the four-letter words that are answered", like: "4lw-whitelist"},
+	{name: "DigestAuthenticationProvider.superDigest", means: "the operator", like: "super-digest"},
+	{name: "jute.maxbuffer", means: "bytes of the largest request", set: setMaxBuffer},
+	{name: "znode.container.checkIntervalMs", means: "how long a container stays empty before it is deleted", set: func(o *serverOptions, v string) error {
+		n, err := number(v)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("a number from 1 is meant")
+		}
+		o.ContainerInterval = time.Duration(n) * time.Millisecond
+		return err
+	}},
+	{name: "enforceQuota", means: "whether hard quotas refuse", set: yesNo(func(o *serverOptions, v bool) { o.Settings.EnforceQuota = v })},
+	{name: "extendedTypesEnabled", means: "whether znodes with a ttl may be created", set: yesNo(func(o *serverOptions, v bool) { o.Settings.ExtendedTypes = v })},
+	{name: "skipACL", means: "whether ACLs are left unchecked", set: yesNo(func(o *serverOptions, v bool) { o.Settings.SkipACL = v })},
+
+	// Left out, these would serve whom the operator meant to keep away.
+	{name: "secureClientPort", means: "refused: TLS is not supported yet", refused: always, why: "TLS is not supported yet"},
+	{name: "sessionRequireClientSASLAuth", means: "true is refused: SASL is not supported yet", refused: isTrue, why: "SASL is not supported yet"},
+	{name: "enforce.auth.enabled", means: "true is refused: enforced authentication is not supported yet", refused: isTrue, why: "enforced authentication is not supported yet"},
+
+	{name: "dynamicConfigFile", means: "refused: ensembles are not supported yet", refused: always},
+	{name: "standaloneEnabled", means: "false is refused: ensembles are not supported yet", refused: func(v string) bool { return strings.EqualFold(v, "false") }},
+	{name: "peerType", means: "observer is refused: ensembles are not supported yet", refused: func(v string) bool { return strings.EqualFold(v, "observer") }},
+	{name: "server.N", means: "refused: ensembles are not supported yet", refused: always},
+	{name: "group.N", means: "refused: ensembles are not supported yet", refused: always},
+	{name: "weight.N", means: "refused: ensembles are not supported yet", refused: always},
+}
+
+// zooIgnored are keys of ZooKeeper without a meaning here. A star stands for any
+// rest.
+var zooIgnored = strings.Fields(`
+	admin.* advancedFlowControlEnabled allowSaslFailedClients audit.enable audit.impl.class authProvider.*
+	autopurge.purgeInterval bitHashCacheSize client.portUnification clientPortListenBacklog
+	closeSessionTxn.enabled cnxTimeout commitLogCount commitProcessor.* connection_throttle_weight_enabled
+	connectionDecreaseRatio connectionDropDecrease connectionDropIncrease connectionFreezeTime connectionMaxTokens
+	connectionTokenFillCount connectionTokenFillTime connectToLearnerMasterLimit dataLogDir digest.enabled
+	DigestAuthenticationProvider.digestAlg DigestAuthenticationProvider.enabled electionAlg electionPortBindRetry
+	enableEagerACLCheck enforce.auth.schemes fastleader.maxNotificationInterval
+	fastleader.minNotificationInterval fips-mode flushDelay follower.* forceSync fsync.warningthresholdms
+	globalOutstandingLimit initialConfig initLimit IPAuthenticationProvider.usexforwardedfor jaasLoginRenew
+	jmx.log4j.disable jute.maxbuffer.extrasize jvm.pause.* kerberos.* largeRequestMaxBytes largeRequestThreshold
+	leader.* leaderServes learner.* localSessionsEnabled localSessionsUpgradingEnabled maxBatchSize maxCnxns
+	maxConcurrentDiffSyncs maxConcurrentSnapSyncs maxGetChildrenResponseCacheSize maxInProcessingDeadWatchers
+	maxResponseCacheSize maxSessionTimeout maxWriteQueuePollTime metricsProvider.* minRequestThrottle
+	minSessionTimeout multiAddress.* netty.* nio.* observer.* outstandingHandshake.limit portUnification
+	preAllocSize quorum.auth.* quorum.cnxn.threads.size quorumListenOnAllIPs readonlymode.enabled
+	readResponseCacheSize reconfigEnabled request_throttler.shutdownTimeout requestStaleConnectionCheck
+	requestStaleLatencyCheck requestThrottleDropStale requestThrottleLimit requestThrottleStallTime
+	secureClientPortAddress serverCnxnFactory
+	snapshot.compression.method snapshot.trust.empty ssl.* sslQuorum sslQuorumReloadCertFiles superUser
+	syncEnabled syncLimit tcpKeepAlive throttledOpWaitTime tickTime txnLogSizeLimitInKb
+	watcherCleanIntervalInSeconds watcherCleanThreadsNum watcherCleanThreshold watchManagerName
+	X509AuthenticationProvider.superUser znode.container.maxNeverUsedIntervalMs znode.container.maxPerMinute
+`)
+
+// zooListen are the keys that decide together where ZooKeeper listens.
+type zooListen struct{ port, address string }
+
+func (z zooListen) apply(o *serverOptions) error {
+	if z.port == "" {
+		return nil
+	}
+	n, err := strconv.ParseUint(z.port, 10, 16)
+	if err != nil || n == 0 {
+		return fmt.Errorf("clientPort %s is not a port from 1 to 65535", quote(z.port))
+	}
+	addr := strings.Trim(z.address, "[]")
+	if strings.ContainsAny(addr, " \t/") {
+		return fmt.Errorf("clientPortAddress %s is not an address", quote(z.address))
+	}
+	if a, err := netip.ParseAddr(addr); err == nil && a.IsUnspecified() {
+		addr = ""
+	}
+	o.Listen = []string{net.JoinHostPort(addr, z.port)}
+	return nil
+}
+
+func setMaxBuffer(o *serverOptions, v string) error {
+	n, err := strconv.ParseInt(v, 0, 32) // Java reads 0x too
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s is not a number of bytes", quote(v))
+	case n > server.MaxMaxFrame:
+		return fmt.Errorf("at most %d bytes are possible here", server.MaxMaxFrame)
+	}
+	o.MaxFrame = int(n)
+	return nil
+}
+
+// yesNo makes the setter of a Boolean; ZooKeeper takes yes and no beside true
+// and false.
+func yesNo(set func(o *serverOptions, v bool)) func(*serverOptions, string) error {
+	return func(o *serverOptions, v string) error {
+		switch strings.ToLower(v) {
+		case "true", "yes":
+			set(o, true)
+		case "false", "no":
+			set(o, false)
+		default:
+			return fmt.Errorf("true or false is meant")
+		}
+		return nil
+	}
+}
+
+// zooKeyNamed finds a key of ZooKeeper's. A number at its end stands for any.
+func zooKeyNamed(name string) *zooKey {
+	name = strings.TrimPrefix(name, "zookeeper.")
+	if head, rest, ok := strings.Cut(name, "."); ok {
+		if _, err := strconv.ParseUint(rest, 10, 63); err == nil {
+			name = head + ".N"
+		}
+	}
+	for i := range zooKeys {
+		if zooKeys[i].name == name {
+			return &zooKeys[i]
+		}
+	}
+	return nil
+}
+
+func isZooIgnored(name string) bool {
+	name = strings.TrimPrefix(name, "zookeeper.")
+	for _, known := range zooIgnored {
+		if prefix, star := strings.CutSuffix(known, "*"); name == known || star && strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
