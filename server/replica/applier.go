@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -17,21 +18,21 @@ type watchTable = watch.Table
 
 // applier is the applier's own state.
 type applier struct {
-	index   uint64 // the last entry applied
-	point   Point  // the same, with the members in force
-	waiting []await
-	head    int // of waiting
-	reads   []read
-	txns    int   // since the last snapshot
-	bytes   int64 // of entries since the last snapshot
+	index   uint64     // the last entry applied
+	point   Point      // the same, with the members in force
+	waiting []proposed // in the order of the log
+	reads   []read     // in the order of their indices
+	txns    int        // since the last snapshot
+	bytes   int64      // of entries since the last snapshot
 	saving  bool
 	err     error
 }
 
-// await is a submission that was proposed in a term and is not answered.
-type await struct {
-	submission
+// proposed is a batch that was proposed in a term: its submissions that are not
+// answered yet.
+type proposed struct {
 	term uint64
+	subs []submission
 }
 
 // read is a barrier that waits for an index to be applied.
@@ -46,14 +47,18 @@ type save struct {
 	at     Point
 }
 
-func (a *applier) await(subs []submission, term uint64) {
-	if a.head == len(a.waiting) {
-		clear(a.waiting)
-		a.waiting, a.head = a.waiting[:0], 0
+// claim takes the submission that a txn of the log answers, if it came from here
+// since the start.
+func (a *applier) claim(x *tree.Txn, self uint64) (s submission, ok bool) {
+	if x.Origin != self || len(a.waiting) == 0 || a.waiting[0].subs[0].txn.Seq != x.Seq {
+		return submission{}, false
 	}
-	for _, s := range subs {
-		a.waiting = append(a.waiting, await{s, term})
+	b := &a.waiting[0]
+	s, b.subs = b.subs[0], b.subs[1:]
+	if len(b.subs) == 0 {
+		a.waiting = slices.Delete(a.waiting, 0, 1)
 	}
+	return s, true
 }
 
 // runApplier runs what must run between two txns.
@@ -101,11 +106,10 @@ func (r *Replica) applyEntries(m *raftpb.Message) {
 		a.point.Index, a.point.Term = a.index, e.GetTerm()
 		a.bytes += int64(len(e.GetData()))
 	}
-	r.events.push(func() { r.step(m.GetResponses()) })
+	term, now := a.point.Term, r.mu.tree.Counters()
+	r.events.push(func() { r.applied(m.GetResponses(), term, now) })
 	r.finishReads()
-	if !a.saving && (a.txns >= r.cfg.SnapshotTxns || a.bytes >= r.cfg.SnapshotBytes) {
-		r.startSave()
-	}
+	r.maybeSave()
 }
 
 // applyBatch applies the txns of one entry. The lock is given up now and then so
@@ -124,13 +128,10 @@ func (r *Replica) applyBatch(term uint64, data []byte) error {
 		for _, e := range events {
 			r.mu.watches.Trigger(e)
 		}
-		if x.Origin != r.cfg.NodeID || a.head == len(a.waiting) || a.waiting[a.head].txn.Seq != x.Seq {
-			return // another node's, or from before the start
+		if s, ok := a.claim(x, r.cfg.NodeID); ok {
+			r.pending.Add(-s.size)
+			s.done(result, r.mu.tree, r.mu.watches)
 		}
-		s := &a.waiting[a.head]
-		a.head++
-		r.pending.Add(-s.size)
-		s.done(result, r.mu.tree, r.mu.watches)
 	})
 	r.mu.Unlock()
 	r.txns.Add(uint64(n))
@@ -145,10 +146,11 @@ func (r *Replica) applyBatch(term uint64, data []byte) error {
 // none of them can be committed any more, but their clients must not guess.
 func (r *Replica) dropOlder(term uint64) {
 	a := &r.applier
-	for a.head < len(a.waiting) && a.waiting[a.head].term < term {
-		s := a.waiting[a.head].submission
-		a.head++
-		r.answer(s, tree.Result{Code: znode.ErrUncertain})
+	for len(a.waiting) > 0 && a.waiting[0].term < term {
+		for _, s := range a.waiting[0].subs {
+			r.answer(s, tree.Result{Code: znode.ErrUncertain})
+		}
+		a.waiting = slices.Delete(a.waiting, 0, 1)
 	}
 }
 
@@ -162,16 +164,19 @@ func (r *Replica) whenApplied(index uint64, dones []Done) {
 
 func (r *Replica) finishReads() {
 	a := &r.applier
-	for len(a.reads) > 0 && a.reads[0].index <= a.index {
-		done := a.reads[0].done
-		a.reads = a.reads[1:]
-		r.answer(submission{done: done}, tree.Result{})
+	n := 0
+	for ; n < len(a.reads) && a.reads[n].index <= a.index; n++ {
+		r.answer(submission{done: a.reads[n].done}, tree.Result{})
 	}
+	a.reads = slices.Delete(a.reads, 0, n)
 }
 
-// startSave freezes the state for the snapshotter.
-func (r *Replica) startSave() {
+// maybeSave freezes the state for the snapshotter if it is time.
+func (r *Replica) maybeSave() {
 	a := &r.applier
+	if a.saving || a.txns < r.cfg.SnapshotTxns && a.bytes < r.cfg.SnapshotBytes {
+		return
+	}
 	f, at := r.freeze()
 	a.saving, a.txns, a.bytes = true, 0, 0
 	r.saves <- save{f, at} // has room: one is under way at a time
@@ -188,9 +193,12 @@ func (r *Replica) runSnapshotter(ctx context.Context) error {
 			start := time.Now()
 			zxid := s.frozen.Counters().Zxid
 			keepFrom, err := r.cfg.Snapshots.Save(ctx, s.at, s.frozen)
-			if err != nil {
+			switch {
+			case err != nil && ctx.Err() != nil:
+				return nil // the end of Run cut it short
+			case err != nil:
 				r.log.Error().Err(err).Str("zxid", zxid.String()).Msg("snapshot failed; the log still holds everything")
-			} else {
+			default:
 				r.snapshots.Add(1)
 				r.lastSaved.Store(uint64(zxid))
 				r.log.Info().Str("zxid", zxid.String()).Int("znodes", s.frozen.Len()).Dur("took", time.Since(start)).Msg("snapshot made")
@@ -201,7 +209,10 @@ func (r *Replica) runSnapshotter(ctx context.Context) error {
 					return r.cfg.Log.CompactTo(keepFrom)
 				})
 			}
-			r.tasks.push(func() { r.applier.saving = false })
+			r.tasks.push(func() {
+				r.applier.saving = false
+				r.maybeSave()
+			})
 		}
 	}
 }

@@ -12,17 +12,23 @@ import (
 // recheckFull is how often the disk is asked again while it is too full.
 const recheckFull = 200 * time.Millisecond
 
+// logWriter is the log writer's own state.
+type logWriter struct {
+	hard     wal.HardState // the newest that raft has told
+	unsynced bool          // something is written that nobody has relied on yet
+}
+
 // runLogWriter owns the log's writing side. All appends that wait become one
 // write and, if any of them has a response to deliver, one fsync. Its error is
 // final: nothing that relied on the write is answered.
 func (r *Replica) runLogWriter(ctx context.Context) error {
 	var msgs []*raftpb.Message
 	var marks []func() error
-	var hard wal.HardState // the newest
+	w := logWriter{hard: r.cfg.HardState}
 	for {
 		msgs = r.appends.take(msgs)
 		if len(msgs) > 0 {
-			if err := r.append(msgs, &hard); err != nil {
+			if err := r.append(&w, msgs); err != nil {
 				return err
 			}
 		}
@@ -68,28 +74,29 @@ func (r *Replica) checkFull() {
 
 // append writes what several MsgStorageAppend ask for, as one write and one
 // fsync, and delivers their responses.
-func (r *Replica) append(msgs []*raftpb.Message, hard *wal.HardState) error {
-	batches := make([]wal.Batch, 0, len(msgs))
+func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
+	batches := make([]wal.Batch, 0, len(msgs)+1)
 	var responses []*raftpb.Message
 	appends := 0
 	for _, m := range msgs {
-		b := wal.Batch{Entries: m.GetEntries(), Sync: len(m.GetResponses()) > 0}
-		if m.Term != nil { // raft sets all three or none
-			b.HardState = wal.HardState{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
+		before := w.hard
+		if m.Term != nil { // raft sets all three if one has moved, and tells each only once
+			w.hard = wal.HardState{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
 		}
-		responses = append(responses, m.GetResponses()...)
-		// A commit index that moves alone is not worth a write: each entry carries
-		// what was committed before it, and the next batch the index itself.
-		moved := b.HardState.Term != hard.Term || b.HardState.Vote != hard.Vote
-		if len(b.Entries) > 0 || m.Term != nil && moved || b.Sync {
-			batches = append(batches, b)
+		// A commit index that moves alone is not worth a write, and nothing relies
+		// on it: the next batch brings it, and with it the commit hints of its entries.
+		if len(m.GetEntries()) > 0 || w.hard.Term != before.Term || w.hard.Vote != before.Vote {
+			batches = append(batches, wal.Batch{Entries: m.GetEntries(), HardState: w.hard})
+			w.unsynced = true
 		}
-		if len(b.Entries) > 0 {
+		if len(m.GetEntries()) > 0 {
 			appends++
 		}
-		if m.Term != nil {
-			*hard = b.HardState
-		}
+		responses = append(responses, m.GetResponses()...)
+	}
+	if w.unsynced && len(responses) > 0 {
+		batches = append(batches, wal.Batch{Sync: true})
+		w.unsynced = false
 	}
 	if len(batches) > 0 {
 		if err := r.cfg.Log.Append(batches...); err != nil {

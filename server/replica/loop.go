@@ -17,31 +17,24 @@ import (
 // core is the loop's own state.
 type core struct {
 	rn        *raft.RawNode
-	appending int   // batches of entries on their way to the disk
+	appending int   // appends of entries on their way to the disk
 	stamp     int64 // the last time stamp given, ms
 	seq       uint64
 	enc       tree.Encoder
-	subs      []submission // being proposed; spare of the queue
-	reads     []Done       // waiting for the next ReadIndex
-	asked     []Done       // waiting for the one under way
+	batch     []submission // in the encoder
+	subs      []submission // taken from the queue, proposed up to next
+	next      int
+	reads     []Done // waiting for the next ReadIndex
+	asked     []Done // waiting for the one under way
 	readSeq   uint64
-	spareEvs  []func()
 	isReady   bool
-	settled   uint64 // the term in which this node, as leader, has looked at the settings
 }
 
 // runLoop owns the RawNode.
 func (r *Replica) runLoop(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			if why, ok := p.(raftPanic); ok {
-				err = fmt.Errorf("replica: raft: %s", string(why))
-				return
-			}
-			panic(p)
-		}
-	}()
+	defer recovered(&err)
 	c := &r.core
+	var events []func()
 	if v := r.cfg.Start.Voters; len(v) == 1 && v[0] == r.cfg.NodeID {
 		// Nobody else can vote or lead: campaign at once, and never tick.
 		if err := c.rn.Campaign(); err != nil {
@@ -50,24 +43,33 @@ func (r *Replica) runLoop(ctx context.Context) (err error) {
 	}
 	for {
 		r.handleReady()
-		if c.appending < maxAppends {
+		if !c.busy() {
 			r.propose()
-			r.readIndex()
-			r.handleReady()
+		}
+		r.readIndex()
+		r.handleReady()
+		submitted := r.submitted.wake
+		if c.busy() {
+			submitted = nil // they wait, and so need wake nobody
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.submitted.wake:
+		case <-submitted:
 		case <-r.barriers.wake:
 		case <-r.events.wake:
 		}
-		c.spareEvs = r.events.take(c.spareEvs)
-		for _, event := range c.spareEvs {
+		events = r.events.take(events)
+		for _, event := range events {
 			event()
 		}
+		clear(events) // they hold entries
 	}
 }
+
+// busy says whether submissions must wait for the disk. Those that will be
+// refused need not.
+func (c *core) busy() bool { return c.isReady && c.appending >= maxAppends }
 
 // handleReady hands on what raft wants done.
 func (r *Replica) handleReady() {
@@ -101,7 +103,7 @@ func (r *Replica) handleReady() {
 // publish makes the status visible.
 func (r *Replica) publish() {
 	st := r.core.rn.BasicStatus()
-	s := &Status{Role: "follower", Term: st.GetTerm(), Leader: st.Lead, Voters: len(r.applier.point.Voters)}
+	s := &Status{Role: "follower", Term: st.GetTerm(), Leader: st.Lead, Voters: len(r.cfg.Start.Voters)}
 	switch st.RaftState {
 	case raft.StateLeader:
 		s.Role = "leader"
@@ -113,65 +115,66 @@ func (r *Replica) publish() {
 	}
 }
 
-// propose puts all waiting submissions into entries.
+// propose puts the submissions that wait into entries, in their order.
 func (r *Replica) propose() {
 	c := &r.core
-	c.subs = r.submitted.take(c.subs)
-	if len(c.subs) == 0 {
-		return
+	if c.next == len(c.subs) {
+		c.subs, c.next = r.submitted.take(c.subs), 0
 	}
-	if c.rn.BasicStatus().RaftState != raft.StateLeader || !c.isReady {
-		for _, s := range c.subs {
+	may := c.rn.BasicStatus().RaftState == raft.StateLeader && c.isReady
+	room := int64(maxAppendBytes)
+	for ; c.next < len(c.subs) && room > 0; c.next++ {
+		s := c.subs[c.next]
+		c.subs[c.next] = submission{}
+		switch {
+		case !may:
 			r.refuse(s, znode.ErrNoLeader)
-		}
-		return
-	}
-	first := 0
-	for i, s := range c.subs {
-		if r.full.Load() && grows(s.txn) {
-			r.proposeBatch(c.subs[first:i])
-			first = i + 1
+			continue
+		case r.full.Load() && grows(&s.txn.Op, s.txn.Ops):
 			r.refuse(s, znode.ErrNoSpace)
 			continue
+		case len(c.batch) > 0 && int64(c.enc.Len())+s.size > MaxBatchBytes:
+			r.proposeBatch()
 		}
 		c.seq++
 		s.txn.Origin, s.txn.Seq = r.cfg.NodeID, c.seq
 		c.enc.Add(s.txn)
-		if c.enc.Len() >= MaxBatchBytes {
-			r.proposeBatch(c.subs[first : i+1])
-			first = i + 1
-		}
+		c.batch = append(c.batch, s)
+		room -= s.size
 	}
-	r.proposeBatch(c.subs[first:])
+	r.proposeBatch()
 }
 
 // grows says whether a txn is refused while the disk is nearly full. Deletes and
 // the end of sessions are not: they are the way out.
-func grows(x *tree.Txn) bool {
-	switch x.Kind {
-	case tree.KindDelete, tree.KindReap, tree.KindClose:
+func grows(op *tree.Op, ops []tree.Op) bool {
+	switch op.Kind {
+	case tree.KindDelete, tree.KindReap, tree.KindCheck, tree.KindClose, tree.KindSettings:
 		return false
+	case tree.KindMulti:
+		return slices.ContainsFunc(ops, func(op tree.Op) bool { return grows(&op, nil) })
 	}
 	return true
 }
 
-// proposeBatch proposes what is in the encoder: the txns of subs.
-func (r *Replica) proposeBatch(subs []submission) {
+// proposeBatch proposes what is in the encoder.
+func (r *Replica) proposeBatch() {
 	c := &r.core
-	if len(subs) == 0 {
+	if len(c.batch) == 0 {
 		return
 	}
+	subs, term := slices.Clone(c.batch), c.rn.BasicStatus().GetTerm()
+	clear(c.batch)
+	c.batch = c.batch[:0]
 	c.stamp = max(c.stamp, time.Now().UnixMilli())
-	waiting := slices.Clone(subs)
-	term := c.rn.BasicStatus().GetTerm()
 	if err := c.rn.Propose(c.enc.Batch(c.stamp)); err != nil {
-		for _, s := range waiting {
+		for _, s := range subs {
 			r.refuse(s, znode.ErrThrottledOp) // too much is uncommitted: raft took nothing
 		}
 		return
 	}
 	r.batches.Add(1)
-	r.tasks.push(func() { r.applier.await(waiting, term) })
+	r.tasks.push(func() { r.applier.waiting = append(r.applier.waiting, proposed{term, subs}) })
 }
 
 // readIndex asks for the index up to which a read must wait, one question at a
@@ -201,29 +204,36 @@ func (r *Replica) readIndex() {
 
 // step delivers responses of the local threads.
 func (r *Replica) step(responses []*raftpb.Message) {
-	c := &r.core
 	for _, m := range responses {
-		if err := c.rn.Step(m); err != nil {
+		if err := r.core.rn.Step(m); err != nil {
 			panic(fmt.Sprintf("replica: step %s: %v", m.GetType(), err))
-		}
-		if n := len(m.GetEntries()); m.GetType() == raftpb.MsgStorageApplyResp && n > 0 && !c.isReady {
-			st := c.rn.BasicStatus()
-			if st.RaftState == raft.StateLeader && m.GetEntries()[n-1].GetTerm() == st.GetTerm() {
-				r.lead()
-			}
 		}
 	}
 }
 
-// lead begins a leadership: an entry of the own term is applied, hence every
-// entry that was ever acknowledged.
-func (r *Replica) lead() {
-	r.core.isReady = true
-	close(r.ready)
-	var have tree.Settings
-	r.View(func(t *tree.Tree, _ *watchTable) { have = t.Counters().Settings })
-	if have != r.cfg.Settings {
-		r.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindSettings}, Settings: r.cfg.Settings},
-			func(tree.Result, *tree.Tree, *watchTable) {})
+// applied hears that entries up to one of a term are applied, and what the
+// state's counters are behind them.
+func (r *Replica) applied(responses []*raftpb.Message, term uint64, now tree.Counters) {
+	r.step(responses)
+	if r.core.isReady {
+		return
 	}
+	if st := r.core.rn.BasicStatus(); st.RaftState == raft.StateLeader && st.GetTerm() == term {
+		r.lead(now)
+	}
+}
+
+// lead begins a leadership: an entry of the own term is applied, hence every
+// entry that was ever acknowledged. Nobody is let in before the settings are
+// this node's.
+func (r *Replica) lead(now tree.Counters) {
+	c := &r.core
+	c.isReady = true
+	c.stamp = max(c.stamp, now.TimeMS)
+	if now.Settings == r.cfg.Settings {
+		close(r.ready)
+		return
+	}
+	r.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindSettings}, Settings: r.cfg.Settings},
+		func(tree.Result, *tree.Tree, *watchTable) { close(r.ready) })
 }

@@ -2,12 +2,29 @@ package replica
 
 import (
 	"fmt"
+	"runtime"
 
 	"github.com/rs/zerolog"
 )
 
 // raftPanic is why raft gave up: a broken invariant, or a log that does not fit.
 type raftPanic string
+
+// recovered turns what raft gave up with into an error: its own reason, or that
+// of the Log it could not read. What else panics is a fault of ours.
+func recovered(err *error) {
+	switch p := recover().(type) {
+	case nil:
+	case raftPanic:
+		*err = fmt.Errorf("replica: raft: %s", string(p))
+	case runtime.Error:
+		panic(p)
+	case error:
+		*err = fmt.Errorf("replica: %w", p)
+	default:
+		panic(p)
+	}
+}
 
 // raftLogger writes raft's own lines at debug level, its warnings as such.
 type raftLogger struct{ log zerolog.Logger }

@@ -9,6 +9,7 @@ package session
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"coord/server/watch"
@@ -32,14 +33,16 @@ type Config struct {
 // Limits of one round.
 const (
 	scanEvery = time.Second
-	// maxReaps is how many deletions one round proposes.
+	// maxReaps is how many deletions one round proposes. The next round begins
+	// when all of them are answered.
 	maxReaps = 1000
 )
 
 // Keeper owns the deadlines. Only its Run goroutine touches them.
 type Keeper struct {
-	cfg   Config
-	since map[candidate]time.Time // when each candidate was first seen
+	cfg        Config
+	since      map[candidate]time.Time // when each candidate was first seen
+	unanswered atomic.Int64            // deletions; the replica counts down
 }
 
 // candidate is a znode as it was when its time began: a change makes it another.
@@ -79,7 +82,10 @@ func (k *Keeper) scan(now time.Time) {
 		}
 	})
 	next := make(map[candidate]time.Time, len(found))
-	due := 0
+	room := maxReaps
+	if k.unanswered.Load() > 0 {
+		room = 0
+	}
 	for _, r := range found {
 		c := candidate{r.Path, r.Seen}
 		first, known := k.since[c]
@@ -91,10 +97,11 @@ func (k *Keeper) scan(now time.Time) {
 		if r.TTLMS > 0 {
 			wait = time.Duration(min(r.TTLMS, int64(1<<62/time.Millisecond))) * time.Millisecond
 		}
-		if now.Sub(first) >= wait && due < maxReaps {
-			due++
+		if now.Sub(first) >= wait && room > 0 {
+			room--
+			k.unanswered.Add(1)
 			k.cfg.Replica.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindReap, Path: r.Path}, Target: int64(r.Seen)},
-				func(tree.Result, *tree.Tree, *watch.Table) {}) // refused if it changed: then its time begins anew
+				func(tree.Result, *tree.Tree, *watch.Table) { k.unanswered.Add(-1) }) // refused if it changed: then its time begins anew
 		}
 	}
 	k.since = next
