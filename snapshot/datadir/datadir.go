@@ -8,6 +8,7 @@
 //	  wal/          package wal
 //	  snapshot/     package snapshot
 //	  ballast       room kept free for the way out of a full disk
+//	  restore-ID.json   what a restore did (package restore)
 //
 // The identity is what makes a folder a node's. A first start writes it in state
 // Blank before anything else and in state Member once the rest is whole; a
@@ -77,16 +78,19 @@ func NewIdentity(now time.Time) Identity {
 	return id
 }
 
-// Dir is an open data folder: the caller holds its lock.
-type Dir struct {
-	path string
-	lock *os.File
-}
+// Why a folder is not opened.
+var (
+	ErrZooKeeper  = errors.New("the folder holds ZooKeeper's version-2")
+	ErrNotMine    = errors.New("the folder belongs to another user or is a symbolic link")
+	ErrNewer      = errors.New("the folder was written by a newer coord")
+	ErrNoFolder   = errors.New("no such data folder")
+	ErrUnfinished = errors.New("a restore of the folder was interrupted: start the server or run coord restore again, either ends it")
+)
 
 // InUseError means that another process has the folder open.
 type InUseError struct {
 	Path string
-	PID  int // 0 if it did not say
+	PID  int // 0 if it did not say, or what it said is not true any more
 }
 
 func (e *InUseError) Error() string {
@@ -101,25 +105,74 @@ type DamageError struct{ File, Reason string }
 
 func (e *DamageError) Error() string { return e.File + ": " + e.Reason }
 
-// Why a folder is not opened.
-var (
-	ErrZooKeeper = errors.New("the folder holds ZooKeeper's version-2")
-	ErrNotMine   = errors.New("the folder belongs to another user or is a symbolic link")
-	ErrNewer     = errors.New("the folder was written by a newer coord")
-	ErrNoFolder  = errors.New("no such data folder")
-)
+// Dir is an open data folder: the caller holds its lock.
+type Dir struct {
+	path  string
+	lock  *os.File // nil if there is no such file, see Lock
+	named bool     // our pid stands in it
+}
 
-// Open opens and locks the folder; create makes it if it is missing.
+// Open opens and locks the folder; create makes it if it is missing. It changes
+// nothing but the lock file and, of a folder that is coord's alone, a mode that
+// lets others in.
 func Open(path string, create bool) (*Dir, error) {
 	path = filepath.Clean(path)
 	if _, err := os.Lstat(filepath.Join(path, "version-2")); err == nil {
 		return nil, fmt.Errorf("%s: %w", path, ErrZooKeeper)
+	}
+	if err := checkRestore(path); err != nil {
+		return nil, err
 	}
 	if create {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			return nil, err
 		}
 	}
+	info, err := checkFolder(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 && create && isOurs(path) {
+		if err := os.Chmod(path, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	f, err := lock(path, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRestore(path); err != nil {
+		_ = unlock(f)
+		return nil, err
+	}
+	// The pid is for people; the lock is what counts, so a failure here is none.
+	if f.Truncate(0) == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return &Dir{path, f, true}, nil
+}
+
+// Lock locks a folder that exists without changing anything in it: for who
+// restores it, or reads it where nothing can be written. A folder without a lock
+// file is used by nobody; whoever opens it later is not kept out by this Dir. It
+// does not look for a restore.
+func Lock(path string) (*Dir, error) {
+	path = filepath.Clean(path)
+	if _, err := checkFolder(path); err != nil {
+		return nil, err
+	}
+	f, err := lock(path, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Dir{path: path}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{path: path, lock: f}, nil
+}
+
+// checkFolder says why a path is not a folder of ours.
+func checkFolder(path string) (fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -132,30 +185,133 @@ func Open(path string, create bool) (*Dir, error) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() && os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%s: %w", path, ErrNotMine)
 	}
-	if info.Mode().Perm()&0o077 != 0 && create && isOurs(path) {
-		if err := os.Chmod(path, 0o700); err != nil {
+	return info, nil
+}
+
+// lockTries bounds how often a lock file is opened anew because the folder was
+// exchanged between the opening and the locking: each time is one restore.
+const lockTries = 8
+
+// lock opens and locks the folder's lock file.
+func lock(path string, flags int) (*os.File, error) {
+	name := filepath.Join(path, LockName)
+	for range lockTries {
+		f, err := os.OpenFile(name, flags|syscall.O_NOFOLLOW, 0o600)
+		if errors.Is(err, syscall.ELOOP) {
+			return nil, fmt.Errorf("%s: the lock file: %w", path, ErrNotMine)
+		}
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EBADF) { // NFS locks only what is open for writing
+			_ = f.Close()
+			if flags&os.O_RDWR != 0 {
+				return nil, fmt.Errorf("%s: lock: %w", path, err)
+			}
+			flags |= os.O_RDWR
+			continue
+		}
+		if err != nil {
+			pid := readPID(f)
+			_ = f.Close()
+			if !errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, fmt.Errorf("%s: lock: %w", path, err)
+			}
+			return nil, &InUseError{path, pid}
+		}
+		have, err := f.Stat()
+		if err == nil {
+			var named fs.FileInfo
+			if named, err = os.Lstat(name); err == nil && os.SameFile(have, named) {
+				return f, nil
+			}
+		}
+		_ = unlock(f)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	f, err := os.OpenFile(filepath.Join(path, LockName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	return nil, &InUseError{Path: path}
+}
+
+// unlock closes a lock file. A child that another goroutine has just forked may
+// have it open for a moment more, so that closing alone would not free it.
+func unlock(f *os.File) error {
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	return f.Close()
+}
+
+// readPID reads who holds a lock, if that process is there.
+func readPID(f *os.File) int {
+	var b [32]byte
+	n, _ := f.ReadAt(b[:], 0)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	if pid <= 0 || errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+		return 0
+	}
+	return pid
+}
+
+// PlanPaths are the two places of the file by which a restore of the folder
+// marks how far it has come: beside the folder, or in it. It holds a lock on it.
+func PlanPaths(path string) [2]string {
+	path = filepath.Clean(path)
+	return [2]string{path + ".restore-plan", filepath.Join(path, "restore-plan")}
+}
+
+// checkRestore says whether a restore is under way or was interrupted.
+func checkRestore(path string) error {
+	path, err := Resolve(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s: lock: %w", path, err)
+	for _, plan := range PlanPaths(path) {
+		if _, err := os.Lstat(plan); err != nil {
+			continue
 		}
-		var b [32]byte
-		n, _ := f.ReadAt(b[:], 0)
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-		return nil, &InUseError{path, pid}
+		f, err := os.Open(plan)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has just ended
+		} else if err != nil {
+			return err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		_ = unlock(f)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return &InUseError{Path: path}
+		}
+		if _, err := os.Lstat(plan); err != nil {
+			continue
+		}
+		return fmt.Errorf("%s: %w", path, ErrUnfinished)
 	}
-	// The pid is for people; the lock is what counts, so a failure here is none.
-	if f.Truncate(0) == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return nil
+}
+
+// Resolve is the absolute path of the folder itself if path is a symbolic link
+// to it, which may be missing. Links above it are left alone.
+func Resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
 	}
-	return &Dir{path, f}, nil
+	const most = 40 // as the kernel's
+	for range most {
+		to, err := os.Readlink(path)
+		if err != nil { // it is no link, or not there
+			return path, nil
+		}
+		if !filepath.IsAbs(to) {
+			above, err := filepath.EvalSymlinks(filepath.Dir(path))
+			if err != nil {
+				return "", err
+			}
+			to = filepath.Join(above, to)
+		}
+		path = filepath.Clean(to)
+	}
+	return "", fmt.Errorf("%s: %w", path, syscall.ELOOP)
 }
 
 // isOurs says whether a folder is empty or has coord's files in it: only then
@@ -166,17 +322,30 @@ func isOurs(path string) bool {
 		return false
 	}
 	for _, e := range entries {
-		switch e.Name() {
+		switch name := e.Name(); name {
 		case IdentityName, LockName, WALName, SnapshotName, BallastName:
 		default:
-			return false
+			if !strings.HasPrefix(name, "restore-") && !strings.HasPrefix(name, "pre-restore-") {
+				return false
+			}
 		}
 	}
 	return true
 }
 
 // Close gives the folder up.
-func (d *Dir) Close() error { return d.lock.Close() }
+func (d *Dir) Close() error {
+	if d.lock == nil {
+		return nil
+	}
+	if d.named {
+		_ = d.lock.Truncate(0) // so that nobody is told of a process that is gone
+	}
+	return unlock(d.lock)
+}
+
+// Held says whether a lock is held: not by a Lock of a folder without lock file.
+func (d *Dir) Held() bool { return d.lock != nil }
 
 // Path is the folder.
 func (d *Dir) Path() string { return d.path }

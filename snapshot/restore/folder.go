@@ -1,0 +1,287 @@
+package restore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"coord/snapshot"
+	"coord/snapshot/datadir"
+	"coord/tree"
+	"coord/tree/znode"
+	"coord/wal"
+)
+
+// ErrNothing means that a data folder has no state yet: no server has completed
+// its first start in it.
+var ErrNothing = errors.New("the folder has no data yet")
+
+// OfflineOptions say what Snapshot reads.
+type OfflineOptions struct {
+	DataDir string
+	Writer  string // the coord that makes the backup, for Meta
+	Codec   snapshot.Codec
+	// Progress is as in Options, with the stages Read and Replay.
+	Progress func(Progress) error
+}
+
+// Offline is the state of a stopped data folder.
+type Offline struct {
+	Frozen  *tree.Frozen
+	Meta    snapshot.Meta // for snapshot.Write
+	Notices []string      // damaged snapshots passed over, a torn write at the log's end
+}
+
+// Snapshot reads the state in the data folder of a node that does not run: the
+// newest good snapshot and the log behind it, as a start would. An entry that a
+// start would commit counts: of a sole voter's log every intact one, else those
+// known to be committed. Nothing is changed but the lock file; where not even
+// that can be written, nothing. A running server is a *datadir.InUseError.
+func Snapshot(ctx context.Context, o OfflineOptions) (*Offline, error) {
+	d, err := datadir.Open(o.DataDir, false)
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {
+		d, err = datadir.Lock(o.DataDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	t := ticker{ctx: ctx, progress: o.Progress}
+	f, err := readFolder(&t, d.Path())
+	if err != nil {
+		return nil, err
+	}
+	m := f.meta
+	m.BackupID, m.Writer, m.Codec = snapshot.NewID(), o.Writer, o.Codec
+	return &Offline{f.tree.Freeze(), m, f.notices}, nil
+}
+
+// folder is what a stopped data folder holds.
+type folder struct {
+	identity datadir.Identity
+	tree     *tree.Tree
+	meta     snapshot.Meta // of the state: index, term and members at its end
+	term     uint64        // highest that the node has seen
+	notices  []string
+}
+
+// sole says whether nobody but this folder's node can have committed anything.
+func (f *folder) sole() bool {
+	c := &f.meta.Conf
+	return len(c.Voters) == 1 && c.Voters[0] == f.identity.Node && len(c.VotersOutgoing) == 0
+}
+
+// epoch is the highest that the node's clients can have seen.
+func (f *folder) epoch() int64 {
+	c := f.tree.Counters()
+	return max(int64(c.Zxid.Epoch()), addTerm(c.EpochOffset, f.term))
+}
+
+// readFolder reads a folder that nobody else uses, and changes nothing in it.
+func readFolder(t *ticker, dir string) (*folder, error) {
+	id, known, err := datadir.ReadIdentity(dir)
+	switch {
+	case err != nil:
+		return nil, err
+	case !known || id.State == datadir.Blank:
+		return nil, fmt.Errorf("%s: %w", dir, ErrNothing)
+	}
+	f := &folder{identity: id}
+	if err := f.load(t, filepath.Join(dir, datadir.SnapshotName)); err != nil {
+		return nil, err
+	}
+	return f, explain(filepath.Join(dir, datadir.WALName), f.replay(t, filepath.Join(dir, datadir.WALName)))
+}
+
+// errMembership means that the log holds what this version does not write.
+var errMembership = errors.New("the log holds a change of members")
+
+// explain turns what the log says into the data folder's errors, so that who
+// calls need not know the log.
+func explain(dir string, err error) error {
+	if damage, ok := errors.AsType[*wal.DamageError](err); ok {
+		return &datadir.DamageError{File: damage.File, Reason: fmt.Sprintf("damaged at offset %d: %s", damage.Offset, damage.Reason)}
+	}
+	switch {
+	case errors.Is(err, wal.ErrNewerFormat), errors.Is(err, tree.ErrNewerBatch), errors.Is(err, errMembership):
+		return fmt.Errorf("%w: %w", datadir.ErrNewer, err)
+	case errors.Is(err, wal.ErrForeign):
+		return &datadir.DamageError{File: dir, Reason: err.Error()}
+	}
+	return err
+}
+
+// snapshots lists a folder's snapshots by their headers, the newest first. It is
+// Store.List without what opening a Store changes. Files that need a newer coord
+// come first, those without a readable header last.
+func snapshots(dir string) ([]snapshot.Entry, error) {
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var list []snapshot.Entry
+	for _, file := range files {
+		if name := file.Name(); isSnapshot(name) && !file.IsDir() {
+			info, err := snapshot.Inspect(filepath.Join(dir, name))
+			info.Path = filepath.Join(dir, name)
+			list = append(list, snapshot.Entry{Info: info, Err: err})
+		}
+	}
+	rank := func(e *snapshot.Entry) int {
+		var newer *snapshot.NewerError
+		switch {
+		case errors.As(e.Err, &newer):
+			return 0
+		case e.Meta.Major != 0:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(list, func(a, b snapshot.Entry) int {
+		return cmp.Or(cmp.Compare(rank(&a), rank(&b)),
+			cmp.Compare(b.Meta.EndZxid, a.Meta.EndZxid), cmp.Compare(b.Meta.RaftIndex, a.Meta.RaftIndex))
+	})
+	return list, nil
+}
+
+func isSnapshot(name string) bool {
+	return strings.HasPrefix(name, "snapshot-") && strings.HasSuffix(name, ".coord")
+}
+
+// load reads the newest good snapshot.
+func (f *folder) load(t *ticker, dir string) error {
+	list, err := snapshots(dir)
+	if err != nil {
+		return err
+	}
+	var first error
+	for _, e := range list {
+		if err = e.Err; err == nil {
+			f.tree, f.meta, _, err = readFile(t, e.Path, nil)
+		}
+		if err == nil {
+			break
+		}
+		var damage *snapshot.DamageError
+		var foreign *snapshot.ForeignError
+		if !errors.As(err, &damage) && !errors.As(err, &foreign) {
+			return err // not passed over: it may hold what the others lack
+		}
+		f.notices = append(f.notices, fmt.Sprintf("passed over: %v", err))
+		first = cmp.Or(first, err)
+	}
+	switch {
+	case len(list) == 0:
+		return &datadir.DamageError{File: dir, Reason: "holds no snapshot, but the folder is a node's"}
+	case f.tree == nil:
+		return fmt.Errorf("no good snapshot in %s: %w", dir, first)
+	case f.meta.ClusterID != f.identity.Cluster:
+		return &datadir.DamageError{File: dir, Reason: fmt.Sprintf(
+			"the snapshot is of cluster %s, the folder of %s", f.meta.ClusterID, f.identity.Cluster)}
+	}
+	f.term = f.meta.RaftTerm
+	return nil
+}
+
+// replayBytes is how much of the log is read at a time.
+const replayBytes = 4 << 20
+
+// replay applies the log behind the snapshot.
+func (f *folder) replay(t *ticker, dir string) error {
+	l, found, err := wal.Open(dir, wal.Options{
+		Meta:     wal.Meta{ClusterID: f.identity.Cluster, NodeID: f.identity.Node},
+		ReadOnly: true, MustExist: true, MustReach: f.meta.RaftIndex,
+	})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	damage := func(format string, a ...any) error {
+		return &datadir.DamageError{File: dir, Reason: fmt.Sprintf(format, a...)}
+	}
+	next := f.meta.RaftIndex + 1
+	if found.First > next {
+		return damage("the newest good snapshot ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones",
+			f.meta.RaftIndex, found.First)
+	}
+	if term, err := l.Term(f.meta.RaftIndex); err == nil && term != f.meta.RaftTerm {
+		return damage("entry %d is of term %d, in the snapshot it is of term %d", f.meta.RaftIndex, term, f.meta.RaftTerm)
+	}
+	if r := found.Repair; r.Bytes > 0 {
+		f.notices = append(f.notices, fmt.Sprintf("the log ends in a torn write that was never acknowledged: %d bytes at offset %d of %s (%s)",
+			r.Bytes, r.Offset, r.File, r.Reason))
+	}
+	f.term = max(f.term, found.HardState.Term)
+	last := max(found.HardState.Commit, f.meta.RaftIndex)
+	if f.sole() {
+		last = found.Last
+	}
+	total := int64(last + 1 - next)
+	for next <= last {
+		if err := t.tell(Progress{Stage: Replay, Done: total - int64(last+1-next), Total: total}); err != nil {
+			return err
+		}
+		entries, err := l.Entries(next, last+1, replayBytes)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if e.GetType() != 0 { // EntryNormal
+				return fmt.Errorf("%s: entry %d: %w", dir, e.GetIndex(), errMembership)
+			}
+			c := f.tree.Counters()
+			if len(e.GetData()) > 0 && addTerm(c.EpochOffset, e.GetTerm()) < int64(c.Zxid.Epoch()) {
+				return damage("entry %d of term %d comes after zxid %v", e.GetIndex(), e.GetTerm(), c.Zxid)
+			}
+			if len(e.GetData()) > 0 {
+				if err := tree.Decode(e.GetData(), func(x *tree.Txn) { f.tree.Apply(e.GetTerm(), x) }); err != nil {
+					return fmt.Errorf("%s: entry %d: %w", dir, e.GetIndex(), err)
+				}
+			}
+			f.meta.RaftIndex, f.meta.RaftTerm = e.GetIndex(), e.GetTerm()
+			f.term = max(f.term, e.GetTerm())
+		}
+		next += uint64(len(entries))
+	}
+	f.meta.ClusterID, f.meta.LineageID, f.meta.Generation = f.identity.Cluster, f.identity.Lineage, f.identity.Generation
+	return nil
+}
+
+// glimpse is the highest epoch that anything readable in a damaged folder speaks
+// of.
+func glimpse(dir string) int64 {
+	var epoch, offset int64
+	var term uint64
+	list, _ := snapshots(filepath.Join(dir, datadir.SnapshotName))
+	for _, e := range list {
+		if e.Meta.Major != 0 { // the header's checksum is right
+			epoch = max(epoch, int64(e.Meta.EndZxid.Epoch()))
+			offset = max(offset, e.Meta.EpochOffset)
+			term = max(term, e.Meta.RaftTerm)
+		}
+	}
+	// Whatever the log's damage: the records before it count.
+	_, _ = wal.Scan(filepath.Join(dir, datadir.WALName), func(r *wal.Record) error {
+		switch r.Type {
+		case wal.TypeEntry, wal.TypeHardState, wal.TypeReset:
+			term = max(term, r.Term)
+		case wal.TypeSnapshot:
+			epoch = max(epoch, int64(znode.Zxid(r.Zxid).Epoch()))
+		}
+		return nil
+	})
+	return max(epoch, addTerm(offset, term))
+}
+
+// addTerm is an epoch, kept in bounds whatever a file claims.
+func addTerm(offset int64, term uint64) int64 {
+	const most = 1 << 40 // far above any epoch
+	return min(max(offset, 0), most) + int64(min(term, most))
+}

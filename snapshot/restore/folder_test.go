@@ -1,0 +1,191 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/sys/unix"
+
+	"coord/snapshot"
+	"coord/snapshot/datadir"
+	"coord/wal"
+)
+
+func offline(dir string) (*Offline, error) {
+	return Snapshot(context.Background(), OfflineOptions{DataDir: dir, Writer: "coord test"})
+}
+
+// A stopped folder's state is the snapshot and the whole log behind it, and what
+// is written of it restores.
+func TestSnapshotOffline(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	s := newSample(t, base)
+	before := hashFolder(t, s.dir, "lock")
+	got1, err := offline(s.dir)
+	must(t, err)
+	if hashFolder(t, s.dir, "lock") != before {
+		t.Error("the folder was changed")
+	}
+	if got1.Frozen.Digest() != s.tree.Digest() || got1.Meta.RaftIndex != s.at.Index || got1.Meta.RaftTerm != s.at.Term ||
+		got1.Meta.ClusterID != s.identity.Cluster || got1.Meta.LineageID != s.identity.Lineage || len(got1.Meta.Conf.Voters) != 1 {
+		t.Errorf("state %v of %+v, want %v at %+v", got1.Frozen.Digest(), got1.Meta, s.tree.Digest(), s.at)
+	}
+	var b bytes.Buffer
+	_, err = snapshot.Write(&b, got1.Meta, got1.Frozen, snapshot.Options{})
+	must(t, err)
+	dir := filepath.Join(base, "new")
+	run1(t, Options{File: "-", In: &b, DataDir: dir})
+	n := start(t, dir)
+	defer n.stop()
+	if content(n.tree) != content(s.tree) {
+		t.Error("the content differs")
+	}
+}
+
+func TestSnapshotOfflineRefused(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(base, "s"), 0o700))
+	_, err := offline(filepath.Join(base, "none"))
+	if !errors.Is(err, datadir.ErrNoFolder) {
+		t.Errorf("no folder: %v", err)
+	}
+	must(t, os.Mkdir(filepath.Join(base, "empty"), 0o700))
+	if _, err = offline(filepath.Join(base, "empty")); !errors.Is(err, ErrNothing) {
+		t.Errorf("empty folder: %v", err)
+	}
+	n := form(t, filepath.Join(base, "blank")).stop()
+	n.identity.State = datadir.Blank
+	must(t, datadir.WriteIdentity(n.dir, n.identity))
+	if _, err = offline(n.dir); !errors.Is(err, ErrNothing) {
+		t.Errorf("blank folder: %v", err)
+	}
+	n.identity.State = datadir.Member
+	must(t, datadir.WriteIdentity(n.dir, n.identity))
+	must(t, os.WriteFile(n.dir+".restore-plan", nil, 0o600))
+	if _, err = offline(n.dir); !errors.Is(err, datadir.ErrUnfinished) {
+		t.Errorf("unfinished restore: %v", err)
+	}
+	must(t, os.Remove(n.dir+".restore-plan"))
+
+	// An older snapshot, the newest damaged, and the log does not reach back.
+	n = start(t, n.dir)
+	n.ok(create("/a", ""))
+	info := n.save()
+	must(t, n.log.Reset(n.at, wal.HardState{Term: n.at.Term}))
+	n.ok(create("/b", ""))
+	n.stop()
+	flip(t, info.Path, 300)
+	if _, err = offline(n.dir); !strings.Contains(wantAs[*datadir.DamageError](t, err).Reason, "the log begins at") {
+		t.Errorf("a hole: %v", err)
+	}
+
+	s := newSample(t, filepath.Join(base, "s"))
+	segment := glob1(t, s.dir, "wal/*")
+	flip(t, segment, 400)
+	_, err = offline(s.dir)
+	if e := wantAs[*datadir.DamageError](t, err); e.File != segment || !strings.Contains(e.Reason, "offset") {
+		t.Errorf("a damaged log: %v", err)
+	}
+	must(t, os.RemoveAll(filepath.Dir(segment)))
+	must(t, os.Rename(filepath.Join(n.dir, "wal"), filepath.Dir(segment)))
+	_, err = offline(s.dir)
+	if e := wantAs[*datadir.DamageError](t, err); !strings.Contains(e.Reason, "another cluster") {
+		t.Errorf("another's log: %v", err)
+	}
+}
+
+// Of a log that others vote on, only what is known to be committed counts; and
+// a change of members is not guessed at.
+func TestSnapshotOfSeveralMembers(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	n := form(t, filepath.Join(base, "data"))
+	n.ok(create("/a", ""))
+	m := n.meta()
+	m.Conf.Voters = append(m.Conf.Voters, 7)
+	_, err := got(snapshot.OpenStore(n.lock.Snapshots()))(t).Save(context.Background(), m, n.tree.Freeze(), snapshot.Options{})
+	must(t, err)
+	was := n.tree.Digest()
+	n.ok(create("/b", "not known to be committed"))
+	n.stop()
+	got1, err := offline(n.dir)
+	must(t, err)
+	if got1.Frozen.Digest() != was || got1.Meta.RaftIndex != m.RaftIndex {
+		t.Errorf("state %v at %d, want %v at %d", got1.Frozen.Digest(), got1.Meta.RaftIndex, was, m.RaftIndex)
+	}
+	r := run1(t, Options{File: n.backup(filepath.Join(base, "backup.coord")), DataDir: n.dir, Replace: true})
+	if r.Replaced.Known || !strings.Contains(r.Replaced.Why, "older than") && !strings.Contains(r.Replaced.Why, "several members") {
+		t.Errorf("replaced %+v", r.Replaced)
+	}
+
+	n = start(t, n.dir)
+	n.at.Index++
+	must(t, n.log.Append(wal.Batch{Entries: []*raftpb.Entry{{Index: &n.at.Index, Term: &n.at.Term, Type: raftpb.EntryConfChangeV2.Enum()}}, Sync: true}))
+	n.stop()
+	if _, err = offline(n.dir); !errors.Is(err, datadir.ErrNewer) {
+		t.Errorf("a change of members: %v", err)
+	}
+}
+
+// Where nothing can be written a folder can still be read.
+func TestSnapshotOfReadOnly(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	s := newSample(t, base)
+	disk := mount(t, base, "disk", 8<<20)
+	dir := filepath.Join(disk, "data")
+	must(t, os.CopyFS(dir, os.DirFS(s.dir)))
+	must(t, unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	got1, err := offline(dir)
+	must(t, err)
+	if got1.Frozen.Digest() != s.tree.Digest() {
+		t.Error("the state differs")
+	}
+	if _, err = Run(context.Background(), Options{File: s.backup, DataDir: dir, Replace: true}); !errors.Is(err, unix.EROFS) {
+		t.Errorf("restore: %v", err)
+	}
+	if _, err = Run(context.Background(), Options{File: s.backup, DataDir: filepath.Join(disk, "new")}); !errors.Is(err, unix.EROFS) {
+		t.Errorf("restore beside it: %v", err)
+	}
+}
+
+// Progress counts up to its total, and its error stops the reading.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	s := newSample(t, base)
+	stages := map[Stage]int{}
+	stop := errors.New("stop")
+	_, err := Run(context.Background(), Options{File: s.backup, DataDir: s.dir, Replace: true, Progress: func(p Progress) error {
+		stages[p.Stage]++
+		if p.Total > 0 && p.Done > p.Total {
+			t.Errorf("%+v", p)
+		}
+		return nil
+	}})
+	must(t, err)
+	for _, want := range []Stage{Read, Replay, Write, Verify, Swap} {
+		if stages[want] == 0 {
+			t.Errorf("nothing of stage %s: %v", want, stages)
+		}
+	}
+	for _, at := range []Stage{Read, Replay} {
+		_, err = Snapshot(context.Background(), OfflineOptions{DataDir: s.in(t, base, filepath.Join(t.TempDir(), "x")).dir, Progress: func(p Progress) error {
+			if p.Stage == at {
+				return stop
+			}
+			return nil
+		}})
+		if at == Read && !errors.Is(err, stop) {
+			t.Errorf("stage %s: %v", at, err)
+		}
+	}
+}
