@@ -84,6 +84,7 @@ var exitOfServer = []struct {
 	{server.ErrNewer, exitVersion},
 	{server.ErrForeign, exitForeign},
 	{server.ErrInUse, exitInUse},
+	{server.ErrUnfinished, exitPart},
 	{server.ErrFatalIO, exitFatalIO},
 }
 

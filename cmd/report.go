@@ -68,13 +68,13 @@ func (c *console) report(err error) {
 	}
 	hint := hintOf(err)
 	if !c.json {
-		c.note("coord: %s", messageOf(err))
+		c.note("coord: %s", oneLine(err.Error()))
 		if hint != "" {
 			c.note("hint: %s", hint)
 		}
 		return
 	}
-	out := jsonError{V: schema, Exit: code, Message: messageOf(err), Hint: hint}
+	out := jsonError{V: schema, Exit: code, Message: oneLine(err.Error()), Hint: hint}
 	if word, ok := errors.AsType[znode.Code](err); ok {
 		out.Error = word.Word()
 	}
@@ -119,16 +119,6 @@ func hintOf(err error) string {
 		return "coord restore --replace brings a backup back, and keeps this folder"
 	}
 	return ""
-}
-
-// messageOf is an error in one line. Sentinels that what follows says better are
-// left out.
-func messageOf(err error) string {
-	msg := oneLine(err.Error())
-	for _, s := range []error{server.ErrInUse, server.ErrZooKeeper} {
-		msg = strings.TrimPrefix(msg, s.Error()+": ")
-	}
-	return msg
 }
 
 // oneLine keeps a message on its line.

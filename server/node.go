@@ -16,6 +16,7 @@ import (
 	"coord/server/replica"
 	"coord/snapshot"
 	"coord/snapshot/datadir"
+	"coord/snapshot/restore"
 	"coord/tree"
 	"coord/tree/znode"
 	"coord/wal"
@@ -48,6 +49,13 @@ func openNode(ctx context.Context, cfg Config, log zerolog.Logger) (n *node, err
 			n, err = nil, explain(err)
 		}
 	}()
+	done, err := restore.Recover(cfg.DataDir)
+	if err != nil {
+		return n, err
+	}
+	if done != "" {
+		log.Warn().Str("data_dir", cfg.DataDir).Msg(done)
+	}
 	if n.dir, err = datadir.Open(cfg.DataDir, true); err != nil {
 		return n, err
 	}
@@ -297,17 +305,23 @@ func explain(err error) error {
 	var foreign *snapshot.ForeignError
 	var newer *snapshot.NewerError
 	var write *wal.WriteError
+	var partial *restore.PartialError
+	var target *restore.TargetError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &inUse):
-		return fmt.Errorf("%w: %w", ErrInUse, err)
+		return failure{ErrInUse, err}
+	case errors.As(err, &partial), errors.Is(err, datadir.ErrUnfinished):
+		return failure{ErrUnfinished, err}
+	case errors.As(err, &target):
+		return failure{ErrConfig, err}
 	case errors.As(err, &folder), errors.As(err, &logDamage), errors.As(err, &snap), errors.As(err, &foreign):
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case errors.As(err, &newer), errors.Is(err, wal.ErrNewerFormat), errors.Is(err, datadir.ErrNewer), errors.Is(err, tree.ErrNewerBatch):
 		return fmt.Errorf("%w: %w", ErrNewer, err)
 	case errors.Is(err, datadir.ErrZooKeeper):
-		return fmt.Errorf("%w: %w", ErrZooKeeper, err)
+		return failure{ErrZooKeeper, err}
 	case errors.Is(err, wal.ErrForeign):
 		return fmt.Errorf("%w: %w", ErrForeign, err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

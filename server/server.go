@@ -144,7 +144,7 @@ func listen(addrs []string) (ls []net.Listener, err error) {
 		l, err := net.Listen(network, addr)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
-			return ls, fmt.Errorf("%w: the address %s is taken by another process", ErrInUse, addr)
+			return ls, failure{ErrInUse, fmt.Errorf("the address %s is taken by another process", addr)}
 		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 			return ls, fmt.Errorf("%w: listen on %s: %w", ErrPermitted, addr, err)
 		case err != nil:
@@ -168,7 +168,7 @@ func removeStale(path string) error {
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()
-		return fmt.Errorf("%w: the socket %s is taken by another process", ErrInUse, path)
+		return failure{ErrInUse, fmt.Errorf("the socket %s is taken by another process", path)}
 	}
 	return os.Remove(path)
 }

@@ -15,6 +15,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"coord/wal"
 )
 
 // The figures of docs/benchmarks.md: the real binary in a process of its own, so
@@ -83,8 +87,9 @@ func (p *process) number(key string) float64 {
 	return x
 }
 
-// load keeps outstanding requests under way on each of conns connections until
-// each has sent perConn; request appends the i-th request of a connection,
+// load keeps up to outstanding requests under way on each of conns connections
+// until each has sent perConn: as soon as half of them are answered, as many new
+// ones follow in one write. request appends the i-th request of a connection,
 // lines is how many lines an answer has. It returns the latencies.
 func load(b testing.TB, addr string, conns, outstanding, perConn, lines int, request func(dst []byte, conn, i int) []byte) []time.Duration {
 	b.Helper()
@@ -95,42 +100,42 @@ func load(b testing.TB, addr string, conns, outstanding, perConn, lines int, req
 		if err != nil {
 			b.Fatal(err)
 		}
-		sentAt := make([]time.Time, perConn)
-		window := make(chan struct{}, outstanding)
-		wg.Add(2)
-		go func() {
-			defer wg.Done()
-			w := bufio.NewWriterSize(c, 64<<10)
-			var buf []byte
-			for i := range perConn {
-				select {
-				case window <- struct{}{}:
-				default:
-					_ = w.Flush()
-					window <- struct{}{}
-				}
-				sentAt[i] = time.Now()
-				buf = request(buf[:0], n, i)
-				_, _ = w.Write(buf)
-			}
-			_ = w.Flush()
-		}()
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			defer c.Close()
 			r := bufio.NewReaderSize(c, 64<<10)
-			for i := range perConn {
-				for range lines {
-					l, err := r.ReadSlice('\n')
-					if err != nil || bytes.HasPrefix(l, []byte("ERR")) {
-						b.Errorf("answer %d of connection %d: %q %v", i, n, l, err)
+			sentAt := make([]time.Time, perConn)
+			latencies := make([]time.Duration, 0, perConn)
+			var buf []byte
+			sent := 0
+			for done := 0; done < perConn; {
+				if free := min(outstanding-(sent-done), perConn-sent); free >= (outstanding+1)/2 || sent == done {
+					buf = buf[:0]
+					now := time.Now()
+					for range free {
+						buf = request(buf, n, sent)
+						sentAt[sent] = now
+						sent++
+					}
+					if _, err := c.Write(buf); err != nil {
+						b.Error(err)
 						return
 					}
 				}
-				all[n] = append(all[n], time.Since(sentAt[i]))
-				<-window
+				// One answer, and all others that are here already.
+				for first := true; done < sent && (first || r.Buffered() > 0); first = false {
+					for range lines {
+						l, err := r.ReadSlice('\n')
+						if err != nil || bytes.HasPrefix(l, []byte("ERR")) {
+							b.Errorf("answer %d of connection %d: %q %v", done, n, l, err)
+							return
+						}
+					}
+					latencies = append(latencies, time.Since(sentAt[done]))
+					done++
+				}
 			}
-		}()
+			all[n] = latencies
+		})
 	}
 	wg.Wait()
 	return slices.Concat(all...)
@@ -151,16 +156,45 @@ func BenchmarkFigureWrites(b *testing.B) {
 		const perConn = 40_000
 		cpu, start, syncs := p.cpu(), time.Now(), p.number("coord_fsyncs")
 		lat := load(b, p.addr, 16, 64, perConn, 1, func(dst []byte, n, i int) []byte {
-			return fmt.Appendf(dst, "SET /c%d-%d create %s\n", n, i%1000, value)
+			dst = strconv.AppendInt(append(dst, "SET /c"...), int64(n), 10)
+			dst = strconv.AppendInt(append(dst, '-'), int64(i%1000), 10)
+			return append(append(append(dst, " create "...), value...), '\n')
 		})
 		took, used := time.Since(start), p.cpu()-cpu
 		n := float64(16 * perConn)
 		b.ReportMetric(n/took.Seconds(), "writes/s")
 		b.ReportMetric(float64(used.Microseconds())/n, "cpu-µs/write")
-		b.ReportMetric(n/(p.number("coord_fsyncs")-syncs), "writes/fsync")
+		batch := n / (p.number("coord_fsyncs") - syncs)
+		bare := bareLog(b, int(batch))
+		b.ReportMetric(batch, "writes/fsync")
+		b.ReportMetric(n/took.Seconds()/bare, "writes/bare-log")
 		b.ReportMetric(percentile(lat, .5).Seconds()*1000, "p50-ms")
 		b.ReportMetric(percentile(lat, .99).Seconds()*1000, "p99-ms")
 	}
+}
+
+// bareLog appends batches of so many entries of 150 bytes, each batch fsynced,
+// for two seconds, and returns the entries a second.
+func bareLog(b *testing.B, batch int) float64 {
+	l, _, err := wal.Open(filepath.Join(b.TempDir(), "wal"), wal.Options{Meta: wal.Meta{NodeID: 1}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	data := make([]byte, 150)
+	start := time.Now()
+	index := uint64(0)
+	for time.Since(start) < 2*time.Second {
+		entries := make([]*raftpb.Entry, batch)
+		for i := range entries {
+			index++
+			entries[i] = &raftpb.Entry{Index: new(index), Term: new(uint64(1)), Data: data}
+		}
+		if err := l.Append(wal.Batch{Entries: entries, HardState: wal.HardState{Term: 1}, Sync: true}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return float64(index) / time.Since(start).Seconds()
 }
 
 func BenchmarkFigureReads(b *testing.B) {

@@ -205,7 +205,8 @@ func (t *Tree) create(x *Txn, op *Op) Result {
 	}
 	path := op.Path
 	if op.Mode.Sequential() {
-		created, _, _ := t.at(parent).family(0)
+		pf := t.at(parent).rec.unpack()
+		created, _, _ := t.at(parent).family(&pf)
 		path = fmt.Sprintf("%s%010d", path, created)
 	}
 	if znode.CheckPath(path) != nil {
@@ -254,7 +255,7 @@ func (t *Tree) add(parent uint32, parentPath, path string, acl znode.ACL, owner 
 	_, name := znode.Split(path)
 	f := fields{
 		parent: parent, acl: t.acls.intern(acl), czxid: now, mzxid: now, ctime: t.counters.TimeMS, mtime: t.counters.TimeMS,
-		owner: owner, null: data == nil, name: name, data: string(data),
+		owner: owner, null: data == nil, name: name, data: string(data), pzxid: now,
 	}
 	t.insert(parentPath, path, &pf, &f)
 	t.event(znode.NodeCreated, path, f.acl)
@@ -265,7 +266,7 @@ func (t *Tree) add(parent uint32, parentPath, path string, acl znode.ACL, owner 
 
 // insert links a new znode and counts it in its parent.
 func (t *Tree) insert(parentPath, path string, pf, f *fields) {
-	created, pzxid, _ := t.at(f.parent).family(pf.czxid)
+	created, pzxid, _ := t.at(f.parent).family(pf)
 	r := t.pack(f)
 	id := t.link(path, r, nil)
 	d := t.ownDir(f.parent)
@@ -345,10 +346,10 @@ func (t *Tree) removeAll(x *Txn, top uint32, op *Op) Result {
 // childless and its deletion has been judged.
 func (t *Tree) drop(id uint32, path string) {
 	f := t.at(id).rec.unpack()
-	created, pzxid, _ := t.at(id).family(f.czxid)
+	created, pzxid, _ := t.at(id).family(&f)
 	parentPath, _ := znode.Split(path)
 	pf := t.at(f.parent).rec.unpack()
-	pcreated, ppzxid, _ := t.at(f.parent).family(pf.czxid)
+	pcreated, ppzxid, _ := t.at(f.parent).family(&pf)
 	now := t.counters.Zxid
 
 	acl := t.acls.lists[f.acl]
@@ -399,7 +400,7 @@ func (t *Tree) setData(x *Txn, op *Op) Result {
 	t.replace(id, op.Path, &f, &g)
 	t.event(znode.NodeDataChanged, op.Path, g.acl)
 	t.quotaChanged(op.Path, diff, 0)
-	created, pzxid, count := t.at(id).family(g.czxid)
+	created, pzxid, count := t.at(id).family(&g)
 	return Result{Path: op.Path, Stat: stat(&g, created, pzxid, count)}
 }
 
@@ -426,13 +427,13 @@ func (t *Tree) setACL(x *Txn, op *Op) Result {
 	g.avers++
 	g.acl = t.acls.intern(acl)
 	t.replace(id, op.Path, &f, &g)
-	created, pzxid, count := t.at(id).family(g.czxid)
+	created, pzxid, count := t.at(id).family(&g)
 	return Result{Path: op.Path, Stat: stat(&g, created, pzxid, count)}
 }
 
 // replace swaps a znode's record for one with the same place.
 func (t *Tree) replace(id uint32, path string, f, g *fields) {
-	created, pzxid, _ := t.at(id).family(f.czxid)
+	created, pzxid, _ := t.at(id).family(f)
 	t.digest.sub(t.h.stat(path, f, created, pzxid))
 	t.digest.add(t.h.stat(path, g, created, pzxid))
 	if f.data != g.data || f.null != g.null || f.acl != g.acl {
@@ -481,7 +482,7 @@ func (t *Tree) reap(x *Txn, op *Op) Result {
 		return refuse(znode.ErrNoNode)
 	}
 	f := t.at(id).rec.unpack()
-	created, pzxid, count := t.at(id).family(f.czxid)
+	created, pzxid, count := t.at(id).family(&f)
 	o, seen := znode.ExplainOwner(f.owner), znode.Zxid(x.Target)
 	switch {
 	case count > 0:

@@ -232,7 +232,7 @@ func TestReap(t *testing.T) {
 				seen = b.stat("/n").Pzxid
 			}
 			due := 0
-			for r := range b.tree.Reapables {
+			for _, r := range reapables(b.tree) {
 				due++
 				if want := (tree.Reapable{Path: "/n", Seen: seen, TTLMS: c.create.TTLMS}); r != want {
 					t.Errorf("candidate %+v, want %+v", r, want)
@@ -267,7 +267,7 @@ func TestReap(t *testing.T) {
 		b.must(createMode("/a", znode.PersistentTTL))
 		b.must(createMode("/b", znode.PersistentTTL))
 		n := 0
-		for range b.tree.Reapables {
+		for range reapables(b.tree) {
 			n++
 			break
 		}

@@ -83,7 +83,7 @@ func (f *Frozen) Nodes(top string, yield func(*Node) bool) {
 	walk = func(id uint32, path string) bool {
 		s := f.t.at(id)
 		r := s.rec.unpack()
-		created, pzxid, _ := s.family(r.czxid)
+		created, pzxid, _ := s.family(&r)
 		n = Node{
 			Path: path, ACL: f.t.acls.lists[r.acl], Czxid: r.czxid, Mzxid: r.mzxid, Pzxid: pzxid,
 			CtimeMS: r.ctime, MtimeMS: r.mtime, Version: r.version, Aversion: r.avers, Created: created, Owner: r.owner,
@@ -148,7 +148,7 @@ type ancestor struct {
 func NewBuilder() *Builder {
 	return &Builder{t: Tree{
 		gen: 1, index: map[uint64]uint32{}, collisions: map[string]uint32{}, seed: maphash.MakeSeed(), mask: math.MaxUint64,
-		acls: newACLTable(), owners: map[int64]map[uint32]struct{}{}, quotas: map[string]struct{}{}, reapable: map[uint32]struct{}{},
+		acls: newACLTable(), owners: map[int64]map[uint32]struct{}{}, quotas: map[string]struct{}{},
 	}}
 }
 
@@ -180,6 +180,7 @@ func (b *Builder) Add(n *Node) error {
 	f := fields{
 		acl: t.acls.intern(n.ACL), czxid: n.Czxid, mzxid: n.Mzxid, ctime: n.CtimeMS, mtime: n.MtimeMS,
 		version: n.Version, avers: n.Aversion, owner: n.Owner, null: n.Data == nil, name: name, data: string(n.Data),
+		created: n.Created, pzxid: n.Pzxid,
 	}
 	switch {
 	case n.Path == znode.Root:
@@ -202,10 +203,6 @@ func (b *Builder) Add(n *Node) error {
 		}
 	}
 	id := t.link(n.Path, t.pack(&f), nil)
-	if n.Created != 0 || n.Pzxid != n.Czxid {
-		d := t.ownDir(id)
-		d.created, d.pzxid = n.Created, n.Pzxid
-	}
 	t.digest.add(t.h.stat(n.Path, &f, n.Created, n.Pzxid))
 	t.digest.add(t.h.data(n.Path, &f, t.acls.lists[f.acl]))
 	if governed, ok := governedBy(parentPath); ok && name == znode.LimitsName {

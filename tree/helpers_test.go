@@ -308,3 +308,13 @@ func checkDigest(t failer, live *tree.Tree) {
 		t.Fatalf("counts %+v, recomputed %+v", live.Counts(), again.Counts())
 	}
 }
+
+// reapables reads all candidates, a few at a time.
+func reapables(t *tree.Tree) (all []tree.Reapable) {
+	for from, first := uint32(0), true; first || from != 0; first = false {
+		var some []tree.Reapable
+		some, from = t.Reapables(from, 2)
+		all = append(all, some...)
+	}
+	return all
+}

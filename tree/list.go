@@ -98,3 +98,12 @@ func (l *list[T]) from(p, i int, yield func(T) bool) bool {
 
 // all yields every item.
 func (l *list[T]) all(yield func(T) bool) { l.from(0, 0, yield) }
+
+// len counts the items.
+func (l *list[T]) len() int {
+	n := 0
+	for _, p := range l.pieces {
+		n += len(p.items)
+	}
+	return n
+}

@@ -223,7 +223,7 @@ func (r *random) compare() {
 		r.Fatalf("counts %+v, want %+v", got, want)
 	}
 	got := map[string]tree.Reapable{}
-	for x := range r.live.Reapables {
+	for _, x := range reapables(r.live) {
 		got[x.Path] = x
 	}
 	if !maps.Equal(got, reapable) {

@@ -41,7 +41,7 @@ func (t *Tree) Get(path string, ids []znode.Identity, need znode.Perms) (Znode, 
 }
 
 func (t *Tree) znode(id uint32, f *fields) Znode {
-	created, pzxid, count := t.at(id).family(f.czxid)
+	created, pzxid, count := t.at(id).family(f)
 	return Znode{stat(f, created, pzxid, count), f.data, f.null, t.acls.lists[f.acl], znode.ExplainOwner(f.owner)}
 }
 
@@ -147,10 +147,7 @@ type Counts struct {
 
 // Counts returns them.
 func (t *Tree) Counts() Counts {
-	c := Counts{Znodes: t.count, DataBytes: t.bytes, Reapable: len(t.reapable)}
-	for _, p := range t.sessions.pieces {
-		c.Sessions += len(p.items)
-	}
+	c := Counts{Znodes: t.count, DataBytes: t.bytes, Sessions: t.sessions.len(), Reapable: t.reapable.len()}
 	for _, own := range t.owners {
 		c.Ephemerals += len(own)
 	}
@@ -172,23 +169,30 @@ type Reapable struct {
 	TTLMS int64 // 0 for a container
 }
 
-// Reapables yields the candidates in no particular order: what comes of them is
-// decided by a txn.
-func (t *Tree) Reapables(yield func(Reapable) bool) {
-	for id := range t.reapable {
+// Reapables looks at up to n container and TTL znodes, from a place on, and
+// returns the candidates among them and the place to go on from; 0 is the first
+// place, and again the end. The places are this node's own and mean nothing to
+// another.
+func (t *Tree) Reapables(from uint32, n int) (found []Reapable, next uint32) {
+	p, i, _ := t.seekReapable(from)
+	t.reapable.from(p, i, func(id uint32) bool {
+		if n == 0 {
+			next = id
+			return false
+		}
+		n--
 		f := t.at(id).rec.unpack()
-		created, pzxid, count := t.at(id).family(f.czxid)
+		created, pzxid, count := t.at(id).family(&f)
 		o := znode.ExplainOwner(f.owner)
-		r := Reapable{TTLMS: o.TTLMS, Seen: f.mzxid}
+		if count > 0 || o.Container && created == 0 {
+			return true
+		}
+		r := Reapable{Path: t.path(id), TTLMS: o.TTLMS, Seen: f.mzxid}
 		if o.Container {
 			r.Seen = pzxid
 		}
-		if count > 0 || o.Container && created == 0 {
-			continue
-		}
-		r.Path = t.path(id)
-		if !yield(r) {
-			return
-		}
-	}
+		found = append(found, r)
+		return true
+	})
+	return found, next
 }

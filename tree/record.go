@@ -16,6 +16,7 @@ import (
 //	ctime     varint   ms
 //	if recChanged: mzxid-czxid uvarint, mtime-ctime varint, version varint, aversion varint
 //	if recOwned:   owner, 8 bytes little-endian
+//	if recParent:  created varint, pzxid-czxid uvarint: see fields
 //	name      uvarint length, bytes
 //	data      the rest
 type record string
@@ -24,6 +25,7 @@ const (
 	recChanged = 1 << iota // set or its ACL changed since the creation
 	recOwned               // the stored owner is not 0
 	recNull                // the data is null, not empty
+	recParent              // it had children before it was restored, and none since
 )
 
 // fields is a record taken apart. name and data share the record's memory.
@@ -35,6 +37,10 @@ type fields struct {
 	owner          int64
 	null           bool
 	name, data     string
+	// What the znode knows of children while its slot has no dir: none created and
+	// its own czxid, but for znodes that a snapshot or a restore gave other values.
+	created int32
+	pzxid   znode.Zxid
 }
 
 // appendRecord packs f.
@@ -49,6 +55,9 @@ func appendRecord(b []byte, f *fields) []byte {
 	if f.null {
 		flags |= recNull
 	}
+	if f.created != 0 || f.pzxid != f.czxid {
+		flags |= recParent
+	}
 	b = append(b, flags)
 	b = binary.AppendUvarint(b, uint64(f.parent))
 	b = binary.AppendUvarint(b, uint64(f.acl))
@@ -62,6 +71,10 @@ func appendRecord(b []byte, f *fields) []byte {
 	}
 	if flags&recOwned != 0 {
 		b = binary.LittleEndian.AppendUint64(b, uint64(f.owner))
+	}
+	if flags&recParent != 0 {
+		b = binary.AppendVarint(b, int64(f.created))
+		b = binary.AppendUvarint(b, uint64(f.pzxid-f.czxid))
 	}
 	b = binary.AppendUvarint(b, uint64(len(f.name)))
 	b = append(b, f.name...)
@@ -96,7 +109,7 @@ func (r record) unpack() (f fields) {
 	f.acl = uint32(c.uvarint())
 	f.czxid = znode.Zxid(c.uvarint())
 	f.ctime = c.varint()
-	f.mzxid, f.mtime = f.czxid, f.ctime
+	f.mzxid, f.mtime, f.pzxid = f.czxid, f.ctime, f.czxid
 	if flags&recChanged != 0 {
 		f.mzxid += znode.Zxid(c.uvarint())
 		f.mtime += c.varint()
@@ -110,6 +123,10 @@ func (r record) unpack() (f fields) {
 		}
 		f.owner = int64(o)
 		c = c[8:]
+	}
+	if flags&recParent != 0 {
+		f.created = int32(c.varint())
+		f.pzxid += znode.Zxid(c.uvarint())
 	}
 	f.null = flags&recNull != 0
 	n := c.uvarint()
@@ -131,6 +148,10 @@ func (r record) place() (parent uint32, name string) {
 	}
 	if r[0]&recOwned != 0 {
 		c = c[8:]
+	}
+	if r[0]&recParent != 0 {
+		c.uvarint()
+		c.uvarint()
 	}
 	n := c.uvarint()
 	return parent, string(c[:n])

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -29,7 +30,7 @@ type Tree struct {
 	sessions list[Session]                 // by id: what a Frozen keeps
 	owners   map[int64]map[uint32]struct{} // session → slots of its ephemerals
 	quotas   map[string]struct{}           // paths with a zookeeper_limits znode
-	reapable map[uint32]struct{}           // slots of container and TTL znodes
+	reapable list[uint32]                  // slots of container and TTL znodes, in order
 
 	h       hasher
 	scratch []byte
@@ -108,7 +109,8 @@ func (t *Tree) ownDir(id uint32) *dir {
 	s := t.own(id)
 	switch {
 	case s.dir == nil:
-		s.dir = &dir{gen: t.gen, pzxid: s.rec.unpack().czxid}
+		f := s.rec.unpack()
+		s.dir = &dir{gen: t.gen, created: f.created, pzxid: f.pzxid}
 	case s.dir.gen != t.gen:
 		clone := *s.dir
 		clone.gen = t.gen
@@ -119,9 +121,9 @@ func (t *Tree) ownDir(id uint32) *dir {
 }
 
 // family reads what a znode knows of its children.
-func (s *slot) family(czxid znode.Zxid) (created int32, pzxid znode.Zxid, count int32) {
+func (s *slot) family(f *fields) (created int32, pzxid znode.Zxid, count int32) {
 	if s.dir == nil {
-		return 0, czxid, 0
+		return f.created, f.pzxid, 0
 	}
 	return s.dir.created, s.dir.pzxid, s.dir.count
 }
@@ -204,7 +206,8 @@ func (t *Tree) link(path string, r record, d *dir) uint32 {
 	t.acls.ref(f.acl)
 	switch o := znode.ExplainOwner(f.owner); {
 	case o.Container || o.TTLMS != 0:
-		t.reapable[id] = struct{}{}
+		p, i, _ := t.seekReapable(id)
+		t.reapable.insert(t.gen, p, i, id)
 	case o.Session != 0:
 		own := t.owners[o.Session]
 		if own == nil {
@@ -264,7 +267,8 @@ func (t *Tree) unlink(id uint32, path string) (record, *dir) {
 	}
 	switch o := znode.ExplainOwner(f.owner); {
 	case o.Container || o.TTLMS != 0:
-		delete(t.reapable, id)
+		p, i, _ := t.seekReapable(id)
+		t.reapable.remove(t.gen, p, i)
 	case o.Session != 0:
 		delete(t.owners[o.Session], id)
 		if len(t.owners[o.Session]) == 0 {
@@ -277,6 +281,10 @@ func (t *Tree) unlink(id uint32, path string) (record, *dir) {
 	s.rec, s.dir = "", nil
 	t.freed = append(t.freed, id)
 	return r, d
+}
+
+func (t *Tree) seekReapable(id uint32) (p, i int, found bool) {
+	return t.reapable.seek(func(have uint32) int { return cmp.Compare(have, id) })
 }
 
 // pack makes a record.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rs/zerolog"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -111,7 +112,11 @@ func (r *Replica) publish() {
 		s.Role = "candidate"
 	}
 	if old := r.status.Swap(s); old != nil && (old.Role != s.Role || old.Term != s.Term) {
-		r.log.Info().Str("role", s.Role).Uint64("term", s.Term).Msg("role changed")
+		level := zerolog.InfoLevel
+		if s.Role == "candidate" {
+			level = zerolog.DebugLevel
+		}
+		r.log.WithLevel(level).Str("role", s.Role).Uint64("term", s.Term).Msg("role changed")
 	}
 }
 

@@ -33,6 +33,8 @@ type Config struct {
 // Limits of one round.
 const (
 	scanEvery = time.Second
+	// scanStep is how many znodes one View looks at.
+	scanStep = 500
 	// maxReaps is how many deletions one round proposes. The next round begins
 	// when all of them are answered.
 	maxReaps = 1000
@@ -73,14 +75,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 // scan proposes the deletion of what has been a candidate for its whole time.
 func (k *Keeper) scan(now time.Time) {
 	var found []tree.Reapable
-	k.cfg.Replica.View(func(t *tree.Tree, _ *watch.Table) {
-		if t.Counts().Reapable > 0 {
-			t.Reapables(func(r tree.Reapable) bool {
-				found = append(found, r)
-				return true
-			})
-		}
-	})
+	for from, more := uint32(0), true; more; more = from != 0 { // in steps: a View holds writes up
+		k.cfg.Replica.View(func(t *tree.Tree, _ *watch.Table) {
+			var some []tree.Reapable
+			some, from = t.Reapables(from, scanStep)
+			found = append(found, some...)
+		})
+	}
 	next := make(map[candidate]time.Time, len(found))
 	room := maxReaps
 	if k.unanswered.Load() > 0 {
