@@ -83,7 +83,7 @@ func TestLayers(t *testing.T) {
 			if own, ok := strings.CutPrefix(name, "coord/"); ok && !slices.Contains(strings.Fields(allowed), own) {
 				t.Errorf("%s imports %s: not an arrow of the table", path, name)
 			}
-			for _, bad := range strings.Fields(pure[room]) {
+			for bad := range strings.FieldsSeq(pure[room]) {
 				if name == bad || strings.HasPrefix(name, bad+"/") && name != "net/netip" {
 					t.Errorf("%s imports %s: %s is a pure room", path, name, room)
 				}

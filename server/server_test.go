@@ -146,7 +146,7 @@ func TestSnapshotsAndLogAreTheState(t *testing.T) {
 		ask(t, s.addr, lines...)
 	}
 	digest := func(addr string) string {
-		for _, l := range strings.Split(ask(t, addr, "INFO"), "\n") {
+		for l := range strings.SplitSeq(ask(t, addr, "INFO"), "\n") {
 			if d, ok := strings.CutPrefix(l, "ITEM coord_digest "); ok {
 				return d
 			}

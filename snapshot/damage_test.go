@@ -27,8 +27,7 @@ func smallFiles(tb testing.TB) map[string][]byte {
 // wantDamage fails unless err is a DamageError that says what to do.
 func wantDamage(tb testing.TB, what string, err error) {
 	tb.Helper()
-	var d *DamageError
-	if !errors.As(err, &d) {
+	if d, ok := errors.AsType[*DamageError](err); !ok {
 		tb.Errorf("%s: %v", what, err)
 	} else if d.Reason == "" || !strings.Contains(d.Error(), "use another snapshot") || !strings.Contains(d.Error(), "at byte") {
 		tb.Errorf("%s: %v", what, err)
@@ -80,8 +79,7 @@ func TestEveryBit(t *testing.T) {
 				b[bit/8] ^= 1 << (bit % 8)
 				for _, err := range []error{readErr(b), levelErr(b, Checksum)} {
 					if bit/8 < len(magic) {
-						var foreign *ForeignError
-						if !errors.As(err, &foreign) {
+						if _, ok := errors.AsType[*ForeignError](err); !ok {
 							t.Errorf("bit %d: %v", bit, err)
 						}
 					} else {
@@ -197,7 +195,7 @@ func TestForgedContent(t *testing.T) {
 	file := encode(t, testMeta(), smallState(t))
 	swap := func(typ FrameType, old, new string) func(*forgery) {
 		return func(f *forgery) {
-			p := &f.frames[f.find(typ, 0)].payload
+			p := &f.frames[f.find(typ)].payload
 			if bytes.Count(*p, []byte(old)) != 1 {
 				t.Fatalf("%q is not once in %v", old, typ)
 			}
@@ -230,24 +228,24 @@ func TestForgedContent(t *testing.T) {
 		"trailer's znodes":  {func(f *forgery) { f.trail = func(b []byte) { b[15] ^= 1 } }, Checksum},
 		"trailer's index":   {func(f *forgery) { f.trail = func(b []byte) { b[31] ^= 1 } }, Checksum},
 		"trailer's frames":  {func(f *forgery) { f.trail = func(b []byte) { b[3] ^= 1 } }, Checksum},
-		"END's digest":      {func(f *forgery) { f.frames[f.find(FrameEnd, 0)].payload[20] ^= 1 }, Restore},
+		"END's digest":      {func(f *forgery) { f.frames[f.find(FrameEnd)].payload[20] ^= 1 }, Restore},
 		"END's counts": {func(f *forgery) {
 			f.keep.end = true
-			f.frames[f.find(FrameEnd, 0)].payload[1]++
+			f.frames[f.find(FrameEnd)].payload[1]++
 		}, Checksum},
 		"INDEX": {func(f *forgery) {
 			f.keep.index = true
-			p := f.frames[f.find(FrameIndex, 0)].payload
+			p := f.frames[f.find(FrameIndex)].payload
 			p[len(p)-1] = 'x'
 		}, Decode},
 		"INDEX with less": {func(f *forgery) {
 			f.keep.index = true
 			p := newPage()
 			p.indexEntry(&indexEntry{typ: FrameACLs, seq: 3, offset: 0})
-			f.frames[f.find(FrameIndex, 0)].payload = p.b[frameHeadBytes:]
+			f.frames[f.find(FrameIndex)].payload = p.b[frameHeadBytes:]
 		}, Decode},
 		"two METAs in one": {func(f *forgery) {
-			p := &f.frames[f.find(FrameMeta, 0)].payload
+			p := &f.frames[f.find(FrameMeta)].payload
 			*p = append(*p, *p...)
 		}, Decode},
 		"ACL out of the table": {func(f *forgery) { f.frames = slices.Delete(f.frames, 3, 4) }, Decode},
@@ -270,7 +268,7 @@ func TestForgedContent(t *testing.T) {
 // forgeNodes makes a file whose first NODES frame holds the given bytes.
 func forgeNodes(tb testing.TB, payload []byte) []byte {
 	f := takeApart(tb, encode(tb, testMeta(), smallState(tb)))
-	f.frames[f.find(FrameNodes, 0)].payload = payload
+	f.frames[f.find(FrameNodes)].payload = payload
 	return f.bytes()
 }
 
@@ -300,7 +298,7 @@ func TestBombs(t *testing.T) { // not parallel: it measures what is allocated
 		m := testMeta()
 		m.Codec = Zstd
 		f := takeApart(t, encode(t, m, smallState(t)))
-		fr := &f.frames[f.find(FrameNodes, 0)]
+		fr := &f.frames[f.find(FrameNodes)]
 		fr.flags, fr.stored, fr.raw = flagCritical|flagCompressed, stored, raw
 		return f.bytes()
 	}
@@ -361,13 +359,13 @@ func longPath() []byte {
 
 func forgeACLs(tb testing.TB, payload []byte) []byte {
 	f := takeApart(tb, encode(tb, testMeta(), smallState(tb)))
-	f.frames[f.find(FrameACLs, 0)].payload = payload
+	f.frames[f.find(FrameACLs)].payload = payload
 	return f.bytes()
 }
 
 func forgeSessions(tb testing.TB, payload []byte) []byte {
 	f := takeApart(tb, encode(tb, testMeta(), smallState(tb)))
-	f.frames[f.find(FrameSessions, 0)].payload = payload
+	f.frames[f.find(FrameSessions)].payload = payload
 	return f.bytes()
 }
 

@@ -45,14 +45,11 @@ func takeApart(tb testing.TB, file []byte) *forgery {
 	return f
 }
 
-// find is the number of the n-th frame of a type.
-func (f *forgery) find(typ FrameType, n int) int {
+// find is the number of the first frame of a type.
+func (f *forgery) find(typ FrameType) int {
 	for i := range f.frames {
 		if f.frames[i].typ == typ {
-			if n == 0 {
-				return i
-			}
-			n--
+			return i
 		}
 	}
 	panic("no such frame")
@@ -73,8 +70,8 @@ func (f *forgery) bytes() []byte {
 	for i, fr := range f.frames {
 		offset := int64(len(b))
 		payload := fr.payload
-		switch {
-		case fr.typ == FrameNodes || fr.typ == FrameACLs:
+		switch fr.typ {
+		case FrameNodes, FrameACLs:
 			e := indexEntry{typ: fr.typ, seq: uint32(i), offset: offset}
 			if fr.typ == FrameNodes && len(payload) > 0 {
 				d.reset(payload)
@@ -83,7 +80,7 @@ func (f *forgery) bytes() []byte {
 				e.path = string(d.bytes())
 			}
 			index = append(index, e)
-		case fr.typ == FrameIndex:
+		case FrameIndex:
 			if indexAt == 0 {
 				indexAt, indexFrame = uint64(offset), uint64(i)
 			}
@@ -94,7 +91,7 @@ func (f *forgery) bytes() []byte {
 				}
 				payload, index = p.b[frameHeadBytes:], nil
 			}
-		case fr.typ == FrameEnd:
+		case FrameEnd:
 			d.reset(payload)
 			end = d.end()
 			if !f.keep.end {

@@ -152,7 +152,7 @@ func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
 	f = frame{seq: seq, offset: in.off}
 	damage := func(reason string) error { return f.damage(in.file, reason) }
 	b, err := in.read(frameHeadBytes)
-	if err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return f, in.damage(f.offset, fmt.Sprintf("the file ends where frame %d should be", seq))
 	} else if err != nil {
 		return f, err
@@ -164,7 +164,7 @@ func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
 	if raw > MaxRecordBytes || stored > raw || f.flags&flagCompressed == 0 && stored != raw {
 		return f, damage("its length is impossible")
 	}
-	if f.stored, err = in.read(int(stored)); err == io.ErrUnexpectedEOF {
+	if f.stored, err = in.read(int(stored)); errors.Is(err, io.ErrUnexpectedEOF) {
 		return f, damage("the file ends within it")
 	} else if err != nil {
 		return f, err

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -176,7 +177,7 @@ func (m *Meta) parseHeader(b []byte) {
 func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 	be := binary.BigEndian
 	b, err := in.read(16)
-	if err != nil && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0, err
 	}
 	if !bytes.HasPrefix(b, []byte(magic)) {
@@ -186,7 +187,7 @@ func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 		start := bytes.Clone(b)
 		if err == nil {
 			b, err = in.read(sniffBytes)
-			if err != nil && err != io.ErrUnexpectedEOF {
+			if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 				return 0, err
 			}
 			start = append(start, b...)
@@ -201,7 +202,7 @@ func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 		return 0, in.damage(0, "the header's length is impossible")
 	}
 	head := bytes.Clone(b)
-	if b, err = in.read(int(n) - len(head)); err == io.ErrUnexpectedEOF {
+	if b, err = in.read(int(n) - len(head)); errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0, in.damage(0, "the file ends within its header")
 	} else if err != nil {
 		return 0, err

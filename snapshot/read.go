@@ -164,8 +164,7 @@ func (w *walk) run() error {
 
 // namesWriter adds to a NewerError who wrote the file.
 func namesWriter(err error, m *Meta) error {
-	var newer *NewerError
-	if errors.As(err, &newer) {
+	if newer, ok := errors.AsType[*NewerError](err); ok {
 		newer.Writer = m.Writer
 	}
 	return err
@@ -308,7 +307,7 @@ func (w *walk) trailer() error {
 	offset, sum := w.in.off, w.in.sum
 	w.in.sum = nil // from here on
 	b, err := w.in.read(trailerBytes)
-	if err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return w.in.damage(offset, "the file ends within its trailer")
 	} else if err != nil {
 		return err
@@ -327,7 +326,7 @@ func (w *walk) trailer() error {
 	}
 	if _, err = w.in.read(1); err == nil {
 		return w.in.damage(w.in.off-1, "something follows the trailer")
-	} else if err != io.ErrUnexpectedEOF {
+	} else if !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
 	return nil

@@ -358,7 +358,7 @@ func fingerprintOf(path string) (fingerprint, error) {
 	}
 	is := fingerprint{size: info.Size(), modified: info.ModTime().UnixNano()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		is.device, is.inode = uint64(st.Dev), uint64(st.Ino)
+		is.device, is.inode = uint64(st.Dev), uint64(st.Ino) //nolint:unconvert // narrower on other architectures
 	}
 	return is, nil
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -124,7 +125,7 @@ func (s *seeker) open() (err error) {
 	}
 	in = s.at(trailerAt)
 	b, err := in.read(trailerBytes)
-	if err == io.ErrUnexpectedEOF { // the file has shrunk since its size was taken
+	if errors.Is(err, io.ErrUnexpectedEOF) { // the file has shrunk since its size was taken
 		return in.damage(trailerAt, "the file is cut off: it has no trailer")
 	} else if err != nil {
 		return err

@@ -70,7 +70,7 @@ func TestReadSubtree(t *testing.T) {
 			t.Errorf("read %d bytes of %d for %d znodes", c.n, len(file), n)
 		}
 		stop := errors.New("enough")
-		if _, err := ReadSubtree(bytes.NewReader(file), int64(len(file)), "/d0000017", func(*tree.Node) error { return stop }); err != stop {
+		if _, err := ReadSubtree(bytes.NewReader(file), int64(len(file)), "/d0000017", func(*tree.Node) error { return stop }); !errors.Is(err, stop) {
 			t.Error(err)
 		}
 		for _, top := range []string{"/d", "/d0000017/x", "/d00000170", "/zzz"} {

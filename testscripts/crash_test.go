@@ -158,7 +158,7 @@ func TestCrash(t *testing.T) {
 	flags := []string{"--snapshot-every", "3000"} // often enough to be cut short as well
 	confirmed := 0
 	for round := range rounds {
-		p := launch(t, dir, nil, flags...)
+		p := launch(t, dir, flags...)
 		for _, w := range all {
 			w.check(t, p)
 		}

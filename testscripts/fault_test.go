@@ -20,7 +20,7 @@ func TestFailingDisk(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %s %d", call, errno, n), func(t *testing.T) {
 					t.Parallel()
 					dir := filepath.Join(t.TempDir(), "data")
-					launch(t, dir, nil).kill() // the folder is formed without faults
+					launch(t, dir).kill() // the folder is formed without faults
 					segments, _ := filepath.Glob(filepath.Join(dir, "wal", "*"))
 					wrapper := []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
 						"-e", fmt.Sprintf("inject=%s:error=%s:when=%d+", call, errno, n+2)}
@@ -44,7 +44,7 @@ func TestFailingDisk(t *testing.T) {
 					if code := p.wait(); code != 20 {
 						t.Fatalf("exit %d, want 20: %s", code, p.stderr())
 					}
-					p = launch(t, dir, nil)
+					p = launch(t, dir)
 					got := 0
 					if answer := p.ask("GET /n"); !strings.HasPrefix(answer, "ERR NOTFOUND") {
 						got = value(t, answer)
@@ -65,7 +65,7 @@ func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	mount := smallDisk(t, "24m")
 	dir := filepath.Join(mount, "data")
-	p := launch(t, dir, nil)
+	p := launch(t, dir)
 	if got := p.ask("CREATE /a 1"); !strings.HasPrefix(got, "OK") {
 		t.Fatal(got)
 	}
@@ -100,7 +100,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("there is room again and writes are refused: %q", taken)
 	}
 	p.kill()
-	p = launch(t, dir, nil)
+	p = launch(t, dir)
 	if got := p.ask("EXISTS /b", "EXISTS /a"); !strings.HasPrefix(got, "OK") || !strings.Contains(got, "ERR NOTFOUND") {
 		t.Fatalf("after a restart: %q", got)
 	}

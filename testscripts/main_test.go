@@ -134,11 +134,10 @@ type process struct {
 	ended chan int // its exit code, once
 }
 
-// launch starts a server on a free port and waits until it is ready. wrapper
-// stands before it on the command line (strace …).
-func launch(t testing.TB, dir string, wrapper []string, flags ...string) *process {
+// launch starts a server on a free port and waits until it is ready.
+func launch(t testing.TB, dir string, flags ...string) *process {
 	t.Helper()
-	p, err := tryLaunch(t, dir, wrapper, flags...)
+	p, err := tryLaunch(t, dir, nil, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,6 +145,7 @@ func launch(t testing.TB, dir string, wrapper []string, flags ...string) *proces
 }
 
 // tryLaunch is launch for a server that may not become ready: then it has ended.
+// wrapper stands before it on the command line (strace …).
 func tryLaunch(t testing.TB, dir string, wrapper []string, flags ...string) (*process, error) {
 	t.Helper()
 	return startBinary(t, "coord", dir, wrapper, flags...)

@@ -26,7 +26,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	work := t.TempDir()
-	p := launch(t, filepath.Join(work, "coord-data"), nil)
+	p := launch(t, filepath.Join(work, "coord-data"))
 	_, port, _ := strings.Cut(p.addr, ":")
 	commands := 0
 	for _, block := range session.FindAllStringSubmatch(string(text), -1) {

@@ -95,8 +95,7 @@ func TestFailedCalls(t *testing.T) {
 					m.put(b.Entries[0])
 					m.put(b.Entries[1])
 				}
-				var failed *wal.WriteError
-				if !errors.As(final, &failed) {
+				if _, ok := errors.AsType[*wal.WriteError](final); !ok {
 					t.Fatalf("the fault was not seen: %v", final)
 				}
 				heal()
@@ -138,8 +137,7 @@ func TestFailedCompaction(t *testing.T) {
 	must(t, os.Remove(second))
 	must(t, os.MkdirAll(filepath.Join(second, "x"), 0o700))
 	err := l.CompactTo(25)
-	var failed *wal.WriteError
-	if !errors.As(err, &failed) {
+	if _, ok := errors.AsType[*wal.WriteError](err); !ok {
 		t.Fatalf("got %v", err)
 	}
 	if got := l.Append(wal.Batch{}); !errors.Is(got, err) {

@@ -45,10 +45,10 @@ func listSegments(dir string) ([]uint64, error) {
 		if err != nil || first == 0 {
 			continue
 		}
-		switch suffix := name[nameDigits:]; {
-		case suffix == "":
+		switch suffix := name[nameDigits:]; suffix {
+		case "":
 			firsts = append(firsts, first)
-		case suffix == ".START" || suffix == ".END":
+		case ".START", ".END":
 			return nil, &DamageError{File: filepath.Join(dir, name),
 				Reason: "the rest of a truncation that coord never asks for: " + strings.ToLower(suffix[1:])}
 		}

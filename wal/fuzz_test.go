@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"coord/wal"
@@ -58,7 +59,7 @@ func FuzzScan(f *testing.F) {
 			}
 		}
 		if tail := names[len(names)-1]; logs[tail] != nil {
-			logs[tail] = append(logs[tail][:len(logs[tail]):len(logs[tail])], junk...)
+			logs[tail] = append(slices.Clip(logs[tail]), junk...)
 		}
 		dir := ramDir(t)
 		for name, data := range logs {

@@ -32,7 +32,7 @@ func entries(index, term uint64, n int) []*raftpb.Entry {
 // ramDir is for tests that open a log thousands of times: real files, but in memory where the machine offers it.
 func ramDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "coord-wal-")
+	dir, err := os.MkdirTemp("/dev/shm", "coord-wal-") //nolint:usetesting // in memory, which TempDir need not be
 	if err != nil {
 		return t.TempDir()
 	}
@@ -282,7 +282,7 @@ func mustRefuse(t *testing.T, dir string, o wal.Options) *wal.DamageError {
 	damage := refused(t, err)
 	o.ReadOnly = true
 	_, _, err = wal.Open(dir, o)
-	refused(t, err)
+	_ = refused(t, err)
 	if !readFolder(t, dir).equal(before) {
 		t.Fatalf("a refused log was changed")
 	}

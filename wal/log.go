@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -358,8 +359,8 @@ func (l *Log) mustOverride(index, last uint64) uint64 {
 	if index <= l.state.Commit {
 		panic(fmt.Sprintf("wal: entry %d overrides a committed one, %d is committed", index, l.state.Commit))
 	}
-	for i := len(l.staged) - 1; i >= 0; i-- {
-		if e := l.staged[i].entry; e != nil && e.GetIndex() == index-1 {
+	for _, v := range slices.Backward(l.staged) {
+		if e := v.entry; e != nil && e.GetIndex() == index-1 {
 			return e.GetTerm()
 		}
 	}
@@ -516,15 +517,15 @@ func (l *Log) stage(r *Record, e *raftpb.Entry) {
 // so that no later segment can outlive it.
 func (l *Log) cross() {
 	if err := l.file.WriteBatch(&l.batch); err != nil {
-		l.fail("write", err)
+		_ = l.fail("write", err) // the log keeps it
 		return
 	}
 	if _, err := os.Stat(segmentPath(l.dir, l.next)); err != nil {
-		l.fail("find the new segment", err)
+		_ = l.fail("find the new segment", err) // the log keeps it
 		return
 	}
 	if err := syncDir(l.dir); err != nil {
-		l.fail("fsync the folder", err)
+		_ = l.fail("fsync the folder", err) // the log keeps it
 		return
 	}
 	if err := l.file.ClearCache(); err != nil { // of the old segment, for reads that are never made

@@ -303,7 +303,7 @@ func TestOpenErrors(t *testing.T) {
 	for _, o := range []wal.Options{{MustExist: true}, {MustReach: 1}, {ReadOnly: true}} {
 		o.Meta = us
 		_, _, err := wal.Open(dir, o)
-		refused(t, err)
+		_ = refused(t, err)
 	}
 	if _, err := wal.Scan(dir, nil); err == nil {
 		t.Error("a missing log was scanned")
@@ -320,7 +320,7 @@ func TestOpenErrors(t *testing.T) {
 	if _, _, err := wal.Open(dir, wal.Options{SegmentBytes: 1 << 30}); err == nil {
 		t.Error("segments of 1 GiB were accepted")
 	}
-	mustRefuse(t, dir, wal.Options{MustReach: 4})
+	_ = mustRefuse(t, dir, wal.Options{MustReach: 4})
 	l, r := open(t, dir, wal.Options{MustReach: 3, MustExist: true})
 	if r.Last != 3 {
 		t.Errorf("found %+v", r)

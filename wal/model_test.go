@@ -17,7 +17,7 @@ func TestAgainstModel(t *testing.T) {
 	t.Parallel()
 	root := ramDir(t)
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp(root, "")
+		dir, err := os.MkdirTemp(root, "") //nolint:usetesting // one a check, under a root in memory
 		must(t, err)
 		defer func() { must(t, os.RemoveAll(dir)) }()
 		w := &world{dir: dir, live: &model{}, options: wal.Options{

@@ -3,6 +3,7 @@ package wal
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -169,7 +170,7 @@ func readRecord(b []byte, r *Record) *flaw {
 		r.EntryType = raftpb.EntryType(p[24])
 		r.Data = nil
 		if data := p[entryBytes:]; len(data) > 0 {
-			r.Data = data[:len(data):len(data)]
+			r.Data = slices.Clip(data)
 		}
 	case TypeHardState:
 		r.Term, r.Vote, r.Commit = le.Uint64(p), le.Uint64(p[8:]), le.Uint64(p[16:])

@@ -3,8 +3,10 @@ package wal_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,7 +109,7 @@ func TestCutOlderSegment(t *testing.T) {
 			}
 		}
 		f.with(name, nil).write(t, dir)
-		mustRefuse(t, dir, wal.Options{})
+		_ = mustRefuse(t, dir, wal.Options{})
 	}
 }
 
@@ -131,7 +133,7 @@ func TestFlipEveryBit(t *testing.T) {
 				continue
 			}
 			if err != nil {
-				refused(t, err)
+				_ = refused(t, err)
 				continue
 			}
 			m := modelOf(records[:at.Sequence-1])
@@ -148,7 +150,7 @@ func TestFlipEveryBit(t *testing.T) {
 		broken[tail][r.Offset+20] ^= 4
 		broken.write(t, dir)
 		if i < 2 {
-			mustRefuse(t, dir, wal.Options{})
+			_ = mustRefuse(t, dir, wal.Options{})
 			continue
 		}
 		l, found := open(t, dir, wal.Options{})
@@ -182,7 +184,7 @@ func TestMisplacedSegments(t *testing.T) {
 		if _, _, err := wal.Open(dir, wal.Options{Meta: us}); err == nil {
 			t.Fatalf("%s: opened", what)
 		} else {
-			refused(t, err)
+			_ = refused(t, err)
 		}
 		if !readFolder(t, dir).equal(before) {
 			t.Fatalf("%s: the refused log was changed", what)
@@ -212,12 +214,12 @@ func TestMisplacedSegments(t *testing.T) {
 
 	// Nothing says that there was a last segment, but a snapshot.
 	f.without(names[3]).write(t, dir)
-	mustRefuse(t, dir, wal.Options{MustReach: 12})
+	_ = mustRefuse(t, dir, wal.Options{MustReach: 12})
 	// Nothing says that there was a log, but its owner.
 	folder{}.write(t, dir)
-	mustRefuse(t, dir, wal.Options{MustExist: true})
+	_ = mustRefuse(t, dir, wal.Options{MustExist: true})
 	folder{names[0]: nil}.write(t, dir)
-	mustRefuse(t, dir, wal.Options{MustExist: true})
+	_ = mustRefuse(t, dir, wal.Options{MustExist: true})
 }
 
 // A segment of another log with the same sequences, from a second node say.
@@ -240,7 +242,7 @@ func TestZeros(t *testing.T) {
 	f, records, _ := sample(t, dir)
 	tail := tailOf(f)
 	for _, n := range []int{1, 7, 100, 5000} {
-		f.with(tail, append(f[tail][:len(f[tail]):len(f[tail])], make([]byte, n)...)).write(t, dir)
+		f.with(tail, append(slices.Clip(f[tail]), make([]byte, n)...)).write(t, dir)
 		l, r := open(t, dir, wal.Options{})
 		if why := modelOf(records).differs(l, r); why != "" || r.Repair.Bytes != int64(n) {
 			t.Fatalf("%d zeros: %s %+v", n, why, r.Repair)
@@ -248,7 +250,7 @@ func TestZeros(t *testing.T) {
 		must(t, l.Close())
 	}
 	f.with(f.names()[1], append(f[f.names()[1]], make([]byte, 10)...)).write(t, dir)
-	mustRefuse(t, dir, wal.Options{})
+	_ = mustRefuse(t, dir, wal.Options{})
 
 	// Pages, in a log of one segment: the batches of twenty entries are some 20 KiB each.
 	dir = t.TempDir()
@@ -271,7 +273,7 @@ func TestZeros(t *testing.T) {
 		clear(zeroed[tail][page:min(page+4096, len(f[tail]))])
 		zeroed.write(t, dir)
 		if int64(page) < unconfirmed {
-			mustRefuse(t, dir, wal.Options{})
+			_ = mustRefuse(t, dir, wal.Options{})
 			continue
 		}
 		at := hit(records, tail, int64(page))
@@ -314,7 +316,7 @@ func TestFirstRecord(t *testing.T) {
 	}
 	// A log turned to zeros was more than a first record once.
 	folder{name: make([]byte, 4096)}.write(t, dir)
-	mustRefuse(t, dir, wal.Options{})
+	_ = mustRefuse(t, dir, wal.Options{})
 }
 
 // compacted is a log before and after a compaction that drops some segments.
@@ -357,9 +359,7 @@ func crashInCompaction(t *testing.T, dir string, segmentBytes int) {
 	}
 	// What the log is, by the records that the old segments and the new ones hold together.
 	whole := before.clone()
-	for name, data := range after {
-		whole[name] = data
-	}
+	maps.Copy(whole, after)
 	whole.write(t, dir)
 	m := modelOf(scanAll(t, dir))
 	if m.base.Index < 10 || m.last() != 39 {
@@ -409,13 +409,13 @@ func crashInCompaction(t *testing.T, dir string, segmentBytes int) {
 		// Once the segments are gone the M cannot be torn any more: it is lost.
 		if lost < len(records) {
 			after.with(tail, after[tail][:cut]).write(t, dir)
-			mustRefuse(t, dir, wal.Options{})
+			_ = mustRefuse(t, dir, wal.Options{})
 		}
 	}
 	// Of a finished compaction, no other segment may be missing.
 	for _, name := range after.names()[:len(after)-1] {
 		after.without(name).write(t, dir)
-		mustRefuse(t, dir, wal.Options{})
+		_ = mustRefuse(t, dir, wal.Options{})
 	}
 }
 
@@ -456,7 +456,7 @@ func TestFullLastSegment(t *testing.T) {
 	// With the empty successor there, nothing of the full one can be torn.
 	name := f.names()[0]
 	f.with(name, f[name][:len(f[name])-1]).write(t, dir)
-	mustRefuse(t, dir, wal.Options{})
+	_ = mustRefuse(t, dir, wal.Options{})
 }
 
 // A batch torn between its entries and its hard state.

@@ -1,6 +1,9 @@
 package wal
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // Position is a place in raft's log.
 type Position struct{ Index, Term uint64 }
@@ -43,9 +46,9 @@ func (t *table) lastTerm() uint64 {
 
 // term is the term of an entry from base.Index to last().
 func (t *table) term(index uint64) uint64 {
-	for i := len(t.terms) - 1; i >= 0; i-- {
-		if t.terms[i].index <= index {
-			return t.terms[i].term
+	for _, v := range slices.Backward(t.terms) {
+		if v.index <= index {
+			return v.term
 		}
 	}
 	return t.base.Term

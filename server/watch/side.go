@@ -234,9 +234,9 @@ func (s *side) fire(path string, round uint64, to []Watcher) []Watcher {
 	if head == nil {
 		return to
 	}
-	var first, last *entry // of those that stay
+	var next, first, last *entry // first and last of those that stay
 	consumed := false
-	for e, next := head, head; e != nil; e = next {
+	for e := head; e != nil; e = next {
 		next = e.next
 		to = e.owner.reach(round, to)
 		if e.modes &^= oneShot; e.modes == 0 {
