@@ -529,7 +529,7 @@ func (l *Log) cross() {
 		return
 	}
 	if err := l.file.ClearCache(); err != nil { // of the old segment, for reads that are never made
-		l.fail("clear the cache", err)
+		_ = l.fail("clear the cache", err)
 		return
 	}
 	l.staged = append(l.staged, staged{first: l.next, chain: l.previous, size: l.size})

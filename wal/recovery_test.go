@@ -230,7 +230,7 @@ func TestForeignSegment(t *testing.T) {
 	theirs, _, _ := sample(t, b)
 	for _, name := range mine.names() {
 		mine.with(name, theirs[name]).write(t, a)
-		mustRefuse(t, a, wal.Options{})
+		_ = mustRefuse(t, a, wal.Options{})
 	}
 }
 

@@ -117,6 +117,17 @@ type Dir struct {
 // lets others in.
 func Open(path string, create bool) (*Dir, error) {
 	path = filepath.Clean(path)
+	for try := 0; ; try++ {
+		d, err := open(path, create)
+		// What has just been made or found is gone: a restore is exchanging it.
+		gone := create && (errors.Is(err, ErrNoFolder) || errors.Is(err, fs.ErrNotExist))
+		if !gone || try == lockTries {
+			return d, err
+		}
+	}
+}
+
+func open(path string, create bool) (*Dir, error) {
 	if _, err := os.Lstat(filepath.Join(path, "version-2")); err == nil {
 		return nil, fmt.Errorf("%s: %w", path, ErrZooKeeper)
 	}
