@@ -184,11 +184,13 @@ const snapshotPause = 200 * time.Microsecond
 
 // Save makes a snapshot durable and forgets the old ones: replica.Snapshots.
 func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keepFrom uint64, err error) {
-	_, err = n.store.Save(ctx, n.meta(at), f, snapshot.Options{Step: gently(ctx)})
-	if err != nil {
-		return 0, err
-	}
-	removed, err := n.store.Prune(ctx, n.cfg.SnapshotKeep, n.cfg.SnapshotMaxAge, time.Now())
+	var removed []string
+	err = inBackground(func() (err error) {
+		if _, err = n.store.Save(ctx, n.meta(at), f, snapshot.Options{Step: gently(ctx)}); err == nil {
+			removed, err = n.store.Prune(ctx, n.cfg.SnapshotKeep, n.cfg.SnapshotMaxAge, time.Now())
+		}
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -235,8 +237,10 @@ func (n *node) Snapshot(ctx context.Context) (znode.Zxid, func(context.Context, 
 		return g.f.Counters().Zxid, func(ctx context.Context, w io.Writer) error {
 			m := n.meta(g.at)
 			m.Codec = snapshot.Zstd
-			_, err := snapshot.Write(w, m, g.f, snapshot.Options{Step: gently(ctx)})
-			return err
+			return inBackground(func() error {
+				_, err := snapshot.Write(w, m, g.f, snapshot.Options{Step: gently(ctx)})
+				return err
+			})
 		}, nil
 	}
 }

@@ -347,24 +347,43 @@ func BenchmarkFigureSnapshot(b *testing.B) {
 	p := startRelease(b, dir, "--snapshot-every", "1000000000")
 	p.million(b)
 	time.Sleep(5 * time.Second)
+	backup := func(done chan<- struct{}) {
+		defer close(done)
+		if out, err := exec.Command("coord", "snapshot", "--force", "--timeout", "1m", "--server", p.addr,
+			filepath.Join(dir, "figure.coord")).CombinedOutput(); err != nil {
+			b.Errorf("snapshot: %v: %s", err, out)
+		}
+	}
+	// The stream alone, as another host would take it.
+	stream := func(done chan<- struct{}) {
+		defer close(done)
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "SNAPSHOT\nQUIT\n")
+		_, _ = io.Copy(io.Discard, c)
+	}
 	for range b.N {
-		var with, without []time.Duration
+		var without []time.Duration
 		for range 3 {
 			without = append(without, paced(b, p.addr, 2000, 4*time.Second, nil)...)
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				if out, err := exec.Command("coord", "snapshot", "-q", "--force", "--timeout", "1m", "--server", p.addr,
-					filepath.Join(dir, "figure.coord")).CombinedOutput(); err != nil {
-					b.Errorf("snapshot: %v: %s", err, out)
-				}
-			}()
-			with = append(with, paced(b, p.addr, 2000, time.Minute, done)...)
 		}
 		b.ReportMetric(percentile(without, .99).Seconds()*1000, "p99-ms")
-		b.ReportMetric(percentile(with, .99).Seconds()*1000, "p99-ms-snapshot")
-		b.ReportMetric(float64(percentile(with, .99))/float64(percentile(without, .99)), "ratio")
-		b.ReportMetric(float64(len(with))/2000/3, "s/snapshot")
+		for name, snapshot := range map[string]func(chan<- struct{}){"backup": backup, "stream": stream} {
+			var with, beside []time.Duration
+			for range 3 {
+				beside = append(beside, paced(b, p.addr, 2000, 4*time.Second, nil)...)
+				done := make(chan struct{})
+				go snapshot(done)
+				with = append(with, paced(b, p.addr, 2000, time.Minute, done)...)
+			}
+			b.ReportMetric(percentile(with, .99).Seconds()*1000, name+"-p99-ms")
+			b.ReportMetric(float64(percentile(with, .99))/float64(percentile(beside, .99)), name+"-ratio")
+			b.ReportMetric(float64(len(with))/2000/3, "s/"+name)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,20 +15,26 @@ import (
 )
 
 // conn is one client's connection. Its reader goroutine owns everything above
-// mu; dirty belongs to the goroutine that runs dones.
+// dirty, which belongs to the goroutine that runs dones.
 type conn struct {
 	s        *Server
 	nc       net.Conn
 	addr     netip.Addr       // invalid for unix sockets
 	ids      []znode.Identity // replaced by AUTH, never changed in place
+	users    int              // of these, added by AUTH
 	operator bool             // by address or user; the super identity is one too
 	private  bool             // nobody can listen in
 	parser   *text.Parser
 	format   text.Format
 	in       []byte // received; in[:used] is consumed
 	used     int
+	small    []byte        // what in is while there is little to receive
+	eager    bool          // the last read filled in: more is there
 	heard    bool          // the first line has come
 	leaving  bool          // QUIT, or an error after which the stream cannot be trusted
+	crowded  bool          // wait before the next request: see roomy
+	size     int           // bytes of the request in hand
+	received int64         // requests not in the stats yet
 	now      time.Time     // when the burst in hand was read
 	req      *text.Request // the read that view answers
 	view     func(*tree.Tree, *watch.Table)
@@ -36,86 +43,47 @@ type conn struct {
 
 	mu struct {
 		sync.Mutex
-		queue    []*item // requests in order, from head on; the first is an unanswered write
-		head     int
-		inFlight int    // bytes of the requests in queue
-		out      []byte // answers to send
-		sending  int    // bytes being sent
-		spare    []byte
-		flushing bool
-		ending   bool // close once all is answered and sent
-		broken   bool // nothing can be sent any more
+		outbox
 	}
-	changed sync.Cond // the queue or the outbox got shorter, or the connection broke; on mu
+	changed sync.Cond // the queue or the outbox got shorter, or the connection ends; on mu
 }
 
-// item is a request that waits for its turn to be answered.
-type item struct {
-	c      *conn
-	txn    tree.Txn     // of a write
-	req    text.Request // of a read
-	tag    string
-	format text.Format
-	crlf   bool
-	write  bool
-	ready  bool // the outcome of a write, or of the barrier before a read, is there
-	verb   text.Verb
-	ids    []znode.Identity
-	size   int
-	since  time.Time
-	result tree.Result
-	fixed  *text.Reply // an answer that depends on no state
-}
-
-func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{s: s, nc: nc, parser: text.NewParser(s.limits)}
+func newConn(s *Server, nc net.Conn, who guest) *conn {
+	c := &conn{s: s, nc: nc, ids: who.ids, addr: who.addr, operator: who.operator, private: who.private, parser: text.NewParser(s.limits)}
 	c.changed.L = &c.mu
-	c.ids, c.addr, c.operator, c.private = s.identify(nc)
-	c.view = func(t *tree.Tree, w *watch.Table) {
-		r := c.req
+	c.view = func(t *tree.Tree, _ *watch.Table) {
 		c.mu.Lock()
-		c.mu.out = c.appendRead(c.mu.out, r, c.ids, r.Tag, c.format, r.CRLF, t)
-		c.mu.Unlock()
+		defer c.mu.Unlock()
+		if c.goesOn() {
+			c.mu.out = c.appendRead(c.outbox(), c.req, c.ids, c.format, t)
+			c.answered()
+		}
 	}
 	return c
 }
 
-// stop ends the connection from outside.
-func (c *conn) stop() { _ = c.nc.Close() }
-
-// serve reads requests until the client leaves or is told to.
+// serve talks to the client until one side has enough.
 func (c *conn) serve(ctx context.Context) {
-	defer c.stop()
-	_ = c.nc.SetReadDeadline(time.Now().Add(FirstLineTime))
-	c.in = make([]byte, 0, 1<<10)
-	if !c.sniff() {
-		return
+	defer c.close()
+	c.readUntil(time.Now().Add(FirstLineTime))
+	c.in = make([]byte, 0, firstBuffer)
+	if c.sniff() {
+		c.converse(ctx)
 	}
-	for !c.leaving {
+	if c.drain() && c.leaving {
+		c.linger()
+	}
+}
+
+// converse handles requests until the client leaves, or is to.
+func (c *conn) converse(ctx context.Context) {
+	for {
 		c.now = time.Now()
 		c.handleAll(ctx)
 		if c.leaving || !c.flushOwn() || !c.fill() {
-			break
+			return
 		}
 	}
-	c.drain()
-}
-
-// fill reads more bytes behind those that are not consumed.
-func (c *conn) fill() bool {
-	rest := copy(c.in[:cap(c.in)], c.in[c.used:])
-	c.in, c.used = c.in[:rest], 0
-	switch {
-	case rest == 0 && cap(c.in) > 64<<10:
-		c.in = make([]byte, 0, 4<<10)
-	case cap(c.in)-rest < cap(c.in)/2:
-		bigger := make([]byte, rest, max(2*cap(c.in), 4<<10))
-		copy(bigger, c.in)
-		c.in = bigger
-	}
-	n, err := c.nc.Read(c.in[rest:cap(c.in)])
-	c.in = c.in[:rest+n]
-	return n > 0 || err == nil
 }
 
 // handleAll takes every whole request from the bytes received.
@@ -123,22 +91,31 @@ func (c *conn) handleAll(ctx context.Context) {
 	for !c.leaving {
 		req, n, err := c.parser.Next(c.in[c.used:])
 		c.used += n
+		c.size = n
 		switch {
 		case err != nil:
+			c.received++
 			c.refuse(err.(*text.Error)) //nolint:errorlint // Next returns nothing else
 		case req != nil:
+			c.received++
 			c.hear()
 			c.handle(ctx, req)
 		default:
-			if !c.heard {
-				c.judgeFirstLine()
-			}
+			c.judgeFirstLine()
+			c.count()
 			return
 		}
-		if !c.roomy() {
+		if c.crowded && !c.roomy() {
 			c.leaving = true
 		}
 	}
+	c.count()
+}
+
+// count puts what the burst brought into the stats.
+func (c *conn) count() {
+	c.s.stats.received.Add(c.received)
+	c.received = 0
 }
 
 // hear notes that the client speaks the protocol: the time limit of the first
@@ -146,19 +123,20 @@ func (c *conn) handleAll(ctx context.Context) {
 func (c *conn) hear() {
 	if !c.heard {
 		c.heard = true
-		_ = c.nc.SetReadDeadline(time.Time{})
+		c.readUntil(time.Time{})
 	}
-	c.s.stats.received.Add(1)
 }
 
 // judgeFirstLine looks at an unfinished first request: its line must end soon;
 // a payload behind it may be long and take its time.
 func (c *conn) judgeFirstLine() {
+	if c.heard {
+		return
+	}
 	rest := c.in[c.used:]
 	for _, b := range rest {
 		if b == '\n' || b == '\r' {
-			c.heard = true
-			_ = c.nc.SetReadDeadline(time.Time{})
+			c.hear()
 			return
 		}
 	}
@@ -176,211 +154,90 @@ func (c *conn) refuse(e *text.Error) {
 		c.s.stats.limitsReached.Add(1)
 	}
 	reply := e.Reply()
-	c.reply(e.Tag, e.CRLF, &reply)
+	reply.Tag = e.Tag
+	c.reply(&reply, e.CRLF)
 	c.leaving = c.leaving || e.Close
 }
 
-// reply answers the request in hand with something that depends on no state.
-func (c *conn) reply(tag string, crlf bool, r *text.Reply) {
-	r.Tag = tag
+// sniff reads the first bytes and tells the protocols apart. It answers
+// four-letter words itself and says whether the text protocol is spoken.
+func (c *conn) sniff() bool {
+	for {
+		if len(c.in) > 0 {
+			switch first := c.in[0]; {
+			case first == 0x00, first == 0x16: // a ZooKeeper frame, TLS: not spoken by this version
+				c.s.stats.protocolErrors.Add(1)
+				return false
+			case first < 'a' || first > 'z':
+				return true
+			case len(c.in) >= 4:
+				word := string(c.in[:4])
+				if !fourLetterWords[word] {
+					return true
+				}
+				c.fourLetter(word)
+				return false
+			case strings.ContainsAny(string(c.in), "\r\n "):
+				return true
+			}
+		}
+		if !c.fill() {
+			return false
+		}
+	}
+}
+
+// readUntil sets the time by which the client must send, unless the server has
+// no time any more. It takes mu.
+func (c *conn) readUntil(t time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.waiting() {
-		c.enqueue(&item{c: c, tag: tag, format: c.format, crlf: crlf, ready: true, fixed: r})
+	return !c.mu.retired && c.nc.SetReadDeadline(t) == nil
+}
+
+// interrupt ends the reader's waiting for the client, now or when it begins.
+func (c *conn) interrupt() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// linger closes the sending side and throws away what the client still sends,
+// for a while: closed with bytes unread, the connection would be reset, and the
+// client might lose the last answer, the one that says why.
+func (c *conn) linger() {
+	w, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || w.CloseWrite() != nil || !c.readUntil(time.Now().Add(LingerTime)) {
 		return
 	}
-	c.mu.out = r.Append(c.mu.out, c.format, crlf)
-}
-
-// waiting says whether an unanswered write is before the request in hand.
-func (c *conn) waiting() bool { return c.mu.head < len(c.mu.queue) }
-
-func (c *conn) enqueue(it *item) {
-	if c.mu.head == len(c.mu.queue) {
-		clear(c.mu.queue)
-		c.mu.queue, c.mu.head = c.mu.queue[:0], 0
-	}
-	c.mu.queue = append(c.mu.queue, it)
-	c.mu.inFlight += it.size
-	c.s.stats.outstanding.Add(1)
-}
-
-// read answers a read now, or in its turn.
-func (c *conn) read(req *text.Request) {
-	c.mu.Lock()
-	if c.waiting() {
-		it := &item{c: c, req: *req, tag: req.Tag, format: c.format, crlf: req.CRLF, verb: req.Verb, ids: c.ids, ready: true}
-		it.req.Value, it.req.Ops = nil, nil
-		c.enqueue(it)
-		c.mu.Unlock()
-		return
-	}
-	c.mu.Unlock()
-	c.req = req
-	c.s.cfg.Backend.View(c.view)
-}
-
-// readBehind answers a read once everything committed before it is applied here.
-func (c *conn) readBehind(req *text.Request) {
-	it := &item{c: c, req: *req, tag: req.Tag, format: c.format, crlf: req.CRLF, verb: req.Verb, ids: c.ids}
-	it.req.Value, it.req.Ops = nil, nil
-	c.mu.Lock()
-	c.enqueue(it)
-	c.mu.Unlock()
-	c.s.cfg.Backend.Barrier(it.done)
-}
-
-// submit proposes a write.
-func (c *conn) submit(it *item) {
-	it.c, it.format, it.ids, it.write, it.since = c, c.format, c.ids, true, c.now
-	it.txn.IDs = c.ids
-	c.mu.Lock()
-	c.enqueue(it)
-	c.mu.Unlock()
-	c.s.cfg.Backend.Submit(&it.txn, it.done)
-}
-
-// done is told the outcome of a write or barrier. The state lock is held.
-func (it *item) done(r tree.Result, t *tree.Tree, _ *watch.Table) {
-	c := it.c
-	it.result, it.ready = r, true
-	if it.write {
-		c.s.stats.wrote(it.since)
-	}
-	c.mu.Lock()
-	c.advance(t)
-	c.mu.Unlock()
-	if !c.dirty {
-		c.dirty = true
-		c.s.dirty = append(c.s.dirty, c)
-	}
-}
-
-// advance answers the requests at the front of the queue whose turn has come.
-func (c *conn) advance(t *tree.Tree) {
-	for c.mu.head < len(c.mu.queue) && c.mu.queue[c.mu.head].ready {
-		it := c.mu.queue[c.mu.head]
-		c.mu.queue[c.mu.head] = nil
-		c.mu.head++
-		c.mu.inFlight -= it.size
-		c.s.stats.outstanding.Add(-1)
-		if c.mu.broken {
-			continue
-		}
-		c.mu.out = c.appendAnswer(c.mu.out, it, t)
-		if it.result.Code == znode.ErrUncertain {
-			c.mu.ending = true // what is behind it must not succeed
-		}
-		if len(c.mu.out)+c.mu.sending > MaxOutboxBytes {
-			c.s.stats.slow.Add(1)
-			c.s.log.Warn().Stringer("addr", c.nc.RemoteAddr()).Int("bytes", len(c.mu.out)).Msg("client does not read its answers: closed")
-			c.breakOff()
+	for buf := c.in[:cap(c.in)]; ; {
+		if _, err := c.nc.Read(buf); err != nil {
+			return
 		}
 	}
 }
 
-// breakOff gives the connection up. mu is held.
-func (c *conn) breakOff() {
-	c.mu.broken, c.mu.out = true, nil
-	c.stop()
+// retire ends the connection from outside, gently: nothing more is read, and
+// what has been taken is answered.
+func (c *conn) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.retired = true
+	c.interrupt()
 	c.changed.Broadcast()
 }
 
-// kick sends the outbox in the background, unless somebody does already.
-func (c *conn) kick() {
+// cut ends the connection from outside, at once.
+func (c *conn) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.changed.Broadcast()
-	if !c.mu.flushing && len(c.mu.out) > 0 && !c.mu.broken {
-		c.mu.flushing = true
-		go c.flush()
-	}
+	c.breakOff()
 }
 
-// flush sends the outbox until it is empty. The caller has set flushing.
-func (c *conn) flush() {
+// close is the end. Dones that still come find the connection broken.
+func (c *conn) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.mu.out) > 0 && !c.mu.broken {
-		out := c.mu.out
-		c.mu.out, c.mu.spare, c.mu.sending = c.mu.spare[:0], nil, len(out)
-		c.mu.Unlock()
-		_ = c.nc.SetWriteDeadline(time.Now().Add(WriteTime))
-		_, err := c.nc.Write(out)
-		c.mu.Lock()
-		c.mu.sending = 0
-		if cap(out) <= flushAt {
-			c.mu.spare = out[:0]
-		}
-		if err != nil {
-			c.breakOff()
-		}
-	}
-	c.mu.flushing = false
-	if c.mu.ending && c.mu.head == len(c.mu.queue) {
-		c.stop() // wakes the reader
-	}
-	c.changed.Broadcast()
-}
-
-// flushOwn sends the outbox on the reader's own goroutine: a client that does
-// not take its answers is not read from.
-func (c *conn) flushOwn() bool {
-	c.mu.Lock()
-	if c.mu.flushing || len(c.mu.out) == 0 {
-		ok := !c.mu.broken
-		c.mu.Unlock()
-		return ok
-	}
-	c.mu.flushing = true
-	c.mu.Unlock()
-	c.flush()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.mu.broken
-}
-
-// roomy waits while too much is under way or too many answers are not taken.
-// It says whether the connection still stands.
-func (c *conn) roomy() bool {
-	c.mu.Lock()
-	for !c.mu.broken {
-		switch {
-		case len(c.mu.queue)-c.mu.head >= MaxPipelined || c.mu.inFlight >= MaxInFlightBytes:
-			c.changed.Wait()
-		case len(c.mu.out) < flushAt:
-			c.mu.Unlock()
-			return true
-		case c.mu.flushing:
-			c.changed.Wait()
-		default:
-			c.mu.flushing = true
-			c.mu.Unlock()
-			c.flush()
-			c.mu.Lock()
-		}
-	}
-	c.mu.Unlock()
-	return false
-}
-
-// drain waits until everything is answered and sent.
-func (c *conn) drain() bool {
-	c.flushOwn()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for !c.mu.broken && (c.waiting() || c.mu.flushing) {
+	c.breakOff()
+	for c.mu.flushing {
 		c.changed.Wait()
 	}
-	return !c.mu.broken
-}
-
-func (s *stats) wrote(since time.Time) {
-	us := time.Since(since).Microseconds()
-	s.writes.Add(1)
-	s.latencySum.Add(us)
-	for old := s.latencyMax.Load(); us > old && !s.latencyMax.CompareAndSwap(old, us); old = s.latencyMax.Load() {
-	}
-	for old := s.latencyMin.Load(); (old == 0 || us+1 < old) && !s.latencyMin.CompareAndSwap(old, us+1); old = s.latencyMin.Load() {
-	}
+	giveBack(c.in)
+	c.in, c.small = nil, nil
 }

@@ -7,9 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,15 +22,21 @@ import (
 // Limits of a connection. What goes over one is answered where the client can
 // be told, and counted.
 const (
-	MaxPipelined     = 1000    // requests under way; then reading stops
-	MaxInFlightBytes = 1 << 20 // bytes of these; one larger request is allowed
-	MaxOutboxBytes   = 4 << 20 // answers that the client has not taken; then the connection is closed
-	MaxListBytes     = 1 << 20 // of one LIST; the rest is for the next page
-	MaxIdentities    = 16      // added by AUTH
-	FirstLineBytes   = 4 << 10 // before the first line ends
+	MaxPipelined     = 1000     // requests under way; then reading stops
+	MaxInFlightBytes = 1 << 20  // bytes of these; one larger request is allowed
+	MaxOutboxBytes   = 4 << 20  // answers that wait for the client; then a read behind a write is refused
+	MaxListBytes     = 1 << 20  // of one LIST; the rest is for the next page
+	MaxChunkBytes    = 64 << 10 // of one CHUNK
+	MaxIdentities    = 16       // added by AUTH
+	FirstLineBytes   = 4 << 10  // before the first line ends
 	FirstLineTime    = 10 * time.Second
-	WriteTime        = 30 * time.Second // a client that takes nothing for so long is closed
-	flushAt          = 64 << 10         // the reader sends what it has before it goes on
+	WriteTime        = 30 * time.Second // a client that does not take what is sent in this time is closed
+	LingerTime       = 2 * time.Second  // what a client still sends is thrown away, when the connection ends from here
+	StopTime         = time.Second      // for answers to what is under way when the server stops
+
+	flushAt   = 48 << 10 // the reader sends what it has before it goes on
+	keepQueue = 256      // places of a queue that an idle connection keeps
+	opBytes   = 128      // what an op of a TXN weighs beside its bytes
 )
 
 // Done is told the outcome of a submission: see replica.Done.
@@ -47,7 +51,7 @@ type Backend interface {
 
 // Node tells about the node what clients may ask.
 type Node interface {
-	// Hello names the node, its role and its cluster.
+	// Hello names the node, its role and its cluster. The state lock may be held.
 	Hello() (version, node, role, cluster string)
 	// Facts are what mntr and INFO list beside the frontend's own, keys without zk_.
 	Facts() []Fact
@@ -78,24 +82,14 @@ type Server struct {
 	limits text.Limits
 	dirty  []*conn // with answers to send; only the caller of dones and Flush touches it
 
-	mu struct {
+	mu struct { // taken before a connection's own lock
 		sync.Mutex
-		conns  map[*conn]struct{}
-		perIP  map[netip.Addr]int
-		closed bool
+		conns map[*conn]struct{}
+		perIP map[netip.Addr]int
+		cut   *time.Timer // set when the server stops
 	}
 	wg    sync.WaitGroup
 	stats stats
-}
-
-// stats count since the start.
-type stats struct {
-	received, sent, outstanding atomic.Int64
-	rejected, slow, writes      atomic.Int64
-	latencySum, latencyMax      atomic.Int64 // µs, of writes
-	latencyMin                  atomic.Int64 // µs + 1; 0 for none yet
-	authFailed, protocolErrors  atomic.Int64
-	limitsReached               atomic.Int64
 }
 
 // New makes a server; Serve lets clients in.
@@ -111,71 +105,120 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Serve accepts clients from l until ctx ends, then closes l and every
-// connection, and waits for them.
+// Serve accepts clients from l until ctx ends. Then it closes l, reads nothing
+// more from any client, waits up to StopTime for the answers to what is under
+// way, and closes the connections. An error says that l is of no use any more;
+// the server stops all the same.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	stop := context.AfterFunc(ctx, func() {
+	end := func() {
 		_ = l.Close()
-		s.closeAll()
-	})
-	defer stop()
-	defer s.wg.Wait()
+		s.retireAll()
+	}
+	stop := context.AfterFunc(ctx, end)
+	err := s.accept(ctx, l)
+	stop()
+	end() // done already or not, it must be before the waiting
+	s.wg.Wait()
+	return err
+}
+
+func (s *Server) accept(ctx context.Context, l net.Listener) error {
+	const leastPause, mostPause = 5 * time.Millisecond, time.Second
+	pause := leastPause
 	for {
 		nc, err := l.Accept()
+		var number syscall.Errno
 		switch {
 		case err == nil:
 			s.admit(ctx, nc)
+			pause = leastPause
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED):
-			s.log.Warn().Err(err).Msg("accept failed; trying again")
-			time.Sleep(50 * time.Millisecond)
+		case errors.As(err, &number) && number != syscall.EBADF && number != syscall.EINVAL && number != syscall.ENOTSOCK:
+			// Out of descriptors or memory, a connection that was gone before it
+			// was accepted, a firewall's no: all of it passes.
+			s.log.Warn().Err(err).Dur("pause", pause).Msg("accept failed; trying again")
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, mostPause)
 		default:
 			return fmt.Errorf("accept: %w", err)
 		}
 	}
 }
 
-func (s *Server) closeAll() {
+// retireAll ends all connections, and is the end of the server.
+func (s *Server) retireAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.closed = true
+	if s.mu.cut == nil {
+		s.mu.cut = time.AfterFunc(StopTime, s.cutAll)
+	}
 	for c := range s.mu.conns {
-		c.stop()
+		c.retire()
+	}
+}
+
+func (s *Server) cutAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.mu.conns {
+		c.cut()
 	}
 }
 
 // admit starts a connection, unless its address has too many: then it is closed
 // without a word, as ZooKeeper does, since its protocol is not known yet.
 func (s *Server) admit(ctx context.Context, nc net.Conn) {
-	c := newConn(s, nc)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	limit := s.cfg.MaxClientConns
-	if s.mu.closed || c.addr.IsValid() && limit > 0 && s.mu.perIP[c.addr] >= limit {
+	who := s.identify(nc)
+	c, rejected := s.enter(nc, who)
+	if c == nil {
 		_ = nc.Close()
-		if s.stats.rejected.Add(1)%1000 == 1 && !s.mu.closed {
-			s.log.Warn().Stringer("addr", c.addr).Int("limit", limit).Msg("too many connections from one address")
+		if rejected%1000 == 1 {
+			s.log.Warn().Stringer("addr", who.addr).Int("limit", s.cfg.MaxClientConns).Msg("too many connections from one address")
 		}
 		return
 	}
-	s.mu.conns[c] = struct{}{}
-	if c.addr.IsValid() {
-		s.mu.perIP[c.addr]++
-	}
-	s.wg.Add(1)
 	go func() {
-		defer s.wg.Done()
+		defer s.leave(c)
 		c.serve(ctx)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.mu.conns, c)
-		if c.addr.IsValid() {
-			if s.mu.perIP[c.addr]--; s.mu.perIP[c.addr] == 0 {
-				delete(s.mu.perIP, c.addr)
-			}
-		}
 	}()
+}
+
+// enter takes a connection in, or tells how many have been rejected.
+func (s *Server) enter(nc net.Conn, who guest) (c *conn, rejected int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.cut != nil {
+		return nil, 0
+	}
+	if who.addr.IsValid() {
+		if limit := s.cfg.MaxClientConns; limit > 0 && s.mu.perIP[who.addr] >= limit {
+			return nil, s.stats.rejected.Add(1)
+		}
+		s.mu.perIP[who.addr]++
+	}
+	c = newConn(s, nc, who)
+	s.mu.conns[c] = struct{}{}
+	s.wg.Add(1)
+	return c, 0
+}
+
+func (s *Server) leave(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mu.conns, c)
+	if c.addr.IsValid() {
+		if s.mu.perIP[c.addr]--; s.mu.perIP[c.addr] == 0 {
+			delete(s.mu.perIP, c.addr)
+		}
+	}
+	if len(s.mu.conns) == 0 && s.mu.cut != nil {
+		s.mu.cut.Stop()
+	}
+	s.wg.Done()
 }
 
 // Flush sends what dones have put into outboxes. The goroutine that runs the
@@ -187,28 +230,4 @@ func (s *Server) Flush() {
 		s.dirty[i] = nil
 	}
 	s.dirty = s.dirty[:0]
-}
-
-func (s *Server) connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.mu.conns)
-}
-
-// identify says who is at the other end: an address, or the user behind a unix
-// socket; and whether that alone makes an operator.
-func (s *Server) identify(nc net.Conn) (ids []znode.Identity, addr netip.Addr, operator, private bool) {
-	switch a := nc.RemoteAddr().(type) {
-	case *net.TCPAddr:
-		addr = a.AddrPort().Addr().Unmap().WithZone("")
-		loopback := addr.IsLoopback()
-		return []znode.Identity{{Scheme: znode.SchemeIP, ID: addr.String()}}, addr, loopback && s.cfg.SuperDigest == "", loopback
-	default:
-		uid, ok := peerUID(nc)
-		if !ok {
-			return nil, addr, false, true
-		}
-		id := znode.Identity{Scheme: "unix", ID: fmt.Sprint(uid)}
-		return []znode.Identity{id}, addr, uid == 0 || uid == os.Getuid(), true
-	}
 }

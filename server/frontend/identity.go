@@ -1,0 +1,75 @@
+package frontend
+
+import (
+	"crypto/subtle"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+
+	"coord/server/text"
+	"coord/tree/znode"
+)
+
+// guest is who is at the other end of a new connection.
+type guest struct {
+	ids      []znode.Identity
+	addr     netip.Addr // invalid for unix sockets
+	operator bool
+	private  bool // nobody can listen in
+}
+
+// identify tells an address, or the user behind a unix socket; and whether that
+// alone makes an operator.
+func (s *Server) identify(nc net.Conn) guest {
+	switch a := nc.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		addr := a.AddrPort().Addr().Unmap().WithZone("")
+		loopback := addr.IsLoopback()
+		return guest{
+			ids: []znode.Identity{{Scheme: znode.SchemeIP, ID: addr.String()}}, addr: addr,
+			operator: loopback && s.cfg.SuperDigest == "", private: loopback,
+		}
+	case *net.UnixAddr:
+		uid, ok := peerUID(nc)
+		if !ok {
+			return guest{private: true}
+		}
+		return guest{
+			ids:      []znode.Identity{{Scheme: "unix", ID: strconv.Itoa(uid)}},
+			operator: uid == 0 || uid == os.Geteuid(), private: true,
+		}
+	}
+	return guest{}
+}
+
+// auth adds an identity to the connection, for the requests from here on.
+func (c *conn) auth(req *text.Request) {
+	if !c.private {
+		c.s.stats.authFailed.Add(1)
+		c.replyError(req, znode.ErrAuthFailed, "a password is not taken over a clear connection from another host")
+		return
+	}
+	id, err := znode.Digest(req.Name + ":" + string(req.Value))
+	clear(req.Value) // it need not stay in the buffer
+	if err != nil {
+		c.s.stats.authFailed.Add(1)
+		c.replyError(req, znode.ErrAuthFailed, znode.ErrAuthFailed.Error())
+		return
+	}
+	if !slices.Contains(c.ids, id) {
+		if c.users >= MaxIdentities {
+			c.s.stats.limitsReached.Add(1)
+			c.replyError(req, znode.ErrLimit, "a connection has at most "+strconv.Itoa(MaxIdentities)+" users")
+			return
+		}
+		ids := append(slices.Clip(c.ids), id)
+		if d := c.s.cfg.SuperDigest; d != "" && subtle.ConstantTimeCompare([]byte(id.ID), []byte(d)) == 1 {
+			ids = append(ids, znode.Super)
+			c.operator = true
+		}
+		c.ids, c.users = ids, c.users+1
+	}
+	c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{text.Str(text.KeyUser, req.Name)}}, req.CRLF)
+}

@@ -1,0 +1,350 @@
+package frontend
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"coord/server/text"
+	"coord/server/watch"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// outbox holds a connection's requests that wait for their turn, and the answers
+// that wait for the client. The connection's lock guards it.
+type outbox struct {
+	queue    []*item // requests in order, from head on; the first is an unanswered write or barrier
+	head     int
+	barriers int    // of the requests in queue, reads that wait for a barrier
+	inFlight int    // bytes of the requests in queue
+	out      []byte // answers to send
+	answered int64  // how many have been put into out since it was sent last
+	sending  int    // bytes being sent
+	spare    []byte // an empty buffer
+	flushing bool   // somebody sends
+	ending   bool   // the last answer is in out: behind it nothing is answered
+	retired  bool   // the server ends: nothing more is read
+	broken   bool   // nothing can be sent any more
+
+	fields [maxFields]text.Field // of the answer in hand; on the stack they would not stay
+}
+
+// item is a request that waits for its turn to be answered: a write, a read, or
+// an answer that depends on no state.
+type item struct {
+	c      *conn
+	size   int
+	verb   text.Verb
+	format text.Format
+	crlf   bool
+	ready  bool       // the outcome of a write, or of the barrier before a read, is there
+	code   znode.Code // of that outcome
+	write  *write
+	read   *read
+	fixed  []byte
+}
+
+// write is an item and what it proposes, in one allocation.
+type write struct {
+	item
+	tag    string
+	since  time.Time
+	txn    tree.Txn
+	result tree.Result
+}
+
+// read is an item and what it asks.
+type read struct {
+	item
+	req     text.Request
+	ids     []znode.Identity
+	barrier bool // it waits for one
+}
+
+// reply answers the request in hand with something that depends on no state.
+func (c *conn) reply(r *text.Reply, crlf bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.goesOn():
+	case c.waiting():
+		answer := r.Append(nil, c.format, crlf)
+		c.enqueue(&item{c: c, size: c.size + len(answer), ready: true, fixed: answer})
+	default:
+		c.mu.out = r.Append(c.outbox(), c.format, crlf)
+		c.answered()
+	}
+}
+
+// goesOn says whether a further request may be acted on. mu is held, here and
+// below where nothing is said.
+func (c *conn) goesOn() bool {
+	c.leaving = c.leaving || c.isOver()
+	return !c.leaving
+}
+
+// isOver says whether the conversation has come to its end, but for what has
+// been taken and is not answered.
+func (c *conn) isOver() bool { return c.mu.broken || c.mu.ending || c.mu.retired }
+
+// answered notes that the reader has put an answer into the outbox.
+func (c *conn) answered() {
+	c.mu.answered++
+	c.crowded = c.crowded || len(c.mu.out) >= flushAt
+}
+
+// waiting says whether an unanswered write is before the request in hand.
+func (c *conn) waiting() bool { return c.mu.head < len(c.mu.queue) }
+
+// enqueue is the reader's.
+func (c *conn) enqueue(it *item) {
+	o := &c.mu.outbox
+	switch {
+	case o.head == len(o.queue):
+		if cap(o.queue) > keepQueue {
+			o.queue = nil
+		}
+		o.queue, o.head = o.queue[:0], 0
+	case o.head >= MaxPipelined: // the front is empty
+		n := copy(o.queue, o.queue[o.head:])
+		clear(o.queue[n:])
+		o.queue, o.head = o.queue[:n], 0
+	}
+	o.queue = append(o.queue, it)
+	o.inFlight += it.size
+	c.crowded = c.crowded || c.isCrowded()
+}
+
+func (c *conn) isCrowded() bool {
+	o := &c.mu.outbox
+	return len(o.queue)-o.head >= MaxPipelined || o.inFlight >= MaxInFlightBytes || len(o.out) >= flushAt
+}
+
+// read answers a read now, or in its turn. It takes mu.
+func (c *conn) read(req *text.Request) {
+	c.mu.Lock()
+	if c.waiting() {
+		r := c.newRead(req)
+		r.ready = true
+		c.enqueue(&r.item)
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	c.req = req
+	c.s.cfg.Backend.View(c.view)
+}
+
+// readBehind answers a read once everything committed before it is applied here.
+// It takes mu.
+func (c *conn) readBehind(req *text.Request) {
+	r := c.newRead(req)
+	r.barrier = true
+	c.mu.Lock()
+	if !c.goesOn() {
+		c.mu.Unlock()
+		return
+	}
+	c.mu.barriers++
+	c.enqueue(&r.item)
+	c.mu.Unlock()
+	c.s.cfg.Backend.Barrier(r.done)
+}
+
+func (c *conn) newRead(req *text.Request) *read {
+	r := &read{item: c.newItem(req), req: *req, ids: c.ids} // req is the parser's
+	r.req.Value, r.req.Ops = nil, nil
+	r.read = r
+	return r
+}
+
+func (c *conn) newItem(req *text.Request) item {
+	return item{c: c, size: c.size, verb: req.Verb, format: c.format, crlf: req.CRLF}
+}
+
+// submit proposes a write, once no read before it waits for a barrier: that read
+// is not to see it. If a write before it is lost it must not succeed. It takes
+// mu.
+func (c *conn) submit(w *write) {
+	c.mu.Lock()
+	c.await(func() bool { return c.mu.barriers == 0 || c.isOver() })
+	if !c.goesOn() {
+		c.mu.Unlock()
+		return
+	}
+	c.enqueue(&w.item)
+	c.mu.Unlock()
+	c.s.cfg.Backend.Submit(&w.txn, w.done)
+}
+
+// done is told the outcome of a write. The state lock is held; mu is not.
+func (w *write) done(r tree.Result, t *tree.Tree, _ *watch.Table) {
+	w.c.s.stats.wrote(w.since)
+	w.result = r
+	w.settle(r.Code, t)
+}
+
+// done is told that a barrier is passed.
+func (r *read) done(result tree.Result, t *tree.Tree, _ *watch.Table) { r.settle(result.Code, t) }
+
+func (it *item) settle(code znode.Code, t *tree.Tree) {
+	c := it.c
+	c.mu.Lock()
+	it.code, it.ready = code, true
+	c.advance(t)
+	c.mu.Unlock()
+	if !c.dirty {
+		c.dirty = true
+		c.s.dirty = append(c.s.dirty, c)
+	}
+}
+
+// advance answers the requests at the front of the queue whose turn has come.
+// The state lock is held.
+func (c *conn) advance(t *tree.Tree) {
+	o := &c.mu.outbox
+	for o.head < len(o.queue) && o.queue[o.head].ready {
+		it := o.queue[o.head]
+		o.queue[o.head] = nil
+		o.head++
+		o.inFlight -= it.size
+		if it.read != nil && it.read.barrier {
+			o.barriers--
+		}
+		if o.broken || o.ending {
+			continue
+		}
+		o.out = c.appendAnswer(c.outbox(), it, t)
+		o.answered++
+		o.ending = it.code == znode.ErrUncertain
+	}
+}
+
+// outbox is where to append an answer.
+func (c *conn) outbox() []byte {
+	o := &c.mu.outbox
+	if len(o.out) > smallBuffer/2 && cap(o.out) < bigBuffer { // a burst
+		small := o.out
+		o.out = append(borrow(), small...)
+		if o.spare == nil && cap(small) <= smallBuffer {
+			o.spare = small[:0]
+		}
+	}
+	return o.out
+}
+
+// breakOff gives the connection up.
+func (c *conn) breakOff() {
+	if !c.mu.broken {
+		c.mu.broken, c.mu.out, c.mu.spare = true, nil, nil
+		_ = c.nc.Close()
+		c.changed.Broadcast()
+	}
+}
+
+// kick sends the outbox in the background, unless somebody does already, and
+// wakes the reader. It takes mu.
+func (c *conn) kick() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changed.Broadcast()
+	if !c.mu.flushing && len(c.mu.out) > 0 && !c.mu.broken {
+		c.mu.flushing = true
+		go func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.flush()
+		}()
+	}
+}
+
+// flush sends the outbox until it is empty. The caller has set flushing; mu is
+// given up while the bytes are on their way.
+func (c *conn) flush() {
+	o := &c.mu.outbox
+	for len(o.out) > 0 && !o.broken {
+		out := o.out
+		c.s.stats.sent.Add(o.answered)
+		o.out, o.spare, o.sending, o.answered = o.spare, nil, len(out), 0
+		c.changed.Broadcast()
+		c.mu.Unlock()
+		err := c.send(out)
+		c.mu.Lock()
+		o.sending = 0
+		switch {
+		case err != nil:
+			c.breakOff()
+		case cap(out) > smallBuffer:
+			giveBack(out)
+		case o.out == nil:
+			o.out = out[:0]
+		default:
+			o.spare = out[:0]
+		}
+	}
+	o.flushing = false
+	if o.ending {
+		c.interrupt()
+	}
+	c.changed.Broadcast()
+}
+
+// send writes to the socket. mu is not held.
+func (c *conn) send(b []byte) error {
+	_ = c.nc.SetWriteDeadline(time.Now().Add(WriteTime))
+	_, err := c.nc.Write(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.s.stats.slow.Add(1)
+		c.s.log.Warn().Stringer("addr", c.nc.RemoteAddr()).Int("bytes", len(b)).Msg("client does not read its answers: closed")
+	}
+	return err
+}
+
+// flushOwn sends the outbox on the reader's own goroutine: a client that does
+// not take its answers is not read from. It takes mu, and says whether the
+// conversation goes on.
+func (c *conn) flushOwn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mu.flushing && len(c.mu.out) > 0 {
+		c.mu.flushing = true
+		c.flush()
+	}
+	return !c.isOver()
+}
+
+// await sends what there is to send and waits, until it is enough or nothing can
+// be sent any more. It says which.
+func (c *conn) await(enough func() bool) bool {
+	for !c.mu.broken && !enough() {
+		if len(c.mu.out) > 0 && !c.mu.flushing {
+			c.mu.flushing = true
+			c.flush()
+		} else {
+			c.changed.Wait()
+		}
+	}
+	return !c.mu.broken
+}
+
+// roomy waits while too much is under way or too many answers are not taken. It
+// takes mu, and says whether the conversation goes on.
+func (c *conn) roomy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.await(func() bool { return !c.isCrowded() || c.isOver() })
+	c.crowded = false
+	return !c.isOver()
+}
+
+// drain waits until everything is answered and sent. It takes mu, and says
+// whether that has come about.
+func (c *conn) drain() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := &c.mu.outbox
+	drained := c.await(func() bool { return len(o.out) == 0 && !o.flushing && (!c.waiting() || o.ending) })
+	c.leaving = c.leaving || o.ending
+	return drained
+}

@@ -1,0 +1,90 @@
+package frontend
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+
+	"coord/server/text"
+	"coord/tree/znode"
+)
+
+// snapshot streams the state to an operator, straight to the socket: a slow
+// client slows its own snapshot and nothing else.
+func (c *conn) snapshot(ctx context.Context, req *text.Request) {
+	if !c.operator {
+		c.replyError(req, znode.ErrNoAuth, "a snapshot needs operator rights")
+		return
+	}
+	if !c.drain() || c.leaving {
+		c.leaving = true
+		return
+	}
+	zxid, write, err := c.s.cfg.Node.Snapshot(ctx)
+	switch {
+	case err != nil:
+		c.replyError(req, codeOf(err), err.Error())
+		return
+	case zxid < req.Zxid:
+		c.replyError(req, znode.ErrTimeout, fmt.Sprintf("this node has come to zxid %s only", zxid))
+		return
+	}
+	w := &chunkWriter{c: c, req: req, sum: sha256.New()}
+	w.send(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{text.Zxid(text.KeyZxid, zxid)}})
+	if err := write(ctx, w); err != nil {
+		c.s.log.Warn().Err(err).Stringer("addr", c.nc.RemoteAddr()).Msg("snapshot stream cut")
+		w.send(&text.Reply{Kind: text.KindErr, Tag: req.Tag, Code: codeOf(err), Message: "the stream is cut: " + err.Error()})
+		c.leaving = true
+		return
+	}
+	w.send(&text.Reply{Kind: text.KindEnd, Tag: req.Tag, Fields: []text.Field{
+		text.Str(text.KeySHA256, fmt.Sprintf("%x", w.sum.Sum(nil))), text.Int(text.KeyBytes, w.bytes)}})
+	c.s.stats.sent.Add(1)
+}
+
+// codeOf is what a client is told about an error of the node.
+func codeOf(err error) znode.Code {
+	var code znode.Code
+	switch {
+	case errors.As(err, &code):
+		return code
+	case errors.Is(err, context.Canceled):
+		return znode.ErrShutdown
+	}
+	return znode.ErrInternal
+}
+
+// chunkWriter sends what is written to it as CHUNKs.
+type chunkWriter struct {
+	c     *conn
+	req   *text.Request
+	sum   hash.Hash
+	bytes int64
+	buf   []byte
+	err   error
+}
+
+func (w *chunkWriter) Write(p []byte) (int, error) {
+	n := 0
+	for n < len(p) && w.err == nil {
+		chunk := p[n:min(len(p), n+MaxChunkBytes)]
+		w.send(&text.Reply{Kind: text.KindChunk, Tag: w.req.Tag, Data: chunk})
+		if w.err == nil {
+			w.sum.Write(chunk)
+			n += len(chunk)
+		}
+	}
+	w.bytes += int64(n)
+	return n, w.err
+}
+
+func (w *chunkWriter) send(r *text.Reply) {
+	if w.err == nil {
+		w.buf = r.Append(w.buf[:0], w.c.format, w.req.CRLF)
+		if w.err = w.c.send(w.buf); w.err != nil {
+			w.c.cut()
+		}
+	}
+}
