@@ -160,7 +160,7 @@ func TestAuth(t *testing.T) {
 	if err := os.WriteFile(file, []byte("ann:pw:x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := coord(t, "", "create", "/mine", "v", "--acl", "auth::cdrwa", "--auth-file", file); got.code != exitOK {
+	if got := coord(t, "", "create", "/mine", "v", "--acl", "digest:"+id.ID+":cdrwa", "--auth-file", file); got.code != exitOK {
 		t.Fatal(got)
 	}
 	if got := coord(t, "", "get", "/mine"); got.code != exitPermission || !strings.Contains(got.errOut, "--auth-file") {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"coord/snapshot"
 	"coord/snapshot/datadir"
 )
 
@@ -52,7 +53,7 @@ func createPart(file string, force bool) (*part, error) {
 		p.remove()
 		return nil, err
 	}
-	p.Writer = bufio.NewWriterSize(p.f, 256<<10)
+	p.Writer = bufio.NewWriterSize(snapshot.Steady(p.f), 256<<10)
 	return p, nil
 }
 

@@ -76,6 +76,7 @@ type saved struct {
 }
 
 func runSave(ctx context.Context, r *run, file string) error {
+	giveWay()
 	write := r.fetch
 	if dir := r.flags.String("data-dir"); dir != "" {
 		if r.given("server") {

@@ -4,17 +4,18 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"coord/snapshot"
 )
 
 // inBackground runs f on a thread of its own with the lowest priority, so that
-// whoever serves clients gets the processor first, and waits for it.
+// whoever serves clients gets the processor first, and waits for it to end.
 func inBackground(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		// Never unlocked: the thread ends with the goroutine, and with it its priority.
 		runtime.LockOSThread()
-		// The least priority; a kernel that refuses leaves f at the usual one.
-		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), 19)
+		snapshot.GiveWay(unix.Gettid())
 		done <- f()
 	}()
 	return <-done

@@ -179,9 +179,6 @@ func (n *node) meta(at replica.Point) snapshot.Meta {
 	}
 }
 
-// snapshotPause is what the snapshotter leaves to others after each step.
-const snapshotPause = 200 * time.Microsecond
-
 // Save makes a snapshot durable and forgets the old ones: replica.Snapshots.
 func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keepFrom uint64, err error) {
 	var removed []string
@@ -210,13 +207,25 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 	return keepFrom, nil
 }
 
-// gently lets others run between the steps of a snapshot.
+// The snapshotter rests after each step, a frame of some 256 KiB, for as long as
+// the step took times restPerWork, so that it takes a part of one processor and
+// of the disk, and not all that is left.
+const (
+	restPerWork = 2
+	longestRest = 5 * time.Millisecond
+)
+
+// gently is the Step of a snapshot that is made beside clients.
 func gently(ctx context.Context) func(snapshot.Progress) error {
+	last := time.Now()
 	return func(snapshot.Progress) error {
+		rest := time.NewTimer(min(restPerWork*time.Since(last), longestRest))
+		defer rest.Stop()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(snapshotPause):
+		case <-rest.C:
+			last = time.Now()
 			return nil
 		}
 	}

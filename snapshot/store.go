@@ -111,7 +111,7 @@ func (s *Store) put(ctx context.Context, write func(*partFile) error) (Info, err
 	if err != nil {
 		return Info{}, fmt.Errorf("snapshot: %w", err)
 	}
-	part := &partFile{f: f}
+	part := &partFile{Steady(f), f}
 	err = write(part)
 	var info Info
 	if err == nil {
@@ -139,25 +139,10 @@ func (s *Store) put(ctx context.Context, write func(*partFile) error) (Info, err
 	return info, nil
 }
 
-// partFile is a file being written. It goes to the disk as it grows: one fsync
-// at the end of a large file would keep the log's own waiting for all of it.
+// partFile is a file being written.
 type partFile struct {
-	f        *os.File
-	unsynced int
-}
-
-// syncEvery is how much is written between two fdatasyncs.
-const syncEvery = 8 << 20
-
-func (p *partFile) Write(b []byte) (int, error) {
-	n, err := p.f.Write(b)
-	if p.unsynced += n; err == nil && p.unsynced >= syncEvery {
-		p.unsynced = 0
-		if err = unix.Fdatasync(int(p.f.Fd())); err != nil {
-			err = &fs.PathError{Op: "fdatasync", Path: p.f.Name(), Err: err}
-		}
-	}
-	return n, err
+	io.Writer
+	f *os.File
 }
 
 // readBack makes the file durable and checks what is on the disk.

@@ -255,9 +255,9 @@ func TestSaveGivenUp(t *testing.T) {
 // TestSaveLarge saves a file that goes to the disk in more than one step.
 func TestSaveLarge(t *testing.T) {
 	t.Parallel()
-	s, f := openStore(t), million(t, 80_000)
+	s, f := openStore(t), million(t, 40_000)
 	info, err := s.Save(t.Context(), testMeta(), f, Options{})
-	if err != nil || info.Summary.FileBytes <= syncEvery {
+	if err != nil || info.Summary.FileBytes <= 2*steadyStep {
 		t.Fatalf("%+v, %v", info.Summary, err)
 	}
 	if tr, good, _, err := s.Load(); err != nil || tr.Digest() != f.Digest() || good.Path != info.Path || good.Summary != info.Summary {

@@ -262,6 +262,55 @@ func BenchmarkFigureIdle(b *testing.B) {
 	}
 }
 
+// echo is the program coord-echo: a bare server that sends back what it gets. Its
+// address is its first line.
+func echo() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Addr())
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			panic(err)
+		}
+		go func() {
+			defer c.Close()
+			buf := make([]byte, 4096)
+			for {
+				n, err := c.Read(buf)
+				if err != nil {
+					return
+				}
+				if _, err := c.Write(buf[:n]); err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+func startEcho(b *testing.B) (addr string) {
+	c := exec.Command("coord-echo")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	})
+	addr, err = bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.TrimSpace(addr)
+}
+
 // BenchmarkFigureOneByOne compares one connection with one request under way
 // with a bare echo server in Go, in turns.
 func BenchmarkFigureOneByOne(b *testing.B) {
@@ -269,30 +318,14 @@ func BenchmarkFigureOneByOne(b *testing.B) {
 	load(b, p.addr, 1, 1, 1, 1, func(dst []byte, _, _ int) []byte {
 		return fmt.Appendf(dst, "CREATE /k %s\n", strings.Repeat("x", 100))
 	})
-	echo, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer echo.Close()
-	go func() {
-		for {
-			c, err := echo.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
-			}()
-		}
-	}()
+	echo := startEcho(b)
 	for range b.N {
 		var ours, bare []time.Duration
 		for range 5 {
 			ours = append(ours, load(b, p.addr, 1, 1, 10_000, 2, func(dst []byte, _, _ int) []byte {
 				return append(dst, "GET /k\n"...)
 			})...)
-			bare = append(bare, load(b, echo.Addr().String(), 1, 1, 10_000, 1, func(dst []byte, _, _ int) []byte {
+			bare = append(bare, load(b, echo, 1, 1, 10_000, 1, func(dst []byte, _, _ int) []byte {
 				return append(dst, "GET /k\n"...)
 			})...)
 		}

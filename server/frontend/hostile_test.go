@@ -350,3 +350,30 @@ func TestSnapshotSum(t *testing.T) {
 		t.Errorf("a stream that fails: %q", got)
 	}
 }
+
+// TestMaxSnapshots: more streams at once than the limit are refused, and there is
+// room again when one has ended.
+func TestMaxSnapshots(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	release := make(chan struct{})
+	w.node.snapshot = func(_ context.Context, out io.Writer) error {
+		<-release
+		_, err := out.Write([]byte("x"))
+		return err
+	}
+	addr := w.tcp()
+	for range frontend.MaxSnapshots {
+		if r := dial(t, addr).ask("SNAPSHOT\n"); r.Code != znode.OK {
+			t.Fatalf("%+v", r)
+		}
+	}
+	last := dial(t, addr)
+	if r := last.ask("SNAPSHOT\n"); r.Code != znode.ErrLimit {
+		t.Errorf("%+v", r)
+	}
+	close(release)
+	for last.ask("SNAPSHOT\n").Code == znode.ErrLimit { // until one of the others has ended
+		time.Sleep(time.Millisecond)
+	}
+}

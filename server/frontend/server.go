@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,6 +29,7 @@ const (
 	MaxListBytes     = 1 << 20  // of one LIST; the rest is for the next page
 	MaxChunkBytes    = 64 << 10 // of one CHUNK
 	MaxIdentities    = 16       // added by AUTH
+	MaxSnapshots     = 4        // streamed at once, of all connections
 	FirstLineBytes   = 4 << 10  // before the first line ends
 	FirstLineTime    = 10 * time.Second
 	WriteTime        = 30 * time.Second // a client that does not take what is sent in this time is closed
@@ -88,8 +90,9 @@ type Server struct {
 		perIP map[netip.Addr]int
 		cut   *time.Timer // set when the server stops
 	}
-	wg    sync.WaitGroup
-	stats stats
+	wg        sync.WaitGroup
+	snapshots atomic.Int32 // being streamed
+	stats     stats
 }
 
 // New makes a server; Serve lets clients in.

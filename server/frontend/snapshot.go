@@ -22,6 +22,12 @@ func (c *conn) snapshot(ctx context.Context, req *text.Request) {
 		c.leaving = true
 		return
 	}
+	defer c.s.snapshots.Add(-1)
+	if c.s.snapshots.Add(1) > MaxSnapshots {
+		c.s.stats.limitsReached.Add(1)
+		c.replyError(req, znode.ErrLimit, fmt.Sprintf("%d snapshots are being streamed already", MaxSnapshots))
+		return
+	}
 	zxid, write, err := c.s.cfg.Node.Snapshot(ctx)
 	switch {
 	case err != nil:

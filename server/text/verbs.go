@@ -122,7 +122,7 @@ var verbs = [numVerbs]verb{
 	VerbLs: {
 		name: "LS", form: "LS path [stat] [limit=1000] [after=name]", since: since, path: true,
 		does:    "Lists the names of a znode's children in byte order, at most limit of them, beginning behind the name given by after. more=1 says that there are more.",
-		replies: []string{"LIST n zxid= [more=1], n times ITEM name", "with stat: ITEM name v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid="},
+		replies: []string{"LIST n zxid= [more=1], n times ITEM name", "with stat: ITEM name, and where the child may be read v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid="},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"LS /app", "LS /app stat limit=10 after=b"},
 		options: []option{optStat, optLimit, optAfter},
@@ -136,7 +136,7 @@ var verbs = [numVerbs]verb{
 	VerbTree: {
 		name: "TREE", form: "TREE path [depth=N] [limit=1000] [after=path] [stat] [data]", since: since, path: true,
 		does:    "Lists a znode and all below it, each followed by its children in byte order: full paths, at most limit of them, depth levels down, beginning behind the path given by after. With data each comes with its value.",
-		replies: []string{"LIST n zxid= [more=1], n times ITEM path", "with data: n times DATA len path=, or ERR NOAUTH path= where the value may not be read", "with stat: each with v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid="},
+		replies: []string{"LIST n zxid= [more=1], n times ITEM path", "with data: n times DATA len path= v=, or ERR NOAUTH path= where the value may not be read", "with stat: each that may be read with v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid="},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"TREE /app depth=2", "TREE / limit=100 after=/app/b stat data"},
 		options: []option{
@@ -245,6 +245,7 @@ var verbs = [numVerbs]verb{
 		name: "HELLO", form: "HELLO [proto=1] [format=text|json|b64] [client=name] [zxid=zxid]", since: since,
 		does:    "Introduces both sides; nothing requires it. zxid is the last one seen: the node answers once it has come that far, so that a client that moves never sees time go back.",
 		replies: []string{"OK proto=1 server=coord version= node= role= cluster= zxid="},
+		errors:  []znode.Code{znode.ErrNoLeader},
 		example: []string{"HELLO", "HELLO proto=1 format=json client=backup zxid=0x100000005"},
 		options: []option{{"proto", true, setProto}, optFormat, {"client", true, setName}, setZxid("zxid")},
 	},

@@ -69,6 +69,7 @@ const (
 	SchemeAuth   = "auth"
 	SchemeDigest = "digest"
 	SchemeIP     = "ip"
+	SchemeUnix   = "unix" // the user behind a unix socket: coord's own
 	SchemeSuper  = "super"
 	anyone       = "anyone"
 )
@@ -184,7 +185,7 @@ func (a ACL) Normalize(ids []Identity) (ACL, error) {
 		case SchemeAuth:
 			found := false
 			for _, id := range ids {
-				if id.Scheme == SchemeDigest {
+				if id.Scheme == SchemeDigest || id.Scheme == SchemeUnix {
 					add(ACLEntry{e.Perms, id})
 					found = true
 				}
@@ -200,6 +201,11 @@ func (a ACL) Normalize(ids []Identity) (ACL, error) {
 		case SchemeIP:
 			if _, err := parseIPEntry(e.ID); err != nil {
 				return nil, err
+			}
+			add(e)
+		case SchemeUnix:
+			if uid, err := strconv.ParseUint(e.ID, 10, 32); err != nil || strconv.FormatUint(uid, 10) != e.ID {
+				return nil, fmt.Errorf("%w: unix:%s is not the number of a user", ErrInvalidACL, e.ID)
 			}
 			add(e)
 		default:
