@@ -63,8 +63,8 @@ func TestTheLogIsMarkedBeforeItIsCompacted(t *testing.T) {
 		n := m.ready()
 		for i := range 30 {
 			n.must(create("/" + strconv.Itoa(i)))
+			synctest.Wait() // for a snapshot that this made due
 		}
-		synctest.Wait()
 		// Index 2 is the entry of the election.
 		want := "[mark 12 compact to 2 mark 22 compact to 13 mark 32 compact to 23]"
 		if got := fmt.Sprint(n.log.calls); got != want {
