@@ -2,15 +2,18 @@ package cmd
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 
 	"coord/snapshot"
 )
 
-// giveWay lowers the priority of this process: a backup beside a server must not
-// take the processor from its clients. Threads that the runtime starts later
-// inherit it. Where it cannot be done nothing is lost but that.
+// giveWay makes this process one that takes what others leave, and not of more
+// than one processor: a backup beside a server must not be felt by its clients.
+// Threads that the runtime starts later inherit it. Where it cannot be done
+// nothing is lost but that.
 func giveWay() {
+	runtime.GOMAXPROCS(1)
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return

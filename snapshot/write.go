@@ -67,7 +67,7 @@ func Write(w io.Writer, m Meta, f *tree.Frozen, o Options) (Summary, error) {
 	wr.flush(FrameCounters)
 	f.Sessions(wr.session)
 	wr.flush(FrameSessions)
-	f.Nodes(znode.Root, wr.node)
+	f.Each(znode.Root, wr.node)
 	wr.flushNodes()
 	indexAt, indexFrame := wr.progress.FileBytes, wr.seq
 	for i := range wr.index {

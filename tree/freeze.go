@@ -5,6 +5,8 @@ import (
 	"hash/maphash"
 	"math"
 	"slices"
+	"strings"
+	"unsafe"
 
 	"coord/tree/znode"
 )
@@ -73,37 +75,56 @@ func (f *Frozen) DataBytes() int64 { return f.t.bytes }
 // byte order of their names. The Node and its Data are valid until yield
 // returns; its ACL slices are shared: equal lists are the same slice.
 func (f *Frozen) Nodes(top string, yield func(*Node) bool) {
+	f.Each(top, func(n *Node) bool {
+		n.Path = strings.Clone(n.Path)
+		return yield(n)
+	})
+}
+
+// Each is Nodes without a copy of each path: the Node's Path, too, is valid only
+// until yield returns. Who writes a million znodes beside clients makes no garbage
+// that the collector would then stop them for.
+func (f *Frozen) Each(top string, yield func(*Node) bool) {
 	id, there := f.descend(top)
 	if !there || znode.CheckPath(top) != nil {
 		return
 	}
 	var n Node
-	var data []byte
-	var walk func(id uint32, path string) bool
-	walk = func(id uint32, path string) bool {
+	data := make([]byte, 0, 256)
+	path := []byte(top)
+	var walk func(id uint32) bool
+	walk = func(id uint32) bool {
 		s := f.t.at(id)
 		r := s.rec.unpack()
 		created, pzxid, _ := s.family(&r)
 		n = Node{
-			Path: path, ACL: f.t.acls.lists[r.acl], Czxid: r.czxid, Mzxid: r.mzxid, Pzxid: pzxid,
+			Path: unsafe.String(unsafe.SliceData(path), len(path)), // path changes only after yield has returned
+			ACL:  f.t.acls.lists[r.acl], Czxid: r.czxid, Mzxid: r.mzxid, Pzxid: pzxid,
 			CtimeMS: r.ctime, MtimeMS: r.mtime, Version: r.version, Aversion: r.avers, Created: created, Owner: r.owner,
 		}
 		if !r.null {
-			if data == nil {
-				data = make([]byte, 0, 256)
-			}
 			data = append(data[:0], r.data...)
 			n.Data = data
 		}
 		if !yield(&n) {
 			return false
 		}
-		return s.dir == nil || s.dir.children.from(0, 0, func(id uint32) bool {
+		if s.dir == nil {
+			return true
+		}
+		length := len(path)
+		return s.dir.children.from(0, 0, func(id uint32) bool {
 			_, name := f.t.at(id).rec.place()
-			return walk(id, znode.Join(path, name))
+			if length > len(znode.Root) {
+				path = append(path[:length], '/')
+			}
+			path = append(path, name...)
+			deeper := walk(id)
+			path = path[:length]
+			return deeper
 		})
 	}
-	walk(id, top)
+	walk(id)
 }
 
 // descend finds a path without the index, which is not frozen.
