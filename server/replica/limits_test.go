@@ -156,6 +156,7 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 			n.must(create("/" + strconv.Itoa(i)))
 		}
 		n.must(&tree.Txn{Op: tree.Op{Kind: tree.KindSession}, Target: 5, TimeoutMS: 1000, Password: make([]byte, 16)})
+		synctest.Wait() // until the log writer has asked after the last write
 		full.Store(true)
 		n.must(set("/0", "the write that finds out"))
 		synctest.Wait()
