@@ -80,15 +80,9 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	core.Go(func() error { return keeper.Run(inner) })
 
 	clients, clientsCtx := errgroup.WithContext(ctx)
-	stopClients := context.AfterFunc(inner, func() {
-		for _, l := range listeners {
-			_ = l.Close()
-		}
-	})
-	defer stopClients()
-	serveCtx, cancelServe := context.WithCancel(clientsCtx)
-	defer cancelServe()
-	context.AfterFunc(inner, cancelServe)
+	serveCtx, stopServing := context.WithCancel(clientsCtx)
+	defer context.AfterFunc(inner, stopServing)()
+	defer stopServing()
 	for _, l := range listeners {
 		clients.Go(func() error { return n.front.Serve(serveCtx, l) })
 	}
