@@ -19,7 +19,8 @@ import (
 type part struct {
 	*bufio.Writer
 	f     *os.File
-	name  string // FILE.part
+	out   *snapshot.SteadyFile // writes f
+	name  string               // FILE.part
 	final string
 	force bool
 	done  bool
@@ -53,7 +54,8 @@ func createPart(file string, force bool) (*part, error) {
 		p.remove()
 		return nil, err
 	}
-	p.Writer = bufio.NewWriterSize(snapshot.Steady(p.f), 256<<10)
+	p.out = snapshot.Steady(p.f)
+	p.Writer = bufio.NewWriterSize(p.out, 256<<10)
 	return p, nil
 }
 
@@ -71,7 +73,7 @@ func (p *part) sync() error {
 	if err := p.Flush(); err != nil {
 		return err
 	}
-	return p.f.Sync()
+	return p.out.Sync()
 }
 
 // publish gives the file its name. Without force a file that has appeared

@@ -101,7 +101,7 @@ func runSave(ctx context.Context, r *run, file string) error {
 	}
 	r.progress("coord: %s written, reading it back", size(got.Bytes))
 	info, err := abandonable(ctx, func() (snapshot.Survey, error) {
-		return snapshot.TakeSurvey(part.name, snapshot.SurveyOptions{})
+		return snapshot.TakeSurvey(part.name, snapshot.SurveyOptions{Pace: readBackPace})
 	})
 	r.progressEnd()
 	if err != nil {
@@ -117,6 +117,9 @@ func runSave(ctx context.Context, r *run, file string) error {
 	})
 	return nil
 }
+
+// readBackPace: a server beside must not feel it, and the user waits.
+var readBackPace = snapshot.Pace{Rests: 1, Longest: 5 * time.Millisecond}
 
 func (r *run) savedReport(s saved) {
 	if r.json {

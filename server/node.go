@@ -69,7 +69,7 @@ func openNode(ctx context.Context, cfg Config, log zerolog.Logger) (n *node, err
 			return n, err
 		}
 	}
-	if n.store, err = snapshot.OpenStore(n.dir.Snapshots()); err != nil {
+	if n.store, err = snapshot.OpenStore(n.dir.Snapshots(), ownPace); err != nil {
 		return n, err
 	}
 	if err = n.load(); err != nil {
@@ -111,7 +111,7 @@ func (n *node) form(ctx context.Context, again bool) error {
 		return err
 	}
 	n.identity = id
-	store, err := snapshot.OpenStore(n.dir.Snapshots())
+	store, err := snapshot.OpenStore(n.dir.Snapshots(), ownPace)
 	if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (n *node) meta(at replica.Point) snapshot.Meta {
 func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keepFrom uint64, err error) {
 	var removed []string
 	err = inBackground(func() (err error) {
-		if _, err = n.store.Save(ctx, n.meta(at), f, snapshot.Options{Step: gently(ctx)}); err == nil {
+		if _, err = n.store.Save(ctx, n.meta(at), f, snapshot.Options{}); err == nil {
 			removed, err = n.store.Prune(ctx, n.cfg.SnapshotKeep, n.cfg.SnapshotMaxAge, time.Now())
 		}
 		return err
@@ -207,29 +207,12 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 	return keepFrom, nil
 }
 
-// The snapshotter rests after each step, a frame of some 256 KiB, for as long as
-// the step took times restPerWork, so that it takes a part of one processor and
-// of the disk, and not all that is left.
-const (
-	restPerWork = 2
-	longestRest = 5 * time.Millisecond
+// Snapshots are made beside clients, who must not feel it. Nobody waits for the
+// server's own ones; somebody does for a backup.
+var (
+	ownPace    = snapshot.Pace{Rests: 4, Longest: 20 * time.Millisecond}
+	backupPace = snapshot.Pace{Rests: 2, Longest: 5 * time.Millisecond}
 )
-
-// gently is the Step of a snapshot that is made beside clients.
-func gently(ctx context.Context) func(snapshot.Progress) error {
-	last := time.Now()
-	return func(snapshot.Progress) error {
-		rest := time.NewTimer(min(restPerWork*time.Since(last), longestRest))
-		defer rest.Stop()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-rest.C:
-			last = time.Now()
-			return nil
-		}
-	}
-}
 
 // Snapshot freezes the state for a backup: frontend.Node.
 func (n *node) Snapshot(ctx context.Context) (znode.Zxid, func(context.Context, io.Writer) error, error) {
@@ -247,7 +230,7 @@ func (n *node) Snapshot(ctx context.Context) (znode.Zxid, func(context.Context, 
 			m := n.meta(g.at)
 			m.Codec = snapshot.Zstd
 			return inBackground(func() error {
-				_, err := snapshot.Write(w, m, g.f, snapshot.Options{Step: gently(ctx)})
+				_, err := snapshot.Write(w, m, g.f, snapshot.Options{Step: backupPace.Step(ctx)})
 				return err
 			})
 		}, nil

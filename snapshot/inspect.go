@@ -83,14 +83,14 @@ func inspect(f *os.File) (Info, error) {
 
 // Verify checks a snapshot.
 func Verify(path string, level Level) (Info, error) {
-	return verify(context.Background(), path, level)
+	if filepath.Ext(path) == partSuffix {
+		return Info{Path: path}, &DamageError{File: path, Frame: -1, Reason: "by its name it was never finished"}
+	}
+	return verify(context.Background(), path, level, Pace{})
 }
 
-func verify(ctx context.Context, path string, level Level) (info Info, err error) {
+func verify(ctx context.Context, path string, level Level, pace Pace) (info Info, err error) {
 	info.Path = path
-	if filepath.Ext(path) == partSuffix {
-		return info, &DamageError{File: path, Frame: -1, Reason: "by its name it was never finished"}
-	}
 	f, err := openFile(path)
 	if err != nil {
 		return info, err
@@ -99,7 +99,7 @@ func verify(ctx context.Context, path string, level Level) (info Info, err error
 	if level == Header {
 		return inspect(f)
 	}
-	return verifyReader(withContext(ctx, f), path, level)
+	return verifyReader(pace.reader(ctx, f), path, level)
 }
 
 func verifyReader(r io.Reader, path string, level Level) (info Info, err error) {
@@ -125,21 +125,6 @@ type named struct {
 
 func (n named) Name() string { return n.name }
 
-// withContext makes a reader that fails once ctx is done.
-func withContext(ctx context.Context, r io.Reader) io.Reader { return &contextReader{ctx, r} }
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(b []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(b)
-}
-
 // order checks that znodes come depth-first in order, each after its parent.
 type order struct{ last string }
 
@@ -164,6 +149,7 @@ func (o *order) check(n *tree.Node) error {
 type SurveyOptions struct {
 	Depth int // names of a prefix: 1 sums up by the root's children
 	Top   int // most prefixes and biggest znodes to list
+	Pace  Pace
 }
 
 // Survey is what is in a snapshot, summed up.
@@ -204,7 +190,7 @@ func TakeSurvey(path string, o SurveyOptions) (Survey, error) {
 		return Survey{Info: Info{Path: path}}, err
 	}
 	defer f.Close()
-	w := newWalk(f, path)
+	w := newWalk(o.Pace.reader(context.Background(), f), path)
 	defer w.close()
 	c := surveyor{o: o, sessions: map[int64]int{}}
 	w.visit = visitor{session: c.session, node: c.node}

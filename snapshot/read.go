@@ -83,7 +83,7 @@ func bytesIn(r any) int64 {
 		}
 	case named:
 		return bytesIn(r.Reader)
-	case *contextReader:
+	case *pacedReader:
 		return bytesIn(r.r)
 	case interface{ Len() int }:
 		return int64(r.Len())

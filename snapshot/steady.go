@@ -2,40 +2,72 @@ package snapshot
 
 import (
 	"errors"
-	"io"
-	"io/fs"
 	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// steadyStep is how much is written between two requests to bring it to the
-// disk.
-const steadyStep = 1 << 20
+const (
+	// steadyStep is how much is written before the disk has to have it.
+	steadyStep = 256 << 10
+	// roomStep is how much room is asked for at once.
+	roomStep = 16 << 20
+)
 
-// Steady writes to a file that grows and has the disk begin with each part at
-// once: one fsync at the end of a large file would keep everybody else's fsyncs
-// waiting for all of it, the log's among them. It makes nothing durable; that
-// fsync is still the caller's.
-func Steady(f *os.File) io.Writer { return &steadyFile{f: f} }
-
-type steadyFile struct {
-	f     *os.File
-	end   int64 // of what was written
-	asked int64 // up to here the disk was asked
+// SteadyFile writes a new file so that others who fsync, the log above all, need
+// not wait for it: it takes the room beforehand, so that a commit of the file
+// system's journal has no data of this file to write first (as with data=ordered),
+// and brings each part to the disk before the next one, so that the disk never
+// has a long queue. One goroutine uses it.
+type SteadyFile struct {
+	f      *os.File
+	end    int64 // of what was written
+	asked  int64 // up to here the disk has it
+	room   int64 // up to here there is room
+	noRoom bool  // cannot be taken beforehand
 }
 
-func (s *steadyFile) Write(b []byte) (int, error) {
+// Steady writes to f, which is empty.
+func Steady(f *os.File) *SteadyFile { return &SteadyFile{f: f} }
+
+// Write appends to the file. It makes nothing durable: see Sync.
+func (s *SteadyFile) Write(b []byte) (int, error) {
+	for !s.noRoom && s.end+int64(len(b)) > s.room {
+		// Without it, or without so much room, the file is written as any other.
+		s.noRoom = unix.Fallocate(int(s.f.Fd()), 0, s.room, roomStep) != nil
+		if !s.noRoom {
+			s.room += roomStep
+		}
+	}
 	n, err := s.f.Write(b)
 	s.end += int64(n)
 	if err != nil || s.end-s.asked < steadyStep {
 		return n, err
 	}
-	err = unix.SyncFileRange(int(s.f.Fd()), s.asked, s.end-s.asked, unix.SYNC_FILE_RANGE_WRITE)
+	err = unix.SyncFileRange(int(s.f.Fd()), s.asked, s.end-s.asked,
+		unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
 	s.asked = s.end
 	if err != nil && !errors.Is(err, syscall.ENOSYS) && !errors.Is(err, syscall.ESPIPE) && !errors.Is(err, syscall.EINVAL) {
-		return n, &fs.PathError{Op: "sync_file_range", Path: s.f.Name(), Err: err}
+		return n, &os.PathError{Op: "sync_file_range", Path: s.f.Name(), Err: err}
 	}
 	return n, nil
 }
+
+// Sync gives back the room that was too much and makes the file durable. What is
+// read of it afterwards comes from the disk and not from memory, where the file
+// system listens to advice.
+func (s *SteadyFile) Sync() error {
+	if err := s.f.Truncate(s.end); err != nil {
+		return err
+	}
+	if err := s.f.Sync(); err != nil {
+		return err
+	}
+	s.Forget()
+	return nil
+}
+
+// Forget drops the file's pages from the page cache: neither writing it nor
+// reading it back shall push out what others use.
+func (s *SteadyFile) Forget() { _ = unix.Fadvise(int(s.f.Fd()), 0, 0, unix.FADV_DONTNEED) }

@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"coord/tree"
 )
 
@@ -24,8 +22,9 @@ import (
 // call its methods. It trusts no name of a file: what a snapshot is of stands in
 // it.
 type Store struct {
-	dir string
-	mu  struct {
+	dir  string
+	pace Pace
+	mu   struct {
 		sync.Mutex
 		good map[string]fingerprint // files read back whole by this process
 	}
@@ -44,8 +43,9 @@ const (
 )
 
 // OpenStore opens the folder, made (with mode 0700) if it is missing, and
-// removes what a killed process left half written.
-func OpenStore(dir string) (*Store, error) {
+// removes what a killed process left half written or half removed. Save, Receive
+// and Prune keep the pace.
+func OpenStore(dir string, pace Pace) (*Store, error) {
 	if err := os.Mkdir(dir, 0o700); err == nil {
 		if err := syncDir(filepath.Dir(dir)); err != nil {
 			return nil, err
@@ -60,7 +60,7 @@ func OpenStore(dir string) (*Store, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("snapshot: %s is not a folder", dir)
 	}
-	s := &Store{dir: dir}
+	s := &Store{dir: dir, pace: pace}
 	s.mu.good = map[string]fingerprint{}
 	litter, err := s.glob(partSuffix)
 	if err != nil {
@@ -82,23 +82,23 @@ func (s *Store) Dir() string { return s.dir }
 // an errors.Is(err, syscall.ENOSPC). The zxid and index in the name are for
 // people.
 func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (Info, error) {
-	return s.put(ctx, func(part *partFile) error {
-		step := o.Step
+	return s.put(ctx, func(w io.Writer) error {
+		rest, step := s.pace.begin(ctx), o.Step
 		o.Step = func(p Progress) error {
-			if err := ctx.Err(); err != nil || step == nil {
+			if err := rest(); err != nil || step == nil {
 				return err
 			}
 			return step(p)
 		}
-		_, err := Write(part, m, f, o)
+		_, err := Write(w, m, f, o)
 		return err
 	})
 }
 
 // Receive is Save of a snapshot that comes from elsewhere, such as a peer.
 func (s *Store) Receive(ctx context.Context, r io.Reader) (Info, error) {
-	return s.put(ctx, func(part *partFile) error {
-		if _, err := io.CopyBuffer(part, withContext(ctx, r), make([]byte, FrameBytes)); err != nil {
+	return s.put(ctx, func(w io.Writer) error {
+		if _, err := io.CopyBuffer(w, s.pace.reader(ctx, r), make([]byte, FrameBytes)); err != nil {
 			return fmt.Errorf("snapshot: receive: %w", err)
 		}
 		return nil
@@ -106,16 +106,22 @@ func (s *Store) Receive(ctx context.Context, r io.Reader) (Info, error) {
 }
 
 // put makes a new file of what write writes.
-func (s *Store) put(ctx context.Context, write func(*partFile) error) (Info, error) {
+func (s *Store) put(ctx context.Context, write func(io.Writer) error) (Info, error) {
 	f, err := os.CreateTemp(s.dir, "snapshot-*"+partSuffix) // mode 0600
 	if err != nil {
 		return Info{}, fmt.Errorf("snapshot: %w", err)
 	}
-	part := &partFile{Steady(f), f}
+	part := Steady(f)
 	err = write(part)
+	if err == nil {
+		if err = part.Sync(); err != nil {
+			err = fmt.Errorf("snapshot: %w", err)
+		}
+	}
 	var info Info
 	if err == nil {
-		info, err = part.readBack(ctx)
+		info, err = verify(ctx, f.Name(), Decode, s.pace)
+		part.Forget()
 	}
 	if closed := f.Close(); err == nil && closed != nil {
 		err = fmt.Errorf("snapshot: %w", closed)
@@ -137,29 +143,6 @@ func (s *Store) put(ctx context.Context, write func(*partFile) error) (Info, err
 	}
 	s.remember(info.Path)
 	return info, nil
-}
-
-// partFile is a file being written.
-type partFile struct {
-	io.Writer
-	f *os.File
-}
-
-// readBack makes the file durable and checks what is on the disk.
-func (p *partFile) readBack(ctx context.Context) (Info, error) {
-	if err := p.f.Sync(); err != nil {
-		return Info{}, fmt.Errorf("snapshot: %w", err)
-	}
-	// It must come from the disk, not from memory; and neither the writing nor
-	// the reading shall push others out of the page cache. Where the file system
-	// does not listen, nothing is lost but that.
-	drop := func() { _ = unix.Fadvise(int(p.f.Fd()), 0, 0, unix.FADV_DONTNEED) }
-	drop()
-	defer drop()
-	if _, err := p.f.Seek(0, io.SeekStart); err != nil {
-		return Info{}, fmt.Errorf("snapshot: %w", err)
-	}
-	return verifyReader(withContext(ctx, p.f), p.f.Name(), Decode)
 }
 
 // Entry is one file of the folder.
@@ -214,7 +197,7 @@ func (e *Entry) rank() int {
 // bad ones it is the newest's.
 func (s *Store) Latest(ctx context.Context, level Level) (good Info, bad []Entry, err error) {
 	bad, err = s.newestGood(func(path string) (err error) {
-		good, err = verify(ctx, path, level)
+		good, err = verify(ctx, path, level, Pace{})
 		return err
 	})
 	return good, bad, err
@@ -291,8 +274,8 @@ func (s *Store) Prune(ctx context.Context, keep int, maxAge time.Duration, now t
 		if e.Err == nil && maxAge > 0 && now.Sub(time.UnixMilli(e.Meta.TimeMaxMS)) < maxAge {
 			continue
 		}
-		if err := os.Remove(e.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return removed, fmt.Errorf("snapshot: %w", err)
+		if err := s.retire(ctx, e.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return removed, err
 		}
 		s.forget(e.Path)
 		removed = append(removed, e.Path)
@@ -315,7 +298,7 @@ func (s *Store) check(ctx context.Context, path string) error {
 	if known && was == is {
 		return nil
 	}
-	if _, err := verify(ctx, path, Decode); err != nil {
+	if _, err := verify(ctx, path, Decode, s.pace); err != nil {
 		return err
 	}
 	s.remember(path)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ func stateAt(tb testing.TB, n uint32) *tree.Frozen {
 
 func openStore(tb testing.TB) *Store {
 	tb.Helper()
-	s, err := OpenStore(filepath.Join(tb.TempDir(), "snapshot"))
+	s, err := OpenStore(filepath.Join(tb.TempDir(), "snapshot"), Pace{})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -190,7 +191,7 @@ func TestLitter(t *testing.T) {
 	if list, err := s.List(); err != nil || len(list) != 1 {
 		t.Errorf("a part file is listed: %+v, %v", list, err)
 	}
-	if _, err := OpenStore(s.Dir()); err != nil {
+	if _, err := OpenStore(s.Dir(), Pace{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(t, s); !slices.Equal(got, []string{"notes.txt", "other.part", "snapshot-0000000500000001-000000000000000a.coord"}) {
@@ -209,7 +210,7 @@ func TestOpenStoreElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, link, filepath.Join(dir, "no", "parent"), filepath.Join(dir, strings.Repeat("x", 300))} {
-		if _, err := OpenStore(path); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := OpenStore(path, Pace{}); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -406,7 +407,7 @@ func TestFullDisk(t *testing.T) {
 					t.Error(err)
 				}
 			}()
-			s, err := OpenStore(filepath.Join(dir, "snapshot"))
+			s, err := OpenStore(filepath.Join(dir, "snapshot"), Pace{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -436,5 +437,57 @@ func TestFullDisk(t *testing.T) {
 	}
 	if full < 5 {
 		t.Errorf("only %d disks were too small", full)
+	}
+}
+
+// TestRetire removes large files at a pace: those that are nobody else's shrink
+// first, those that have another name or are being read keep their bytes.
+func TestRetire(t *testing.T) {
+	t.Parallel()
+	s, err := OpenStore(filepath.Join(t.TempDir(), "snapshot"), Pace{Rests: 1, Longest: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 3 * retireStep
+	create := func(name string) string {
+		path := filepath.Join(s.Dir(), name)
+		if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	retire := func(path string) {
+		t.Helper()
+		start := time.Now()
+		if err := s.retire(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); filepath.Base(path) == "snapshot-1.coord" && took < 2*retirePause {
+			t.Errorf("removed in %v, with no pause", took)
+		}
+		if got := names(t, s); slices.Contains(got, filepath.Base(path)) || slices.ContainsFunc(got, func(n string) bool { return strings.HasSuffix(n, partSuffix) }) {
+			t.Errorf("left: %v", got)
+		}
+	}
+	retire(create("snapshot-1.coord"))
+
+	linked, other := create("snapshot-2.coord"), filepath.Join(s.Dir(), "a copy")
+	if err := os.Link(linked, other); err != nil {
+		t.Fatal(err)
+	}
+	retire(linked)
+	if info, err := os.Stat(other); err != nil || info.Size() != size {
+		t.Errorf("the other name of a removed file: %v, %v", info, err)
+	}
+
+	read := create("snapshot-3.coord")
+	f, err := os.Open(read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	retire(read)
+	if n, err := io.Copy(io.Discard, f); err != nil || n != size {
+		t.Errorf("who was reading a removed file got %d bytes, %v", n, err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"hash"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -17,9 +16,6 @@ import (
 
 // Options say how a snapshot is written, not what is in it.
 type Options struct {
-	// BytesPerSecond is the most to write in a second, 0 for no limit.
-	BytesPerSecond int64
-
 	// Step is called after each frame, that is after some 256 KiB of state: the
 	// place to let others run, to report progress and to give up. Its error
 	// ends the writing. May be nil.
@@ -84,7 +80,6 @@ type writer struct {
 	err     error
 	options Options
 	sum     hash.Hash
-	began   time.Time
 	seed    uint32 // the header's CRC
 	seq     uint32 // of the next frame
 
@@ -103,7 +98,6 @@ type writer struct {
 
 // begin writes the header.
 func (w *writer) begin(m *Meta) {
-	w.began = time.Now()
 	b := m.appendHeader(make([]byte, 0, headerBytes))
 	w.seed = binary.BigEndian.Uint32(b[headerBytes-4:])
 	w.write(b)
@@ -202,17 +196,8 @@ func (w *writer) frame(typ FrameType, p *page) {
 	w.write(b)
 	w.seq++
 	w.progress.RawBytes += int64(raw)
-	w.pace()
 	if w.err == nil && w.options.Step != nil {
 		w.fail(w.options.Step(w.progress))
-	}
-}
-
-// pace waits until the bytes written so far are within the rate.
-func (w *writer) pace() {
-	if rate := w.options.BytesPerSecond; rate > 0 && w.err == nil {
-		due := time.Duration(float64(w.progress.FileBytes) / float64(rate) * float64(time.Second))
-		time.Sleep(due - time.Since(w.began))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -218,15 +219,20 @@ func BenchmarkFigureReads(b *testing.B) {
 }
 
 // million fills the server with a million znodes of 100 bytes, 8-byte names,
-// 1,000 a folder.
+// 1,000 a folder. No two values are alike: they are hexadecimal digits, which
+// compress to a half.
 func (p *process) million(b testing.TB) {
-	value := strings.Repeat("x", 100)
+	digits := make([]byte, 1<<20)
+	for i := range digits {
+		digits[i] = "0123456789abcdef"[rand.N(16)]
+	}
+	value := func(i int) []byte { return digits[i*7919%(len(digits)-100):][:100] }
 	const folders = 1000
 	load(b, p.addr, 1, 64, folders, 1, func(dst []byte, _, i int) []byte {
 		return fmt.Appendf(dst, "CREATE /dir%05d \"\"\n", i)
 	})
 	load(b, p.addr, 10, 500, folders*100, 1, func(dst []byte, conn, i int) []byte {
-		return fmt.Appendf(dst, "CREATE /dir%05d/n%07d %s\n", conn*100+i/1000, i%1000, value)
+		return fmt.Appendf(dst, "CREATE /dir%05d/n%07d %s\n", conn*100+i/1000, i%1000, value(conn*folders*100+i))
 	})
 }
 
@@ -406,7 +412,7 @@ func BenchmarkFigureSnapshot(b *testing.B) {
 			p.kill()
 			p = startRelease(b, dir, "--snapshot-every", []string{"1000000000", "5000"}[round%2])
 			load(b, p.addr, 1, 64, 5000, 1, func(dst []byte, _, i int) []byte { return fmt.Appendf(dst, "SET /paced create %d\n", i) })
-			lat[round%2] = append(lat[round%2], paced(b, p.addr, 2000, 6*time.Second, nil)...)
+			lat[round%2] = append(lat[round%2], paced(b, p.addr, 2000, 15*time.Second, nil)...)
 			if made := p.number("snap_count"); round%2 == 1 && made == 0 {
 				b.Fatal("no snapshot was made")
 			}

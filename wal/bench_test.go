@@ -36,6 +36,7 @@ func benchmarkAppend(b *testing.B, n int, sync bool) {
 			b.StopTimer()
 			must(b, l.Append(wal.Batch{HardState: wal.HardState{Term: 1, Commit: next - 1}}))
 			must(b, l.CompactTo(next))
+			must(b, l.Sweep(b.Context()))
 			row = benchEntries(next, 64*1000, data)
 			b.StartTimer()
 		}

@@ -10,7 +10,8 @@
 // it found and what it cut.
 //
 // One goroutine, the owner, calls Append, Mark, Reset, CompactTo and Close. FirstIndex, LastIndex, Term, Entries,
-// Stats and Size may be called by any goroutine at any time; they never wait for a write or an fsync.
+// Stats and Size may be called by any goroutine at any time; they never wait for a write or an fsync. Sweep is for a
+// goroutine that has time.
 //
 // # Bytes
 //
@@ -44,8 +45,8 @@
 //	                    chain: the checksum of the record before head; 0 for head 1
 //	                    base: the entry before the first one kept
 //
-// Record 1 is an M with head 1. Compaction appends S, H and an M that names the new head, fsyncs, and then removes the
-// segments before it, oldest first. So the records of the front do not change, and still the first segments cannot be
+// Record 1 is an M with head 1. Compaction appends S, H and an M that names the new head, and fsyncs. Then the
+// segments before it can be removed, oldest first, without haste. So the records of the front do not change, and still the first segments cannot be
 // missing unnoticed: the last M says where the log begins and what its first record is chained to. tidwall's
 // TruncateFront is not used: it rewrites the segment that stays, and removes the original before the copy has its name,
 // without an fsync of the folder between.

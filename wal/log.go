@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -138,8 +139,9 @@ type Log struct {
 	mu struct {
 		sync.Mutex
 		table
-		recent recent
-		stats  Stats
+		recent   recent
+		stats    Stats
+		obsolete []segment // what CompactTo dropped and Sweep has not removed
 	}
 }
 
@@ -408,7 +410,7 @@ func (l *Log) Reset(p Position, state HardState) error {
 }
 
 // CompactTo allows to drop the entries before index; those from the first one of its segment on stay. It does nothing
-// unless a whole segment can go. Only entries that a snapshot holds may be dropped.
+// unless a whole segment can go. Only entries that a snapshot holds may be dropped. The files go with Sweep.
 func (l *Log) CompactTo(index uint64) error {
 	if l.err != nil {
 		return l.err
@@ -434,19 +436,14 @@ func (l *Log) CompactTo(index uint64) error {
 		return err
 	}
 
-	// Readers first: after this none of them begins to read a segment that goes.
-	dropped := l.mu.segments[:keep]
 	l.mu.Lock()
+	l.mu.obsolete = append(l.mu.obsolete, l.mu.segments[:keep]...)
 	l.mu.rebase(base)
 	l.mu.dropSegments(keep)
 	l.mu.recent.trim(len(l.mu.places))
 	l.mu.Unlock()
-	for _, s := range dropped {
-		if err := os.Remove(segmentPath(l.dir, s.first)); err != nil {
-			return l.fail("remove a compacted segment", err)
-		}
-	}
-	// tidwall must not go on with a list of files that are gone. Its Open reads the last segment only.
+	// tidwall shall not remember for ever what is no more. It never reads what it has of these: its Open, like its
+	// writes, looks at the last segment only.
 	if err := l.file.Close(); err != nil {
 		return l.fail("close the segments", err)
 	}
@@ -455,6 +452,35 @@ func (l *Log) CompactTo(index uint64) error {
 		return err
 	}
 	return nil
+}
+
+// sweepRate is how many bytes Sweep frees in a second at most: to free room keeps the disk busy, and fsyncs wait for it.
+const sweepRate = 200 << 20
+
+// Sweep removes the segments that CompactTo has dropped. It takes its time, and ends with ctx; what it leaves goes when
+// the log is next opened. Any goroutine may call it, one at a time, also while the log is written and read, but not
+// during CompactTo or Close. An error is the context's or a *WriteError; the log is as good as before.
+func (l *Log) Sweep(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		obsolete := l.mu.obsolete
+		l.mu.Unlock()
+		if len(obsolete) == 0 {
+			return nil
+		}
+		// The oldest first, so that what a crash leaves is a row that ends where the log begins.
+		if err := os.Remove(segmentPath(l.dir, obsolete[0].first)); err != nil {
+			return &WriteError{"remove a compacted segment", l.dir, err}
+		}
+		l.mu.Lock()
+		l.mu.obsolete = l.mu.obsolete[1:]
+		l.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(obsolete[0].size) * time.Second / sweepRate):
+		}
+	}
 }
 
 // Close fsyncs and closes the log. Readers may go on. After a final error it leaves the file alone.

@@ -74,6 +74,7 @@ func TestLife(t *testing.T) {
 
 	before := len(readFolder(t, dir))
 	must(t, l.CompactTo(15))
+	must(t, l.Sweep(t.Context()))
 	first, _ := l.FirstIndex()
 	if first > 15 || first < 8 || len(readFolder(t, dir)) >= before {
 		t.Fatalf("compacted to 15: first %d, %d segments of %d", first, len(readFolder(t, dir)), before)
@@ -92,6 +93,7 @@ func TestLife(t *testing.T) {
 	m.base, m.entries, m.state = wal.Position{Index: 100, Term: 6}, nil, wal.HardState{Term: 6, Vote: 9, Commit: 100}
 	check("an installed snapshot")
 	must(t, l.CompactTo(101))
+	must(t, l.Sweep(t.Context()))
 	check("compacted to nothing")
 	if n := len(readFolder(t, dir)); n > 2 {
 		t.Fatalf("%d segments of an empty log", n)
@@ -421,6 +423,9 @@ func TestReadsDuringAppends(t *testing.T) {
 		}
 		if next%5 == 0 && next > 200 {
 			must(t, l.CompactTo(next-200))
+			if next%10 == 0 {
+				must(t, l.Sweep(t.Context()))
+			}
 		}
 	}
 	wg.Wait()

@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -118,6 +119,9 @@ func (w *world) compact(t *rapid.T) {
 	index := rapid.Uint64Range(0, w.live.state.Commit+1).Draw(t, "index")
 	before := w.log.Stats().Records
 	must(t, w.log.CompactTo(index))
+	if rapid.Bool().Draw(t, "sweep") {
+		must(t, w.log.Sweep(context.Background()))
+	}
 	first, _ := w.log.FirstIndex()
 	if first > index && first > w.live.base.Index+1 {
 		t.Fatalf("compacted to %d, the first entry is %d", index, first)

@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -330,6 +331,7 @@ func compacted(t fataler, dir string, segmentBytes int) (before, after folder, r
 	must(t, l.Mark(wal.Mark{Index: 25, Term: 3, Zxid: 25}))
 	before = readFolder(t, dir)
 	must(t, l.CompactTo(26))
+	must(t, l.Sweep(context.Background()))
 	must(t, l.Close())
 	return before, readFolder(t, dir), scanAll(t, dir)
 }

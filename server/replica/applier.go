@@ -202,12 +202,25 @@ func (r *Replica) runSnapshotter(ctx context.Context) error {
 				r.snapshots.Add(1)
 				r.lastSaved.Store(uint64(zxid))
 				r.log.Info().Str("zxid", zxid.String()).Int("znodes", s.frozen.Len()).Dur("took", time.Since(start)).Msg("snapshot made")
+				compacted := make(chan struct{})
 				r.marks.push(func() error {
 					if err := r.cfg.Log.Mark(wal.Mark{Index: s.at.Index, Term: s.at.Term, Zxid: uint64(zxid)}); err != nil {
 						return err
 					}
-					return r.cfg.Log.CompactTo(keepFrom)
+					if err := r.cfg.Log.CompactTo(keepFrom); err != nil {
+						return err
+					}
+					close(compacted)
+					return nil
 				})
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-compacted:
+				}
+				if err := r.cfg.Log.Sweep(ctx); err != nil && ctx.Err() == nil {
+					return err
+				}
 			}
 			r.tasks.push(func() {
 				r.applier.saving = false

@@ -55,6 +55,7 @@ type Log interface {
 	Append(...wal.Batch) error
 	Mark(wal.Mark) error
 	CompactTo(index uint64) error
+	Sweep(ctx context.Context) error // the snapshotter's, which has time
 
 	FirstIndex() (uint64, error)
 	LastIndex() (uint64, error)

@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -194,6 +195,8 @@ func (l *memLog) Mark(m wal.Mark) error {
 	l.write(record{mark: m})
 	return nil
 }
+
+func (l *memLog) Sweep(ctx context.Context) error { return ctx.Err() }
 
 func (l *memLog) CompactTo(index uint64) error {
 	l.mu.Lock()

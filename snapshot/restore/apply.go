@@ -86,7 +86,7 @@ func (r *run) build() (err error) {
 	if err := r.step(Write, "make the snapshot folder"); err != nil {
 		return err
 	}
-	store, err := snapshot.OpenStore(d.Snapshots())
+	store, err := snapshot.OpenStore(d.Snapshots(), snapshot.Pace{})
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func TestSnapshotOfSeveralMembers(t *testing.T) {
 	n.ok(create("/a", ""))
 	m := n.meta()
 	m.Conf.Voters = append(m.Conf.Voters, 7)
-	_, err := got(snapshot.OpenStore(n.lock.Snapshots()))(t).Save(context.Background(), m, n.tree.Freeze(), snapshot.Options{})
+	_, err := got(snapshot.OpenStore(n.lock.Snapshots(), snapshot.Pace{}))(t).Save(context.Background(), m, n.tree.Freeze(), snapshot.Options{})
 	must(t, err)
 	was := n.tree.Digest()
 	n.ok(create("/b", "not known to be committed"))

@@ -89,7 +89,7 @@ func start(t tb, dir string) *node {
 		t.Fatalf("identity %+v %v %v", n.identity, ok, err)
 	}
 	var info snapshot.Info
-	store := got(snapshot.OpenStore(n.lock.Snapshots()))(t)
+	store := got(snapshot.OpenStore(n.lock.Snapshots(), snapshot.Pace{}))(t)
 	var bad []snapshot.Entry
 	n.tree, info, bad, err = store.Load()
 	must(t, err)
@@ -188,7 +188,7 @@ func (n *node) meta() snapshot.Meta {
 // save makes a snapshot in the folder.
 func (n *node) save() snapshot.Info {
 	n.Helper()
-	store := got(snapshot.OpenStore(n.lock.Snapshots()))(n)
+	store := got(snapshot.OpenStore(n.lock.Snapshots(), snapshot.Pace{}))(n)
 	return got(store.Save(context.Background(), n.meta(), n.tree.Freeze(), snapshot.Options{}))(n)
 }
 
