@@ -2,6 +2,7 @@ package tree
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -135,6 +136,22 @@ func (t *Tree) byID(id int64) (Session, bool) {
 
 // Session reads a session's record.
 func (t *Tree) Session(id int64) (Session, bool) { return t.byID(id) }
+
+// Sessions yields the sessions in the order of their ids.
+func (t *Tree) Sessions(yield func(Session) bool) { t.sessions.all(yield) }
+
+// Owners are the ids of the sessions that have ephemerals, in order.
+func (t *Tree) Owners() []int64 { return slices.Sorted(maps.Keys(t.owners)) }
+
+// Ephemerals are the paths of a session's ephemerals, in byte order.
+func (t *Tree) Ephemerals(session int64) []string {
+	paths := make([]string, 0, len(t.owners[session]))
+	for id := range t.owners[session] {
+		paths = append(paths, t.path(id))
+	}
+	slices.Sort(paths)
+	return paths
+}
 
 // Counts are the sizes that monitoring shows.
 type Counts struct {

@@ -264,3 +264,41 @@ func TestStampsNeverGoBack(t *testing.T) {
 		t.Errorf("a refused txn's stamp counts too: %d", got)
 	}
 }
+
+// TestSessionLists: the sessions, and whose ephemerals are where, in order.
+func TestSessionLists(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	lists := func() string {
+		var s []string
+		b.tree.Sessions(func(x tree.Session) bool {
+			s = append(s, fmt.Sprint(x.ID))
+			return true
+		})
+		for _, id := range b.tree.Owners() {
+			s = append(s, fmt.Sprint(id, b.tree.Ephemerals(id)))
+		}
+		return fmt.Sprint(s, len(b.tree.Ephemerals(99)))
+	}
+	if got := lists(); got != "[] 0" {
+		t.Errorf("of nothing: %s", got)
+	}
+	for _, id := range []int64{7, -1 << 60, 5} {
+		b.session(id)
+	}
+	b.must(create("/p"))
+	for i, path := range []string{"/p/b", "/a", "/p/a"} {
+		op := createMode(path, znode.Ephemeral)
+		if r, _ := b.apply(tree.Txn{Session: []int64{7, -1 << 60, 7}[i], Op: op}); r.Code != znode.OK {
+			t.Fatal(r.Code)
+		}
+	}
+	if got, want := lists(), "[-1152921504606846976 5 7 -1152921504606846976 [/a] 7 [/p/a /p/b]] 0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	b.must(remove("/a", tree.AnyVersion))
+	b.close(5)
+	if got, want := lists(), "[-1152921504606846976 7 7 [/p/a /p/b]] 0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
