@@ -50,6 +50,8 @@ type Options struct {
 	SegmentBytes int
 	// RecentBytes: how much of the newest entries is kept in memory. 0 is 8 MiB.
 	RecentBytes int
+	// OnSync, if there is one, is told how long each fsync that a batch asked for took, by whoever appends.
+	OnSync func(took time.Duration)
 }
 
 const (
@@ -577,6 +579,9 @@ func (l *Log) write(sync bool) error {
 			return l.fail("fsync", err)
 		}
 		took = time.Since(start)
+		if l.opts.OnSync != nil {
+			l.opts.OnSync(took)
+		}
 		l.synced = l.next - 1
 	}
 	l.publish(sync, took)

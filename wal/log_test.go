@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"coord/wal"
 
@@ -185,8 +186,10 @@ func TestMergedBatches(t *testing.T) {
 // No fsync is made that nobody waits for, and none twice.
 func TestSyncOnlyWhenAsked(t *testing.T) {
 	t.Parallel()
-	l, _ := open(t, t.TempDir(), wal.Options{})
-	start := l.Stats().Syncs
+	var told []time.Duration
+	l, _ := open(t, t.TempDir(), wal.Options{OnSync: func(took time.Duration) { told = append(told, took) }})
+	start := l.Stats()
+	told = nil
 	steps := []struct {
 		batch wal.Batch
 		syncs uint64
@@ -200,9 +203,12 @@ func TestSyncOnlyWhenAsked(t *testing.T) {
 	}
 	for i, s := range steps {
 		must(t, l.Append(s.batch))
-		if got := l.Stats().Syncs - start; got != s.syncs {
-			t.Errorf("after step %d: %d fsyncs, want %d", i, got, s.syncs)
+		if got := l.Stats().Syncs - start.Syncs; got != s.syncs || len(told) != int(got) {
+			t.Errorf("after step %d: %d fsyncs, %d told, want %d", i, got, len(told), s.syncs)
 		}
+	}
+	if got := told[0] + told[1]; got != l.Stats().SyncTime-start.SyncTime {
+		t.Errorf("told %v", told)
 	}
 	must(t, l.Close())
 }
