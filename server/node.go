@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -37,12 +36,14 @@ type node struct {
 	replica   *replica.Replica
 	front     *frontend.Server
 	started   time.Time
+	port      int // the first that clients can reach; -1 for none
+	measured  measured
 }
 
 // openNode takes the data folder and reads what lies in it: the newest good
 // snapshot, and the log behind it. A folder that is empty is made a node's.
 func openNode(ctx context.Context, cfg Config, log zerolog.Logger) (n *node, err error) {
-	n = &node{cfg: cfg, log: log, started: time.Now()}
+	n = &node{cfg: cfg, log: log, started: time.Now(), port: -1}
 	defer func() {
 		if err != nil {
 			n.close()
@@ -137,7 +138,9 @@ func (n *node) form(ctx context.Context, again bool) error {
 
 // load reads the newest good snapshot and opens the log behind it.
 func (n *node) load() error {
+	start := time.Now()
 	t, info, bad, err := n.store.Load()
+	n.measured.snapLoad.AddTime(time.Since(start))
 	for _, b := range bad {
 		n.log.Error().Err(b.Err).Str("path", b.Path).Msg("snapshot is damaged: passed over")
 	}
@@ -154,7 +157,7 @@ func (n *node) load() error {
 	n.start = replica.Point{Index: info.Meta.RaftIndex, Term: info.Meta.RaftTerm, Voters: info.Meta.Conf.Voters, Others: info.Meta.Conf.Learners}
 	n.wal, n.recovered, err = wal.Open(n.dir.WAL(), wal.Options{
 		Meta:      wal.Meta{ClusterID: n.identity.Cluster, NodeID: n.identity.Node},
-		MustExist: true, MustReach: info.Meta.RaftIndex,
+		MustExist: true, MustReach: info.Meta.RaftIndex, OnSync: n.measured.synced,
 	})
 	if err != nil {
 		return err
@@ -182,6 +185,7 @@ func (n *node) meta(at replica.Point) snapshot.Meta {
 // Save makes a snapshot durable and forgets the old ones: replica.Snapshots.
 func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keepFrom uint64, err error) {
 	var removed []string
+	start := time.Now()
 	err = inBackground(func() (err error) {
 		if _, err = n.store.Save(ctx, n.meta(at), f, snapshot.Options{}); err == nil {
 			removed, err = n.store.Prune(ctx, n.cfg.SnapshotKeep, n.cfg.SnapshotMaxAge, time.Now())
@@ -191,6 +195,8 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 	if err != nil {
 		return 0, err
 	}
+	n.measured.snapshot.AddTime(time.Since(start))
+	n.measured.snapshots.Add(1)
 	for _, path := range removed {
 		n.log.Info().Str("path", path).Msg("old snapshot removed")
 	}
@@ -244,52 +250,6 @@ func (n *node) Hello() (version, name, role, cluster string) {
 		role = "standalone"
 	}
 	return n.cfg.Version, n.cfg.Name, role, n.cfg.Cluster
-}
-
-// Facts are the server's part of mntr: frontend.Node.
-func (n *node) Facts() []frontend.Fact {
-	st, stats, w := n.replica.Status(), n.replica.Stats(), n.wal.Stats()
-	u := func(x uint64) string { return strconv.FormatUint(x, 10) }
-	ms := func(d time.Duration) string { return strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', 3, 64) }
-	facts := []frontend.Fact{
-		{Key: "uptime", Value: strconv.FormatInt(time.Since(n.started).Milliseconds(), 10)},
-		{Key: "open_file_descriptor_count", Value: strconv.Itoa(openFiles())},
-		{Key: "max_file_descriptor_count", Value: u(maxFiles())},
-		{Key: "snap_count", Value: u(stats.Snapshots)},
-		{Key: "coord_cluster", Value: n.identity.Cluster.String()},
-		{Key: "coord_node", Value: datadir.NodeString(n.identity.Node)},
-		{Key: "coord_term", Value: u(st.Term)},
-		{Key: "coord_txns", Value: u(stats.Txns)},
-		{Key: "coord_batches", Value: u(stats.Batches)},
-		{Key: "coord_fsyncs", Value: u(w.Syncs)},
-		{Key: "coord_fsync_last_ms", Value: ms(w.LastSync)},
-		{Key: "coord_fsync_max_ms", Value: ms(w.MaxSync)},
-		{Key: "coord_log_bytes", Value: strconv.FormatInt(n.wal.Size(), 10)},
-		{Key: "coord_log_segments", Value: strconv.Itoa(w.Segments)},
-		{Key: "coord_last_snapshot", Value: stats.LastSnapshot.String()},
-		{Key: "coord_disk_full", Value: strconv.FormatBool(stats.Full)},
-	}
-	var digest, zxid string
-	n.replica.View(func(t *tree.Tree, _ *watchTable) { digest, zxid = t.Digest().String(), t.Counters().Zxid.String() })
-	return append(facts, frontend.Fact{Key: "coord_zxid", Value: zxid}, frontend.Fact{Key: "coord_digest", Value: digest})
-}
-
-func openFiles() int {
-	d, err := os.Open("/proc/self/fd")
-	if err != nil {
-		return -1
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	return len(names)
-}
-
-func maxFiles() uint64 {
-	var lim syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) != nil {
-		return 0
-	}
-	return lim.Cur
 }
 
 // explain sorts an error into one of this package's, which say how to go on.

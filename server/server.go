@@ -48,6 +48,12 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	}
 	defer n.close()
 
+	for _, l := range listeners {
+		if a, ok := l.Addr().(*net.TCPAddr); ok && n.port < 0 {
+			n.port = a.Port
+		}
+	}
+
 	n.replica, err = replica.New(replica.Config{
 		NodeID: n.identity.Node, Tree: n.tree, Start: n.start, HardState: n.recovered.HardState, Log: n.wal, Snapshots: n,
 		SnapshotTxns: cfg.SnapshotTxns, SnapshotBytes: cfg.SnapshotBytes, Settings: cfg.Settings,
@@ -77,6 +83,7 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 		stopReplica()
 		return n.fatal(core.Wait())
 	}
+	n.measured.loaded(start, n.replica.Stats().Txns)
 	core.Go(func() error { return keeper.Run(inner) })
 
 	clients, clientsCtx := errgroup.WithContext(ctx)

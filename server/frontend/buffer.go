@@ -42,6 +42,9 @@ func (c *conn) fill() bool {
 	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
 	c.in = c.in[:len(c.in)+n]
 	c.eager = len(c.in) == cap(c.in)
+	if err != nil {
+		c.noteSilence(err)
+	}
 	return n > 0 || err == nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"coord/server/text"
@@ -35,6 +36,11 @@ type conn struct {
 	crowded  bool          // wait before the next request: see roomy
 	size     int           // bytes of the request in hand
 	received int64         // requests not in the stats yet
+	bytes    int64         // of these
+	fresh    int64         // reads answered whose latency is not in the stats yet
+	verb     text.Verb     // of the request in hand; 0 if it has none
+	est      time.Time     // when the client came
+	total    atomic.Int64  // requests since then, or since crst
 	now      time.Time     // when the burst in hand was read
 	req      *text.Request // the read that view answers
 	view     func(*tree.Tree, *watch.Table)
@@ -49,13 +55,15 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, who guest) *conn {
-	c := &conn{s: s, nc: nc, ids: who.ids, addr: who.addr, operator: who.operator, private: who.private, parser: text.NewParser(s.limits)}
+	c := &conn{s: s, nc: nc, ids: who.ids, addr: who.addr, operator: who.operator, private: who.private, parser: text.NewParser(s.limits), est: time.Now()}
+	c.mu.traffic.reset()
 	c.changed.L = &c.mu
 	c.view = func(t *tree.Tree, _ *watch.Table) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.goesOn() {
 			c.mu.out = c.appendRead(c.outbox(), c.req, c.ids, c.format, t)
+			c.noteZxid(t)
 			c.answered()
 		}
 	}
@@ -91,10 +99,12 @@ func (c *conn) handleAll(ctx context.Context) {
 	for !c.leaving {
 		req, n, err := c.parser.Next(c.in[c.used:])
 		c.used += n
+		c.bytes += int64(n)
 		c.size = n
 		switch {
 		case err != nil:
 			c.received++
+			c.verb = 0
 			c.refuse(err.(*text.Error)) //nolint:errorlint // Next returns nothing else
 		case req != nil:
 			c.received++
@@ -115,7 +125,9 @@ func (c *conn) handleAll(ctx context.Context) {
 // count puts what the burst brought into the stats.
 func (c *conn) count() {
 	c.s.stats.received.Add(c.received)
-	c.received = 0
+	c.s.stats.bytesReceived.Add(c.bytes)
+	c.total.Add(c.received)
+	c.received, c.bytes = 0, 0
 }
 
 // hear notes that the client speaks the protocol: the time limit of the first
@@ -172,7 +184,7 @@ func (c *conn) sniff() bool {
 				return true
 			case len(c.in) >= 4:
 				word := string(c.in[:4])
-				if !fourLetterWords[word] {
+				if fourLetterWords[word] == nil {
 					return true
 				}
 				c.fourLetter(word)
@@ -192,6 +204,7 @@ func (c *conn) sniff() bool {
 func (c *conn) readUntil(t time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.mu.until = t
 	return !c.mu.retired && c.nc.SetReadDeadline(t) == nil
 }
 

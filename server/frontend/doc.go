@@ -39,6 +39,13 @@
 // unknown, none behind it may be answered), or when the server stops (retired).
 // All else is a break: the outbox is dropped, dones that still come find nobody.
 //
+// # Statistics
+//
+// What cons, stat and mntr tell is counted where a lock is held anyway: answers
+// and their sizes in the outbox, latencies once a burst (settleReads) or where a
+// write is done. The four-letter words (words.go) hold the lock of one connection
+// at a time.
+//
 // # Locks
 //
 // The state lock (Backend's) comes before a connection's own, which is a leaf:

@@ -1,37 +1,26 @@
 package frontend
 
-import (
-	"fmt"
-	"strings"
+import "fmt"
 
-	"coord/server/watch"
-	"coord/tree"
-)
-
-// fourLetterWords are ZooKeeper's. Those that this version does not answer are
-// refused in ZooKeeper's words.
-var fourLetterWords = map[string]bool{
-	"conf": true, "cons": true, "crst": true, "dirs": true, "dump": true, "envi": true, "gtmk": true, "hash": true, "isro": true,
-	"mntr": true, "ruok": true, "srst": true, "srvr": true, "stat": true, "stmk": true, "wchc": true, "wchp": true, "wchs": true,
+// fourLetterWords are ZooKeeper's, each with what answers it. A connection asks
+// one and is closed.
+var fourLetterWords = map[string]func(s *Server, asker *conn) string{
+	"conf": (*Server).conf, "cons": (*Server).cons, "crst": (*Server).crst, "dirs": (*Server).dirs,
+	"dump": (*Server).dump, "envi": (*Server).envi, "gtmk": (*Server).traceMask, "hash": (*Server).hash,
+	"isro": (*Server).isro, "mntr": (*Server).mntr, "ruok": (*Server).ruok, "srst": (*Server).srst,
+	"srvr": (*Server).srvr, "stat": (*Server).stat, "stmk": (*Server).traceMask, "wchc": (*Server).wchc,
+	"wchp": (*Server).wchp, "wchs": (*Server).wchs,
 }
 
 // fourLetter answers a four-letter word, at once, and ends the connection.
 func (c *conn) fourLetter(word string) {
 	s := c.s
 	s.stats.received.Add(1)
-	var answer string
-	known := s.words[word] || s.words["*"]
-	switch {
-	case known && word == "ruok":
-		answer = "imok"
-	case known && word == "isro":
-		answer = "rw"
-	case known && word == "srvr":
-		answer = s.srvr()
-	case known && word == "mntr":
-		answer = s.mntr()
-	default:
-		answer = word + " is not executed because it is not in the whitelist.\n"
+	s.stats.bytesReceived.Add(int64(len(word)))
+	c.total.Add(1)
+	answer := word + " is not executed because it is not in the whitelist.\n"
+	if s.words[word] || s.words["*"] {
+		answer = fourLetterWords[word](s, c)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,26 +33,4 @@ func (c *conn) fourLetter(word string) {
 // behind it.
 func (s *Server) zkVersion() string {
 	return fmt.Sprintf("3.9.3-coord-%s, built on %s", s.cfg.Version, s.cfg.Built)
-}
-
-func (s *Server) srvr() string {
-	var zxid string
-	var znodes int
-	s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) {
-		zxid, znodes = t.Counters().Zxid.String(), t.Counts().Znodes
-	})
-	least, avg, most := s.stats.latency()
-	conns, outstanding := s.load()
-	return fmt.Sprintf("Zookeeper version: %s\nLatency min/avg/max: %d/%s/%d\nReceived: %d\nSent: %d\nConnections: %d\n"+
-		"Outstanding: %d\nZxid: %s\nMode: %s\nNode count: %d\n",
-		s.zkVersion(), least, decimal(avg), most, s.stats.received.Load(), s.stats.sent.Load(), conns,
-		outstanding, zxid, s.mode(), znodes)
-}
-
-func (s *Server) mntr() string {
-	var b strings.Builder
-	for _, f := range s.facts() {
-		b.WriteString("zk_" + f.Key + "\t" + f.Value + "\n")
-	}
-	return b.String()
 }

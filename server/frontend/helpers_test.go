@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,6 +194,7 @@ type fakeNode struct {
 	snapshot func(ctx context.Context, w io.Writer) error
 	zxid     znode.Zxid
 	err      error
+	resets   atomic.Int32
 }
 
 func (n *fakeNode) Hello() (version, node, role, cluster string) {

@@ -27,6 +27,9 @@ type outbox struct {
 	retired  bool   // the server ends: nothing more is read
 	broken   bool   // nothing can be sent any more
 
+	until   time.Time // when the client must have sent something; zero for no limit
+	traffic traffic
+
 	fields [maxFields]text.Field // of the answer in hand; on the stack they would not stay
 }
 
@@ -35,6 +38,7 @@ type outbox struct {
 type item struct {
 	c      *conn
 	size   int
+	since  time.Time // when the burst that brought it was read
 	verb   text.Verb
 	format text.Format
 	crlf   bool
@@ -49,7 +53,6 @@ type item struct {
 type write struct {
 	item
 	tag    string
-	since  time.Time
 	txn    tree.Txn
 	result tree.Result
 }
@@ -70,7 +73,7 @@ func (c *conn) reply(r *text.Reply, crlf bool) {
 	case !c.goesOn():
 	case c.waiting():
 		answer := r.Append(nil, c.format, crlf)
-		c.enqueue(&item{c: c, size: c.size + len(answer), ready: true, fixed: answer})
+		c.enqueue(&item{c: c, size: c.size + len(answer), since: c.now, verb: c.verb, ready: true, fixed: answer})
 	default:
 		c.mu.out = r.Append(c.outbox(), c.format, crlf)
 		c.answered()
@@ -91,6 +94,7 @@ func (c *conn) isOver() bool { return c.mu.broken || c.mu.ending || c.mu.retired
 // answered notes that the reader has put an answer into the outbox.
 func (c *conn) answered() {
 	c.mu.answered++
+	c.noteAnswer()
 	c.crowded = c.crowded || len(c.mu.out) >= flushAt
 }
 
@@ -160,7 +164,7 @@ func (c *conn) newRead(req *text.Request) *read {
 }
 
 func (c *conn) newItem(req *text.Request) item {
-	return item{c: c, size: c.size, verb: req.Verb, format: c.format, crlf: req.CRLF}
+	return item{c: c, size: c.size, since: c.now, verb: req.Verb, format: c.format, crlf: req.CRLF}
 }
 
 // submit proposes a write, once no read before it waits for a barrier: that read
@@ -180,19 +184,22 @@ func (c *conn) submit(w *write) {
 
 // done is told the outcome of a write. The state lock is held; mu is not.
 func (w *write) done(r tree.Result, t *tree.Tree, _ *watch.Table) {
-	w.c.s.stats.wrote(w.since)
+	now := time.Now()
+	w.c.s.stats.wrote(now.Sub(w.since))
 	w.result = r
-	w.settle(r.Code, t)
+	w.settle(r.Code, t, now)
 }
 
 // done is told that a barrier is passed.
-func (r *read) done(result tree.Result, t *tree.Tree, _ *watch.Table) { r.settle(result.Code, t) }
+func (r *read) done(result tree.Result, t *tree.Tree, _ *watch.Table) {
+	r.settle(result.Code, t, time.Now())
+}
 
-func (it *item) settle(code znode.Code, t *tree.Tree) {
+func (it *item) settle(code znode.Code, t *tree.Tree, now time.Time) {
 	c := it.c
 	c.mu.Lock()
 	it.code, it.ready = code, true
-	c.advance(t)
+	c.advance(t, now)
 	c.mu.Unlock()
 	if !c.dirty {
 		c.dirty = true
@@ -202,7 +209,7 @@ func (it *item) settle(code znode.Code, t *tree.Tree) {
 
 // advance answers the requests at the front of the queue whose turn has come.
 // The state lock is held.
-func (c *conn) advance(t *tree.Tree) {
+func (c *conn) advance(t *tree.Tree, now time.Time) {
 	o := &c.mu.outbox
 	for o.head < len(o.queue) && o.queue[o.head].ready {
 		it := o.queue[o.head]
@@ -217,6 +224,7 @@ func (c *conn) advance(t *tree.Tree) {
 		}
 		o.out = c.appendAnswer(c.outbox(), it, t)
 		o.answered++
+		c.noteTurn(it, t, now)
 		o.ending = it.code == znode.ErrUncertain
 	}
 }
@@ -265,7 +273,7 @@ func (c *conn) flush() {
 	o := &c.mu.outbox
 	for len(o.out) > 0 && !o.broken {
 		out := o.out
-		c.s.stats.sent.Add(o.answered)
+		c.noteSent(len(out))
 		o.out, o.spare, o.sending, o.answered = o.spare, nil, len(out), 0
 		c.changed.Broadcast()
 		c.mu.Unlock()
@@ -307,6 +315,7 @@ func (c *conn) send(b []byte) error {
 func (c *conn) flushOwn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.settleReads()
 	if !c.mu.flushing && len(c.mu.out) > 0 {
 		c.mu.flushing = true
 		c.flush()
@@ -333,6 +342,7 @@ func (c *conn) await(enough func() bool) bool {
 func (c *conn) roomy() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.settleReads()
 	c.await(func() bool { return !c.isCrowded() || c.isOver() })
 	c.crowded = false
 	return !c.isOver()
@@ -343,6 +353,7 @@ func (c *conn) roomy() bool {
 func (c *conn) drain() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.settleReads()
 	o := &c.mu.outbox
 	drained := c.await(func() bool { return len(o.out) == 0 && !o.flushing && (!c.waiting() || o.ending) })
 	c.leaving = c.leaving || o.ending

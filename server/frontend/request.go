@@ -13,6 +13,7 @@ import (
 // format) is for the requests behind it: those before it, answered or not, keep
 // what was in force when they came.
 func (c *conn) handle(ctx context.Context, req *text.Request) {
+	c.verb = req.Verb
 	switch req.Verb {
 	case text.VerbGet:
 		if req.Lin {
@@ -90,7 +91,7 @@ func (c *conn) info(req *text.Request) {
 // write turns a request into a txn. Values are copied: the request lives in the
 // receive buffer.
 func (c *conn) write(req *text.Request) {
-	w := &write{item: c.newItem(req), tag: req.Tag, since: c.now}
+	w := &write{item: c.newItem(req), tag: req.Tag}
 	w.write = w
 	w.txn.IDs = c.ids
 	if req.Verb == text.VerbTxn {

@@ -57,6 +57,13 @@ type Node interface {
 	Hello() (version, node, role, cluster string)
 	// Facts are what mntr and INFO list beside the frontend's own, keys without zk_.
 	Facts() []Fact
+	// Conf and Environment are the lines of conf and envi, Sizes are those of dirs:
+	// the bytes of the snapshots and of the log.
+	Conf() []Fact
+	Environment() []Fact
+	Sizes() (snapshots, log int64)
+	// ResetStats forgets what srst is to forget of that which Facts tells.
+	ResetStats()
 	// Snapshot freezes the state and returns its zxid and what writes it out.
 	Snapshot(ctx context.Context) (znode.Zxid, func(ctx context.Context, w io.Writer) error, error)
 }
@@ -73,7 +80,10 @@ type Config struct {
 	MaxFrame       int      // bytes of the largest value or request
 	SuperDigest    string   // user:hash of the operator
 	Version, Built string
-	Logger         zerolog.Logger
+	// SessionDeadline says when a session ends unless its client is heard of; nil
+	// while nobody counts that here.
+	SessionDeadline func(id int64) (at time.Time, ok bool)
+	Logger          zerolog.Logger
 }
 
 // Server serves clients on any number of listeners.
@@ -93,13 +103,17 @@ type Server struct {
 	wg        sync.WaitGroup
 	snapshots atomic.Int32 // being streamed
 	stats     stats
+	started   time.Time
 }
 
 // New makes a server; Serve lets clients in.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, log: cfg.Logger, words: map[string]bool{}, limits: text.DefaultLimits()}
+	s := &Server{cfg: cfg, log: cfg.Logger, words: map[string]bool{}, started: time.Now(), limits: text.DefaultLimits()}
 	for _, w := range cfg.FourLetter {
 		s.words[w] = true
+		if fourLetterWords[w] == nil && w != "*" {
+			s.log.Warn().Str("word", w).Msg("there is no such four-letter word")
+		}
 	}
 	s.limits.Payload = cfg.MaxFrame
 	s.limits.Txn = cfg.MaxFrame + 128<<10

@@ -10,38 +10,47 @@ import (
 	"coord/tree"
 )
 
-// stats count since the start.
+// stats count since the start, or since srst.
 type stats struct {
-	received, sent             atomic.Int64 // requests, answers
-	rejected, slow             atomic.Int64
-	authFailed, protocolErrors atomic.Int64
-	limitsReached              atomic.Int64
+	received, sent           atomic.Int64 // requests, answers
+	bytesReceived, bytesSent atomic.Int64
+	rejected, unheard        atomic.Int64 // connections: too many of an address; without a first line in time
+	reads                    latencies    // of what is answered from the state
+	updates                  latencies    // of writes
+	sizes                    sharedSizes  // of answers
 
-	// Of writes. Only dones change these, the state lock held.
-	writes                 atomic.Int64
-	latencySum, latencyMax atomic.Int64 // µs
-	latencyMin             atomic.Int64 // µs + 1; 0 for none yet
+	// srst leaves these alone.
+	slow, authFailed, protocolErrors atomic.Int64
+	limitsReached, writes            atomic.Int64
 }
 
-func (s *stats) wrote(since time.Time) {
-	us := time.Since(since).Microseconds()
-	s.writes.Store(s.writes.Load() + 1)
-	s.latencySum.Store(s.latencySum.Load() + us)
-	if us > s.latencyMax.Load() {
-		s.latencyMax.Store(us)
+// reset is what srst does.
+func (s *stats) reset() {
+	for _, x := range []*atomic.Int64{&s.received, &s.sent, &s.bytesReceived, &s.bytesSent, &s.rejected, &s.unheard} {
+		x.Store(0)
 	}
-	if least := s.latencyMin.Load(); least == 0 || us+1 < least {
-		s.latencyMin.Store(us + 1)
-	}
+	s.reads.reset()
+	s.updates.reset()
+	s.sizes.reset()
 }
 
-// latency is in milliseconds, as ZooKeeper shows it.
+func (s *stats) wrote(took time.Duration) {
+	s.writes.Add(1)
+	s.updates.add(1, took)
+}
+
+// latency is that of reads and writes, in milliseconds, as ZooKeeper shows it.
 func (s *stats) latency() (least int64, avg float64, most int64) {
-	if n := s.writes.Load(); n > 0 {
-		avg = float64(s.latencySum.Load()) / float64(n) / 1000
-		least = max(s.latencyMin.Load()-1, 0) / 1000
+	reads, updates := s.reads.n.Load(), s.updates.n.Load()
+	if n := reads + updates; n > 0 {
+		avg = float64(s.reads.sum.Load()+s.updates.sum.Load()) / float64(n) / 1000
 	}
-	return least, avg, s.latencyMax.Load() / 1000
+	for _, l := range []*latencies{&s.reads, &s.updates} {
+		if x := l.least.Load(); x > 0 && (least == 0 || x < least) {
+			least = x
+		}
+	}
+	return max(least-1, 0) / 1000, avg, roundUp(max(s.reads.most.Load(), s.updates.most.Load()), 1000)
 }
 
 // load counts the connections, and the requests that wait in them.
@@ -67,17 +76,24 @@ func (s *Server) facts() []Fact {
 	var counts tree.Counts
 	var watches int
 	s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) { counts, watches = t.Counts(), w.Len() })
-	least, avg, most := s.stats.latency()
+	st := &s.stats
+	least, avg, most := st.latency()
 	conns, outstanding := s.load()
 	n := func(x int64) string { return strconv.FormatInt(x, 10) }
+	size := func(x *atomic.Int64) string { // ZooKeeper's -1 is none yet
+		if have := x.Load(); have > 0 {
+			return n(have)
+		}
+		return "-1"
+	}
 	facts := []Fact{
 		{"version", s.zkVersion()},
 		{"server_state", s.mode()},
 		{"avg_latency", decimal(avg)},
 		{"max_latency", n(most)},
 		{"min_latency", n(least)},
-		{"packets_received", n(s.stats.received.Load())},
-		{"packets_sent", n(s.stats.sent.Load())},
+		{"packets_received", n(st.received.Load())},
+		{"packets_sent", n(st.sent.Load())},
 		{"num_alive_connections", n(int64(conns))},
 		{"outstanding_requests", n(int64(outstanding))},
 		{"znode_count", n(int64(counts.Znodes))},
@@ -85,14 +101,24 @@ func (s *Server) facts() []Fact {
 		{"ephemerals_count", n(int64(counts.Ephemerals))},
 		{"approximate_data_size", n(counts.DataBytes)},
 		{"global_sessions", n(int64(counts.Sessions))},
-		{"connection_rejected", n(s.stats.rejected.Load())},
-		{"auth_failed_count", n(s.stats.authFailed.Load())},
-		{"coord_slow_clients", n(s.stats.slow.Load())},
-		{"coord_limits_reached", n(s.stats.limitsReached.Load())},
-		{"coord_protocol_errors", n(s.stats.protocolErrors.Load())},
-		{"coord_writes", n(s.stats.writes.Load())},
+		{"local_sessions", "0"}, // every session is part of the replicated state
+		{"connection_rejected", n(st.rejected.Load())},
+		{"connection_drop_probability", "0.0"}, // nothing is dropped at random
+		{"sessionless_connections_expired", n(st.unheard.Load())},
+		{"auth_failed_count", n(st.authFailed.Load())},
+		{"last_client_response_size", size(&st.sizes.last)},
+		{"max_client_response_size", size(&st.sizes.most)},
+		{"min_client_response_size", size(&st.sizes.least)},
+		{"bytes_received_count", n(st.bytesReceived.Load())},
+		{"response_bytes", n(st.bytesSent.Load())},
+		{"coord_slow_clients", n(st.slow.Load())},
+		{"coord_limits_reached", n(st.limitsReached.Load())},
+		{"coord_protocol_errors", n(st.protocolErrors.Load())},
+		{"coord_writes", n(st.writes.Load())},
 	}
-	return append(facts, s.cfg.Node.Facts()...)
+	facts = append(facts, s.cfg.Node.Facts()...)
+	facts = append(facts, st.reads.facts("readlatency")...)
+	return append(facts, st.updates.facts("updatelatency")...)
 }
 
 // decimal prints as ZooKeeper does: up to four places, at least one.
