@@ -23,20 +23,27 @@ const allWords = "conf cons dump envi dirs wchs wchc wchp hash isro ruok srvr st
 
 func askWord(t testing.TB, addr, word string) string {
 	t.Helper()
+	answer, err := tryWord(addr, word, 20*time.Second)
+	if err != nil {
+		t.Fatalf("%s: %v behind %q", word, err, answer)
+	}
+	return answer
+}
+
+// tryWord is askWord for a ZooKeeper that may still be starting: then it answers
+// that it does not serve, and may leave the connection open.
+func tryWord(addr, word string, within time.Duration) (string, error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(within))
 	if _, err := io.WriteString(c, word); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	b, err := io.ReadAll(c)
-	if err != nil {
-		t.Fatalf("%s: %v behind %q", word, err, b)
-	}
-	return string(b)
+	return string(b), err
 }
 
 func checkWords(t *testing.T, addr string, side words.Side, situation string) {
@@ -115,24 +122,23 @@ func startZooKeeper(t *testing.T, jar string) (addr string) {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- p.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = p.Wait() // killed, or its output says why
+	}()
 	t.Cleanup(func() {
 		_ = p.Process.Kill()
 		<-ended
 	})
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("ZooKeeper ended: %v\n%s", err, log.String())
+		case <-ended:
+			t.Fatalf("ZooKeeper ended: %s", log.String())
 		default:
 		}
-		if c, err := net.Dial("tcp", addr); err == nil {
-			_ = c.Close()
-			if strings.HasPrefix(askWord(t, addr, "srvr"), "Zookeeper version: ") {
-				return addr
-			}
+		if answer, err := tryWord(addr, "srvr", time.Second); err == nil && strings.HasPrefix(answer, "Zookeeper version: ") {
+			return addr
 		}
 	}
 	t.Fatal("ZooKeeper does not serve after a minute")

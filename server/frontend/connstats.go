@@ -91,6 +91,10 @@ func (c *conn) Session() int64 {
 // Client is the connection's other end, as the four-letter words name it.
 func (c *conn) Client() string { return clientName(c.nc) }
 
+// age is the server's at some time: a third of the size of a time, in what
+// waits for its turn.
+func (c *conn) age(at time.Time) time.Duration { return at.Sub(c.s.started) }
+
 // noteAnswer counts an answer that the reader has put into the outbox. Its
 // latency is known when the burst ends: see settleReads. mu is held.
 func (c *conn) noteAnswer() {
@@ -125,7 +129,7 @@ func (c *conn) noteTurn(it *item, t *tree.Tree, now time.Time) {
 	if !isOperation(it.verb) {
 		return
 	}
-	d := now.Sub(it.since)
+	d := c.age(now) - it.since
 	x.verb = it.verb
 	x.took(1, d, now)
 	switch {

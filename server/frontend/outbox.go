@@ -38,7 +38,7 @@ type outbox struct {
 type item struct {
 	c      *conn
 	size   int
-	since  time.Time // when the burst that brought it was read
+	since  time.Duration // from the server's start to the burst that brought it
 	verb   text.Verb
 	format text.Format
 	crlf   bool
@@ -73,7 +73,7 @@ func (c *conn) reply(r *text.Reply, crlf bool) {
 	case !c.goesOn():
 	case c.waiting():
 		answer := r.Append(nil, c.format, crlf)
-		c.enqueue(&item{c: c, size: c.size + len(answer), since: c.now, verb: c.verb, ready: true, fixed: answer})
+		c.enqueue(&item{c: c, size: c.size + len(answer), since: c.age(c.now), verb: c.verb, ready: true, fixed: answer})
 	default:
 		c.mu.out = r.Append(c.outbox(), c.format, crlf)
 		c.answered()
@@ -164,7 +164,7 @@ func (c *conn) newRead(req *text.Request) *read {
 }
 
 func (c *conn) newItem(req *text.Request) item {
-	return item{c: c, size: c.size, since: c.now, verb: req.Verb, format: c.format, crlf: req.CRLF}
+	return item{c: c, size: c.size, since: c.age(c.now), verb: req.Verb, format: c.format, crlf: req.CRLF}
 }
 
 // submit proposes a write, once no read before it waits for a barrier: that read
@@ -185,7 +185,7 @@ func (c *conn) submit(w *write) {
 // done is told the outcome of a write. The state lock is held; mu is not.
 func (w *write) done(r tree.Result, t *tree.Tree, _ *watch.Table) {
 	now := time.Now()
-	w.c.s.stats.wrote(now.Sub(w.since))
+	w.c.s.stats.wrote(w.c.age(now) - w.since)
 	w.result = r
 	w.settle(r.Code, t, now)
 }

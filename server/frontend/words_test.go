@@ -50,6 +50,18 @@ func TestShapesAreStrict(t *testing.T) {
 	}
 }
 
+// TestUnknownWordInTheList: it is warned of, and stays unknown.
+func TestUnknownWordInTheList(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, direct, func(cfg *frontend.Config, _ *backend) { cfg.FourLetter = []string{"srvx", "ruok"} })
+	if log := w.log.String(); !strings.Contains(log, `"srvx"`) || strings.Contains(log, "ruok") {
+		t.Errorf("the log: %s", log)
+	}
+	if got := ask(t, w.tcp(), "srvx\nPING\n"); !strings.HasSuffix(got, "OK pong\n") {
+		t.Errorf("srvx: %q", got)
+	}
+}
+
 // TestDump: sessions by the second in which they end, their ephemerals, and the
 // connections that end unless they say something.
 func TestDump(t *testing.T) {
