@@ -136,6 +136,26 @@ func (t *Tree) byID(id int64) (Session, bool) {
 // Session reads a session's record.
 func (t *Tree) Session(id int64) (Session, bool) { return t.byID(id) }
 
+// Sessions yields the sessions whose id is above after, in the order of their
+// ids, with the number of their ephemerals.
+func (t *Tree) Sessions(after int64, yield func(s Session, ephemerals int) bool) {
+	p, i, found := t.seekSession(after)
+	if found {
+		i++
+	}
+	t.sessions.from(p, i, func(s Session) bool { return yield(s, len(t.owners[s.ID])) })
+}
+
+// Ephemerals lists the paths of a session's ephemerals, in byte order.
+func (t *Tree) Ephemerals(session int64) []string {
+	paths := make([]string, 0, len(t.owners[session]))
+	for id := range t.owners[session] {
+		paths = append(paths, t.path(id))
+	}
+	slices.Sort(paths)
+	return paths
+}
+
 // Counts are the sizes that monitoring shows.
 type Counts struct {
 	Znodes     int

@@ -69,7 +69,7 @@ func TestCloseSession(t *testing.T) {
 	if r.Code != znode.OK || r.Zxid != b.tree.Counters().Zxid {
 		t.Fatalf("%+v", r)
 	}
-	want := "deleted /a, children /, deleted /p/a, children /p, deleted /p/b, children /p, deleted /p/q/x, children /p/q, deleted /z, children /"
+	want := "deleted /a, children /, deleted /p/a, children /p, deleted /p/b, children /p, deleted /p/q/x, children /p/q, deleted /z, children /, expired "
 	if got := eventPaths(events); got != want {
 		t.Errorf("events\n got %s\nwant %s", got, want)
 	}
@@ -117,7 +117,7 @@ func TestSessionOpensAgain(t *testing.T) {
 	b.close(1)
 	b.as = 0
 	b.session(1)
-	if _, events := b.close(1); len(events) != 0 {
+	if _, events := b.close(1); len(events) != 1 { // its end
 		t.Errorf("events %s", eventPaths(events))
 	}
 }
