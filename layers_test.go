@@ -47,7 +47,7 @@ var owners = map[string]string{
 	"github.com/tidwall/wal":            "wal",
 	"go.etcd.io/raft/v3":                "server/replica wal",
 	"github.com/urfave/cli/v2":          "cmd",
-	"github.com/rs/zerolog":             "cmd server server/frontend server/replica",
+	"github.com/rs/zerolog":             "cmd server server/frontend server/replica server/session",
 	"github.com/klauspost/compress":     "snapshot",
 	"github.com/zeebo/xxh3":             "tree",
 }

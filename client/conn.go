@@ -24,6 +24,7 @@ type Conn struct {
 	nc     net.Conn
 	server string // as it was dialled
 	hello  Hello
+	events func(Event) // see Options.Events
 
 	wr struct { // taken before mu
 		sync.Mutex
@@ -56,14 +57,26 @@ type Call struct {
 
 // NewConn makes a client of a connection that something else has dialled. It
 // says nothing to the server: see Conn.Greet.
-func NewConn(nc net.Conn) *Conn {
-	c := &Conn{nc: nc, server: nc.RemoteAddr().String(), done: make(chan struct{})}
+func NewConn(nc net.Conn) *Conn { return newConn(nc, nc.RemoteAddr().String(), nil) }
+
+func newConn(nc net.Conn, server string, events func(Event)) *Conn {
+	c := &Conn{nc: nc, server: server, events: events, done: make(chan struct{})}
 	go c.read()
 	return c
 }
 
 // Server is the address that was dialled.
 func (c *Conn) Server() string { return c.server }
+
+// Done is closed when the connection has ended; Err says why.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err is why the connection has ended, or nil.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.err
+}
 
 // Close ends the connection; what is unanswered fails.
 func (c *Conn) Close() error {
@@ -106,7 +119,7 @@ func (c *Conn) send(r *text.Request, sink func(*text.Reply) bool) (*Call, error)
 // unknown.
 func isWrite(v text.Verb) bool {
 	switch v {
-	case text.VerbSet, text.VerbCreate, text.VerbRm, text.VerbTxn, text.VerbSetACL:
+	case text.VerbSet, text.VerbCreate, text.VerbRm, text.VerbTxn, text.VerbSetACL, text.VerbSession, text.VerbLock, text.VerbUnlock:
 		return true
 	}
 	return false
@@ -213,6 +226,9 @@ func (c *Conn) read() {
 
 // deliver hands a reply to the oldest call.
 func (c *Conn) deliver(reply *text.Reply) error {
+	if reply.Kind == text.KindEvent {
+		return c.event(reply)
+	}
 	c.mu.Lock()
 	if c.mu.err != nil {
 		c.mu.Unlock()
@@ -282,4 +298,11 @@ func (c *Conn) lost(call *Call, cause error, sent bool) error {
 		return cause
 	}
 	return &UnreachableError{Server: c.server, Err: cause}
+}
+
+// poke sends a sign of life whose answer nobody waits for.
+func (c *Conn) poke() {
+	if _, err := c.Send(&text.Request{Op: text.Op{Verb: text.VerbPing}}); err == nil {
+		c.flush()
+	}
 }

@@ -25,6 +25,9 @@ type Options struct {
 	// User and Password authenticate the connection (scheme digest), unless User is empty.
 	User     string
 	Password []byte
+	// Events is told each event of the connection's watches, in order with the
+	// replies, by its reader: while it does not return no reply is read.
+	Events func(Event)
 }
 
 // Dial connects to the first of the servers that answers. A server is HOST:PORT,
@@ -71,8 +74,7 @@ func dialOne(ctx context.Context, server string, shares int, o Options) (*Conn, 
 	if err != nil {
 		return nil, &UnreachableError{Server: server, Err: shorten(ctx, err)}
 	}
-	c := NewConn(nc)
-	c.server = server
+	c := newConn(nc, server, o.Events)
 	if err := c.introduce(ctx, o); err != nil {
 		_ = c.Close()
 		return nil, err

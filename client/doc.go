@@ -6,7 +6,7 @@
 //	defer c.Close()
 //	value, err := c.Get(ctx, "/app", client.GetOptions{})
 //
-// A Conn is one connection, without a session. Any goroutine may call its
+// A Conn is one connection. Any goroutine may call its
 // methods. Requests are answered in the order in which they were sent; Send
 // puts any number of them under way, and each Call is waited for on its own.
 //
@@ -22,6 +22,7 @@
 // A context that ends while a request is unanswered closes the connection,
 // since its answers can no longer be told from those of later requests.
 //
-// The client decides nothing: it does not repeat requests, keep sessions or
-// follow leaders.
+// A Conn decides nothing: it does not repeat requests or follow leaders. Watches
+// end with it. A session can outlive it: Holder keeps one alive over lost
+// connections, and says until when it is certain to live.
 package client

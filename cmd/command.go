@@ -26,6 +26,9 @@ func commands() []*command {
 	return []*command{
 		serverCommand(),
 		getCommand(), setCommand(), createCommand(), rmCommand(), lsCommand(), existsCommand(),
+		watchCommand(), shellCommand(),
+		lockCommand(), lockAcquireCommand(), lockReleaseCommand(), lockLsCommand(), lockBreakCommand(), electCommand(), barrierCommand(), fenceCommand(), fenceCheckCommand(),
+		sessionCommand(), sessionNewCommand(), sessionRenewCommand(), sessionCloseCommand(), sessionLsCommand(),
 		statusCommand(),
 		snapshotCommand(), snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(),
 		restoreCommand(),

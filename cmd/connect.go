@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"os"
 	"strings"
@@ -63,22 +64,35 @@ func (r *run) connect(ctx context.Context) (*client.Conn, error) {
 	return r.dial(ctx)
 }
 
-func (r *run) dial(ctx context.Context) (*client.Conn, error) {
-	if d := r.flags.Duration("timeout"); d < 0 {
-		return nil, usagef("--timeout %v: a time is not negative", d)
-	}
-	o := client.Options{Name: "coord"}
-	var err error
-	if o.User, o.Password, err = r.credential(); err != nil {
+func (r *run) dial(ctx context.Context) (*client.Conn, error) { return r.dialAs(ctx, "", nil) }
+
+// dialAs dials a server. name is what the client calls itself, "" for coord;
+// events may be nil.
+func (r *run) dialAs(ctx context.Context, name string, events func(client.Event)) (*client.Conn, error) {
+	servers, o, err := r.target(name)
+	if err != nil {
 		return nil, err
 	}
-	servers := strings.FieldsFunc(r.flags.String("server"), func(c rune) bool { return c == ',' })
+	o.Events = events
+	return client.Dial(ctx, servers, o)
+}
+
+// target is where to connect to, and as whom.
+func (r *run) target(name string) (servers []string, o client.Options, err error) {
+	if d := r.flags.Duration("timeout"); d < 0 {
+		return nil, o, usagef("--timeout %v: a time is not negative", d)
+	}
+	o.Name = cmp.Or(name, "coord")
+	if o.User, o.Password, err = r.credential(); err != nil {
+		return nil, o, err
+	}
+	servers = strings.FieldsFunc(r.flags.String("server"), func(c rune) bool { return c == ',' })
 	for _, s := range servers {
 		if _, _, err := client.SplitServer(s); err != nil {
-			return nil, usagef("--server: %q is not HOST:PORT or unix:PATH", s)
+			return nil, o, usagef("--server: %q is not HOST:PORT or unix:PATH", s)
 		}
 	}
-	return client.Dial(ctx, servers, o)
+	return servers, o, nil
 }
 
 // with connects, runs f within the command's time, and disconnects.

@@ -20,10 +20,12 @@ func createCommand() *command {
 		details: valueHelp + "\nWithout VALUE the znode is empty.",
 		examples: []string{
 			"coord create /app", "coord create -p /app/hosts/a 10.0.0.7", "coord create --seq /queue/job- @job.json",
-			"coord create --ttl 30s /seen/host7", "coord create --acl world:anyone:r,digest:ann:HASH=:cdrwa /app/secret",
+			"coord create --ttl 30s /seen/host7", "coord create -e --session s /members/host7", "coord create --acl world:anyone:r,digest:ann:HASH=:cdrwa /app/secret",
 		},
 		flags: []cli.Flag{
 			boolFlag("seq", "append the parent's counter to the name: 10 digits"),
+			boolFlag("ephemeral", "delete it when the session of --session ends", "e"),
+			sessionFlag(),
 			boolFlag("container", "delete it once its last child is deleted", "c"),
 			&cli.StringFlag{Name: "ttl", Usage: "delete it once it has had no children and no change for `TIME`, such as 30s or 7d"},
 			boolFlag("parents", "create missing parents too", "p"),
@@ -36,7 +38,7 @@ func createCommand() *command {
 
 func runCreate(ctx context.Context, r *run) error {
 	op := text.Op{Verb: text.VerbCreate, Parents: r.flags.Bool("parents")}
-	seq, container := r.flags.Bool("seq"), r.flags.Bool("container")
+	seq, container, ephemeral := r.flags.Bool("seq"), r.flags.Bool("container"), r.flags.Bool("ephemeral")
 	if ttl := r.flags.String("ttl"); r.flags.IsSet("ttl") {
 		d, err := parseTime(ttl)
 		if err != nil || d < time.Millisecond || d.Milliseconds() > znode.MaxTTLMS {
@@ -45,8 +47,16 @@ func runCreate(ctx context.Context, r *run) error {
 		op.TTLMS = d.Milliseconds()
 	}
 	switch {
-	case container && (seq || op.TTLMS > 0):
-		return usagef("a container is neither --seq nor has it a --ttl")
+	case container && (seq || ephemeral || op.TTLMS > 0):
+		return usagef("a container is neither --seq nor --ephemeral, nor has it a --ttl")
+	case ephemeral && op.TTLMS > 0:
+		return usagef("what is --ephemeral has no --ttl")
+	case ephemeral && r.flags.String("session") == "":
+		return &usageError{msg: "an ephemeral znode needs a session: --session FILE", hint: "coord session new --file FILE makes one; it must be used again before its time is over"}
+	case ephemeral && seq:
+		op.Mode = znode.EphemeralSequential
+	case ephemeral:
+		op.Mode = znode.Ephemeral
 	case container:
 		op.Mode = znode.Container
 	case seq && op.TTLMS > 0:
@@ -70,7 +80,7 @@ func runCreate(ctx context.Context, r *run) error {
 	if op.Value, err = r.value(ctx, 1); err != nil {
 		return err
 	}
-	return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+	create := func(ctx context.Context, c *client.Conn) error {
 		change, stat, err := r.write(ctx, c, op)
 		switch {
 		case errors.Is(err, znode.ErrNodeExists):
@@ -80,7 +90,11 @@ func runCreate(ctx context.Context, r *run) error {
 		}
 		r.changed(change, stat, change.Path)
 		return nil
-	})
+	}
+	if ephemeral {
+		return r.inSession(ctx, func(ctx context.Context, c *client.Conn, _ *client.Holder) error { return create(ctx, c) })
+	}
+	return r.with(ctx, create)
 }
 
 // parseTime reads a time; d for days is known beside Go's units.

@@ -103,8 +103,8 @@ func TestDocumentedExitCodes(t *testing.T) {
 	var want []string
 	for _, c := range []int{
 		exitOK, exitFalse, exitUsage, exitNotFound, exitExists, exitConflict, exitPermission, exitNoAnswer, exitTimeout, exitExpired,
-		exitUncertain, exitLimit, exitDamaged, exitUnsafe, exitVersion, exitForeign, exitInUse, exitPart, exitOther, exitFatalIO,
-		exitSignal + 2, exitPipe, exitSignal + 15,
+		exitUncertain, exitLimit, exitDamaged, exitUnsafe, exitVersion, exitForeign, exitForgotten, exitInUse, exitPart, exitOther, exitFatalIO,
+		exitLost, exitNotInTime, exitNotBegun, exitNotStarted, exitNoCommand, exitSignal + 2, exitPipe, exitSignal + 15,
 	} {
 		want = append(want, fmt.Sprint(c))
 	}

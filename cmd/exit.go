@@ -31,6 +31,7 @@ const (
 	exitUnsafe     = 13 // not without --force
 	exitVersion    = 14 // needs another version of coord
 	exitForeign    = 15
+	exitForgotten  = 16 // a moment that nobody remembers
 	exitInUse      = 17
 	exitPart       = 18 // done in part
 	exitOther      = 19
@@ -66,6 +67,8 @@ func exitOfCode(c znode.Code) int {
 		return exitUsage
 	case znode.ErrUnknown, znode.ErrUnimplemented:
 		return exitVersion
+	case znode.ErrCompacted:
+		return exitForgotten
 	}
 	return exitOther // PROTOCOL, INTERNAL
 }

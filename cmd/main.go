@@ -48,7 +48,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if flushErr := c.flush(); err == nil || errors.Is(err, errOut) {
 		err = flushErr
 	}
-	if by, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
+	if by, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil && !is[*codeError](err) {
 		err = by.after(err)
 	}
 	if err == nil {

@@ -63,11 +63,11 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	n.tree = nil // the replica's from now on
+	keeper := session.New(session.Config{Replica: n.replica, ContainerInterval: cfg.ContainerInterval, Logger: log.With().Str("room", "session").Logger()})
 	n.front = frontend.New(frontend.Config{
-		Backend: n.replica, Node: n, MaxClientConns: cfg.MaxClientConns, FourLetter: cfg.FourLetter, MaxFrame: cfg.MaxFrame,
+		Backend: n.replica, Node: n, Sessions: keeper, SessionDeadline: keeper.Deadline, MaxClientConns: cfg.MaxClientConns, FourLetter: cfg.FourLetter, MaxFrame: cfg.MaxFrame,
 		SuperDigest: cfg.SuperDigest, Version: cfg.Version, Built: cfg.Built, Logger: log.With().Str("room", "frontend").Logger(),
 	})
-	keeper := session.New(session.Config{Replica: n.replica, ContainerInterval: cfg.ContainerInterval})
 
 	// Clients leave before the replica stops, so that what it has answered is sent.
 	inner, stopReplica := context.WithCancel(context.WithoutCancel(ctx))

@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"coord":      func() { os.Exit(cmd.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
 		"coord-echo": echo,
+		// What runs under a lock: see TestMutualExclusion.
+		"coord-critical": critical,
 	})
 }
 

@@ -145,10 +145,13 @@ func above(path string) (parent string, ok bool) {
 }
 
 // event notes a change for watches. While no ACL counts, everyone may see it.
-func (t *Tree) event(typ znode.EventType, path string, acl uint32) {
+func (t *Tree) event(typ znode.EventType, path string, f *fields) {
 	e := znode.Event{Type: typ, Path: path, Zxid: t.counters.Zxid}
+	if typ == znode.NodeCreated || typ == znode.NodeDataChanged {
+		e.Version, e.Data = f.version, f.data
+	}
 	if !t.counters.Settings.SkipACL {
-		e.ACL = t.acls.lists[acl]
+		e.ACL = t.acls.lists[f.acl]
 	}
 	t.events = append(t.events, e)
 }
@@ -258,8 +261,8 @@ func (t *Tree) add(parent uint32, parentPath, path string, acl znode.ACL, owner 
 		owner: owner, null: data == nil, name: name, data: string(data), pzxid: now,
 	}
 	t.insert(parentPath, path, &pf, &f)
-	t.event(znode.NodeCreated, path, f.acl)
-	t.event(znode.NodeChildrenChanged, parentPath, pf.acl)
+	t.event(znode.NodeCreated, path, &f)
+	t.event(znode.NodeChildrenChanged, parentPath, &pf)
 	t.quotaCreated(parentPath, path, int64(len(data)))
 	return Result{Path: path, Stat: stat(&f, 0, now, 0)}
 }
@@ -366,8 +369,8 @@ func (t *Tree) drop(id uint32, path string) {
 			t.ownDir(f.parent).pzxid = ppzxid
 		})
 	}
-	t.event(znode.NodeDeleted, path, f.acl)
-	t.event(znode.NodeChildrenChanged, parentPath, pf.acl)
+	t.event(znode.NodeDeleted, path, &f)
+	t.event(znode.NodeChildrenChanged, parentPath, &pf)
 	t.quotaDeleted(parentPath, path, int64(len(f.data)))
 }
 
@@ -398,7 +401,7 @@ func (t *Tree) setData(x *Txn, op *Op) Result {
 	g.version++
 	g.null, g.data = op.Data == nil, string(op.Data)
 	t.replace(id, op.Path, &f, &g)
-	t.event(znode.NodeDataChanged, op.Path, g.acl)
+	t.event(znode.NodeDataChanged, op.Path, &g)
 	t.quotaChanged(op.Path, diff, 0)
 	created, pzxid, count := t.at(id).family(&g)
 	return Result{Path: op.Path, Stat: stat(&g, created, pzxid, count)}
@@ -530,5 +533,6 @@ func (t *Tree) closeSession(x *Txn) Result {
 	s := t.sessions.pieces[p].items[i]
 	t.digest.sub(t.h.session(&s))
 	t.sessions.remove(t.gen, p, i)
+	t.events = append(t.events, znode.Event{Type: znode.SessionEnded, Zxid: t.counters.Zxid, Session: s.ID})
 	return Result{}
 }

@@ -20,20 +20,20 @@ func TestEvents(t *testing.T) {
 		txn  func(*bench) tree.Txn
 		want []string
 	}{
-		{"create", op(createACL("/p/new", entry(znode.Read, "world", "anyone"))), []string{"created /p/new world:anyone:r", "children /p " + parent}},
-		{"create below the root", op(create("/new")), []string{"created /new world:anyone:cdrwa", "children / world:anyone:cdrwa"}},
-		{"sequential", op(createMode("/p/s", znode.PersistentSequential)), []string{"created /p/s0000000002 world:anyone:cdrwa", "children /p " + parent}},
+		{"create", op(createACL("/p/new", entry(znode.Read, "world", "anyone"))), []string{`created /p/new v0 "d" world:anyone:r`, "children /p " + parent}},
+		{"create below the root", op(create("/new")), []string{`created /new v0 "d" world:anyone:cdrwa`, "children / world:anyone:cdrwa"}},
+		{"sequential", op(createMode("/p/s", znode.PersistentSequential)), []string{`created /p/s0000000002 v0 "d" world:anyone:cdrwa`, "children /p " + parent}},
 		{"delete", op(remove("/p/n", -1)), []string{"deleted /p/n " + node, "children /p " + parent}},
-		{"set", op(set("/p/n", "x", -1)), []string{"changed /p/n " + node}},
-		{"set of the same bytes", op(set("/p/n", "d", -1)), []string{"changed /p/n " + node}},
+		{"set", op(set("/p/n", "x", -1)), []string{`changed /p/n v1 "x" ` + node}},
+		{"set of the same bytes", op(set("/p/n", "d", -1)), []string{`changed /p/n v1 "d" ` + node}},
 		{"set ACL", op(setACL("/p/n", -1, znode.OpenACL...)), nil},
 		{"check", op(check("/p/n", -1)), nil},
 		{"refused", op(create("/p/n")), nil},
 		{"settings", op(tree.Op{Kind: tree.KindSettings}), nil},
 		{"create with parents", op(flagged(create("/p/x/y"), tree.Parents)), []string{
-			"created /p/x " + parent, "children /p " + parent, "created /p/x/y world:anyone:cdrwa", "children /p/x " + parent}},
-		{"set that creates", op(flagged(set("/p/x", "x", -1), tree.OrCreate)), []string{"created /p/x world:anyone:cdrwa", "children /p " + parent}},
-		{"set that could have created", op(flagged(set("/p/n", "x", -1), tree.OrCreate)), []string{"changed /p/n " + node}},
+			`created /p/x v0 "" ` + parent, "children /p " + parent, `created /p/x/y v0 "d" world:anyone:cdrwa`, "children /p/x " + parent}},
+		{"set that creates", op(flagged(set("/p/x", "x", -1), tree.OrCreate)), []string{`created /p/x v0 "x" world:anyone:cdrwa`, "children /p " + parent}},
+		{"set that could have created", op(flagged(set("/p/n", "x", -1), tree.OrCreate)), []string{`changed /p/n v1 "x" ` + node}},
 		{"recursive delete", op(removeAll("/p", 9)), []string{
 			"deleted /p/t world:anyone:cdrwa", "children /p " + parent, "deleted /p/n " + node, "children /p " + parent,
 			"deleted /p " + parent, "children / world:anyone:cdrwa"}},
@@ -41,14 +41,14 @@ func TestEvents(t *testing.T) {
 			return tree.Txn{Op: tree.Op{Kind: tree.KindReap, Path: "/p/t"}, Target: seen(b)}
 		}, []string{"deleted /p/t world:anyone:cdrwa", "children /p " + parent}},
 		{"new session", func(*bench) tree.Txn { return openTxn(9) }, nil},
-		{"end of a session without ephemerals", func(*bench) tree.Txn { return tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 6} }, nil},
+		{"end of a session without ephemerals", func(*bench) tree.Txn { return tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 6} }, []string{"expired 0x6"}},
 		{"end of a session", func(*bench) tree.Txn { return tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 5} }, []string{
-			"deleted /e " + node, "children / world:anyone:cdrwa"}},
+			"deleted /e " + node, "children / world:anyone:cdrwa", "expired 0x5"}},
 		{"multi", func(*bench) tree.Txn {
 			return tree.Txn{Op: tree.Op{Kind: tree.KindMulti}, Ops: []tree.Op{
 				setACL("/p/n", -1, znode.ReadACL...), check("/p", -1), remove("/p/n", 0), create("/p/n"), set("/p/n", "x", 0)}}
-		}, []string{"deleted /p/n world:anyone:r", "children /p " + parent, "created /p/n world:anyone:cdrwa", "children /p " + parent,
-			"changed /p/n world:anyone:cdrwa"}},
+		}, []string{"deleted /p/n world:anyone:r", "children /p " + parent, `created /p/n v0 "d" world:anyone:cdrwa`, "children /p " + parent,
+			`changed /p/n v1 "x" world:anyone:cdrwa`}},
 		{"failed multi", func(*bench) tree.Txn {
 			return tree.Txn{Op: tree.Op{Kind: tree.KindMulti}, Ops: []tree.Op{create("/p/x"), set("/p/x", "x", 7)}}
 		}, nil},

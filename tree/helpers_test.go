@@ -195,7 +195,14 @@ func opText(op tree.Op) string {
 func eventTexts(events []znode.Event) []string {
 	out := make([]string, len(events))
 	for i, e := range events {
-		out[i] = fmt.Sprintf("%v %s %v", e.Type, e.Path, e.ACL)
+		switch e.Type {
+		case znode.SessionEnded:
+			out[i] = fmt.Sprintf("%v %#x", e.Type, e.Session)
+		case znode.NodeCreated, znode.NodeDataChanged:
+			out[i] = fmt.Sprintf("%v %s v%d %q %v", e.Type, e.Path, e.Version, e.Data, e.ACL)
+		default:
+			out[i] = fmt.Sprintf("%v %s %v", e.Type, e.Path, e.ACL)
+		}
 	}
 	return out
 }

@@ -251,6 +251,7 @@ func (m *model) change(x *tree.Txn) tree.Result {
 			}
 		}
 		delete(m.sessions, x.Target)
+		m.events = append(m.events, znode.Event{Type: znode.SessionEnded, Zxid: m.counters.Zxid, Session: x.Target})
 		return tree.Result{}
 	case tree.KindSettings:
 		m.counters.Settings = x.Settings
@@ -325,7 +326,11 @@ func (m *model) tell(what znode.EventType, path string, acl znode.ACL) {
 	if m.counters.Settings.SkipACL {
 		acl = nil // everyone may see it
 	}
-	m.events = append(m.events, znode.Event{Type: what, Path: path, Zxid: m.counters.Zxid, ACL: acl})
+	e := znode.Event{Type: what, Path: path, Zxid: m.counters.Zxid, ACL: acl}
+	if what == znode.NodeCreated || what == znode.NodeDataChanged {
+		e.Version, e.Data = m.nodes[path].Version, string(m.nodes[path].Data)
+	}
+	m.events = append(m.events, e)
 }
 
 func (m *model) create(x *tree.Txn, op *tree.Op, expired bool) tree.Result {

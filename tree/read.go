@@ -2,7 +2,6 @@ package tree
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
@@ -137,13 +136,17 @@ func (t *Tree) byID(id int64) (Session, bool) {
 // Session reads a session's record.
 func (t *Tree) Session(id int64) (Session, bool) { return t.byID(id) }
 
-// Sessions yields the sessions in the order of their ids.
-func (t *Tree) Sessions(yield func(Session) bool) { t.sessions.all(yield) }
+// Sessions yields the sessions whose id is above after, in the order of their
+// ids, with the number of their ephemerals.
+func (t *Tree) Sessions(after int64, yield func(s Session, ephemerals int) bool) {
+	p, i, found := t.seekSession(after)
+	if found {
+		i++
+	}
+	t.sessions.from(p, i, func(s Session) bool { return yield(s, len(t.owners[s.ID])) })
+}
 
-// Owners are the ids of the sessions that have ephemerals, in order.
-func (t *Tree) Owners() []int64 { return slices.Sorted(maps.Keys(t.owners)) }
-
-// Ephemerals are the paths of a session's ephemerals, in byte order.
+// Ephemerals lists the paths of a session's ephemerals, in byte order.
 func (t *Tree) Ephemerals(session int64) []string {
 	paths := make([]string, 0, len(t.owners[session]))
 	for id := range t.owners[session] {

@@ -2,16 +2,19 @@ package frontend
 
 import (
 	"coord/server/text"
+	"coord/server/watch"
 	"coord/tree"
 	"coord/tree/znode"
 )
 
 // appendAnswer writes the answer to a request whose turn has come. The state
 // lock and the connection's are held.
-func (c *conn) appendAnswer(b []byte, it *item, t *tree.Tree) []byte {
+func (c *conn) appendAnswer(b []byte, it *item, t *tree.Tree, table *watch.Table) []byte {
 	switch {
 	case it.fixed != nil:
 		return append(b, it.fixed...)
+	case it.wait != nil:
+		return it.wait.appendOutcome(b, t)
 	case it.write != nil:
 		return it.write.appendOutcome(b, c.mu.fields[:0])
 	case it.code != znode.OK:
@@ -20,7 +23,7 @@ func (c *conn) appendAnswer(b []byte, it *item, t *tree.Tree) []byte {
 		c.s.stats.limitsReached.Add(1)
 		return it.read.appendRefusal(b, znode.ErrThrottledOp, "too many answers wait for the client")
 	}
-	return c.appendRead(b, &it.read.req, it.read.ids, it.format, t)
+	return c.appendRead(b, &it.read.req, it.read.ids, it.format, t, table)
 }
 
 // appendRefusal says why a read is not executed.
@@ -33,7 +36,7 @@ func (r *read) appendRefusal(b []byte, code znode.Code, msg string) []byte {
 }
 
 // maxFields is the most that a reply has.
-const maxFields = 14
+const maxFields = 15
 
 // appendOutcome writes the outcome of a write.
 func (w *write) appendOutcome(b []byte, fields []text.Field) []byte {

@@ -18,32 +18,35 @@ import (
 // conn is one client's connection. Its reader goroutine owns everything above
 // dirty, which belongs to the goroutine that runs dones.
 type conn struct {
-	s        *Server
-	nc       net.Conn
-	addr     netip.Addr       // invalid for unix sockets
-	ids      []znode.Identity // replaced by AUTH, never changed in place
-	users    int              // of these, added by AUTH
-	operator bool             // by address or user; the super identity is one too
-	private  bool             // nobody can listen in
-	parser   *text.Parser
-	format   text.Format
-	in       []byte // received; in[:used] is consumed
-	used     int
-	small    []byte        // what in is while there is little to receive
-	eager    bool          // the last read filled in: more is there
-	heard    bool          // the first line has come
-	leaving  bool          // QUIT, or an error after which the stream cannot be trusted
-	crowded  bool          // wait before the next request: see roomy
-	size     int           // bytes of the request in hand
-	received int64         // requests not in the stats yet
-	bytes    int64         // of these
-	fresh    int64         // reads answered whose latency is not in the stats yet
-	verb     text.Verb     // of the request in hand; 0 if it has none
-	est      time.Time     // when the client came
-	total    atomic.Int64  // requests since then, or since crst
-	now      time.Time     // when the burst in hand was read
-	req      *text.Request // the read that view answers
-	view     func(*tree.Tree, *watch.Table)
+	s         *Server
+	nc        net.Conn
+	addr      netip.Addr       // invalid for unix sockets
+	ids       []znode.Identity // replaced by AUTH, never changed in place
+	users     int              // of these, added by AUTH
+	operator  bool             // by address or user; the super identity is one too
+	private   bool             // nobody can listen in
+	parser    *text.Parser
+	format    text.Format
+	in        []byte // received; in[:used] is consumed
+	used      int
+	small     []byte        // what in is while there is little to receive
+	eager     bool          // the last read filled in: more is there
+	heard     bool          // the first line has come
+	leaving   bool          // QUIT, or an error after which the stream cannot be trusted
+	crowded   bool          // wait before the next request: see roomy
+	size      int           // bytes of the request in hand
+	received  int64         // requests not in the stats yet
+	bytes     int64         // of these
+	fresh     int64         // reads answered whose latency is not in the stats yet
+	verb      text.Verb     // of the request in hand; 0 if it has none
+	est       time.Time     // when the client came
+	total     atomic.Int64  // requests since then, or since crst
+	now       time.Time     // when the burst in hand was read
+	req       *text.Request // the read that view answers
+	view      func(*tree.Tree, *watch.Table)
+	sess      clientSession
+	name      string // as HELLO gave it
+	eventCRLF bool   // what mu.eventCRLF is
 
 	dirty bool
 
@@ -58,13 +61,14 @@ func newConn(s *Server, nc net.Conn, who guest) *conn {
 	c := &conn{s: s, nc: nc, ids: who.ids, addr: who.addr, operator: who.operator, private: who.private, parser: text.NewParser(s.limits), est: time.Now()}
 	c.mu.traffic.reset()
 	c.changed.L = &c.mu
-	c.view = func(t *tree.Tree, _ *watch.Table) {
+	c.view = func(t *tree.Tree, table *watch.Table) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.goesOn() {
-			c.mu.out = c.appendRead(c.outbox(), c.req, c.ids, c.format, t)
+			c.mu.out = c.appendRead(c.outbox(), c.req, c.ids, c.format, t, table)
 			c.noteZxid(t)
 			c.answered()
+			c.mu.ending = c.req.Verb == text.VerbCat
 		}
 	}
 	return c
@@ -78,8 +82,60 @@ func (c *conn) serve(ctx context.Context) {
 	if c.sniff() {
 		c.converse(ctx)
 	}
-	if c.drain() && c.leaving {
+	drained := c.drain()
+	c.endLive()
+	if drained && c.leaving {
 		c.linger()
+	}
+}
+
+// abandonLocks gives up the LOCKs that wait: their client has closed its side,
+// and could not use them.
+func (c *conn) abandonLocks() {
+	for _, w := range c.waits() {
+		if w.verb == text.VerbLock {
+			w.giveUp(znode.ErrTimeout)
+		}
+	}
+}
+
+// waits lists the WAITs and LOCKs that are not answered.
+func (c *conn) waits() (all []*wait) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, it := range c.mu.queue[c.mu.head:] {
+		if it.wait != nil {
+			all = append(all, it.wait)
+		}
+	}
+	return all
+}
+
+// endLive ends what lives with the connection: its session, unless that has a
+// hold, its watches, and what it waits for.
+func (c *conn) endLive() {
+	c.leaveSession()
+	waits := c.waits()
+	c.mu.Lock()
+	watches := c.mu.watches
+	c.mu.watches = nil
+	c.mu.Unlock()
+	if len(watches)+len(waits) == 0 {
+		return
+	}
+	c.s.cfg.Backend.View(func(_ *tree.Tree, table *watch.Table) {
+		for _, w := range watches {
+			w.ended.Store(true)
+			table.Drop(w)
+		}
+		for _, w := range waits {
+			c.mu.Lock()
+			w.finish(table)
+			c.mu.Unlock()
+		}
+	})
+	for _, w := range waits {
+		w.withdraw()
 	}
 }
 
@@ -88,8 +144,17 @@ func (c *conn) converse(ctx context.Context) {
 	for {
 		c.now = time.Now()
 		c.handleAll(ctx)
-		if c.leaving || !c.flushOwn() || !c.fill() {
+		if c.leaving || !c.flushOwn() {
 			return
+		}
+		if !c.fill() {
+			if c.flushOwn() { // it is the client's side that has ended
+				c.abandonLocks()
+			}
+			return
+		}
+		if c.sess.id != 0 && c.sess.live == text.LivePing {
+			c.s.cfg.Sessions.Touch(c.sess.id)
 		}
 	}
 }

@@ -72,14 +72,22 @@ func (x *traffic) measure(out int) {
 var opCodes = [...]string{
 	text.VerbGet: "GETD", text.VerbSet: "SETD", text.VerbExists: "EXIS", text.VerbLs: "GETC", text.VerbTree: "GETC",
 	text.VerbCreate: "CREA", text.VerbRm: "DELE", text.VerbTxn: "MULT", text.VerbCheck: "CHEC", text.VerbSync: "SYNC",
-	text.VerbCat: "GETD", text.VerbGetACL: "GETA", text.VerbSetACL: "SETA", text.VerbPing: "PING", text.VerbQuit: "",
+	text.VerbCat: "GETD", text.VerbGetACL: "GETA", text.VerbSetACL: "SETA", text.VerbPing: "PING",
+	text.VerbWatch: "ADDW", text.VerbFollow: "ADDW", text.VerbUnwatch: "REMW", text.VerbSession: "SESS",
+	// What waits for something has no latency that says anything of the server.
+	text.VerbWait: "", text.VerbLock: "", text.VerbUnlock: "DELE",
 }
 
 // isOperation says whether a request's latency counts.
 func isOperation(v text.Verb) bool { return opCodes[v] != "" }
 
-// sessionOf is the connection's session, 0 if it has none, and its timeout.
-func (c *conn) sessionOf() (id int64, timeout time.Duration) { return 0, 0 }
+// sessionOf is the connection's session, 0 if it has none, and its timeout. It
+// takes mu.
+func (c *conn) sessionOf() (id int64, timeout time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.session, c.mu.sessionTTL
+}
 
 // Session names the session of a watch.Watcher that is a connection or belongs
 // to one; 0 is none.
@@ -90,6 +98,12 @@ func (c *conn) Session() int64 {
 
 // Client is the connection's other end, as the four-letter words name it.
 func (c *conn) Client() string { return clientName(c.nc) }
+
+// A watch of a connection, and a WAIT or LOCK, are shown as the connection.
+func (w *eventWatch) Session() int64 { return w.c.Session() }
+func (w *eventWatch) Client() string { return w.c.Client() }
+func (w *wait) Session() int64       { return w.c.Session() }
+func (w *wait) Client() string       { return w.c.Client() }
 
 // age is the server's at some time: a third of the size of a time, in what
 // waits for its turn.

@@ -1,6 +1,9 @@
 package frontend
 
-import "time"
+import (
+	"net"
+	"time"
+)
 
 // Percentiles are those of some times, as mntr shows them.
 func Percentiles(ms []int) (p50, p99, most int64) {
@@ -9,4 +12,17 @@ func Percentiles(ms []int) (p50, p99, most int64) {
 		l.add(1, time.Duration(x)*time.Millisecond)
 	}
 	return l.percentile(500) / 1000, l.percentile(990) / 1000, l.most.Load() / 1000
+}
+
+// Leftovers is what a server without connections must not have: bytes of events,
+// locks that somebody waits for.
+func Leftovers(s *Server) (eventBytes int64, locks int) {
+	s.locks.mu.Lock()
+	defer s.locks.mu.Unlock()
+	return s.eventBytes.Load(), len(s.locks.waiting)
+}
+
+// PeerState is what the kernel knows of the other end.
+func PeerState(nc net.Conn) string {
+	return [...]string{peerThere: "there", peerShut: "shut", peerGone: "gone"}[peerState(nc)]
 }

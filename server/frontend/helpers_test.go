@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -30,6 +31,9 @@ type backend struct {
 	front  *frontend.Server
 	direct bool
 	burst  func() int // the most that is taken at once; nil for no limit
+
+	record bool          // keep the events
+	events []znode.Event // of all txns
 
 	disorder bool // barriers and txns keep no order between them
 
@@ -59,7 +63,7 @@ type task struct {
 }
 
 func newBackend() *backend {
-	b := &backend{tree: tree.New(), watches: watch.New(watch.DefaultConfig())}
+	b := &backend{tree: tree.New(), watches: watch.New(watch.DefaultConfig(), 0)}
 	b.more.L = &b.mu
 	return b
 }
@@ -132,7 +136,17 @@ func (b *backend) apply(tasks []task) {
 		if x.txn != nil && x.code == znode.OK {
 			b.stamp++
 			x.txn.TimeMS = b.stamp
-			r, _ = b.tree.Apply(1, x.txn)
+			if x.txn.Kind == tree.KindSession {
+				x.txn.Target, x.txn.Password = 1000+b.stamp, bytes.Repeat([]byte{byte(b.stamp)}, 16)
+			}
+			var events []znode.Event
+			r, events = b.tree.Apply(1, x.txn)
+			for _, e := range events {
+				b.watches.Trigger(e)
+			}
+			if b.record {
+				b.events = append(b.events, events...)
+			}
 		}
 		x.done(r, b.tree, b.watches)
 	}
@@ -186,7 +200,10 @@ func (b *backend) do(op tree.Op) {
 	b.state.Lock()
 	defer b.state.Unlock()
 	b.stamp++
-	b.tree.Apply(1, &tree.Txn{Op: op, TimeMS: b.stamp, IDs: []znode.Identity{znode.Super}})
+	_, events := b.tree.Apply(1, &tree.Txn{Op: op, TimeMS: b.stamp, IDs: []znode.Identity{znode.Super}})
+	for _, e := range events {
+		b.watches.Trigger(e)
+	}
 }
 
 // fakeNode is a frontend.Node whose snapshot is some bytes.
@@ -207,17 +224,42 @@ func (n *fakeNode) Snapshot(context.Context) (znode.Zxid, func(context.Context, 
 	return n.zxid, n.snapshot, n.err
 }
 
+// fakeSessions notes what a frontend.Sessions is told.
+type fakeSessions struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func (s *fakeSessions) tell(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = append(s.told, fmt.Sprintf(format, args...))
+}
+
+func (s *fakeSessions) Attach(id int64, ttl time.Duration, kept bool) {
+	s.tell("attach %d %v %v", id, ttl, kept)
+}
+func (s *fakeSessions) Touch(id int64)                      { s.tell("touch %d", id) }
+func (s *fakeSessions) Detach(id int64, hold time.Duration) { s.tell("detach %d %v", id, hold) }
+
+func (s *fakeSessions) all() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.told, ", ")
+}
+
 // world is a server on a backend.
 type world struct {
 	*backend
-	t      testing.TB
-	front  *frontend.Server
-	node   *fakeNode
-	log    *lockedBuffer
-	ctx    context.Context
-	stop   context.CancelFunc // as a node stops: the clients first
-	kill   context.CancelFunc // stops the backend
-	served sync.WaitGroup
+	t        testing.TB
+	front    *frontend.Server
+	node     *fakeNode
+	log      *lockedBuffer
+	sessions *fakeSessions
+	ctx      context.Context
+	stop     context.CancelFunc // as a node stops: the clients first
+	kill     context.CancelFunc // stops the backend
+	served   sync.WaitGroup
 }
 
 type lockedBuffer struct {
@@ -239,9 +281,9 @@ func (l *lockedBuffer) String() string {
 
 // newWorld starts a server without listeners. It ends with the test.
 func newWorld(t testing.TB, change ...func(*frontend.Config, *backend)) *world {
-	w := &world{backend: newBackend(), t: t, node: &fakeNode{snapshot: emptySnapshot}, log: &lockedBuffer{}}
+	w := &world{backend: newBackend(), t: t, node: &fakeNode{snapshot: emptySnapshot}, log: &lockedBuffer{}, sessions: &fakeSessions{}}
 	cfg := frontend.Config{
-		Backend: w.backend, Node: w.node, FourLetter: []string{"ruok", "srvr", "mntr", "isro"}, MaxFrame: 1 << 20,
+		Backend: w.backend, Node: w.node, Sessions: w.sessions, FourLetter: []string{"ruok", "srvr", "mntr", "isro"}, MaxFrame: 1 << 20,
 		Version: "0.1", Built: "02/01/2026 03:04 GMT", Logger: zerolog.New(w.log),
 	}
 	for _, f := range change {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"coord/server/frontend"
+	"coord/server/watch"
 	"coord/tree"
 	"coord/tree/znode"
 )
@@ -411,7 +412,9 @@ func TestAcceptGoesOn(t *testing.T) {
 
 // TestIdleConnectionsHoldLittle: what a burst needed is given back behind it.
 func TestIdleConnectionsHoldLittle(t *testing.T) {
-	w := newWorld(t, direct)
+	w := newWorld(t, direct, func(_ *frontend.Config, b *backend) {
+		b.watches = watch.New(watch.Config{MaxWatches: 1, MaxWatchesPerWatcher: 1}, 0) // no history
+	})
 	w.do(tree.Op{Kind: tree.KindCreate, Path: "/a", ACL: znode.OpenACL})
 	p := w.pipes()
 	const conns = 20

@@ -16,7 +16,9 @@ import (
 type outbox struct {
 	queue    []*item // requests in order, from head on; the first is an unanswered write or barrier
 	head     int
-	barriers int    // of the requests in queue, reads that wait for a barrier
+	barriers int    // of the requests in queue, those behind which no write is begun
+	waits    int    // of these, WAITs and LOCKs
+	due      bool   // one of them is ready, and no done has looked
 	inFlight int    // bytes of the requests in queue
 	out      []byte // answers to send
 	answered int64  // how many have been put into out since it was sent last
@@ -30,23 +32,35 @@ type outbox struct {
 	until   time.Time // when the client must have sent something; zero for no limit
 	traffic traffic
 
+	session    int64         // what the reader's sess is, for others to see
+	sessionTTL time.Duration // the same
+
+	watches     map[int64]*eventWatch // by id
+	lastWatch   int64
+	eventFormat text.Format // the reader's, for events
+	eventCRLF   bool
+	events      int // bytes of events in out
+	sentEvents  int // in what is being sent
+
 	fields [maxFields]text.Field // of the answer in hand; on the stack they would not stay
 }
 
 // item is a request that waits for its turn to be answered: a write, a read, or
 // an answer that depends on no state.
 type item struct {
-	c      *conn
-	size   int
-	since  time.Duration // from the server's start to the burst that brought it
-	verb   text.Verb
-	format text.Format
-	crlf   bool
-	ready  bool       // the outcome of a write, or of the barrier before a read, is there
-	code   znode.Code // of that outcome
-	write  *write
-	read   *read
-	fixed  []byte
+	c       *conn
+	size    int
+	since   time.Duration // from the server's start to the burst that brought it
+	verb    text.Verb
+	format  text.Format
+	crlf    bool
+	ready   bool       // the outcome of a write, or of the barrier before a read, is there
+	barrier bool       // no write behind it is begun
+	code    znode.Code // of that outcome
+	write   *write
+	read    *read
+	wait    *wait
+	fixed   []byte
 }
 
 // write is an item and what it proposes, in one allocation.
@@ -60,9 +74,8 @@ type write struct {
 // read is an item and what it asks.
 type read struct {
 	item
-	req     text.Request
-	ids     []znode.Identity
-	barrier bool // it waits for one
+	req text.Request
+	ids []znode.Identity
 }
 
 // reply answers the request in hand with something that depends on no state.
@@ -183,49 +196,59 @@ func (c *conn) submit(w *write) {
 }
 
 // done is told the outcome of a write. The state lock is held; mu is not.
-func (w *write) done(r tree.Result, t *tree.Tree, _ *watch.Table) {
+func (w *write) done(r tree.Result, t *tree.Tree, table *watch.Table) {
 	now := time.Now()
 	w.c.s.stats.wrote(w.c.age(now) - w.since)
 	w.result = r
-	w.settle(r.Code, t, now)
+	w.settle(r.Code, t, table, now)
 }
 
 // done is told that a barrier is passed.
-func (r *read) done(result tree.Result, t *tree.Tree, _ *watch.Table) {
-	r.settle(result.Code, t, time.Now())
+func (r *read) done(result tree.Result, t *tree.Tree, table *watch.Table) {
+	r.settle(result.Code, t, table, time.Now())
 }
 
-func (it *item) settle(code znode.Code, t *tree.Tree, now time.Time) {
+func (it *item) settle(code znode.Code, t *tree.Tree, table *watch.Table, now time.Time) {
 	c := it.c
 	c.mu.Lock()
 	it.code, it.ready = code, true
-	c.advance(t, now)
+	c.advance(t, table, now)
 	c.mu.Unlock()
-	if !c.dirty {
-		c.dirty = true
-		c.s.dirty = append(c.s.dirty, c)
-	}
+	c.soil()
 }
 
 // advance answers the requests at the front of the queue whose turn has come.
 // The state lock is held.
-func (c *conn) advance(t *tree.Tree, now time.Time) {
+func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 	o := &c.mu.outbox
-	for o.head < len(o.queue) && o.queue[o.head].ready {
+	for o.head < len(o.queue) {
 		it := o.queue[o.head]
+		if it.verb == text.VerbWait && !it.ready && !it.wait.begun {
+			it.wait.begin(t, table)
+		}
+		if !it.ready {
+			return
+		}
 		o.queue[o.head] = nil
 		o.head++
 		o.inFlight -= it.size
-		if it.read != nil && it.read.barrier {
+		if it.barrier {
 			o.barriers--
 		}
+		if it.wait != nil {
+			o.waits--
+			it.wait.finish(table)
+		}
 		if o.broken || o.ending {
+			if it.wait != nil {
+				go it.wait.withdraw() // if it is a lock, nobody will know
+			}
 			continue
 		}
-		o.out = c.appendAnswer(c.outbox(), it, t)
+		o.out = c.appendAnswer(c.outbox(), it, t, table)
 		o.answered++
 		c.noteTurn(it, t, now)
-		o.ending = it.code == znode.ErrUncertain
+		o.ending = it.code == znode.ErrUncertain || it.verb == text.VerbCat
 	}
 }
 
@@ -246,6 +269,8 @@ func (c *conn) outbox() []byte {
 func (c *conn) breakOff() {
 	if !c.mu.broken {
 		c.mu.broken, c.mu.out, c.mu.spare = true, nil, nil
+		c.s.eventBytes.Add(-int64(c.mu.events + c.mu.sentEvents))
+		c.mu.events, c.mu.sentEvents = 0, 0
 		_ = c.nc.Close()
 		c.changed.Broadcast()
 	}
@@ -275,11 +300,14 @@ func (c *conn) flush() {
 		out := o.out
 		c.noteSent(len(out))
 		o.out, o.spare, o.sending, o.answered = o.spare, nil, len(out), 0
+		o.sentEvents, o.events = o.events, 0
 		c.changed.Broadcast()
 		c.mu.Unlock()
 		err := c.send(out)
 		c.mu.Lock()
 		o.sending = 0
+		c.s.eventBytes.Add(-int64(o.sentEvents))
+		o.sentEvents = 0
 		switch {
 		case err != nil:
 			c.breakOff()
@@ -324,17 +352,44 @@ func (c *conn) flushOwn() bool {
 }
 
 // await sends what there is to send and waits, until it is enough or nothing can
-// be sent any more. It says which.
+// be sent any more. It says which. Meanwhile nothing is read: so, if it may take
+// long, it looks now and then whether there still is a client.
 func (c *conn) await(enough func() bool) bool {
+	var stop chan struct{}
 	for !c.mu.broken && !enough() {
-		if len(c.mu.out) > 0 && !c.mu.flushing {
+		switch {
+		case len(c.mu.out) > 0 && !c.mu.flushing:
 			c.mu.flushing = true
 			c.flush()
-		} else {
-			c.changed.Wait()
+			continue
+		case c.mu.waits > 0 && stop == nil:
+			stop = make(chan struct{})
+			defer close(stop)
+			go c.watchPeer(stop)
 		}
+		c.changed.Wait()
 	}
 	return !c.mu.broken
+}
+
+// isNext waits until all requests before the one in hand are answered. It takes
+// mu, and says whether the conversation goes on.
+func (c *conn) isNext() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.await(func() bool { return !c.waiting() || c.isOver() })
+	return c.goesOn()
+}
+
+// isAlone is isNext, and waits until all is sent, too.
+func (c *conn) isAlone() bool {
+	if !c.drain() {
+		c.leaving = true
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.goesOn()
 }
 
 // roomy waits while too much is under way or too many answers are not taken. It
@@ -349,13 +404,43 @@ func (c *conn) roomy() bool {
 }
 
 // drain waits until everything is answered and sent. It takes mu, and says
-// whether that has come about.
+// whether that has come about. When the server ends, what waits is given up.
 func (c *conn) drain() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settleReads()
 	o := &c.mu.outbox
-	drained := c.await(func() bool { return len(o.out) == 0 && !o.flushing && (!c.waiting() || o.ending) })
+	over := func() bool { return len(o.out) == 0 && !o.flushing && (!c.waiting() || o.ending) }
+	drained := c.await(func() bool { return over() || o.retired && o.waits > 0 })
+	if drained && !over() {
+		c.mu.Unlock()
+		for _, w := range c.waits() {
+			w.giveUp(znode.ErrShutdown)
+		}
+		c.mu.Lock()
+		drained = c.await(over)
+	}
 	c.leaving = c.leaving || o.ending
 	return drained
+}
+
+// watchPeer looks after the client until stop is closed: the connection is cut
+// if it is gone, and LOCKs are given up if it has closed its side.
+func (c *conn) watchPeer(stop <-chan struct{}) {
+	tick := time.NewTicker(PeerTime)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			switch peerState(c.nc) {
+			case peerGone:
+				c.cut()
+				return
+			case peerShut:
+				c.abandonLocks()
+			}
+		}
+	}
 }

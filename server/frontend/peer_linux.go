@@ -2,6 +2,8 @@ package frontend
 
 import (
 	"net"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,4 +26,50 @@ func peerUID(nc net.Conn) (int, bool) {
 		return 0, false
 	}
 	return int(cred.Uid), true
+}
+
+// noticeSilence has TCP find out within a time that the other end does not
+// answer any more: by probes while nothing is sent, and by what is sent and not
+// acknowledged.
+func noticeSilence(nc net.Conn, within time.Duration) {
+	t, ok := nc.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	const probes = 3
+	within = max(within, time.Second)            // a shorter one would end at the first lost packet
+	every := max(within/(probes+1), time.Second) // the kernel counts in seconds
+	_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: probes})
+	if raw, err := t.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(within.Milliseconds()))
+		})
+	}
+}
+
+// peerState asks the kernel what it knows of the other end.
+func peerState(nc net.Conn) peer {
+	s, ok := nc.(syscall.Conn)
+	if !ok {
+		return peerThere
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return peerGone
+	}
+	state := peerThere
+	if err := raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} //nolint:gosec // a descriptor
+		n, err := unix.Poll(fds, 0)
+		switch {
+		case err != nil || n == 0:
+		case fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0:
+			state = peerGone
+		case fds[0].Revents&unix.POLLRDHUP != 0:
+			state = peerShut
+		}
+	}); err != nil {
+		return peerGone
+	}
+	return state
 }

@@ -5,13 +5,14 @@ import (
 	"unsafe"
 
 	"coord/server/text"
+	"coord/server/watch"
 	"coord/tree"
 	"coord/tree/znode"
 )
 
 // appendRead executes a read and appends its answer. The state lock and the
 // connection's are held.
-func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f text.Format, t *tree.Tree) []byte {
+func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f text.Format, t *tree.Tree, table *watch.Table) []byte {
 	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: c.mu.fields[:0]}
 	var need znode.Perms
 	switch req.Verb {
@@ -20,6 +21,14 @@ func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f t
 		return r.Append(b, f, req.CRLF)
 	case text.VerbHello:
 		c.hello(&r, req, t)
+		return r.Append(b, f, req.CRLF)
+	case text.VerbWatch, text.VerbFollow:
+		if code := watchable(req, ids, t); code != znode.OK {
+			r.Kind, r.Code, r.Message = text.KindErr, code, code.Error()
+			r.Fields = append(r.Fields, text.Str(text.KeyPath, req.Path))
+		} else if c.watchFor(&r, req, ids, table); r.Kind == text.KindOK {
+			r.Fields = append(r.Fields, seen(t))
+		}
 		return r.Append(b, f, req.CRLF)
 	case text.VerbGetACL:
 		need = znode.Read | znode.Admin
@@ -33,6 +42,9 @@ func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f t
 	case code != znode.OK:
 		r.Kind, r.Code, r.Message = text.KindErr, code, code.Error()
 		r.Fields = append(r.Fields, text.Str(text.KeyPath, req.Path))
+		if req.Watch && req.Verb == text.VerbExists && code == znode.ErrNoNode {
+			c.watchFor(&r, req, ids, table)
+		}
 		return r.Append(b, f, req.CRLF)
 	}
 	switch req.Verb {
@@ -75,6 +87,9 @@ func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f t
 		if l.more {
 			r.Fields = append(r.Fields, text.Int(text.KeyMore, 1))
 		}
+	}
+	if req.Watch {
+		c.watchFor(&r, req, ids, table)
 	}
 	return r.Append(b, f, req.CRLF)
 }

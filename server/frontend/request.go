@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"context"
+	"slices"
 
 	"coord/server/text"
 	"coord/server/watch"
@@ -14,7 +15,28 @@ import (
 // what was in force when they came.
 func (c *conn) handle(ctx context.Context, req *text.Request) {
 	c.verb = req.Verb
+	if req.CRLF != c.eventCRLF {
+		c.writeEvents(c.format, req.CRLF)
+	}
 	switch req.Verb {
+	case text.VerbWatch, text.VerbFollow:
+		if req.Zxid > 0 {
+			c.catchUp(req)
+		} else {
+			c.read(req)
+		}
+	case text.VerbUnwatch:
+		c.unwatch(req)
+	case text.VerbWait:
+		c.waitFor(req)
+	case text.VerbLock:
+		c.lock(req)
+	case text.VerbUnlock:
+		c.unlock(req)
+	case text.VerbSession:
+		c.session(req)
+	case text.VerbSessions:
+		c.listSessions(req)
 	case text.VerbGet:
 		if req.Lin {
 			c.readBehind(req)
@@ -27,7 +49,10 @@ func (c *conn) handle(ctx context.Context, req *text.Request) {
 		c.read(req)
 	case text.VerbHello:
 		if req.HasFormat {
-			c.format = req.Format
+			c.setFormat(req)
+		}
+		if req.Name != "" {
+			c.name = req.Name
 		}
 		if c.isAhead(req.Zxid) {
 			c.readBehind(req)
@@ -39,7 +64,7 @@ func (c *conn) handle(ctx context.Context, req *text.Request) {
 	case text.VerbInfo:
 		c.info(req)
 	case text.VerbFormat:
-		c.format = req.Format
+		c.setFormat(req)
 		c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{text.Str(text.KeyFormat, c.format.String())}}, req.CRLF)
 	case text.VerbAuth:
 		c.auth(req)
@@ -76,8 +101,7 @@ func (c *conn) isAhead(zxid znode.Zxid) (ahead bool) {
 
 // info lists the facts, once what is before it is answered.
 func (c *conn) info(req *text.Request) {
-	if !c.drain() || c.leaving {
-		c.leaving = true
+	if !c.isAlone() {
 		return
 	}
 	c.count()
@@ -91,9 +115,12 @@ func (c *conn) info(req *text.Request) {
 // write turns a request into a txn. Values are copied: the request lives in the
 // receive buffer.
 func (c *conn) write(req *text.Request) {
+	if needsSession(req) && !c.needSession(req) {
+		return
+	}
 	w := &write{item: c.newItem(req), tag: req.Tag}
 	w.write = w
-	w.txn.IDs = c.ids
+	w.txn.IDs, w.txn.Session = c.ids, c.sess.id
 	if req.Verb == text.VerbTxn {
 		w.txn.Kind = tree.KindMulti
 		w.txn.Ops = make([]tree.Op, len(req.Ops))
@@ -105,6 +132,26 @@ func (c *conn) write(req *text.Request) {
 		makeOp(&w.txn.Op, &req.Op)
 	}
 	c.submit(w)
+}
+
+func needsSession(req *text.Request) bool {
+	return req.Mode.Ephemeral() || slices.ContainsFunc(req.Ops, func(op text.Op) bool { return op.Mode.Ephemeral() })
+}
+
+// setFormat waits for its turn: EVENTs before the reply are written as before.
+func (c *conn) setFormat(req *text.Request) {
+	if req.Format != c.format && c.isNext() {
+		c.format = req.Format
+		c.writeEvents(c.format, req.CRLF)
+	}
+}
+
+// writeEvents says how EVENTs are written from here on.
+func (c *conn) writeEvents(f text.Format, crlf bool) {
+	c.eventCRLF = crlf
+	c.mu.Lock()
+	c.mu.eventFormat, c.mu.eventCRLF = f, crlf
+	c.mu.Unlock()
 }
 
 func makeOp(out *tree.Op, op *text.Op) {

@@ -30,11 +30,16 @@ const (
 	MaxChunkBytes    = 64 << 10 // of one CHUNK
 	MaxIdentities    = 16       // added by AUTH
 	MaxSnapshots     = 4        // streamed at once, of all connections
+	MaxWatches       = 10_000   // of one connection
+	MaxEventBytes    = 1 << 20  // of events that wait for one client; then it is cut off
+	MaxAllEventBytes = 64 << 20 // the same of all clients: then whoever has any waiting, or would have much
 	FirstLineBytes   = 4 << 10  // before the first line ends
 	FirstLineTime    = 10 * time.Second
 	WriteTime        = 30 * time.Second // a client that does not take what is sent in this time is closed
 	LingerTime       = 2 * time.Second  // what a client still sends is thrown away, when the connection ends from here
+	PeerTime         = 5 * time.Second  // from one look to the next whether a client that cannot be read from is there
 	StopTime         = time.Second      // for answers to what is under way when the server stops
+	WithdrawTime     = time.Second      // until a lock that could not be taken away is tried again
 
 	flushAt   = 48 << 10 // the reader sends what it has before it goes on
 	keepQueue = 256      // places of a queue that an idle connection keeps
@@ -75,6 +80,7 @@ type Fact struct{ Key, Value string }
 type Config struct {
 	Backend        Backend
 	Node           Node
+	Sessions       Sessions
 	MaxClientConns int      // from one address; 0 for no limit
 	FourLetter     []string // words that are answered; "*" for all
 	MaxFrame       int      // bytes of the largest value or request
@@ -100,10 +106,12 @@ type Server struct {
 		perIP map[netip.Addr]int
 		cut   *time.Timer // set when the server stops
 	}
-	wg        sync.WaitGroup
-	snapshots atomic.Int32 // being streamed
-	stats     stats
-	started   time.Time
+	locks      locks
+	wg         sync.WaitGroup
+	snapshots  atomic.Int32 // being streamed
+	eventBytes atomic.Int64 // of events that wait, of all connections
+	stats      stats
+	started    time.Time
 }
 
 // New makes a server; Serve lets clients in.
@@ -117,6 +125,7 @@ func New(cfg Config) *Server {
 	}
 	s.limits.Payload = cfg.MaxFrame
 	s.limits.Txn = cfg.MaxFrame + 128<<10
+	s.locks.waiting = map[string]*wait{}
 	s.mu.conns = map[*conn]struct{}{}
 	s.mu.perIP = map[netip.Addr]int{}
 	return s
@@ -243,6 +252,12 @@ func (s *Server) leave(c *conn) {
 func (s *Server) Flush() {
 	for i, c := range s.dirty {
 		c.dirty = false
+		c.mu.Lock()
+		due := c.mu.due
+		c.mu.Unlock()
+		if due {
+			s.cfg.Backend.View(c.advanceView)
+		}
 		c.kick()
 		s.dirty[i] = nil
 	}

@@ -18,8 +18,7 @@ func (c *conn) snapshot(ctx context.Context, req *text.Request) {
 		c.replyError(req, znode.ErrNoAuth, "a snapshot needs operator rights")
 		return
 	}
-	if !c.drain() || c.leaving {
-		c.leaving = true
+	if !c.isAlone() {
 		return
 	}
 	defer c.s.snapshots.Add(-1)
@@ -37,6 +36,11 @@ func (c *conn) snapshot(ctx context.Context, req *text.Request) {
 		c.replyError(req, znode.ErrTimeout, fmt.Sprintf("this node has come to zxid %s only", zxid))
 		return
 	}
+	if !c.seize() {
+		c.leaving = true
+		return
+	}
+	defer c.yield()
 	w := &chunkWriter{c: c, req: req, sum: sha256.New()}
 	w.send(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{text.Zxid(text.KeyZxid, zxid)}})
 	if err := write(ctx, w); err != nil {
@@ -48,6 +52,21 @@ func (c *conn) snapshot(ctx context.Context, req *text.Request) {
 	w.send(&text.Reply{Kind: text.KindEnd, Tag: req.Tag, Fields: []text.Field{
 		text.Str(text.KeySHA256, fmt.Sprintf("%x", w.sum.Sum(nil))), text.Int(text.KeyBytes, w.bytes)}})
 	c.s.stats.sent.Add(1)
+}
+
+// seize sends what is in the outbox, with it all EVENTs of changes that the
+// snapshot shows, and keeps what comes from now on back until yield.
+func (c *conn) seize() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.flushing = c.await(func() bool { return len(c.mu.out) == 0 && !c.mu.flushing })
+	return c.mu.flushing
+}
+
+func (c *conn) yield() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flush()
 }
 
 // codeOf is what a client is told about an error of the node.

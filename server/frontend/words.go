@@ -3,6 +3,7 @@ package frontend
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -251,11 +252,13 @@ func (s *Server) dump(*conn) string {
 	var sessions []tree.Session
 	var owners []int64
 	s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) {
-		t.Sessions(func(x tree.Session) bool {
+		t.Sessions(math.MinInt64, func(x tree.Session, ephemerals int) bool {
 			sessions = append(sessions, x)
+			if ephemerals > 0 {
+				owners = append(owners, x.ID)
+			}
 			return true
 		})
-		owners = t.Owners()
 	})
 	var b strings.Builder
 	b.WriteString("SessionTracker dump:\n")

@@ -155,7 +155,8 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 		for i := range 6 {
 			n.must(create("/" + strconv.Itoa(i)))
 		}
-		n.must(&tree.Txn{Op: tree.Op{Kind: tree.KindSession}, Target: 5, TimeoutMS: 1000, Password: make([]byte, 16)})
+		session := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: 1000}
+		n.must(session)
 		synctest.Wait() // until the log writer has asked after the last write
 		full.Store(true)
 		n.must(set("/0", "the write that finds out"))
@@ -165,7 +166,7 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 			"set":     set("/1", "new"),
 			"acl":     {Op: tree.Op{Kind: tree.KindSetACL, Path: "/1", Version: -1, ACL: znode.ReadACL}},
 			"multi":   multi(removeOp("/1"), createOp("/new", "")),
-			"session": {Op: tree.Op{Kind: tree.KindSession}, Target: 6, Password: make([]byte, 16)},
+			"session": {Op: tree.Op{Kind: tree.KindSession}},
 		} {
 			if r := n.do(x); r.Code != znode.ErrNoSpace {
 				t.Errorf("%s: %v", name, r.Code)
@@ -179,7 +180,7 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 		busy := n.submit(remove("/0"))
 		synctest.Wait()
 		mixed := []*answer{n.submit(remove("/1")), n.submit(create("/new")), n.submit(multi(removeOp("/2"), removeOp("/3"))),
-			n.submit(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 5})}
+			n.submit(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: session.Target})}
 		n.log.open()
 		synctest.Wait()
 		for i, want := range []znode.Code{znode.OK, znode.ErrNoSpace, znode.OK, znode.OK} {

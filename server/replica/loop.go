@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -28,6 +29,7 @@ type core struct {
 	reads     []Done // waiting for the next ReadIndex
 	asked     []Done // waiting for the one under way
 	readSeq   uint64
+	session   int64 // the last session id given
 	isReady   bool
 }
 
@@ -141,6 +143,9 @@ func (r *Replica) propose() {
 		case len(c.batch) > 0 && int64(c.enc.Len())+s.size > MaxBatchBytes:
 			r.proposeBatch()
 		}
+		if s.txn.Kind == tree.KindSession {
+			c.stampSession(s.txn, r.cfg.NodeID)
+		}
 		c.seq++
 		s.txn.Origin, s.txn.Seq = r.cfg.NodeID, c.seq
 		c.enc.Add(s.txn)
@@ -148,6 +153,20 @@ func (r *Replica) propose() {
 		room -= s.size
 	}
 	r.proposeBatch()
+}
+
+// stampSession gives a new session its id and password. The id is as ZooKeeper
+// makes it (SessionTrackerImpl.initializeNextSessionId): the node's byte, 40 bits
+// of the time in ms, and a counter of 16 bits below; so no id comes twice, unless
+// a node makes more than 65,536 sessions a ms.
+func (c *core) stampSession(x *tree.Txn, node uint64) {
+	c.stamp = max(c.stamp, time.Now().UnixMilli())
+	if c.session == 0 {
+		c.session = int64(node&0x7f)<<56 | c.stamp<<24>>8&(1<<56-1)
+	}
+	c.session++
+	x.Target, x.Password = c.session, make([]byte, 16)
+	_, _ = rand.Read(x.Password) // never fails
 }
 
 // grows says whether a txn is refused while the disk is nearly full. Deletes and

@@ -156,7 +156,7 @@ func New(cfg Config) (*Replica, error) {
 	} {
 		*wake = make(chan struct{}, 1)
 	}
-	r.mu.tree, r.mu.watches = cfg.Tree, watch.New(watch.DefaultConfig())
+	r.mu.tree, r.mu.watches = cfg.Tree, watch.New(watch.DefaultConfig(), cfg.Tree.Counters().Zxid)
 	r.applier = applier{index: cfg.Start.Index, point: cfg.Start}
 	if err := r.core.init(r); err != nil {
 		return nil, err

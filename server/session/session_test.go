@@ -20,6 +20,7 @@ import (
 type bench struct {
 	*testing.T
 	config session.Config
+	keeper *session.Keeper
 	stop   func()
 
 	mu      sync.Mutex
@@ -44,6 +45,7 @@ func (b *bench) start() {
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan error, 1)
 	k := session.New(b.config)
+	b.keeper = k
 	go func() { ended <- k.Run(ctx) }()
 	b.stop = func() {
 		cancel()

@@ -16,12 +16,6 @@ type option struct {
 	set   func(r *Request, val []byte) *Error
 }
 
-// notYet are options of the protocol that this server does not know yet.
-var notYet = map[string]string{
-	"EPHEMERAL": "EPHEMERAL needs a session, and sessions are not supported yet",
-	"watch":     "watches are not supported yet",
-}
-
 // parseArgs reads the arguments of a verb into r: path, words or options,
 // value. ref is the length of the payload that follows, or -1.
 func parseArgs(id Verb, r *Request, args []arg, ref int64) *Error {
@@ -63,7 +57,7 @@ func parseArgs(id Verb, r *Request, args []arg, ref int64) *Error {
 			}
 			seen |= 1 << k
 			if err := v.setOption(r, &v.options[k], a); err != nil {
-				return err
+				return v.explain(err)
 			}
 			continue
 		}
@@ -71,7 +65,7 @@ func parseArgs(id Verb, r *Request, args []arg, ref int64) *Error {
 			return v.unexpected(a)
 		}
 		if err := v.word(r, words, a); err != nil {
-			return err
+			return v.explain(err)
 		}
 		words++
 	}
@@ -81,9 +75,12 @@ func parseArgs(id Verb, r *Request, args []arg, ref int64) *Error {
 	if v.value == valuePayload && ref < 0 {
 		return v.misused("its last argument is :len, and the bytes follow the line")
 	}
+	if v.value == valueMaybe && ref >= 0 {
+		r.Value = []byte{} // it comes
+	}
 	if v.finish != nil {
 		if err := v.finish(r); err != nil {
-			return err
+			return v.explain(err)
 		}
 	}
 	if v.path {
@@ -141,7 +138,7 @@ func (v *verb) setOption(r *Request, o *option, a *arg) *Error {
 // unexpected refuses an argument that is neither an option nor a word that the
 // verb takes.
 func (v *verb) unexpected(a *arg) *Error {
-	if v.value == valuePayload { // it may be a password
+	if v.value == valuePayload || v.value == valueMaybe { // it may be a password
 		return v.misused("an argument too many; the secret follows the line as :len bytes")
 	}
 	name := a.val
@@ -150,16 +147,19 @@ func (v *verb) unexpected(a *arg) *Error {
 	} else if i := bytes.IndexByte(name, '='); i >= 0 && !a.quoted {
 		name = name[:i]
 	}
-	for known, why := range notYet {
-		if foldEqual(name, known) && !a.quoted {
-			return syntaxError(why)
-		}
-	}
 	msg := "unknown option " + errText(name)
 	if v.value == valueAny {
 		msg += " (the last argument is the value: quote it if it has spaces)"
 	}
 	return v.misused(msg)
+}
+
+// explain adds the form of the verb to an error that wants it.
+func (v *verb) explain(err *Error) *Error {
+	if err.misuse {
+		return v.misused(err.Msg)
+	}
+	return err
 }
 
 // misused is a syntax error that shows the form of the verb.
@@ -293,7 +293,7 @@ func setZxid(name string) option {
 		if !ok {
 			return syntaxError(name + "=" + errText(val) + ": a zxid is meant, such as 0x100000005")
 		}
-		r.Zxid = znode.Zxid(n)
+		r.Zxid, r.HasZxid = znode.Zxid(n), true
 		return nil
 	}}
 }
@@ -345,26 +345,44 @@ func setName(r *Request, val []byte) *Error {
 }
 
 func setSequential(r *Request, _ []byte) *Error {
-	if r.Mode == znode.Container {
-		return syntaxError("a CONTAINER is not SEQ")
+	switch r.Mode {
+	case znode.Container:
+		return containerOnly()
+	case znode.Ephemeral:
+		r.Mode = znode.EphemeralSequential
+	default:
+		r.Mode = znode.PersistentSequential
 	}
-	r.Mode = znode.PersistentSequential
+	return nil
+}
+
+func setEphemeral(r *Request, _ []byte) *Error {
+	switch r.Mode {
+	case znode.Container:
+		return containerOnly()
+	case znode.PersistentSequential:
+		r.Mode = znode.EphemeralSequential
+	default:
+		r.Mode = znode.Ephemeral
+	}
 	return nil
 }
 
 func setContainer(r *Request, _ []byte) *Error {
 	if r.Mode != znode.Persistent {
-		return syntaxError("a CONTAINER is not SEQ")
+		return containerOnly()
 	}
 	r.Mode = znode.Container
 	return nil
 }
 
+func containerOnly() *Error { return syntaxError("a CONTAINER is neither SEQ nor EPHEMERAL") }
+
 func finishCreate(r *Request) *Error {
 	switch {
 	case r.TTLMS == 0:
-	case r.Mode == znode.Container:
-		return syntaxError("a CONTAINER has no ttl")
+	case r.Mode == znode.Container || r.Mode.Ephemeral():
+		return syntaxError("a CONTAINER and an EPHEMERAL have no ttl")
 	case r.Mode == znode.PersistentSequential:
 		r.Mode = znode.PersistentSequentialTTL
 	default:
@@ -373,10 +391,15 @@ func finishCreate(r *Request) *Error {
 	return nil
 }
 
-func finishTree(r *Request) *Error {
+func defaultListLimit(r *Request) *Error {
 	if r.Limit == 0 {
 		r.Limit = DefaultListLimit
 	}
+	return nil
+}
+
+func finishTree(r *Request) *Error {
+	_ = defaultListLimit(r) // never fails
 	if r.After != "" && (znode.CheckPath(r.After) != nil || !znode.Below(r.After, r.Path)) {
 		return syntaxError("after=" + errText([]byte(r.After)) + ": the path of a znode below is meant")
 	}

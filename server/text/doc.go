@@ -17,6 +17,7 @@
 //	         [@tag SP] DATA n {SP k=v} EOL  n bytes  EOL
 //	         [@tag SP] LIST n {SP k=v} EOL  n times  ITEM arg {SP k=v} EOL, or OK, DATA, ERR as above
 //	         [@tag SP] ERR CODE {SP k=v} [SP - SP message] EOL
+//	event    EVENT type {SP k=v} [SP :n] EOL [n bytes EOL]
 //	stream   [@tag SP] CHUNK n EOL  n bytes  EOL
 //	         [@tag SP] END {SP k=v} EOL
 package text

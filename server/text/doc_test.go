@@ -2,6 +2,7 @@ package text
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -89,34 +90,287 @@ func TestDocVerbs(t *testing.T) {
 	}
 }
 
-// TestDocForms compares the forms, which people read, with the options, which
-// the Parser reads.
+// token is one part of a form: what stands between spaces.
+type token struct {
+	alts     []string // it is one of these
+	optional bool
+	under    int // the token that it needs, if it stands in its brackets: RM's limit; else -1
+}
+
+// name is what an alternative is called, and its value if it has one.
+func (token) name(alt string) (name, val string, hasValue bool) { return strings.Cut(alt, "=") }
+
+// tokens takes a form (or one of SESSION's) apart.
+func tokens(form string) (all []token) {
+	var open []int
+	for word := range strings.FieldsSeq(form) {
+		bare := strings.Trim(word, "[]")
+		tok := token{alts: []string{bare}, under: -1}
+		for range strings.Count(word, "[") {
+			open = append(open, len(all))
+		}
+		tok.optional = len(open) > 0
+		if len(open) > 1 {
+			tok.under = open[len(open)-2]
+		}
+		// live=tcp|ping is one option, GONE|VALUE=x are two words.
+		if bar, eq := strings.Index(bare, "|"), strings.Index(bare, "="); bar >= 0 && (eq < 0 || bar < eq) {
+			tok.alts = strings.Split(bare, "|")
+		} else if bar >= 0 {
+			for val := range strings.SplitSeq(bare[eq+1:], "|") {
+				tok.alts = append(tok.alts, bare[:eq+1]+val)
+			}
+			tok.alts = tok.alts[1:]
+		}
+		open = open[:len(open)-strings.Count(word, "]")]
+		all = append(all, tok)
+	}
+	return all
+}
+
+// samples stand for what a form calls by another name.
+var samples = map[string]string{
+	"path": "/a", "value": "x", ":len": ":2", "id": "0x5", "n": "1", "verb": "GET", "user": "me", "acl…": "world:anyone:r",
+	"=N": "=1", "=name": "=b", "=path": "=/a/b", "=zxid": "=0x5", "=id": "=0x5", "=a,b,…": "=world:anyone:r",
+	"ttl=": "ttl=5s", "hold=": "hold=5s", "live=": "live=ping",
+}
+
+// sample is a word that an alternative allows.
+func sample(verb, alt string) string {
+	if verb == "UNWATCH" && alt == "id" {
+		return "7" // a number of the connection
+	}
+	if s, ok := samples[alt]; ok {
+		return s
+	}
+	if name, val, ok := strings.Cut(alt, "="); ok && samples["="+val] != "" {
+		return name + samples["="+val]
+	}
+	return alt
+}
+
+// formLine is a request of the words, and of what has to follow it.
+func formLine(verb string, words []string) string {
+	line := strings.Join(append([]string{verb}, words...), " ") + "\n"
+	if n := len(words); n > 0 && words[n-1] == samples[":len"] {
+		line += "pw\n"
+	}
+	switch verb {
+	case "TXN":
+		return line + "RM /a\n"
+	case "CHECK":
+		return "TXN 1\n" + line
+	}
+	return line
+}
+
+// parseForm parses a request that is all there is.
+func parseForm(verb string, words ...string) (*Request, error) {
+	p, line := NewParser(DefaultLimits()), formLine(verb, words)
+	req, n, err := p.Next([]byte(line))
+	if err == nil && (req == nil || n != len(line)) {
+		return nil, fatal(znode.ErrInternal, "not whole: "+line)
+	}
+	return req, err
+}
+
+// TestDocForms compares the forms, which people read, with what the Parser
+// reads: it makes requests of each form, right ones and wrong ones.
 func TestDocForms(t *testing.T) {
 	for i := range verbs[1:] {
 		v := &verbs[i+1]
-		var inForm []string
-		for _, m := range regexp.MustCompile(`\[([A-Za-z]+)`).FindAllStringSubmatch(v.form, -1) {
-			if m[1] != "verb" {
-				inForm = append(inForm, m[1])
-			}
+		rest, ok := strings.CutPrefix(v.form, v.name)
+		if !ok {
+			t.Errorf("%s: the form is %s", v.name, v.form)
+			continue
 		}
-		var inTable []string
+		subs := strings.Split(rest, " | ")
+		documented := map[string]bool{} // the options
+		for _, sub := range subs {
+			all := tokens(sub)
+			if v.path != (len(all) > 0 && all[0].alts[0] == "path") {
+				t.Errorf("%s: the path in form and table", v.name)
+			}
+			last := "none"
+			if len(all) > 0 {
+				last = all[len(all)-1].alts[0]
+			}
+			if v.value == valueAny != (last == "value") || v.value == valuePayload && last != ":len" {
+				t.Errorf("%s: the value in form and table", v.name)
+			}
+			checkForm(t, v, all, documented)
+		}
+		if len(subs) > 1 {
+			checkSubForms(t, v, subs)
+		}
+		checkUndocumented(t, v, subs)
+		var inForm, inTable []string
+		for name := range documented {
+			inForm = append(inForm, name)
+		}
 		for _, o := range v.options {
 			inTable = append(inTable, o.name)
-			if o.value != strings.Contains(v.form, "["+o.name+"=") {
-				t.Errorf("%s: the option %s has a value in one of form and table only", v.name, o.name)
-			}
 		}
 		slices.Sort(inForm)
 		slices.Sort(inTable)
 		if !slices.Equal(inForm, inTable) {
 			t.Errorf("%s: options %v in the form, %v in the table", v.name, inForm, inTable)
 		}
-		if fields := strings.Fields(v.form); v.name != fields[0] || v.path != (len(fields) > 1 && fields[1] == "path") {
-			t.Errorf("%s: the form is %s", v.name, v.form)
+	}
+}
+
+// say is what the tokens in use ask for, each with its first alternative but one.
+func say(verb string, all []token, use func(i int) bool, which int, alt string) (out []string) {
+	for i, tok := range all {
+		switch {
+		case i == which:
+			out = append(out, alt)
+		case use(i):
+			out = append(out, sample(verb, tok.alts[0]))
 		}
-		if v.value == valueAny != strings.HasSuffix(v.form, " value") || v.value == valuePayload != strings.HasSuffix(v.form, " :len") {
-			t.Errorf("%s: the value is not that of the form", v.name)
+	}
+	return out
+}
+
+// checkForm makes requests of one form and notes the options in it.
+func checkForm(t *testing.T, v *verb, all []token, documented map[string]bool) {
+	t.Helper()
+	accepted := func(words []string) *Request {
+		req, err := parseForm(v.name, words...)
+		if err != nil {
+			t.Errorf("%s %v: the form allows it, the Parser does not: %v", v.name, words, err)
+		}
+		return req
+	}
+	refused := func(words []string) {
+		if req, err := parseForm(v.name, words...); err == nil {
+			t.Errorf("%s %v: the form does not allow it, the Parser does: %+v", v.name, words, req)
+		}
+	}
+	required := func(i int) bool { return !all[i].optional }
+	base := say(v.name, all, required, -1, "")
+	accepted(base)
+	if len(all) == 0 || all[len(all)-1].alts[0] != ":len" { // which is the last by its nature
+		refused(append(slices.Clone(base), "surplus", "surplus"))
+	} else {
+		refused(slices.Insert(slices.Clone(base), len(base)-1, "surplus", "surplus"))
+	}
+	for i, tok := range all {
+		if !tok.optional {
+			refused(say(v.name, all, func(j int) bool { return !all[j].optional && j != i }, -1, ""))
+		}
+		use := func(j int) bool { return !all[j].optional || j == tok.under }
+		for _, alt := range tok.alts {
+			said := sample(v.name, alt)
+			req := accepted(say(v.name, all, use, i, said))
+			name, val, hasValue := tok.name(alt)
+			option := slices.ContainsFunc(v.options, func(o option) bool { return o.name == name })
+			if !option {
+				if hasValue || tok.optional && len(tok.alts) == 1 && alt != "id" && alt != "verb" {
+					t.Errorf("%s: %s is no option", v.name, alt)
+				}
+				continue
+			}
+			documented[name] = true
+			twice := say(v.name, all, use, i, said)
+			refused(slices.Insert(twice, slices.Index(twice, said), said))
+			if hasValue {
+				refused(say(v.name, all, use, i, name))
+				refused(say(v.name, all, use, i, name+"="))
+			} else {
+				refused(say(v.name, all, use, i, name+"=1"))
+			}
+			// A value that is none of samples is the default.
+			if _, placeholder := samples["="+val]; hasValue && tok.optional && val != "" && !placeholder && alt == tok.alts[0] && v.name != "CREATE" && req != nil {
+				plain := accepted(say(v.name, all, func(j int) bool { return use(j) && j != i }, -1, ""))
+				a, b := *req, *plain
+				a.HasTimeout, a.HasHold, a.HasLive, a.HasFormat = b.HasTimeout, b.HasHold, b.HasLive, b.HasFormat
+				if fmt.Sprintf("%+v", a) != fmt.Sprintf("%+v", b) {
+					t.Errorf("%s: %s is not the default:\n%+v\n%+v", v.name, alt, a, b)
+				}
+			}
+		}
+	}
+}
+
+// checkSubForms sees to it that an option belongs to those forms only in which
+// it stands.
+func checkSubForms(t *testing.T, v *verb, subs []string) {
+	t.Helper()
+	for _, sub := range subs {
+		all := tokens(sub)
+		base := say(v.name, all, func(i int) bool { return !all[i].optional }, -1, "")
+		for _, o := range v.options {
+			if strings.Contains(sub, "["+o.name+"=") {
+				continue
+			}
+			said := map[string][]string{"ttl": {"5s", "10s"}, "hold": {"0s", "60s"}, "live": {"tcp", "ping"}, "zxid": {"0x0", "0x5"}}[o.name]
+			if said == nil {
+				t.Fatalf("%s: no values for %s are known here", v.name, o.name)
+			}
+			for _, val := range said {
+				words := slices.Insert(slices.Clone(base), 1, o.name+"="+val)
+				if req, err := parseForm(v.name, words...); err == nil {
+					t.Errorf("%s %v is no form, and accepted: %+v", v.name, words, req)
+				}
+			}
+		}
+	}
+}
+
+// checkUndocumented sees to it that a word which some verb knows, in an option
+// or alone, is taken by this one only where its form says so.
+func checkUndocumented(t *testing.T, v *verb, subs []string) {
+	t.Helper()
+	pool := []string{samples["id"], "7"}
+	for _, names := range [][]string{watchedNames[:], conditionNames[1:], actionNames[1:], liveNames[:], formatNames[:]} {
+		pool = append(pool, names...)
+	}
+	for i := range verbs[1:] {
+		for _, o := range verbs[i+1].options {
+			pool = append(pool, o.name)
+		}
+	}
+	var everywhere []string // the words of all forms of the verb
+	for _, sub := range subs {
+		for _, tok := range tokens(sub) {
+			everywhere = append(everywhere, tok.alts...)
+		}
+	}
+	says := func(words []string, word string) bool {
+		number := (word == samples["id"] || word == "7") && slices.Contains(words, "id")
+		return number || slices.Contains(words, "verb") ||
+			slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, word) })
+	}
+	refused := func(words []string) {
+		if req, err := parseForm(v.name, words...); err == nil {
+			t.Errorf("%s %v is no form, and accepted: %+v", v.name, words, req)
+		}
+	}
+	for _, sub := range subs {
+		all := tokens(sub)
+		base := say(v.name, all, func(i int) bool { return !all[i].optional }, -1, "")
+		var here []string
+		for _, tok := range all {
+			here = append(here, tok.alts...)
+		}
+		end := len(base)
+		if v.value != valueNone && slices.Contains([]string{"value", ":len"}, all[len(all)-1].alts[0]) {
+			end--
+		}
+		for _, word := range pool {
+			if !says(here, word) {
+				refused(slices.Insert(slices.Clone(base), end, word))
+			}
+			for i, tok := range all {
+				name, val, hasValue := strings.Cut(tok.alts[0], "=")
+				switch {
+				case hasValue && (len(tok.alts) > 1 || slices.Contains(pool, val) && samples["="+val] == "") && !says(here, name+"="+word): // of live and format all values stand there
+					refused(say(v.name, all, func(j int) bool { return !all[j].optional }, i, name+"="+word))
+				case !tok.optional && !slices.Contains([]string{"path", "value", ":len", "user"}, name) && !says(everywhere, word):
+					refused(say(v.name, all, func(j int) bool { return !all[j].optional }, i, word))
+				}
+			}
 		}
 	}
 }
@@ -175,6 +429,11 @@ func TestDocKeys(t *testing.T) {
 
 func TestDocErrors(t *testing.T) {
 	names, cells := rows(section(t, readDoc(t), "## Errors"))
+	commands, err := os.ReadFile("../../docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := 0
 	numbers := map[string][]string{}
 	for _, c := range znode.Codes() {
 		if c == znode.OK {
@@ -207,6 +466,29 @@ func TestDocErrors(t *testing.T) {
 		if exit, err := strconv.Atoi(strings.TrimSpace(cols[3])); err != nil || exit < 2 || exit > 19 {
 			t.Errorf("%s: %q is no exit code", name, cols[3])
 		}
+		if m := regexp.MustCompile(`(?m)^\| ` + name + ` \| (\d+) \|$`).FindSubmatch(commands); m == nil {
+			continue // that page is compared with the commands elsewhere
+		} else if same++; string(m[1]) != strings.TrimSpace(cols[3]) {
+			t.Errorf("%s: the exit code is %s in commands.md, here%s", name, m[1], cols[3])
+		}
+	}
+	if same < len(names)/2 {
+		t.Errorf("only %d exit codes found in commands.md", same)
+	}
+}
+
+// TestDocEvent: the event that is shown in the three formats.
+func TestDocEvent(t *testing.T) {
+	doc := readDoc(t)
+	e := Reply{Kind: KindEvent, Arg: "changed", Data: []byte("hello"), Fields: []Field{
+		Str(KeyPath, "/cfg/name"), Zxid(KeyZxid, 0x100000007), Int(KeyVersion, 3), Int(KeyID, 1),
+	}}
+	var all []byte
+	for _, f := range []Format{FormatText, FormatJSON, FormatB64} {
+		all = e.Append(all, f, false)
+	}
+	if !strings.Contains(doc, "\n```\n"+string(all)+"```\n") {
+		t.Errorf("not shown is\n%s", all)
 	}
 }
 
@@ -219,7 +501,7 @@ func TestDocReplyWords(t *testing.T) {
 	}
 	for name, n := range map[string]int{"16 KiB": DefaultLimits().Line, "1 MiB": DefaultLimits().Payload, "64 bytes": MaxTagBytes,
 		"1,000 unless": DefaultListLimit, "100 unless": DefaultRemoveLimit, "1,024 bytes": znode.MaxPathBytes,
-		"16 MiB": DefaultLimits().Skip, "128 KiB": DefaultLimits().Txn - DefaultLimits().Payload, "1,000 |": DefaultLimits().Ops} {
+		"24 h": MaxWaitMS / 3_600_000, "16 MiB": DefaultLimits().Skip, "128 KiB": DefaultLimits().Txn - DefaultLimits().Payload, "1,000 |": DefaultLimits().Ops} {
 		num, unit, _ := strings.Cut(name, " ")
 		want, _ := strconv.Atoi(strings.ReplaceAll(num, ",", ""))
 		switch unit {

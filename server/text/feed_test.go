@@ -115,6 +115,9 @@ var pipelined = strings.Join([]string{
 	"GET /" + strings.Repeat("long", 200) + "\nPING\n",
 	"TXN 2\nSET /x :2000\n" + strings.Repeat("v", 2000) + "\nSET /y " + strings.Repeat("long", 200) + "\nPING\n",
 	"TXN 3\nSET /x :900\n" + strings.Repeat("v", 900) + "\nSET /x :900\n" + strings.Repeat("v", 900) + "\nRM /x\nPING\n",
+	"WATCH /a recursive since=0x5\r\nUNWATCH 7\nWAIT /a VALUE=\"b \\x00\" timeout=5s\nWAIT /a\nFOLLOW /a data :4\nPING\n",
+	"@s SESSION NEW live=ping\nSESSION RESUME 0x5 hold=1m :4\r\x00\nPING\r\x00\nSESSION DETACH :4\nPING\nSESSION RESUME 0x5 :2000\n" + strings.Repeat("v", 2000) + "\n",
+	"LOCK /l shared\nLOCK /l slots=2 shared\nUNLOCK /l\nSESSIONS limit=1\nTXN 2\nCREATE /e EPHEMERAL :3\nTXN\nLOCK /l :4\nPING\n",
 	"CREATE /q/job- SEQ ttl=5m acl=world:anyone:r :1\n\n\nAUTH digest u :3\npwd\nQUIT\n",
 }, "")
 
@@ -124,7 +127,7 @@ var smallLimits = text.Limits{Line: 512, Payload: 1000, Txn: 1500, Ops: 10, Skip
 func TestFeedingDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	want := feed(t, smallLimits, []byte(pipelined), len(pipelined))
-	if n := len(want); n != 31 {
+	if n := len(want); n != 45 {
 		t.Errorf("%d outcomes", n)
 		for _, o := range want {
 			t.Log(o)

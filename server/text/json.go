@@ -20,16 +20,18 @@ func (r *Reply) appendJSON(dst []byte) []byte {
 		dst = append(dst, `,"code":"`...)
 		dst = append(dst, r.Code.Word()...)
 		dst = append(dst, '"')
+	case r.Kind == KindEvent:
+		dst = append(dst, `,"type":"`...)
+		dst = append(dst, r.Arg...)
+		dst = append(dst, '"')
+		if r.Data != nil {
+			dst = appendJSONData(dst, r.Data)
+		}
 	case r.Kind == KindItem || r.Arg != "":
 		dst = append(dst, `,"arg":`...)
 		dst = appendJSONString(dst, r.Arg)
-	case r.Kind == KindData && utf8.Valid(r.Data):
-		dst = append(dst, `,"data":`...)
-		dst = appendJSONString(dst, r.Data)
 	case r.Kind == KindData:
-		dst = append(dst, `,"data64":"`...)
-		dst = base64.StdEncoding.AppendEncode(dst, r.Data)
-		dst = append(dst, '"')
+		dst = appendJSONData(dst, r.Data)
 	}
 	for i := range r.Fields {
 		f := &r.Fields[i]
@@ -62,6 +64,15 @@ func (r *Reply) appendJSON(dst []byte) []byte {
 		dst = append(dst, ']')
 	}
 	return append(dst, '}')
+}
+
+// appendJSONData writes a value: as a string if it is UTF-8, else as base64.
+func appendJSONData(dst, data []byte) []byte {
+	if utf8.Valid(data) {
+		return appendJSONString(append(dst, `,"data":`...), data)
+	}
+	dst = append(dst, `,"`+KeyData64+`":"`...)
+	return append(base64.StdEncoding.AppendEncode(dst, data), '"')
 }
 
 // appendJSONString quotes s. What some programs take for a line end is escaped

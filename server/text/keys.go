@@ -31,6 +31,16 @@ const (
 	KeyValue       = "value"
 	KeySHA256      = "sha256"
 	KeyBytes       = "bytes"
+	KeyID          = "id"
+	KeyTTL         = "ttl"
+	KeyHold        = "hold"
+	KeyLive        = "live"
+	KeyPassword    = "password"
+	KeyEphemerals  = "ephemerals"
+	KeyToken       = "token"
+	KeyAddr        = "addr"
+	KeySession     = "session"
+	KeyData64      = "data64"
 )
 
 // keys are all of them, so that a Reader shares their strings and the
@@ -40,7 +50,8 @@ var keys = func() map[string]string {
 	for _, k := range []string{
 		KeyVersion, KeyCversion, KeyAversion, KeyChildren, KeyOwner, KeyLen, KeyCtime, KeyMtime, KeyCzxid, KeyMzxid,
 		KeyPzxid, KeyZxid, KeyPath, KeyMore, KeyOp, KeyHave, KeyUser, KeyFormat, KeyProto, KeyServer, KeyNodeVersion,
-		KeyNode, KeyRole, KeyCluster, KeyValue, KeySHA256, KeyBytes,
+		KeyNode, KeyRole, KeyCluster, KeyValue, KeySHA256, KeyBytes, KeyID, KeyTTL, KeyHold, KeyLive, KeyPassword, KeyEphemerals, KeyToken, KeyAddr,
+		KeySession, KeyData64,
 	} {
 		m[k] = k
 	}

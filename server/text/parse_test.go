@@ -31,6 +31,10 @@ func value(s string) func(*text.Request) {
 	return func(r *text.Request) { r.Value = []byte(s) }
 }
 
+func zxid(z znode.Zxid) func(*text.Request) {
+	return func(r *text.Request) { r.Zxid, r.HasZxid = z, true }
+}
+
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	crlf := func(r *text.Request) { r.CRLF = true }
@@ -67,7 +71,7 @@ func TestRequests(t *testing.T) {
 		{"payload like HTTP", "SET /x :14\nPOST / HTTP/1.\n", request(text.VerbSet, "/x", value("POST / HTTP/1."))},
 		{"value like an option", "SET /x v=7\n", request(text.VerbSet, "/x", value("v=7"))},
 		{"value like a flag", "CREATE /x SEQ\n", request(text.VerbCreate, "/x", value("SEQ"))},
-		{"value with an unknown option's name", "CREATE /x EPHEMERAL\n", request(text.VerbCreate, "/x", value("EPHEMERAL"))},
+		{"value like another flag", "CREATE /x EPHEMERAL\n", request(text.VerbCreate, "/x", value("EPHEMERAL"))},
 		{"quoted value that begins with a colon", `SET /x ":5"` + "\n", request(text.VerbSet, "/x", value(":5"))},
 		{"quoted value that ends in a length", `SET /x "a :5"` + "\n", request(text.VerbSet, "/x", value("a :5"))},
 		{"quoted value like HTTP", `SET /x "HTTP/2"` + "\n", request(text.VerbSet, "/x", value("HTTP/2"))},
@@ -104,12 +108,12 @@ func TestRequests(t *testing.T) {
 			r.Version = 2
 		})},
 		{"SNAPSHOT", "SNAPSHOT\n", request(text.VerbSnapshot, "")},
-		{"SNAPSHOT min", "SNAPSHOT min=0x1ff\n", request(text.VerbSnapshot, "", func(r *text.Request) { r.Zxid = 0x1ff })},
+		{"SNAPSHOT min", "SNAPSHOT min=0x1ff\n", request(text.VerbSnapshot, "", zxid(0x1ff))},
 		{"FORMAT", "FORMAT b64\n", request(text.VerbFormat, "", func(r *text.Request) { r.Format, r.HasFormat = text.FormatB64, true })},
 		{"AUTH", "AUTH digest bob :4\na:\x00\n\n", request(text.VerbAuth, "", value("a:\x00\n"), func(r *text.Request) { r.Name = "bob" })},
 		{"HELLO", "HELLO\n", request(text.VerbHello, "")},
-		{"HELLO all", "HELLO proto=1 format=json client=me zxid=17\n", request(text.VerbHello, "", func(r *text.Request) {
-			r.Format, r.HasFormat, r.Name, r.Zxid = text.FormatJSON, true, "me", 17
+		{"HELLO all", "HELLO proto=1 format=json client=me zxid=17\n", request(text.VerbHello, "", zxid(17), func(r *text.Request) {
+			r.Format, r.HasFormat, r.Name = text.FormatJSON, true, "me"
 		})},
 		{"HELP", "help get\n", request(text.VerbHelp, "", func(r *text.Request) { r.Name = "get" })},
 		{"PING", "PING\n", request(text.VerbPing, "")},
@@ -152,7 +156,6 @@ func TestRefusals(t *testing.T) {
 		{"unknown verb", "FOO bar", znode.ErrUnknown, false, `"FOO"`},
 		{"unknown verb with a payload", "FOO :4\nPING", znode.ErrUnknown, false, `"FOO"`},
 		{"quoted verb", `"GET" /x`, znode.ErrUnknown, false, "GET"},
-		{"a verb of later", "WATCH /x", znode.ErrUnknown, false, "WATCH"},
 		{"tag without a verb", "@a", znode.ErrSyntax, false, "verb is missing"},
 		{"empty tag", "@ PING", znode.ErrSyntax, false, "tag is missing"},
 		{"long tag", "@" + strings.Repeat("x", 65) + " PING", znode.ErrSyntax, false, "at most 64"},
@@ -190,8 +193,6 @@ func TestRefusals(t *testing.T) {
 		{"ttl far too long", "CREATE /a ttl=9999999999999999999d x", znode.ErrSyntax, false, "30s"},
 		{"CONTAINER and SEQ", "CREATE /a CONTAINER SEQ x", znode.ErrSyntax, false, "CONTAINER"},
 		{"CONTAINER and ttl", "CREATE /a ttl=1s CONTAINER x", znode.ErrSyntax, false, "CONTAINER"},
-		{"ephemeral", "CREATE /a ephemeral x", znode.ErrSyntax, false, "sessions are not supported yet"},
-		{"watch", "GET /a watch", znode.ErrSyntax, false, "watches are not supported yet"},
 		{"bad acl", "CREATE /a acl=world x", znode.ErrInvalidACL, false, "scheme:id:perms"},
 		{"no acl", "SETACL /a v=1", znode.ErrSyntax, false, "missing"},
 		{"bad acl of SETACL", "SETACL /a world:anyone:xyz", znode.ErrInvalidACL, false, "cdrwa"},
@@ -292,6 +293,10 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 	for _, in := range []string{
 		"AUTH digest me s3cret\n", "AUTH digest me s3cret :1\nx\n", "AUTH s3cret\n", "AUTH s3cret me :1\nx\n",
 		"AUTH digest me pw=s3cret\n", "AUTH digest me:s3cret :1\nx\n", "AUTH digest me pw=\"s3cret\"\n",
+		"SESSION s3cret\n", "SESSION s3cret :1\nx\n", "SESSION NEW s3cret\n", "SESSION RESUME s3cret :1\nx\n", "SESSION RESUME s3cret 0x5 :1\nx\n",
+		"SESSION RESUME 0x5 s3cret\n", "SESSION RESUME 0x5 s3cret :1\nx\n", "SESSION RESUME 0x5 \"s3cret\" :1\nx\n", "SESSION RESUME 0x5 s3cret=1 :1\nx\n",
+		"SESSION RESUME 0x5 pw=s3cret :1\nx\n", "SESSION RESUME 0x5 pw=\"s3cret\"\n", "SESSION RESUME :6\ns3cret\n", "SESSION CLOSE s3cret\n",
+		"SESSION CLOSE :6\ns3cret\n", "SESSION INFO s3cret\n",
 	} {
 		for _, o := range feed(t, text.DefaultLimits(), []byte(in), len(in)) {
 			if o.err == nil || strings.Contains(o.err.Msg, "s3cret") {

@@ -127,6 +127,11 @@ func (rd *Reader) one(buf []byte, item bool) (rep Reply, n int, err *Error) {
 		return Reply{}, 0, err
 	}
 	switch rep.Kind {
+	case KindEvent:
+		if count == noPayload {
+			return rep, end, nil
+		}
+		fallthrough
 	case KindData, KindChunk:
 		if rep.Data, n, err = rd.body(buf, end, count); n == 0 {
 			return Reply{}, 0, err
@@ -140,6 +145,9 @@ func (rd *Reader) one(buf []byte, item bool) (rep Reply, n int, err *Error) {
 	}
 	return rep, end, nil
 }
+
+// noPayload is the count of an event without a value.
+const noPayload = math.MaxUint64
 
 // line finds the line at the start of buf; end is 0 if its end is not there.
 func (rd *Reader) line(buf []byte) (text []byte, end int, err *Error) {
@@ -179,7 +187,8 @@ func (rd *Reader) body(buf []byte, start int, count uint64) (data []byte, n int,
 	return buf[start:stop:stop], stop + end, nil
 }
 
-// head parses a reply's line. count is the number behind DATA, CHUNK and LIST.
+// head parses a reply's line. count is the number behind DATA, CHUNK and LIST,
+// and at the end of an EVENT, or noPayload.
 func (rd *Reader) head(text []byte, item bool) (rep Reply, count uint64, err *Error) {
 	rest := text
 	if len(rest) > 1 && rest[0] == '@' && !item {
@@ -198,6 +207,8 @@ func (rd *Reader) head(text []byte, item bool) (rep Reply, count uint64, err *Er
 		ok = item && len(rest) > 0
 	case KindList, KindChunk, KindEnd:
 		ok = !item
+	case KindEvent:
+		ok = !item && rep.Tag == "" // it answers no request
 	}
 	if !ok {
 		return rep, 0, badReply(text)
@@ -208,6 +219,12 @@ func (rd *Reader) head(text []byte, item bool) (rep Reply, count uint64, err *Er
 		if count, ok = parseUint(word); !ok {
 			return rep, 0, badReply(text)
 		}
+	case KindEvent:
+		word, rest, _ = bytes.Cut(rest, []byte{' '})
+		if !isWord(word) || bytes.IndexByte(word, '=') >= 0 || word[0] == ':' {
+			return rep, 0, badReply(text)
+		}
+		rep.Arg, count = string(word), noPayload
 	case KindErr:
 		word, rest, _ = bytes.Cut(rest, []byte{' '})
 		if rep.Code, ok = znode.CodeOf(string(word)); !ok {
@@ -241,6 +258,12 @@ func (rd *Reader) head(text []byte, item bool) (rep Reply, count uint64, err *Er
 				rep.Message += ": "
 			}
 			rep.Message += string(rest)
+			break
+		}
+		if rep.Kind == KindEvent && len(rest) == 0 && !a.quoted && a.val[0] == ':' {
+			if count, ok = parseUint(a.val[1:]); !ok {
+				return rep, 0, badReply(text)
+			}
 			break
 		}
 		f, ok := field(&a)

@@ -44,11 +44,12 @@ const (
 	KindErr
 	KindChunk // of a stream, always written as text
 	KindEnd   // of a stream, always written as text
+	KindEvent // between replies, without a tag
 )
 
 var kindWords = [...]string{
 	KindOK: "OK", KindData: "DATA", KindList: "LIST", KindItem: "ITEM", KindErr: "ERR",
-	KindChunk: "CHUNK", KindEnd: "END",
+	KindChunk: "CHUNK", KindEnd: "END", KindEvent: "EVENT",
 }
 
 // data64 is the word of KindData in FormatB64; no data at all is written as an
@@ -112,10 +113,10 @@ type Reply struct {
 	Kind    Kind
 	Code    znode.Code // ERR
 	Tag     string     // of the request, without its @; empty for none
-	Arg     string     // ITEM: what is listed; OK: pong or bye
+	Arg     string     // ITEM: what is listed; OK: pong or bye; EVENT: its type
 	Message string     // ERR: for people; not part of the promise
 	Fields  []Field
-	Data    []byte  // DATA, CHUNK
+	Data    []byte  // DATA, CHUNK; EVENT: the value, nil for none
 	Items   []Reply // LIST: ITEM, DATA, OK or ERR
 }
 
@@ -139,6 +140,8 @@ func (r *Reply) Append(dst []byte, f Format, crlf bool) []byte {
 		}
 	case KindData, KindChunk:
 		return r.appendData(dst, f, crlf)
+	case KindEvent:
+		return r.appendEvent(dst, f, crlf)
 	case KindList:
 		dst = append(dst, "LIST "...)
 		dst = strconv.AppendInt(dst, int64(len(r.Items)), 10)
@@ -183,6 +186,27 @@ func (r *Reply) appendData(dst []byte, f Format, crlf bool) []byte {
 	dst = appendEOL(dst, crlf)
 	dst = append(dst, r.Data...)
 	return appendEOL(dst, crlf)
+}
+
+// appendEvent writes an event. Its value, if it comes with one, is a payload as
+// in a request.
+func (r *Reply) appendEvent(dst []byte, f Format, crlf bool) []byte {
+	dst = append(dst, "EVENT "...)
+	dst = append(dst, r.Arg...)
+	dst = appendFields(dst, r.Fields)
+	switch {
+	case r.Data == nil:
+		return appendEOL(dst, crlf)
+	case f == FormatB64:
+		dst = append(dst, " "+KeyData64+"="...)
+		if len(r.Data) == 0 {
+			dst = append(dst, emptyB64...)
+		} else {
+			dst = base64.StdEncoding.AppendEncode(dst, r.Data)
+		}
+		return appendEOL(dst, crlf)
+	}
+	return appendPayload(dst, r.Data, crlf)
 }
 
 func appendEOL(dst []byte, crlf bool) []byte {

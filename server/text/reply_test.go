@@ -91,6 +91,41 @@ var replies = []struct {
 		"END", text.Reply{Kind: text.KindEnd, Fields: []text.Field{text.Str(text.KeySHA256, "e3b0c4"), text.Int(text.KeyBytes, 12)}},
 		"END sha256=e3b0c4 bytes=12\n", "END sha256=e3b0c4 bytes=12", "",
 	},
+	{
+		"EVENT", text.Reply{Kind: text.KindEvent, Arg: "changed", Fields: []text.Field{
+			text.Str(text.KeyPath, "/a"), text.Zxid(text.KeyZxid, 0x100000005), text.Int(text.KeyVersion, 3), text.Int(text.KeyID, 7),
+		}},
+		"EVENT changed path=/a zxid=0x100000005 v=3 id=7\n",
+		`{"t":"EVENT","type":"changed","path":"/a","zxid":"0x100000005","v":3,"id":7}`, "",
+	},
+	{
+		"EVENT of a session", text.Reply{Kind: text.KindEvent, Arg: "expired", Fields: []text.Field{text.Hex(text.KeySession, 1<<63|5)}},
+		"EVENT expired session=0x8000000000000005\n", `{"t":"EVENT","type":"expired","session":"0x8000000000000005"}`, "",
+	},
+	{
+		"EVENT with a value", text.Reply{Kind: text.KindEvent, Arg: "created", Data: []byte("hé\nllo"), Fields: []text.Field{
+			text.Str(text.KeyPath, "/a :5"), text.Int(text.KeyID, 1),
+		}},
+		"EVENT created path=\"/a :5\" id=1 :7\nhé\nllo\n",
+		`{"t":"EVENT","type":"created","data":"hé\nllo","path":"/a :5","id":1}`,
+		"EVENT created path=\"/a :5\" id=1 data64=aMOpCmxsbw==\n",
+	},
+	{
+		"EVENT with the empty value", text.Reply{Kind: text.KindEvent, Arg: "changed", Data: []byte{}, Fields: []text.Field{text.Int(text.KeyID, 1)}},
+		"EVENT changed id=1 :0\n\n", `{"t":"EVENT","type":"changed","data":"","id":1}`, `EVENT changed id=1 data64=""` + "\n",
+	},
+	{
+		"EVENT with a value that is no text", text.Reply{Kind: text.KindEvent, Arg: "changed", Data: []byte{0xff, 0}},
+		"EVENT changed :2\n\xff\x00\n", `{"t":"EVENT","type":"changed","data64":"/wA="}`, "EVENT changed data64=/wA=\n",
+	},
+	{
+		"EVENT that ends like a length", text.Reply{Kind: text.KindEvent, Arg: "changed", Fields: []text.Field{text.Str(text.KeyPath, "/a :5")}},
+		"EVENT changed path=\"/a :5\"\n", `{"t":"EVENT","type":"changed","path":"/a :5"}`, "",
+	},
+	{
+		"times", text.Reply{Kind: text.KindOK, Fields: []text.Field{text.Duration(text.KeyTTL, 10_000), text.Duration(text.KeyHold, 1)}},
+		"OK ttl=10s hold=1ms\n", `{"t":"OK","ttl":"10s","hold":"1ms"}`, "",
+	},
 }
 
 func TestFormats(t *testing.T) {
@@ -129,6 +164,14 @@ func TestFormatNames(t *testing.T) {
 
 func TestCRLF(t *testing.T) {
 	t.Parallel()
+	event := text.Reply{Kind: text.KindEvent, Arg: "changed", Data: []byte("b\n")}
+	for f, want := range map[text.Format]string{
+		text.FormatText: "EVENT changed :2\r\nb\n\r\n", text.FormatB64: "EVENT changed data64=Ygo=\r\n", text.FormatJSON: `{"t":"EVENT","type":"changed","data":"b\n"}` + "\r\n",
+	} {
+		if got := string(event.Append(nil, f, true)); got != want {
+			t.Errorf("%v: got %q", f, got)
+		}
+	}
 	r := text.Reply{Kind: text.KindList, Items: []text.Reply{{Kind: text.KindItem, Arg: "a"}, {Kind: text.KindData, Data: []byte("b\n")}}}
 	const want = "LIST 2\r\nITEM a\r\nDATA 2\r\nb\n\r\n"
 	if got := string(r.Append(nil, text.FormatText, true)); got != want {
@@ -145,6 +188,16 @@ func TestMessageStaysOnItsLine(t *testing.T) {
 	r := text.Reply{Kind: text.KindErr, Code: znode.ErrInternal, Message: "a\nOK\xffb"}
 	if got := string(r.Append(nil, text.FormatText, false)); got != "ERR INTERNAL - a?OK?b\n" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestDetachEvent: the empty value of an event stays one.
+func TestDetachEvent(t *testing.T) {
+	t.Parallel()
+	buf := []byte("EVENT changed :2\nab\nEVENT changed :0\n\nEVENT deleted\n")
+	got, err := readAll(t, buf, len(buf))
+	if err != nil || len(got) != 3 || string(got[0].Data) != "ab" || got[1].Data == nil || got[2].Data != nil {
+		t.Fatalf("got %+v, %v", got, err)
 	}
 }
 
@@ -206,6 +259,9 @@ func TestReadReplies(t *testing.T) {
 				t.Fatalf("%d replies, %v", len(got), err)
 			}
 			for i := range got {
+				if (got[i].Data == nil) != (replies[i].reply.Data == nil) && got[i].Kind == text.KindEvent || got[i].Arg != replies[i].reply.Arg {
+					t.Errorf("%s: got %+v", replies[i].name, got[i])
+				}
 				want := replies[i].reply.Append(nil, text.FormatText, false)
 				if again := got[i].Append(nil, text.FormatText, false); !bytes.Equal(again, want) {
 					t.Errorf("%s:\n got %q\nwant %q", replies[i].name, again, want)
@@ -267,6 +323,12 @@ func TestBadReplies(t *testing.T) {
 		{"field without a key", "OK =1\n"}, {"field without a value", "OK v=\n"}, {"two words", "OK a b\n"}, {"bad quote", "OK v=\"1\n"},
 		{"data beyond the limit", "DATA 99999999999\n"}, {"chunk beyond the limit", "CHUNK 99999999999\n"}, {"list beyond the limit", "LIST 100001\n"},
 		{"data beyond the limit in a list", "LIST 1\nDATA 99999999999\n"},
+		{"EVENT without a type", "EVENT\n"}, {"EVENT with only a value", "EVENT :1\nx\n"}, {"EVENT with only a field", "EVENT path=/a\n"},
+		{"EVENT with a quoted type", "EVENT \"changed\"\n"}, {"EVENT in a LIST", "LIST 1\nEVENT changed\n"}, {"EVENT with a bad length", "EVENT changed :x\n"},
+		{"EVENT without its length", "EVENT changed :\n"}, {"EVENT with a negative length", "EVENT changed :-1\n"}, {"EVENT with a wrong length", "EVENT changed :1\nxy\n"},
+		{"EVENT with a length too early", "EVENT changed :1 id=7\nx\n"}, {"EVENT with a second word", "EVENT changed much\n"},
+		{"EVENT beyond the limit", "EVENT changed :99999999999\n"}, {"EVENT far beyond the limit", "EVENT changed :18446744073709551615\n"},
+		{"EVENT with a tag", "@a EVENT changed\n"},
 		{"line beyond the limit", "OK v=" + strings.Repeat("1", 1<<17)},
 	}
 	for _, tt := range tests {
@@ -286,5 +348,11 @@ func TestNewerServer(t *testing.T) {
 	got, err := readAll(t, in, len(in))
 	if err != nil || got[0].Code != znode.ErrInternal || got[0].Int("heat") != 9 || got[0].Message != "TEAPOT: short and stout" {
 		t.Errorf("got %+v, %v", got, err)
+	}
+	in = []byte("EVENT resharded path=/a weight=\"7 :3\" :2\nab\nPING\n")
+	rd := text.NewReader(text.DefaultReplyLimits())
+	e, n, err := rd.Next(in)
+	if err != nil || e.Kind != text.KindEvent || e.Arg != "resharded" || e.Str("weight") != "7 :3" || string(e.Data) != "ab" || string(in[n:]) != "PING\n" {
+		t.Errorf("got %+v, %d, %v", e, n, err)
 	}
 }

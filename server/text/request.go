@@ -9,9 +9,15 @@ const AnyVersion int32 = -1
 
 // What a request gets that does not say.
 const (
-	DefaultListLimit   = 1000 // LS and TREE: items
-	DefaultRemoveLimit = 100  // RM recursive: znodes
+	DefaultListLimit   = 1000   // LS and TREE: items
+	DefaultRemoveLimit = 100    // RM recursive: znodes
+	DefaultSessionMS   = 10_000 // SESSION NEW and what needs a session: its ttl
+	DefaultWaitMS      = 30_000 // WAIT
+	DefaultDetachMS    = 60_000 // SESSION DETACH
 )
+
+// MaxWaitMS is the longest timeout, hold and ttl of a session.
+const MaxWaitMS = 24 * 3600 * 1000
 
 // protoVersion is the version of the protocol, in HELLO.
 const protoVersion = 1
@@ -46,15 +52,15 @@ func (l Limits) Buffer() int { return max(l.Payload, l.Txn) + l.Line + 8 }
 // Op is one operation: the part of a Request that can also stand in a TXN.
 type Op struct {
 	Verb      Verb
-	Mode      znode.Mode // CREATE: one that needs no session
+	Mode      znode.Mode // CREATE
 	Version   int32      // SET, RM, SETACL, CHECK: expected, or AnyVersion
 	Limit     int32      // LS, TREE: items; RM recursive: znodes
 	Create    bool       // SET: create the znode if it is missing
 	Parents   bool       // CREATE: missing parents too
-	Recursive bool       // RM
-	TTLMS     int64      // CREATE with a TTL mode: 1 to znode.MaxTTLMS
+	Recursive bool       // RM, WATCH, FOLLOW
+	TTLMS     int64      // CREATE with a TTL mode: 1 to znode.MaxTTLMS; SESSION NEW: 1 to MaxWaitMS, RESUME: 0 for none given
 	Path      string     // judged by znode.CheckPath or CheckCreatePath
-	Value     []byte     // CREATE, SET: the data, never nil; AUTH: the password. May alias the buffer
+	Value     []byte     // CREATE, SET, WAIT: the data, never nil; AUTH, SESSION RESUME: the password. May alias the buffer
 	ACL       znode.ACL  // CREATE (nil: none given), SETACL
 }
 
@@ -65,7 +71,7 @@ type Request struct {
 	Op
 	CRLF      bool       // the line ended in CR LF or CR NUL, and so is to end the reply
 	Stat      bool       // GET, LS, TREE: with the stat
-	Data      bool       // TREE: with the data
+	Data      bool       // TREE, FOLLOW: with the data
 	Lin       bool       // GET: linearizable
 	HasFormat bool       // HELLO: Format was given
 	Format    Format     // FORMAT, HELLO
@@ -73,9 +79,90 @@ type Request struct {
 	Tag       string     // without its @; empty for none
 	After     string     // LS: a child's name, TREE: a path; the list begins behind it
 	Name      string     // HELLO: client, AUTH: user, HELP: verb
-	Zxid      znode.Zxid // HELLO: the last one seen; SNAPSHOT: at least this one
+	HasZxid   bool       // Zxid was given: since=0x0 is not the same as none
+	Zxid      znode.Zxid // HELLO, SESSION RESUME: the last one seen; SNAPSHOT: at least this one; WATCH, WAIT, FOLLOW: since
 	Ops       []Op       // TXN
+
+	Watch      bool    // GET, EXISTS, LS: arm a one-shot watch
+	Kind       Watched // WATCH
+	Persistent bool    // WATCH
+	Condition  Condition
+	HasTimeout bool
+	TimeoutMS  int64 // WAIT, LOCK
+	Action     Action
+	HasLive    bool // Live was given: RESUME may leave it as it was
+	Live       Live
+	HasHold    bool
+	HoldMS     int64 // SESSION NEW, RESUME, DETACH
+	Session    int64 // SESSION RESUME, CLOSE (0: the own one); SESSIONS: the list begins behind it (0: at the first)
+	ID         int64 // UNWATCH
+	Shared     bool  // LOCK
+	Slots      int32 // LOCK: 0 for a lock that is none of slots
 }
+
+// Watched says which changes a WATCH waits for.
+type Watched uint8
+
+// What a WATCH waits for.
+const (
+	WatchData     Watched = iota // of the value, or the deletion; the znode must be there
+	WatchChildren                // of the names of the children; the same
+	WatchExists                  // creation too
+)
+
+var watchedNames = [...]string{WatchData: "data", WatchChildren: "children", WatchExists: "exists"}
+
+// String is the word.
+func (w Watched) String() string { return watchedNames[w] }
+
+// Condition is what a WAIT waits for.
+type Condition uint8
+
+// The conditions.
+const (
+	NoCondition Condition = iota
+	UntilExists
+	UntilGone
+	UntilChange
+	UntilValue // Op.Value
+)
+
+var conditionNames = [...]string{NoCondition: "", UntilExists: "EXISTS", UntilGone: "GONE", UntilChange: "CHANGE", UntilValue: "VALUE"}
+
+// String is the word.
+func (c Condition) String() string { return conditionNames[c] }
+
+// Action is what a SESSION asks for.
+type Action uint8
+
+// The actions.
+const (
+	NoAction Action = iota
+	NewSession
+	ResumeSession
+	DetachSession
+	SessionInfo
+	CloseSession
+)
+
+var actionNames = [...]string{NoAction: "", NewSession: "NEW", ResumeSession: "RESUME", DetachSession: "DETACH", SessionInfo: "INFO", CloseSession: "CLOSE"}
+
+// String is the word.
+func (a Action) String() string { return actionNames[a] }
+
+// Live says what keeps a session alive.
+type Live uint8
+
+// What keeps a session alive.
+const (
+	LiveTCP  Live = iota // its connection, as long as TCP has it
+	LivePing             // lines of the client
+)
+
+var liveNames = [...]string{LiveTCP: "tcp", LivePing: "ping"}
+
+// String is the word.
+func (l Live) String() string { return liveNames[l] }
 
 // Error is a request that was refused before anyone acted on it, or (from a
 // Reader) a reply that is none.
@@ -86,6 +173,8 @@ type Error struct {
 	Op    int    // the line of a TXN that is at fault, from 0; else -1
 	CRLF  bool   // as Request.CRLF
 	Close bool   // what follows cannot be trusted: answer, then close the connection
+
+	misuse bool // the form of the verb is to be added
 }
 
 func (e *Error) Error() string { return "text: " + e.Code.Word() + ": " + e.Msg }

@@ -27,6 +27,8 @@ var (
 		rapid.SampledFrom([]string{"/", "/a", "/stat", "/v=1", "/a b", "/:5", "/\"", "/HTTP/1.1", "/hörby", "/a=\"b"}),
 		rapid.StringMatching(`(/[a-z .:="é]{1,8}[a-z]){1,4}`),
 	).Filter(func(s string) bool { return znode.CheckPath(s) == nil })
+	anyWait    = rapid.Int64Range(0, text.MaxWaitMS)
+	anyFlag    = rapid.Bool()
 	anyVersion = rapid.OneOf(rapid.Just(text.AnyVersion), rapid.Int32())
 	anyValue   = rapid.OneOf(anyBytes, rapid.Map(anyText, func(s string) []byte { return []byte(s) }))
 	anyEntry   = rapid.Custom(func(t *rapid.T) znode.ACLEntry {
@@ -50,6 +52,7 @@ func anyOp(t *rapid.T, verbs ...text.Verb) text.Op {
 		op.Parents = rapid.Bool().Draw(t, "parents")
 		op.Mode = rapid.SampledFrom([]znode.Mode{
 			znode.Persistent, znode.PersistentSequential, znode.Container, znode.PersistentTTL, znode.PersistentSequentialTTL,
+			znode.Ephemeral, znode.EphemeralSequential,
 		}).Draw(t, "mode")
 		if op.Mode.TTL() {
 			op.TTLMS = rapid.Int64Range(1, znode.MaxTTLMS).Draw(t, "ttl")
@@ -79,7 +82,7 @@ func anyOp(t *rapid.T, verbs ...text.Verb) text.Op {
 }
 
 var anyRequest = rapid.Custom(func(t *rapid.T) *text.Request {
-	verb := rapid.Map(rapid.IntRange(int(text.VerbGet), int(text.VerbQuit)), func(n int) text.Verb { return text.Verb(n) }).
+	verb := rapid.Map(rapid.IntRange(int(text.VerbGet), int(text.VerbUnlock)), func(n int) text.Verb { return text.Verb(n) }).
 		Filter(func(v text.Verb) bool { return v != text.VerbCheck }).Draw(t, "verb")
 	r := &text.Request{Op: text.Op{Verb: verb, Version: text.AnyVersion}, CRLF: rapid.Bool().Draw(t, "crlf"), Tag: anyTag.Draw(t, "tag")}
 	switch verb {
@@ -87,8 +90,12 @@ var anyRequest = rapid.Custom(func(t *rapid.T) *text.Request {
 		for range rapid.IntRange(1, 5).Draw(t, "ops") {
 			r.Ops = append(r.Ops, anyOp(t, text.VerbCreate, text.VerbSet, text.VerbRm, text.VerbCheck))
 		}
-	case text.VerbGet, text.VerbLs, text.VerbTree:
+	case text.VerbGet, text.VerbLs, text.VerbTree, text.VerbExists:
 		r.Path = anyPath.Draw(t, "path")
+		r.Watch = verb != text.VerbTree && anyFlag.Draw(t, "watch")
+		if verb == text.VerbExists {
+			break
+		}
 		r.Stat = rapid.Bool().Draw(t, "stat")
 		if verb == text.VerbGet {
 			r.Lin = rapid.Bool().Draw(t, "lin")
@@ -105,9 +112,9 @@ var anyRequest = rapid.Custom(func(t *rapid.T) *text.Request {
 			r.After = znode.Join(r.Path, "x y")
 		}
 	case text.VerbSnapshot:
-		r.Zxid = anyZxid.Draw(t, "zxid")
+		drawZxid(t, r)
 	case text.VerbHello:
-		r.Zxid = anyZxid.Draw(t, "zxid")
+		drawZxid(t, r)
 		r.Name = anyText.Draw(t, "client")
 		if r.HasFormat = rapid.Bool().Draw(t, "has format"); r.HasFormat {
 			r.Format = text.Format(rapid.IntRange(0, 2).Draw(t, "format"))
@@ -120,11 +127,97 @@ var anyRequest = rapid.Custom(func(t *rapid.T) *text.Request {
 	case text.VerbHelp:
 		r.Name = anyText.Draw(t, "topic")
 	case text.VerbPing, text.VerbInfo, text.VerbQuit:
+	case text.VerbWatch, text.VerbUnwatch, text.VerbWait, text.VerbFollow, text.VerbSession, text.VerbSessions, text.VerbLock, text.VerbUnlock:
+		drawLive(t, r)
 	default:
 		r.Op = anyOp(t, verb)
 	}
 	return r
 })
+
+func drawZxid(t *rapid.T, r *text.Request) {
+	if r.HasZxid = anyFlag.Draw(t, "has zxid"); r.HasZxid {
+		r.Zxid = anyZxid.Draw(t, "zxid")
+	}
+}
+
+func drawHold(t *rapid.T, r *text.Request) {
+	if r.HasHold = anyFlag.Draw(t, "has hold"); r.HasHold {
+		r.HoldMS = anyWait.Draw(t, "hold")
+	}
+}
+
+// drawTimeout gives the default where none is drawn.
+func drawTimeout(t *rapid.T, r *text.Request, without int64) {
+	r.TimeoutMS = without
+	if r.HasTimeout = anyFlag.Draw(t, "has timeout"); r.HasTimeout {
+		r.TimeoutMS = anyWait.Draw(t, "timeout")
+	}
+}
+
+// drawLive draws the arguments of the verbs of live.go.
+func drawLive(t *rapid.T, r *text.Request) {
+	if r.Verb != text.VerbUnwatch && r.Verb != text.VerbSession && r.Verb != text.VerbSessions {
+		r.Path = anyPath.Draw(t, "path")
+	}
+	anyID := rapid.Map(rapid.Uint64Min(1), func(n uint64) int64 { return int64(n) })
+	switch r.Verb {
+	case text.VerbWatch:
+		r.Recursive = anyFlag.Draw(t, "recursive")
+		r.Persistent = r.Recursive || anyFlag.Draw(t, "persistent")
+		r.Kind = rapid.SampledFrom([]text.Watched{text.WatchData, text.WatchExists, text.WatchChildren}).
+			Filter(func(k text.Watched) bool { return k != text.WatchChildren || !r.Recursive }).Draw(t, "kind")
+		drawZxid(t, r)
+	case text.VerbFollow:
+		r.Recursive = anyFlag.Draw(t, "recursive")
+		r.Data = anyFlag.Draw(t, "data")
+		drawZxid(t, r)
+	case text.VerbUnwatch:
+		r.ID = rapid.Int64Min(0).Draw(t, "id")
+	case text.VerbWait:
+		r.Condition = text.Condition(rapid.IntRange(int(text.UntilExists), int(text.UntilValue)).Draw(t, "condition"))
+		if r.Condition == text.UntilValue {
+			r.Value = anyValue.Draw(t, "value")
+		}
+		drawZxid(t, r)
+		drawTimeout(t, r, text.DefaultWaitMS)
+	case text.VerbLock:
+		drawTimeout(t, r, 0)
+		if r.Shared = anyFlag.Draw(t, "shared"); !r.Shared {
+			r.Slots = rapid.Int32Range(0, 1<<31-1).Draw(t, "slots")
+		}
+	case text.VerbSessions:
+		r.Limit = anyCount.Draw(t, "limit")
+		if anyFlag.Draw(t, "paging") {
+			r.Session = anyID.Draw(t, "after")
+		}
+	case text.VerbSession:
+		r.Action = text.Action(rapid.IntRange(int(text.NewSession), int(text.CloseSession)).Draw(t, "action"))
+		switch r.Action {
+		case text.NewSession:
+			r.TTLMS = rapid.Int64Range(1, text.MaxWaitMS).Draw(t, "ttl")
+		case text.ResumeSession:
+			r.TTLMS = rapid.Int64Range(0, text.MaxWaitMS).Draw(t, "ttl")
+			r.Session = anyID.Draw(t, "id")
+			r.Value = anyValue.Draw(t, "password")
+			drawZxid(t, r)
+		case text.DetachSession:
+			if drawHold(t, r); !r.HasHold {
+				r.HoldMS = text.DefaultDetachMS
+			}
+		case text.CloseSession:
+			if anyFlag.Draw(t, "another's") {
+				r.Session = anyID.Draw(t, "id")
+			}
+		}
+		if r.Action == text.NewSession || r.Action == text.ResumeSession {
+			drawHold(t, r)
+			if r.HasLive = anyFlag.Draw(t, "has live"); r.HasLive {
+				r.Live = rapid.SampledFrom([]text.Live{text.LiveTCP, text.LivePing}).Draw(t, "live")
+			}
+		}
+	}
+}
 
 // TestRequestsRoundTrip: what AppendRequest writes, a Parser reads, however it
 // comes in.
@@ -170,6 +263,11 @@ func anyReply(t *rapid.T, kinds ...text.Kind) text.Reply {
 		r.Arg = anyText.Draw(t, "arg")
 	case text.KindData, text.KindChunk:
 		r.Data = anyBytes.Draw(t, "data")
+	case text.KindEvent:
+		r.Arg = rapid.SampledFrom([]string{"created", "changed", "deleted", "children", "expired", "moved"}).Draw(t, "type")
+		if anyFlag.Draw(t, "has data") {
+			r.Data = append([]byte{}, anyBytes.Draw(t, "data")...)
+		}
 	case text.KindErr:
 		r.Code = rapid.SampledFrom(znode.Codes()[1:]).Draw(t, "code")
 		r.Message = anyText.Draw(t, "message")
@@ -190,8 +288,10 @@ func TestRepliesRoundTrip(t *testing.T) {
 		var want []text.Reply
 		crlf := rapid.Bool().Draw(t, "crlf")
 		for range rapid.IntRange(1, 4).Draw(t, "replies") {
-			r := anyReply(t, text.KindOK, text.KindData, text.KindList, text.KindErr, text.KindChunk, text.KindEnd)
-			r.Tag = anyTag.Draw(t, "tag")
+			r := anyReply(t, text.KindOK, text.KindData, text.KindList, text.KindErr, text.KindChunk, text.KindEnd, text.KindEvent)
+			if r.Kind != text.KindEvent {
+				r.Tag = anyTag.Draw(t, "tag")
+			}
 			in = r.Append(in, text.FormatText, crlf)
 			want = append(want, r)
 		}
@@ -201,8 +301,11 @@ func TestRepliesRoundTrip(t *testing.T) {
 		}
 		for i := range got {
 			a, b := got[i].Append(nil, text.FormatText, false), want[i].Append(nil, text.FormatText, false)
-			if !bytes.Equal(a, b) || !bytes.Equal(got[i].Data, want[i].Data) {
+			if !bytes.Equal(a, b) || !bytes.Equal(got[i].Data, want[i].Data) || got[i].Arg != want[i].Arg {
 				t.Fatalf("got %q\nwant %q", a, b)
+			}
+			if want[i].Kind == text.KindEvent && (got[i].Data == nil) != (want[i].Data == nil) {
+				t.Fatalf("%q: no value and the empty one are mixed up", b)
 			}
 			for j, f := range want[i].Fields {
 				if got[i].Fields[j].String() != f.String() {

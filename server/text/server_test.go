@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"coord/server/text"
@@ -17,8 +18,13 @@ import (
 // mapServer is a server of the protocol on a map: enough of one to run the
 // examples of the documentation against.
 type mapServer struct {
-	nodes map[string]*mapNode
-	zxid  znode.Zxid
+	mu       sync.Mutex // everything, the connections too
+	changed  *sync.Cond
+	nodes    map[string]*mapNode
+	zxid     znode.Zxid
+	conns    []*mapConn
+	sessions map[int64]*mapSession
+	opened   int64 // sessions
 }
 
 type mapNode struct {
@@ -26,41 +32,56 @@ type mapNode struct {
 	stat znode.Stat
 }
 
-// startMapServer serves on a free port, one connection after the other.
+// startMapServer serves on a free port.
 func startMapServer(t *testing.T) (port string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &mapServer{nodes: map[string]*mapNode{}, zxid: 0x100000000}
+	s := &mapServer{nodes: map[string]*mapNode{}, zxid: 0x100000000, sessions: map[int64]*mapSession{}}
+	s.changed = sync.NewCond(&s.mu)
 	for _, path := range []string{znode.Root, znode.SystemPath, znode.QuotaPath, znode.ConfigPath} {
 		s.nodes[path] = &mapNode{}
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var all sync.WaitGroup
+	all.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			s.serve(c)
-			_ = c.Close()
+			all.Go(func() {
+				s.serve(&mapConn{Conn: c})
+				_ = c.Close()
+			})
 		}
-	}()
+	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		<-done
+		s.mu.Lock()
+		for _, c := range s.conns {
+			_ = c.Close()
+		}
+		s.mu.Unlock()
+		all.Wait()
 	})
 	_, port, _ = net.SplitHostPort(l.Addr().String())
 	return port
 }
 
 // serve answers the requests of one connection until it is to be closed.
-func (s *mapServer) serve(c net.Conn) {
+func (s *mapServer) serve(c *mapConn) {
 	p := text.NewParser(text.DefaultLimits())
-	format := text.FormatText
-	var in, out []byte
+	s.mu.Lock()
+	s.conns = append(s.conns, c)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.leave(c)
+		s.conns = slices.DeleteFunc(s.conns, func(other *mapConn) bool { return other == c })
+	}()
+	var in []byte
 	chunk := make([]byte, 4096)
 	for {
 		n, err := c.Read(chunk)
@@ -68,33 +89,37 @@ func (s *mapServer) serve(c net.Conn) {
 			return
 		}
 		in = append(in, chunk[:n]...)
+		s.mu.Lock()
 		for closing := false; ; {
 			req, n, err := p.Next(in)
 			var refused *text.Error
 			switch {
 			case errors.As(err, &refused):
 				rep := refused.Reply()
-				out = rep.Append(out, format, refused.CRLF)
+				c.out = rep.Append(c.out, c.format, refused.CRLF)
 				closing = refused.Close
 			case req == nil:
 			case req.Verb == text.VerbCat:
 				if node := s.nodes[req.Path]; node != nil {
-					out = append(out, node.data...)
+					c.out = append(c.out, node.data...)
 				}
 				closing = true
 			default:
 				if req.HasFormat {
-					format = req.Format
+					c.format = req.Format
 				}
-				rep := s.answer(req)
+				if closing = req.Verb == text.VerbQuit; closing {
+					s.leave(c)
+				}
+				rep := s.answer(c, req)
 				rep.Tag = req.Tag
-				out = rep.Append(out, format, req.CRLF)
-				closing = req.Verb == text.VerbQuit
+				c.out = rep.Append(c.out, c.format, req.CRLF)
 			}
 			in = in[n:]
 			if closing || req == nil && err == nil {
-				_, err := c.Write(out)
-				if out = out[:0]; closing || err != nil {
+				s.flush()
+				s.mu.Unlock()
+				if closing {
 					return
 				}
 				break
@@ -103,15 +128,31 @@ func (s *mapServer) serve(c net.Conn) {
 	}
 }
 
-func (s *mapServer) answer(r *text.Request) text.Reply {
-	if r.Verb == text.VerbTxn {
+func (s *mapServer) answer(c *mapConn, r *text.Request) text.Reply {
+	switch r.Verb {
+	case text.VerbTxn:
 		return s.txn(r)
+	case text.VerbSession:
+		return s.session(c, r)
+	case text.VerbLock:
+		return s.lock(c, r)
+	case text.VerbUnlock:
+		return s.unlock(c, r)
+	case text.VerbWait:
+		return s.wait(r)
+	case text.VerbFollow:
+		return text.Reply{Kind: text.KindOK, Fields: []text.Field{c.watch(r), text.Zxid(text.KeyZxid, s.zxid)}}
+	}
+	if r.Mode.Ephemeral() && c.session == 0 {
+		s.open(c, 0)
 	}
 	if r.Verb == text.VerbCreate || r.Verb == text.VerbSet || r.Verb == text.VerbRm {
 		s.zxid++
 		rep := s.apply(&r.Op)
 		if rep.Kind == text.KindErr {
 			s.zxid--
+		} else if node := s.nodes[rep.Str(text.KeyPath)]; node != nil && r.Mode.Ephemeral() {
+			node.stat.EphemeralOwner = c.session
 		}
 		return rep
 	}
@@ -127,6 +168,9 @@ func (s *mapServer) answer(r *text.Request) text.Reply {
 		rep.Fields = []text.Field{text.Int(text.KeyVersion, int64(node.stat.Version)), zxid}
 		if r.Stat {
 			rep.Fields = append(text.AppendStat(nil, &node.stat), zxid)
+		}
+		if r.Watch {
+			rep.Fields = append(rep.Fields, c.watch(r))
 		}
 	case text.VerbExists:
 		rep.Fields = append(text.AppendStat(nil, &node.stat), zxid)
@@ -219,6 +263,8 @@ func (s *mapServer) apply(op *text.Op) text.Reply {
 		}
 		above.stat.Cversion++
 		s.nodes[path] = &mapNode{data: bytes.Clone(op.Value)}
+		s.nodes[path].stat.Czxid = s.zxid
+		s.fire(znode.NodeCreated, path)
 		return text.Reply{Kind: text.KindOK, Fields: []text.Field{text.Str(text.KeyPath, path), text.Int(text.KeyVersion, 0), zxid}}
 	}
 	switch {
@@ -232,9 +278,10 @@ func (s *mapServer) apply(op *text.Op) text.Reply {
 	case text.VerbSet:
 		node.stat.Version++
 		node.data = bytes.Clone(op.Value)
+		s.fire(znode.NodeDataChanged, path)
 		rep.Fields = []text.Field{text.Int(text.KeyVersion, int64(node.stat.Version)), zxid}
 	case text.VerbRm:
-		delete(s.nodes, path)
+		s.remove(path)
 		rep.Fields = []text.Field{zxid}
 	}
 	return rep

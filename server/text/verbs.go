@@ -30,6 +30,14 @@ const (
 	VerbInfo
 	VerbHelp
 	VerbQuit
+	VerbWatch
+	VerbUnwatch
+	VerbWait
+	VerbFollow
+	VerbSession
+	VerbSessions
+	VerbLock
+	VerbUnlock
 	numVerbs
 )
 
@@ -48,6 +56,7 @@ const (
 	valueNone    valueRule = iota
 	valueAny               // a word, a quoted string or a payload
 	valuePayload           // a payload: a secret
+	valueMaybe             // the same, or none: finish judges
 )
 
 // verb is a row of the table from which requests are parsed, HELP is printed
@@ -91,18 +100,24 @@ var (
 	optACL       = option{"acl", true, setACL}
 	optFormat    = option{"format", true, setFormat}
 	optAfter     = option{"after", true, setAfter}
+	optWatch     = setFlag("watch", func(r *Request) *bool { return &r.Watch })
+	optRecursive = setFlag("recursive", func(r *Request) *bool { return &r.Recursive })
+	optSince     = setZxid("since")
+	optTimeout   = option{"timeout", true, setTimeout}
+	optHold      = option{"hold", true, setHold}
+	optEphemeral = option{"EPHEMERAL", false, setEphemeral}
 	optSEQ       = option{"SEQ", false, setSequential}
 	optContainer = option{"CONTAINER", false, setContainer}
 )
 
 var verbs = [numVerbs]verb{
 	VerbGet: {
-		name: "GET", form: "GET path [stat] [lin]", since: since, path: true,
-		does:    "Reads the value of a znode. lin asks the leader first, so that every write that was answered before is seen.",
-		replies: []string{"DATA len v= zxid=", "with stat: DATA len v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= zxid="},
+		name: "GET", form: "GET path [stat] [lin] [watch]", since: since, path: true,
+		does:    "Reads the value of a znode. lin asks the leader first, so that every write that was answered before is seen. watch arms a one-shot watch as WATCH path data does.",
+		replies: []string{"DATA len v= zxid=", "with stat: DATA len v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= zxid=", "with watch: id= too"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth, znode.ErrNoLeader},
-		example: []string{"GET /app", "GET /app stat lin"},
-		options: []option{optStat, setFlag("lin", func(r *Request) *bool { return &r.Lin })},
+		example: []string{"GET /app", "GET /app stat lin watch"},
+		options: []option{optStat, setFlag("lin", func(r *Request) *bool { return &r.Lin }), optWatch},
 	},
 	VerbSet: {
 		name: "SET", form: "SET path [v=N] [create] value", since: since, path: true, value: valueAny, write: true, inTxn: true,
@@ -113,25 +128,21 @@ var verbs = [numVerbs]verb{
 		options: []option{optV, setFlag("create", func(r *Request) *bool { return &r.Create })},
 	},
 	VerbExists: {
-		name: "EXISTS", form: "EXISTS path", since: since, path: true,
-		does:    "Shows the stat of a znode.",
-		replies: []string{"OK v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= zxid="},
+		name: "EXISTS", form: "EXISTS path [watch]", since: since, path: true,
+		does:    "Shows the stat of a znode. watch arms a one-shot watch as WATCH path exists does, also where nothing is.",
+		replies: []string{"OK v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= zxid=", "with watch: id= too, behind ERR NOTFOUND also"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
-		example: []string{"EXISTS /app"},
+		example: []string{"EXISTS /app", "EXISTS /app watch"},
+		options: []option{optWatch},
 	},
 	VerbLs: {
-		name: "LS", form: "LS path [stat] [limit=1000] [after=name]", since: since, path: true,
-		does:    "Lists the names of a znode's children in byte order, at most limit of them, beginning behind the name given by after. more=1 says that there are more.",
-		replies: []string{"LIST n zxid= [more=1], n times ITEM name", "with stat: ITEM name, and where the child may be read v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid="},
+		name: "LS", form: "LS path [stat] [limit=1000] [after=name] [watch]", since: since, path: true,
+		does:    "Lists the names of a znode's children in byte order, at most limit of them, beginning behind the name given by after. more=1 says that there are more. watch arms a one-shot watch as WATCH path children does.",
+		replies: []string{"LIST n zxid= [more=1], n times ITEM name", "with stat: ITEM name, and where the child may be read v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid=", "with watch: id= too"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"LS /app", "LS /app stat limit=10 after=b"},
-		options: []option{optStat, optLimit, optAfter},
-		finish: func(r *Request) *Error {
-			if r.Limit == 0 {
-				r.Limit = DefaultListLimit
-			}
-			return nil
-		},
+		options: []option{optStat, optLimit, optAfter, optWatch},
+		finish:  defaultListLimit,
 	},
 	VerbTree: {
 		name: "TREE", form: "TREE path [depth=N] [limit=1000] [after=path] [stat] [data]", since: since, path: true,
@@ -146,16 +157,16 @@ var verbs = [numVerbs]verb{
 		finish: finishTree,
 	},
 	VerbCreate: {
-		name: "CREATE", form: "CREATE path [SEQ] [CONTAINER] [ttl=30s] [parents] [acl=a,b,…] value", since: since,
+		name: "CREATE", form: "CREATE path [EPHEMERAL] [SEQ] [CONTAINER] [ttl=30s] [parents] [acl=a,b,…] value", since: since,
 		path: true, value: valueAny, write: true, inTxn: true,
-		does:    "Creates a znode. SEQ appends the parent's counter to the name. A CONTAINER is deleted some time after its last child; a znode with a ttl once it has no children and was not set for that long. parents creates missing parents too.",
+		does:    "Creates a znode. An EPHEMERAL goes with the connection's session, which is made if there is none. SEQ appends the parent's counter to the name. A CONTAINER is deleted some time after its last child; a znode with a ttl once it has no children and was not set for that long. parents creates missing parents too.",
 		replies: []string{"OK path= v=0 zxid="},
 		errors: []znode.Code{
 			znode.ErrNodeExists, znode.ErrNoNode, znode.ErrNoAuth, znode.ErrNoChildrenForEphemerals, znode.ErrInvalidACL, znode.ErrQuotaExceeded,
 		},
-		example: []string{"CREATE /app hello", `CREATE /queue/job- SEQ parents acl=world:anyone:r,auth::cdrwa ""`},
+		example: []string{"CREATE /app hello", "CREATE /up/host7 EPHEMERAL parents 10.0.0.7", `CREATE /queue/job- SEQ parents acl=world:anyone:r,auth::cdrwa ""`},
 		options: []option{
-			optSEQ, optContainer, {"ttl", true, setTTL}, setFlag("parents", func(r *Request) *bool { return &r.Parents }), optACL,
+			optEphemeral, optSEQ, optContainer, {"ttl", true, setTTL}, setFlag("parents", func(r *Request) *bool { return &r.Parents }), optACL,
 		},
 		finish: finishCreate,
 	},
@@ -165,7 +176,7 @@ var verbs = [numVerbs]verb{
 		replies: []string{"OK zxid="},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrBadVersion, znode.ErrNotEmpty, znode.ErrNoAuth},
 		example: []string{"RM /app v=3", "RM /app recursive limit=500"},
-		options: []option{optV, setFlag("recursive", func(r *Request) *bool { return &r.Recursive }), optLimit},
+		options: []option{optV, optRecursive, optLimit},
 		finish: func(r *Request) *Error {
 			switch {
 			case r.Limit != 0 && !r.Recursive:
@@ -292,6 +303,95 @@ var verbs = [numVerbs]verb{
 		does:    "Closes the connection once all before it is answered.",
 		replies: []string{"OK bye"},
 		example: []string{"QUIT"},
+	},
+	VerbWatch: {
+		name: "WATCH", form: "WATCH path [data|children|exists] [persistent] [recursive] [since=zxid]", since: since, path: true,
+		does: "Asks for an EVENT at the next change: of the value or the deletion (data), of the names of the children (children), " +
+			"or of the creation too (exists); persistent for each change from now on, recursive also of all znodes below, each on its own. " +
+			"With since, what has changed after that zxid is told at once.",
+		replies: []string{"OK id= zxid=", "later: EVENT created|changed|deleted|children path= zxid= [v=] id="},
+		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth, znode.ErrCompacted},
+		example: []string{"WATCH /app", "WATCH /app recursive since=0x100000005"},
+		options: []option{setFlag("persistent", func(r *Request) *bool { return &r.Persistent }), optRecursive, optSince},
+		word:    watchWord,
+		finish:  finishWatch,
+	},
+	VerbUnwatch: {
+		name: "UNWATCH", form: "UNWATCH id", since: since,
+		does:    "Ends a watch: no EVENT of it comes behind the reply.",
+		replies: []string{"OK"},
+		errors:  []znode.Code{znode.ErrNoWatcher},
+		example: []string{"UNWATCH 7"},
+		words:   1,
+		word:    unwatchWord,
+	},
+	VerbWait: {
+		name: "WAIT", form: "WAIT path EXISTS|GONE|CHANGE|VALUE=x [since=zxid] [timeout=30s]", since: since, path: true,
+		does: "Answers once the znode is there, is gone, has changed or has that value, at the latest after the timeout. CHANGE is any creation, set, " +
+			"deletion, or change of the names of the children, with since after that zxid. Requests behind it wait for it.",
+		replies: []string{"OK zxid="},
+		errors:  []znode.Code{znode.ErrTimeout, znode.ErrNoAuth, znode.ErrCompacted},
+		example: []string{"WAIT /deploy/done EXISTS timeout=300s", "WAIT /app VALUE=ready"},
+		options: []option{{"VALUE", true, setWaitValue}, optSince, optTimeout},
+		word:    waitWord,
+		finish:  finishWait,
+	},
+	VerbFollow: {
+		name: "FOLLOW", form: "FOLLOW path [recursive] [since=zxid] [data]", since: since, path: true,
+		does: "Sends an EVENT for each change of the znode and of its children's names, with recursive of all znodes below instead, until UNWATCH or the " +
+			"end of the connection; with since those after that zxid too, as far back as the server remembers; with data each created and changed with the value.",
+		replies: []string{"OK id= zxid=", "later: EVENT created|changed|deleted|children path= zxid= [v=] id=", "with data: EVENT … :len, then the bytes of the value"},
+		errors:  []znode.Code{znode.ErrNoAuth, znode.ErrCompacted},
+		example: []string{"FOLLOW /cfg recursive", "FOLLOW /cfg recursive data since=0x100000005"},
+		options: []option{optRecursive, optSince, setFlag("data", func(r *Request) *bool { return &r.Data })},
+	},
+	VerbSession: {
+		name: "SESSION", since: since, value: valueMaybe, write: true,
+		form: "SESSION NEW [ttl=10s] [hold=0s] [live=tcp|ping] | RESUME id [ttl=] [hold=] [live=] [zxid=zxid] :len | DETACH [hold=60s] | INFO | CLOSE [id]",
+		does: "A session owns ephemeral znodes and locks; CREATE EPHEMERAL and LOCK make one if there is none. With live=tcp it lives as long as its " +
+			"connection; with live=ping it needs a line of the client every ttl. When the connection ends, a session that has no hold ends at once; with hold it waits " +
+			"that long for a RESUME, whose payload is the password that NEW gave; RESUME takes it from another connection, too. DETACH leaves it without a connection. " +
+			"CLOSE ends it with all it owns; another's id needs operator rights.",
+		replies: []string{"NEW, RESUME: OK id= ttl= hold= live= password= zxid=", "INFO: OK id= ttl= hold= live= ephemerals= zxid=", "DETACH: OK id= hold=", "CLOSE: OK zxid=",
+			"when it ends otherwise: EVENT expired session= or EVENT moved session=, and the connection is closed"},
+		errors:  []znode.Code{znode.ErrNoAuth, znode.ErrAuthFailed},
+		example: []string{"SESSION NEW ttl=30s hold=30s live=ping", "SESSION DETACH hold=5m", "SESSION CLOSE"},
+		options: []option{{"ttl", true, setSessionTTL}, optHold, {"live", true, setLive}, setZxid("zxid")},
+		words:   1,
+		word:    sessionWord,
+		finish:  finishSession,
+	},
+	VerbSessions: {
+		name: "SESSIONS", form: "SESSIONS [limit=1000] [after=id]", since: since,
+		does:    "Lists the sessions in the order of their ids. Needs operator rights.",
+		replies: []string{"LIST n [more=1], n times ITEM id ttl= ephemerals= [addr=]"},
+		errors:  []znode.Code{znode.ErrNoAuth},
+		example: []string{"SESSIONS"},
+		options: []option{optLimit, {"after", true, setSession}},
+		finish:  defaultListLimit,
+	},
+	VerbLock: {
+		name: "LOCK", form: "LOCK path [timeout=0s] [shared] [slots=N]", since: since, path: true, write: true,
+		does: "Takes a lock: creates an ephemeral sequential child of path (path itself too, as a container) and answers when all that stand before it and are in its way " +
+			"are gone, in the order in which they came; after the timeout it is taken away again. shared stands beside other shared ones, slots=N beside " +
+			"N-1 others. token grows with every lock of a path: let the resource refuse a smaller one than it has seen. Who has the lock already is answered again.",
+		replies: []string{"OK token= path= zxid="},
+		errors:  []znode.Code{znode.ErrTimeout, znode.ErrNodeExists, znode.ErrNoNode, znode.ErrNoAuth, znode.ErrNoChildrenForEphemerals, znode.ErrQuotaExceeded},
+		example: []string{"LOCK /locks/backup", "LOCK /locks/backup timeout=60s shared"},
+		options: []option{optTimeout, setFlag("shared", func(r *Request) *bool { return &r.Shared }), setCount("slots", func(r *Request) *int32 { return &r.Slots })},
+		finish: func(r *Request) *Error {
+			if r.Shared && r.Slots != 0 {
+				return syntaxError("a lock is shared or has slots")
+			}
+			return nil
+		},
+	},
+	VerbUnlock: {
+		name: "UNLOCK", form: "UNLOCK path", since: since, path: true, write: true,
+		does:    "Gives the session's lock at the path back.",
+		replies: []string{"OK zxid="},
+		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
+		example: []string{"UNLOCK /locks/backup"},
 	},
 }
 

@@ -30,7 +30,7 @@ func AppendRequest(dst []byte, r *Request) []byte {
 			dst = appendOp(dst, &r.Ops[i], r.CRLF)
 		}
 		return dst
-	case VerbSet, VerbCreate, VerbRm, VerbCheck, VerbSetACL, VerbSync, VerbCat, VerbGetACL, VerbExists:
+	case VerbSet, VerbCreate, VerbRm, VerbCheck, VerbSetACL, VerbSync, VerbCat, VerbGetACL:
 		return appendOp(dst, &r.Op, r.CRLF)
 	}
 	if r.Verb == 0 || r.Verb >= numVerbs {
@@ -38,7 +38,9 @@ func AppendRequest(dst []byte, r *Request) []byte {
 	}
 	dst = append(dst, verbs[r.Verb].name...)
 	switch r.Verb {
-	case VerbGet, VerbLs, VerbTree:
+	case VerbWatch, VerbFollow, VerbUnwatch, VerbWait, VerbLock, VerbUnlock, VerbSession, VerbSessions:
+		return appendLive(dst, r)
+	case VerbGet, VerbLs, VerbTree, VerbExists:
 		dst = appendArg(dst, r.Path)
 		dst = appendFlag(dst, "stat", r.Stat)
 		dst = appendFlag(dst, "data", r.Data)
@@ -46,8 +48,9 @@ func AppendRequest(dst []byte, r *Request) []byte {
 		dst = appendCount(dst, "depth", r.Depth)
 		dst = appendCount(dst, "limit", r.Limit)
 		dst = appendOption(dst, "after", r.After)
+		dst = appendFlag(dst, "watch", r.Watch)
 	case VerbSnapshot:
-		dst = appendZxid(dst, "min", r.Zxid)
+		dst = appendZxid(dst, "min", r)
 	case VerbHello:
 		dst = append(dst, " proto="...)
 		dst = strconv.AppendInt(dst, protoVersion, 10)
@@ -55,7 +58,7 @@ func AppendRequest(dst []byte, r *Request) []byte {
 			dst = appendOption(dst, "format", r.Format.String())
 		}
 		dst = appendOption(dst, "client", r.Name)
-		dst = appendZxid(dst, "zxid", r.Zxid)
+		dst = appendZxid(dst, "zxid", r)
 	case VerbFormat:
 		dst = appendArg(dst, r.Format.String())
 	case VerbAuth:
@@ -76,6 +79,7 @@ func appendOp(dst []byte, op *Op, crlf bool) []byte {
 	dst = appendArg(dst, op.Path)
 	switch op.Verb {
 	case VerbCreate:
+		dst = appendFlag(dst, "EPHEMERAL", op.Mode.Ephemeral())
 		dst = appendFlag(dst, "SEQ", op.Mode.Sequential())
 		dst = appendFlag(dst, "CONTAINER", op.Mode == znode.Container)
 		if op.TTLMS > 0 {
@@ -176,11 +180,11 @@ func appendVersion(dst []byte, v int32) []byte {
 	return strconv.AppendInt(dst, int64(v), 10)
 }
 
-func appendZxid(dst []byte, name string, z znode.Zxid) []byte {
-	if z == 0 {
+func appendZxid(dst []byte, name string, r *Request) []byte {
+	if r.Zxid == 0 && !r.HasZxid {
 		return dst
 	}
 	dst = appendFlag(dst, name, true)
 	dst = append(dst, "=0x"...)
-	return strconv.AppendUint(dst, uint64(z), 16)
+	return strconv.AppendUint(dst, uint64(r.Zxid), 16)
 }

@@ -35,7 +35,7 @@ func deafs(n int) []watch.Watcher {
 var changed = znode.Event{Type: znode.NodeDataChanged, Path: "/services/web/instances/0000000042", ACL: znode.OpenACL}
 
 func BenchmarkTriggerNobody(b *testing.B) {
-	tab := watch.New(watch.DefaultConfig())
+	tab := watch.New(watch.DefaultConfig(), 0)
 	b.ReportAllocs()
 	for b.Loop() {
 		tab.Trigger(changed)
@@ -43,7 +43,7 @@ func BenchmarkTriggerNobody(b *testing.B) {
 }
 
 func BenchmarkTriggerElsewhere(b *testing.B) {
-	tab := watch.New(watch.DefaultConfig())
+	tab := watch.New(watch.DefaultConfig(), 0)
 	w := &deaf{}
 	for i := range 100_000 {
 		mustAdd(b, tab, w, fmt.Sprintf("/elsewhere/%010d", i), watch.Data)
@@ -57,7 +57,7 @@ func BenchmarkTriggerElsewhere(b *testing.B) {
 func BenchmarkTriggerPersistent(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			tab := watch.New(watch.DefaultConfig())
+			tab := watch.New(watch.DefaultConfig(), 0)
 			for _, w := range deafs(n) {
 				mustAdd(b, tab, w, changed.Path, watch.Persistent)
 			}
@@ -74,7 +74,7 @@ func BenchmarkTriggerPersistent(b *testing.B) {
 func BenchmarkAddTrigger(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			tab := watch.New(watch.DefaultConfig())
+			tab := watch.New(watch.DefaultConfig(), 0)
 			who := deafs(n)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -92,7 +92,7 @@ func BenchmarkTriggerOneShot(b *testing.B) {
 	const n = 10_000
 	for _, paths := range []int{1, 40} { // with 40 paths each there is an index
 		b.Run(fmt.Sprintf("%d/of %d paths", n, paths), func(b *testing.B) {
-			tab := watch.New(watch.DefaultConfig())
+			tab := watch.New(watch.DefaultConfig(), 0)
 			who := deafs(n)
 			for p := range paths {
 				for _, w := range who {
@@ -124,7 +124,7 @@ func BenchmarkTriggerDeep(b *testing.B) {
 		{"recursive at the root", "/", watch.PersistentRecursive},
 	} {
 		b.Run(test.name, func(b *testing.B) {
-			tab := watch.New(watch.DefaultConfig())
+			tab := watch.New(watch.DefaultConfig(), 0)
 			mustAdd(b, tab, &deaf{}, test.path, test.kind)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -133,7 +133,7 @@ func BenchmarkTriggerDeep(b *testing.B) {
 		})
 	}
 	b.Run("recursive at 1000 others", func(b *testing.B) {
-		tab := watch.New(watch.DefaultConfig())
+		tab := watch.New(watch.DefaultConfig(), 0)
 		for i := range 1000 {
 			mustAdd(b, tab, &deaf{}, fmt.Sprintf("/other/%d", i), watch.PersistentRecursive)
 		}
@@ -147,7 +147,7 @@ func BenchmarkTriggerDeep(b *testing.B) {
 func BenchmarkDrop(b *testing.B) {
 	for _, kind := range []watch.Kind{watch.Data, watch.PersistentRecursive} {
 		b.Run(map[watch.Kind]string{watch.Data: "data", watch.PersistentRecursive: "recursive"}[kind], func(b *testing.B) {
-			tab := watch.New(watch.DefaultConfig())
+			tab := watch.New(watch.DefaultConfig(), 0)
 			who := deafs(10_000)
 			for _, w := range who {
 				mustAdd(b, tab, w, "/a", kind)
@@ -166,7 +166,7 @@ func BenchmarkDrop(b *testing.B) {
 
 // BenchmarkAddAgain asks for what is there, with 1,000 watchers at 1,000 paths.
 func BenchmarkAddAgain(b *testing.B) {
-	tab := watch.New(watch.DefaultConfig())
+	tab := watch.New(watch.DefaultConfig(), 0)
 	who := deafs(1000)
 	paths := make([]string, 1000)
 	for p := range paths {
@@ -204,7 +204,7 @@ func BenchmarkMemory(b *testing.B) {
 			who := deafs(test.watchers)
 			for b.Loop() {
 				before := heap()
-				tab := watch.New(watch.DefaultConfig())
+				tab := watch.New(watch.DefaultConfig(), 0)
 				for i := range n {
 					mustAdd(b, tab, who[i%test.watchers], distinct[test.path(i)], watch.Data)
 				}

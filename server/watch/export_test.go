@@ -94,3 +94,6 @@ func (s *side) check(owners map[Watcher]*owner) error {
 	}
 	return nil
 }
+
+// Owners is how many watchers the table knows.
+func Owners(t *Table) int { return len(t.mu.owners) }

@@ -232,7 +232,7 @@ func TestAgainstModel(t *testing.T) {
 func compare(rt *rapid.T, watchers int, paths []string) {
 	reader := znode.Identity{Scheme: znode.SchemeDigest, ID: "r:x"}
 	acls := []znode.ACL{nil, znode.OpenACL, {{Perms: znode.Read, Identity: reader}}, {{Perms: znode.Write, Identity: reader}}}
-	tab := watch.New(watch.DefaultConfig())
+	tab := watch.New(watch.DefaultConfig(), 0)
 	m := &model{spots: map[spot]*registered{}, first: map[*waiter]int{}}
 	var log []string
 	var who []*waiter

@@ -13,21 +13,25 @@ type Table struct {
 	cfg Config
 
 	receivers []Watcher // Trigger's, between its calls empty: whoever holds the state lock alone
+	history   history   // written by Trigger; read with the state lock held
 
 	mu struct { // a leaf lock; side.watches alone is also read without it
 		sync.Mutex
 		data, child side
 		owners      map[Watcher]*owner // from a watcher's first Add to its Drop
+		sessions    map[int64]Watcher  // who serves a session
 		arrivals    uint64             // owners ever made: orders them
 		round       uint64             // events ever fired: see owner.round
 	}
 }
 
-// New makes an empty table with limits that Validate accepts.
-func New(cfg Config) *Table {
-	t := &Table{cfg: cfg}
+// New makes an empty table with limits that Validate accepts. The state is as of
+// begin: no event up to it will be triggered.
+func New(cfg Config, begin znode.Zxid) *Table {
+	t := &Table{cfg: cfg, history: history{begin: begin, limit: cfg.HistoryBytes}}
 	t.mu.data, t.mu.child = newSide(0), newSide(1)
 	t.mu.owners = make(map[Watcher]*owner)
+	t.mu.sessions = make(map[int64]Watcher)
 	return t
 }
 
@@ -182,10 +186,18 @@ func (t *Table) dropSome(w Watcher) bool {
 // match. The order is that in which watchers came to the path: first at the
 // path itself, then, for recursive watches, at its parent and so on up to "/".
 // A watcher without READ in the event's ACL is not told, but its one-shot
-// watches are consumed all the same; an empty ACL lets everyone read.
+// watches are consumed all the same; an empty ACL lets everyone read. Who has ended with
+// that is forgotten.
+//
+// The end of a session (SessionEnded) reaches who is attached to it.
 func (t *Table) Trigger(e znode.Event) {
 	var none bool
 	switch e.Type {
+	case znode.SessionEnded:
+		if w := t.detach(e.Session, nil); w != nil {
+			w.Notify(e)
+		}
+		return
 	case znode.NodeCreated, znode.NodeDataChanged:
 		none = t.mu.data.watches.Load() == 0
 	case znode.NodeDeleted:
@@ -195,9 +207,45 @@ func (t *Table) Trigger(e znode.Event) {
 	default:
 		panic(fmt.Sprintf("watch: no znode has an event of type %d", e.Type))
 	}
+	t.history.add(&e)
 	if !none {
 		t.deliver(&e)
 	}
+}
+
+// Attach makes w the one who serves a session and learns of its end, and returns
+// who did so far, or nil. It belongs to a View.
+func (t *Table) Attach(w Watcher, session int64) (before Watcher) {
+	m := &t.mu
+	m.Lock()
+	defer m.Unlock()
+	before = m.sessions[session]
+	m.sessions[session] = w
+	return before
+}
+
+// Detach says that w serves the session no more. Who has taken it over stays.
+func (t *Table) Detach(w Watcher, session int64) { t.detach(session, w) }
+
+// Attached is who serves a session, or nil.
+func (t *Table) Attached(session int64) Watcher {
+	m := &t.mu
+	m.Lock()
+	defer m.Unlock()
+	return m.sessions[session]
+}
+
+// detach forgets who serves a session, if it is w or w is nil, and returns it.
+func (t *Table) detach(session int64, w Watcher) Watcher {
+	m := &t.mu
+	m.Lock()
+	defer m.Unlock()
+	is := m.sessions[session]
+	if is == nil || w != nil && is != w {
+		return nil
+	}
+	delete(m.sessions, session)
+	return is
 }
 
 // keepReceivers is the longest list that is kept for the next event.
@@ -214,6 +262,9 @@ func (t *Table) deliver(e *znode.Event) {
 	for _, w := range receivers {
 		if open || e.ACL.Allows(w.Identities(), znode.Read) {
 			w.Notify(*e)
+		}
+		if w.Closed() {
+			t.Drop(w)
 		}
 	}
 	if cap(receivers) <= keepReceivers {

@@ -9,8 +9,8 @@
 //
 // # Who may call
 //
-// Add, Has and Remove belong to a read and are called inside its View, with the
-// state lock held at least shared. Trigger is the applier's, between two
+// Add, Has, Remove, Attach and Since belong to a read and are called inside its
+// View, with the state lock held at least shared. Trigger is the applier's, between two
 // entries, with the state lock held alone: hence no watch is added between a
 // change and its events, and events of two changes never mix. Drop and the
 // counting methods may be called at any time by anyone.
@@ -136,13 +136,16 @@ func (t Type) tables() (data, child modes) {
 type Config struct {
 	MaxWatches           int // in the table
 	MaxWatchesPerWatcher int // of one watcher
+
+	HistoryBytes int // of past events that are kept; 0 keeps none
 }
 
 // DefaultConfig allows 2^20 watches, some 150 MB with paths of 40 bytes, and a
 // quarter of them to one watcher. ZooKeeper has no such limits, and a client
-// over one of them is disconnected, so they are far above what clients use.
+// over one of them is disconnected, so they are far above what clients use. Of
+// past events it keeps 8 MiB.
 func DefaultConfig() Config {
-	return Config{MaxWatches: 1 << 20, MaxWatchesPerWatcher: 1 << 18}
+	return Config{MaxWatches: 1 << 20, MaxWatchesPerWatcher: 1 << 18, HistoryBytes: 8 << 20}
 }
 
 // Validate says what is wrong with the limits, or nil.
@@ -153,6 +156,8 @@ func (c Config) Validate() error {
 	case c.MaxWatchesPerWatcher < 1 || c.MaxWatchesPerWatcher > c.MaxWatches:
 		return fmt.Errorf("watch: limit of %d watches a watcher is not 1 to %d, the limit of all",
 			c.MaxWatchesPerWatcher, c.MaxWatches)
+	case c.HistoryBytes < 0:
+		return fmt.Errorf("watch: a history of %d bytes", c.HistoryBytes)
 	}
 	return nil
 }

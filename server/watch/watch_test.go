@@ -38,7 +38,7 @@ type scene struct {
 }
 
 func newScene(t *testing.T) *scene {
-	return &scene{t: t, tab: watch.New(watch.DefaultConfig()), who: map[string]*waiter{}}
+	return &scene{t: t, tab: watch.New(watch.DefaultConfig(), 0), who: map[string]*waiter{}}
 }
 
 func (s *scene) waiter(name string) *waiter {
@@ -243,7 +243,7 @@ func TestOneShotComesBackAtTheEnd(t *testing.T) {
 }
 
 func TestNoEventOfAnotherType(t *testing.T) {
-	for _, typ := range []znode.EventType{-1, 0, 5} {
+	for _, typ := range []znode.EventType{-2, 0, 5} {
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -418,7 +418,7 @@ func TestACL(t *testing.T) {
 // TestEventArrivesWhole: Notify gets the event as Trigger did.
 func TestEventArrivesWhole(t *testing.T) {
 	var got znode.Event
-	tab := watch.New(watch.DefaultConfig())
+	tab := watch.New(watch.DefaultConfig(), 0)
 	if err := tab.Add(taker{&got}, "/a", watch.Data); err != nil {
 		t.Fatal(err)
 	}
@@ -550,7 +550,7 @@ func TestCounts(t *testing.T) {
 func TestLimits(t *testing.T) {
 	limited := func(max, each int) *scene {
 		s := newScene(t)
-		s.tab = watch.New(watch.Config{MaxWatches: max, MaxWatchesPerWatcher: each})
+		s.tab = watch.New(watch.Config{MaxWatches: max, MaxWatchesPerWatcher: each}, 0)
 		return s
 	}
 	refused := func(s *scene, name, path string, kind watch.Kind) {
@@ -670,7 +670,7 @@ func (w *lockedWaiter) Closed() bool { return w.closed.Load() }
 // TestTogether runs Views, Triggers, endings and counts at once, with a state
 // lock as the replica has it, and expects that nothing is left behind.
 func TestTogether(t *testing.T) {
-	tab := watch.New(watch.DefaultConfig())
+	tab := watch.New(watch.DefaultConfig(), 0)
 	var state sync.RWMutex
 	secret := znode.ACL{{Perms: znode.Read, Identity: znode.Identity{Scheme: znode.SchemeDigest, ID: "x:y"}}}
 	var readers, others sync.WaitGroup
@@ -746,5 +746,33 @@ func TestTogether(t *testing.T) {
 	}
 	if tab.Len() != 0 || tab.Summary() != (watch.Summary{}) {
 		t.Errorf("%d watches left: %+v", tab.Len(), tab.Summary())
+	}
+}
+
+// passing is a watcher that ends with its first event.
+type passing struct{ ended atomic.Bool }
+
+func (w *passing) Notify(znode.Event)           { w.ended.Store(true) }
+func (w *passing) Identities() []znode.Identity { return nil }
+func (w *passing) Closed() bool                 { return w.ended.Load() }
+
+// TestWhoEndsWithAnEventIsForgotten: nothing of the many that come and go stays.
+func TestWhoEndsWithAnEventIsForgotten(t *testing.T) {
+	tab := watch.New(watch.DefaultConfig(), 0)
+	for _, kind := range []watch.Kind{watch.Data, watch.Children, watch.Persistent, watch.PersistentRecursive} {
+		for range 10 {
+			mustAdd(t, tab, &passing{}, "/a", kind)
+		}
+	}
+	tab.Trigger(znode.Event{Type: znode.NodeDataChanged, Path: "/b"})
+	if watch.Owners(tab) != 40 {
+		t.Errorf("%d watchers", watch.Owners(tab))
+	}
+	tab.Trigger(znode.Event{Type: znode.NodeDeleted, Path: "/a"})
+	if tab.Len() != 0 || watch.Owners(tab) != 0 {
+		t.Errorf("%d watches, %d watchers", tab.Len(), watch.Owners(tab))
+	}
+	if err := watch.CheckLinks(tab); err != nil {
+		t.Error(err)
 	}
 }

@@ -48,6 +48,7 @@ const (
 	ErrProtocol   Code = -1010 // not this protocol (an HTTP request, say)
 	ErrShutdown   Code = -1011 // the node is stopping
 	ErrInternal   Code = -1012 // a fault of coord
+	ErrCompacted  Code = -1013 // what happened since then is not remembered any more
 )
 
 // codeInfo is one row of the table behind Code's methods.
@@ -100,6 +101,7 @@ var codes = []codeInfo{
 	{ErrProtocol, "PROTOCOL", "not this protocol"},
 	{ErrShutdown, "SHUTDOWN", "the node is stopping"},
 	{ErrInternal, "INTERNAL", "internal error"},
+	{ErrCompacted, "COMPACTED", "the changes since then are not remembered any more: read everything again"},
 }
 
 // Codes lists every code in the order of the documentation.

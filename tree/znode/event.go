@@ -11,6 +11,10 @@ const (
 	NodeChildrenChanged EventType = 4
 )
 
+// SessionEnded is not sent as such: whoever serves the session closes its
+// connection. ZooKeeper's clients know -1 as "none", with the state expired.
+const SessionEnded EventType = -1
+
 // String is the type's name in the text protocol.
 func (t EventType) String() string {
 	switch t {
@@ -22,6 +26,8 @@ func (t EventType) String() string {
 		return "changed"
 	case NodeChildrenChanged:
 		return "children"
+	case SessionEnded:
+		return "expired"
 	}
 	return "none"
 }
@@ -32,4 +38,8 @@ type Event struct {
 	Path string // the changed znode; for NodeChildrenChanged the parent
 	Zxid Zxid
 	ACL  ACL // of the znode at Path, as it was for NodeDeleted: who lacks READ is not told
+
+	Version int32  // NodeCreated, NodeDataChanged: of the data
+	Data    string // the same: the new value, in the tree's memory
+	Session int64  // SessionEnded
 }

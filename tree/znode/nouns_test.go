@@ -15,7 +15,7 @@ func TestCodeNumbers(t *testing.T) {
 		"-108:NOTEMPTYEPHEMERAL -110:EXISTS -111:NOTEMPTY -112:EXPIRED -114:INVALIDACL -115:AUTHFAILED -118:EXPIRED " +
 		"-119:READONLY -120:READONLY -121:NOTFOUND -123:NOAUTH -124:NOAUTH -125:QUOTA -127:THROTTLED " +
 		"-1001:TOOBIG -1002:LIMIT -1003:NOLEADER -1004:NOSPACE -1005:TIMEOUT -1006:UNCERTAIN -1007:SLOWCLIENT " +
-		"-1008:SYNTAX -1009:UNKNOWN -1010:PROTOCOL -1011:SHUTDOWN -1012:INTERNAL "
+		"-1008:SYNTAX -1009:UNKNOWN -1010:PROTOCOL -1011:SHUTDOWN -1012:INTERNAL -1013:COMPACTED "
 	var got string
 	seen := map[znode.Code]bool{}
 	for _, c := range znode.Codes() {
@@ -113,7 +113,7 @@ func TestZxid(t *testing.T) {
 }
 
 func TestEventNames(t *testing.T) {
-	for e, want := range map[znode.EventType]string{-1: "none", 0: "none", 1: "created", 2: "deleted", 3: "changed", 4: "children", 5: "none"} {
+	for e, want := range map[znode.EventType]string{-1: "expired", 0: "none", 1: "created", 2: "deleted", 3: "changed", 4: "children", 5: "none"} {
 		if got := e.String(); got != want {
 			t.Errorf("event %d is %q", e, got)
 		}

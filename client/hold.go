@@ -1,0 +1,320 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"coord/tree/znode"
+)
+
+// Holder keeps a session alive, over lost connections and restarts of the
+// server, until Close. Its own goroutine pings and connects anew.
+//
+// What it can promise is Until: up to then nobody else can own what the session
+// owns. It grows with each answered ping; who must not go on without the session
+// looks at it, by the monotonic clock, and does not wait to be told.
+type Holder struct {
+	dial    func(context.Context) (*Conn, error)
+	session SessionOptions
+	stop    context.CancelFunc
+	ctx     context.Context //nolint:containedctx // of its goroutine's life
+	ended   chan struct{}
+	lost    chan struct{} // closed when the server says that the session is no more
+	changed chan struct{} // receives a token when Until or the connection changed
+
+	mu struct {
+		sync.Mutex
+		conn    *Conn // nil while there is none
+		is      Session
+		sent    time.Time     // when the last answered sign of life was sent
+		waiting bool          // a LOCK waits: answers to pings come behind it
+		up      chan struct{} // closed when there is a connection
+		err     error         // why lost is closed
+	}
+}
+
+// Hold connects with dial, now and whenever the connection is lost, and makes a
+// session; with a session in resume it takes that one over. It needs a TTL; the
+// session pings, and outlives its connection for the same time unless Hold says
+// longer.
+func Hold(ctx context.Context, dial func(context.Context) (*Conn, error), so SessionOptions, resume *Session) (*Holder, error) {
+	so.Ping, so.Hold = true, max(so.Hold, so.TTL)
+	h := &Holder{
+		dial: dial, session: so,
+		ended: make(chan struct{}), lost: make(chan struct{}), changed: make(chan struct{}, 1),
+	}
+	h.mu.up = make(chan struct{})
+	c, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sent := time.Now()
+	var s Session
+	if resume == nil {
+		s, err = c.NewSession(ctx, so)
+	} else {
+		s, err = c.ResumeSession(ctx, *resume, so)
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	h.connected(c, s, sent)
+	h.ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go h.run()
+	return h, nil
+}
+
+// Session is the session that is held.
+func (h *Holder) Session() Session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.is
+}
+
+// Until is up to when the session is certain to live, whatever happens.
+func (h *Holder) Until() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.sent.Add(h.session.TTL)
+}
+
+// Lost is closed when the server says that the session is no more; Err says why.
+func (h *Holder) Lost() <-chan struct{} { return h.lost }
+
+// Changed receives when Until has grown or the connection was lost or made anew.
+func (h *Holder) Changed() <-chan struct{} { return h.changed }
+
+// Err is why the session is lost, or nil.
+func (h *Holder) Err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.err
+}
+
+// Conn is the session's connection. While there is none it waits for the next.
+func (h *Holder) Conn(ctx context.Context) (*Conn, error) {
+	for {
+		h.mu.Lock()
+		c, up := h.mu.conn, h.mu.up
+		h.mu.Unlock()
+		if c != nil {
+			return c, nil
+		}
+		select {
+		case <-up:
+		case <-h.lost:
+			return nil, h.Err()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Lock takes a lock for the session. It waits on where the connection is lost
+// meanwhile; its place in the queue is then a new one. The time counts from the
+// call.
+func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, error) {
+	began, whole := time.Now(), o.Timeout
+	for {
+		c, err := h.Conn(ctx)
+		if err != nil {
+			return Lock{}, err
+		}
+		o.Timeout = max(whole-time.Since(began), 0)
+		h.setWaiting(true)
+		l, err := c.Lock(ctx, path, o)
+		h.setWaiting(false)
+		switch {
+		case err == nil:
+			return l, h.confirm(ctx, c)
+		case !isConnection(err) || ctx.Err() != nil:
+			return Lock{}, err
+		}
+		<-c.Done()
+		h.dropped(c)
+	}
+}
+
+// isConnection says whether an error is about the connection and not about what
+// was asked.
+func isConnection(err error) bool {
+	_, unreachable := errors.AsType[*UnreachableError](err)
+	return unreachable || errors.Is(err, znode.ErrUncertain) || errors.Is(err, znode.ErrShutdown) || errors.Is(err, znode.ErrNoLeader) ||
+		errors.Is(err, znode.ErrSlowClient) || errors.Is(err, errClosed)
+}
+
+// Close ends the session and all it owns, if the server can be told; if not, the
+// session ends when its time is over.
+func (h *Holder) Close(ctx context.Context) error {
+	return h.leave(ctx, func(c *Conn) error { return c.CloseSession(ctx, 0) })
+}
+
+// Detach leaves the session, for a Resume within hold.
+func (h *Holder) Detach(ctx context.Context, hold time.Duration) error {
+	return h.leave(ctx, func(c *Conn) error { return c.DetachSession(ctx, hold) })
+}
+
+func (h *Holder) leave(ctx context.Context, how func(*Conn) error) error {
+	h.stop()
+	<-h.ended
+	h.mu.Lock()
+	c, lost := h.mu.conn, h.mu.err
+	h.mu.Unlock()
+	if lost != nil {
+		return lost
+	}
+	if c == nil || c.Err() != nil { // a context that ended has closed it, most often
+		var err error
+		if c, err = h.dial(ctx); err != nil {
+			return err
+		}
+		if _, err = c.ResumeSession(ctx, h.Session(), h.session); err != nil {
+			_ = c.Close()
+			return err
+		}
+	}
+	defer c.Close()
+	return how(c)
+}
+
+func (h *Holder) setWaiting(w bool) {
+	h.mu.Lock()
+	h.mu.waiting = w
+	h.mu.Unlock()
+}
+
+func (h *Holder) connected(c *Conn, s Session, sent time.Time) {
+	h.mu.Lock()
+	h.mu.conn, h.mu.is, h.mu.sent = c, s, sent
+	close(h.mu.up)
+	h.mu.Unlock()
+	h.tell()
+}
+
+// dropped notes that a connection is of no use any more.
+func (h *Holder) dropped(c *Conn) {
+	h.mu.Lock()
+	if h.mu.conn == c {
+		h.mu.conn, h.mu.up = nil, make(chan struct{})
+	}
+	h.mu.Unlock()
+	_ = c.Close()
+	h.tell()
+}
+
+func (h *Holder) tell() {
+	select {
+	case h.changed <- struct{}{}:
+	default:
+	}
+}
+
+// confirm pings and notes when.
+func (h *Holder) confirm(ctx context.Context, c *Conn) error {
+	sent := time.Now()
+	if err := c.Ping(ctx); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	if h.mu.conn == c && sent.After(h.mu.sent) {
+		h.mu.sent = sent
+	}
+	h.mu.Unlock()
+	h.tell()
+	return nil
+}
+
+// The holder pings so many times in a TTL, and waits between two attempts to
+// connect.
+const (
+	pingsPerTTL  = 3
+	connectPause = 100 * time.Millisecond
+)
+
+func (h *Holder) run() {
+	defer close(h.ended)
+	every := h.session.TTL / pingsPerTTL
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		h.mu.Lock()
+		c := h.mu.conn
+		h.mu.Unlock()
+		if c == nil {
+			if !h.reconnect(every) {
+				return
+			}
+			continue
+		}
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-c.Done():
+			if h.isLost(c.Err()) {
+				return
+			}
+			h.dropped(c)
+			continue
+		case <-tick.C:
+		}
+		h.mu.Lock()
+		waiting := h.mu.waiting
+		h.mu.Unlock()
+		if waiting {
+			c.poke()
+			continue
+		}
+		ctx, cancel := context.WithTimeout(h.ctx, every)
+		err := h.confirm(ctx, c)
+		cancel()
+		switch {
+		case h.ctx.Err() != nil:
+			return
+		case err != nil && h.isLost(err):
+			return
+		case err != nil:
+			h.dropped(c)
+		}
+	}
+}
+
+// isLost says whether an error is the end of the session, and then notes it.
+func (h *Holder) isLost(err error) bool {
+	if !errors.Is(err, znode.ErrSessionExpired) && !errors.Is(err, znode.ErrSessionMoved) && !errors.Is(err, znode.ErrAuthFailed) {
+		return false
+	}
+	h.mu.Lock()
+	h.mu.err = err
+	h.mu.Unlock()
+	close(h.lost)
+	h.tell()
+	return true
+}
+
+// reconnect tries once, and says whether to go on.
+func (h *Holder) reconnect(within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(h.ctx, max(within, time.Second))
+	defer cancel()
+	c, err := h.dial(ctx)
+	if err == nil {
+		sent := time.Now()
+		var s Session
+		if s, err = c.ResumeSession(ctx, h.Session(), h.session); err == nil {
+			h.connected(c, s, sent)
+			return true
+		}
+		_ = c.Close()
+		if h.isLost(err) {
+			return false
+		}
+	}
+	select {
+	case <-h.ctx.Done():
+		return false
+	case <-time.After(connectPause):
+		return true
+	}
+}

@@ -1,0 +1,245 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coord/client"
+	"coord/server/text"
+	"coord/tree/znode"
+)
+
+// keeper is a server with one session, in a bubble of synctest.
+type keeper struct {
+	mu    sync.Mutex
+	heard []string // requests but for pings
+	pings int
+	down  bool       // nobody can connect
+	mute  bool       // nothing is answered
+	gone  znode.Code // what RESUME says
+	held  bool       // LOCK waits
+	conns []net.Conn
+}
+
+func (k *keeper) dial(context.Context) (*client.Conn, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.down {
+		return nil, &client.UnreachableError{Server: "s", Err: syscall.ECONNREFUSED}
+	}
+	near, far := net.Pipe()
+	k.conns = append(k.conns, far)
+	go fake(k.answer).serve(far)
+	return client.NewConn(near), nil
+}
+
+// cut ends all connections.
+func (k *keeper) cut() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, nc := range k.conns {
+		_ = nc.Close()
+	}
+	k.conns = nil
+}
+
+func (k *keeper) set(change func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	change()
+}
+
+func (k *keeper) answer(r *text.Request) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if r.Verb == text.VerbPing {
+		k.pings++
+	} else {
+		r.Tag = ""
+		k.heard = append(k.heard, strings.ReplaceAll(strings.TrimSpace(string(text.AppendRequest(nil, r))), "\n", "|"))
+	}
+	switch {
+	case k.mute || k.held && (r.Verb == text.VerbLock || r.Verb == text.VerbPing):
+		return []byte{}
+	case r.Action == text.ResumeSession && k.gone != znode.OK:
+		return reply(text.Reply{Kind: text.KindErr, Code: k.gone})
+	case r.Action == text.NewSession, r.Action == text.ResumeSession:
+		return ok(text.Hex(text.KeyID, 0x51), text.Duration(text.KeyTTL, r.TTLMS), text.Duration(text.KeyHold, r.HoldMS),
+			text.Str(text.KeyPassword, strings.Repeat("ab", 16)))
+	case r.Verb == text.VerbLock:
+		return ok(text.Hex(text.KeyToken, 9), text.Str(text.KeyPath, r.Path+"/lock-0000000000"))
+	}
+	return ok()
+}
+
+func (k *keeper) all() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return strings.Join(k.heard, ", ")
+}
+
+const (
+	newSession    = "SESSION NEW ttl=9s hold=9s live=ping"
+	resumeSession = "SESSION RESUME 0x51 ttl=9s hold=9s live=ping :32|abababababababababababababababab"
+)
+
+func holding(t *testing.T, test func(t *testing.T, k *keeper, h *client.Holder)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{}
+		h, err := client.Hold(t.Context(), k.dial, client.SessionOptions{TTL: 9 * time.Second}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, k, h)
+		k.cut()
+		synctest.Wait()
+	})
+}
+
+// TestHoldPromises: Until is counted from when an answered ping was sent, and
+// grows with nothing else.
+func TestHoldPromises(t *testing.T) {
+	t.Parallel()
+	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
+		start := time.Now()
+		time.Sleep(4 * time.Second)
+		if got := h.Until().Sub(start); got != 12*time.Second { // the ping after 3
+			t.Errorf("after 4 s: until %v", got)
+		}
+		k.set(func() { k.mute = true })
+		time.Sleep(7 * time.Second)
+		if got := h.Until().Sub(start); got != 12*time.Second {
+			t.Errorf("without answers: until %v", got)
+		}
+		k.set(func() { k.mute = false })
+		time.Sleep(9 * time.Second)
+		if got := h.Until().Sub(time.Now()); got < 5*time.Second || h.Err() != nil {
+			t.Errorf("with answers again: %v left, %v", got, h.Err())
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := k.all(); !strings.HasPrefix(got, newSession+", "+resumeSession) || !strings.HasSuffix(got, "SESSION CLOSE") {
+			t.Errorf("heard %s", got)
+		}
+	})
+}
+
+// TestHoldResumes over a lost connection and a server that is away for a while.
+func TestHoldResumes(t *testing.T) {
+	t.Parallel()
+	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
+		k.set(func() { k.down = true })
+		k.cut()
+		time.Sleep(5 * time.Second)
+		if _, err := h.Conn(short(t)); err == nil {
+			t.Error("a connection to a server that is away")
+		}
+		k.set(func() { k.down = false })
+		c, err := h.Conn(t.Context())
+		if err != nil || c.Ping(t.Context()) != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(h.Until()); left < 8*time.Second {
+			t.Errorf("resumed, and %v left", left)
+		}
+		if err := h.Detach(t.Context(), time.Minute); err != nil {
+			t.Error(err)
+		}
+		if got, want := k.all(), newSession+", "+resumeSession+", SESSION DETACH hold=60s"; got != want {
+			t.Errorf("heard %s\nwant %s", got, want)
+		}
+	})
+}
+
+// TestHoldIsLost when the server says so, and not before.
+func TestHoldIsLost(t *testing.T) {
+	t.Parallel()
+	for _, code := range []znode.Code{znode.ErrSessionExpired, znode.ErrAuthFailed} {
+		holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
+			k.set(func() { k.gone = code })
+			select {
+			case <-h.Lost():
+				t.Error("lost")
+			default:
+			}
+			k.cut()
+			<-h.Lost()
+			if !errors.Is(h.Err(), code) {
+				t.Errorf("%v: %v", code, h.Err())
+			}
+			if _, err := h.Conn(t.Context()); !errors.Is(err, code) {
+				t.Errorf("%v: %v", code, err)
+			}
+			if err := h.Close(t.Context()); !errors.Is(err, code) {
+				t.Errorf("%v: %v", code, err)
+			}
+		})
+	}
+}
+
+// TestHoldLock: while a lock is waited for, the signs of life go on, though their
+// answers come behind it; a lost connection asks anew for the time that is left;
+// and Until counts from after the lock.
+func TestHoldLock(t *testing.T) {
+	t.Parallel()
+	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
+		k.set(func() { k.held = true })
+		var l client.Lock
+		locked := make(chan error)
+		go func() {
+			var err error
+			l, err = h.Lock(t.Context(), "/l", client.LockOptions{Timeout: time.Minute})
+			locked <- err
+		}()
+		time.Sleep(10 * time.Second)
+		k.mu.Lock()
+		pings := k.pings
+		k.mu.Unlock()
+		if pings != 3 {
+			t.Errorf("%d pings in 10 s", pings)
+		}
+		k.set(func() { k.held = false })
+		k.cut()
+		if err := <-locked; err != nil || l.Token != 9 || l.Child != "/l/lock-0000000000" {
+			t.Errorf("%+v, %v", l, err)
+		}
+		if left := time.Until(h.Until()); left < 8*time.Second {
+			t.Errorf("locked, and %v left", left)
+		}
+		if got := k.all(); !strings.Contains(got, newSession+", LOCK /l timeout=60s, "+resumeSession+", LOCK /l timeout=") || strings.Count(got, "timeout=60s") != 1 {
+			t.Errorf("heard %s", got)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestHoldCloseAfterCancel: a context that ends while a lock is waited for closes
+// the connection; the session is ended all the same.
+func TestHoldCloseAfterCancel(t *testing.T) {
+	t.Parallel()
+	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
+		k.set(func() { k.held = true })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := h.Lock(ctx, "/l", client.LockOptions{Timeout: time.Minute}); err == nil {
+			t.Error("locked")
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := k.all(); !strings.HasSuffix(got, "SESSION CLOSE") {
+			t.Errorf("heard %s", got)
+		}
+	})
+}

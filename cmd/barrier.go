@@ -1,0 +1,200 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/client"
+	"coord/server/text"
+	"coord/tree/znode"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func barrierCommand() *command {
+	return &command{
+		name: "barrier", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "wait until a number of participants are there", min: 1, max: -1, connects: true,
+		details: `Each participant is an ephemeral child of PATH; coord goes on when -n of them have been there at one time: all of them see
+that moment, also if some are gone again. One that dies before does not count. Then COMMAND runs, if there is one, and its exit code is
+coord's.
+
+Exit codes: 0, or COMMAND's own; 8 not enough came in time (--wait; 124 with a COMMAND), 125 to 127 as with coord lock.`,
+		examples: []string{"coord barrier -n 3 /deploy/step1", "coord barrier -n 3 --wait 60s /deploy/step1 -- ./go.sh"},
+		flags: append(holderFlags(),
+			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "how many participants: `N`"},
+			&cli.DurationFlag{Name: "wait", Usage: "wait at most `TIME`", DefaultText: "as long as it takes"}),
+		run: runBarrier,
+	}
+}
+
+func runBarrier(ctx context.Context, r *run) error {
+	path, err := r.path(znode.Persistent)
+	if err != nil {
+		return err
+	}
+	argv, n, wait := r.args[1:], r.flags.Int("count"), r.flags.Duration("wait")
+	switch {
+	case r.literal != 1 && len(argv) > 0:
+		return &usageError{msg: "the command to run stands behind --", hint: "coord barrier -n N " + path + " -- COMMAND"}
+	case n < 1:
+		return usagef("-n: how many participants there are, from 1")
+	case r.flags.IsSet("wait") && wait < 0:
+		return usagef("--wait %v: a time is not negative", wait)
+	}
+	waiting := ctx
+	if r.flags.IsSet("wait") {
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
+	err = r.meet(waiting, path, n)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case waiting.Err() != nil && len(argv) > 0:
+		return &codeError{exitNotInTime, errors.New(path + ": not enough participants came in time")}
+	case waiting.Err() != nil:
+		return &codeError{exitTimeout, errors.New(path + ": not enough participants came in time")}
+	case err != nil && len(argv) > 0:
+		return notBegun(err)
+	case err != nil || len(argv) == 0:
+		return err
+	}
+	signals, stop := forwarded()
+	defer stop()
+	ch, err := r.startChild(argv, nil, r.in)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ch.done:
+			return ch.result()
+		case s := <-signals:
+			ch.signal(sysSignal(s))
+		}
+	}
+}
+
+// meeting counts who is at a barrier, by the events in their order.
+type meeting struct {
+	path   string
+	there  map[string]bool
+	n      int
+	last   znode.Zxid
+	full   chan struct{}
+	isFull bool
+	events chan client.Event
+}
+
+func (m *meeting) set(path string, there bool) {
+	if parent, _ := znode.Split(path); parent != m.path {
+		return
+	}
+	if there {
+		m.there[path] = true
+	} else {
+		delete(m.there, path)
+	}
+	if len(m.there) >= m.n && !m.isFull {
+		m.isFull = true
+		close(m.full)
+	}
+}
+
+// meetingEvents is how many events wait before the connection is not read any
+// more.
+const meetingEvents = 1024
+
+// meet is there until n are.
+func (r *run) meet(ctx context.Context, path string, n int) error {
+	ttl := r.flags.Duration("ttl")
+	if ttl < leastTTL || ttl > text.MaxWaitMS*time.Millisecond {
+		return usagef("--ttl %v: from %v to 24h", ttl, leastTTL)
+	}
+	m := &meeting{path: path, there: map[string]bool{}, n: n, full: make(chan struct{}), events: make(chan client.Event, meetingEvents)}
+	over := make(chan struct{})
+	defer close(over)
+	dial := func(ctx context.Context) (*client.Conn, error) {
+		return r.dialAs(ctx, "", func(e client.Event) {
+			select {
+			case m.events <- e:
+			case <-over:
+			}
+		})
+	}
+	dialing, cancel := r.limit(ctx)
+	defer cancel()
+	h, err := client.Hold(dialing, dial, client.SessionOptions{TTL: ttl}, nil)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWithin)
+		defer cancel()
+		_ = h.Close(leaving) // else it goes when its time is over
+	}()
+	c, err := h.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.enter(ctx, c); err != nil {
+		return err
+	}
+	return m.wait(ctx, h, c)
+}
+
+// enter watches, looks who is there, and then comes in: whoever comes or goes
+// from now on is told, oneself too.
+func (m *meeting) enter(ctx context.Context, c *client.Conn) error {
+	_, at, err := c.Follow(ctx, m.path, client.FollowOptions{Recursive: true})
+	if err != nil {
+		return err
+	}
+	m.last = at
+	for item, err := range c.Ls(ctx, m.path, client.ListOptions{}) {
+		if err != nil && !errors.Is(err, znode.ErrNoNode) {
+			return err
+		}
+		if err == nil {
+			m.set(item.Path, true)
+		}
+	}
+	_, err = c.Do(ctx, &text.Request{Op: text.Op{
+		Verb: text.VerbCreate, Path: znode.Join(m.path, "enter-"), Mode: znode.EphemeralSequential, Parents: true, Value: []byte(processName()),
+	}})
+	return err
+}
+
+// wait takes the events, over lost connections.
+func (m *meeting) wait(ctx context.Context, h *client.Holder, c *client.Conn) error {
+	for {
+		select {
+		case e := <-m.events:
+			m.last = max(m.last, e.Zxid)
+			m.set(e.Path, e.Type == "created")
+		case <-m.full:
+			return nil
+		case <-h.Lost():
+			return h.Err()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-h.Changed():
+			now, err := h.Conn(ctx)
+			if err != nil {
+				return err
+			}
+			if now == c {
+				continue
+			}
+			c = now
+			if _, _, err := c.Follow(ctx, m.path, client.FollowOptions{Recursive: true, Since: m.last, HasSince: true}); errors.Is(err, znode.ErrCompacted) {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The exit codes of commands that run another one, beside that one's own: those
+// of GNU timeout and env.
+const (
+	exitLost       = 123 // the lock was lost, and the child killed
+	exitNotInTime  = 124
+	exitNotBegun   = 125 // coord failed before the child was started
+	exitNotStarted = 126
+	exitNoCommand  = 127
+)
+
+// codeError gives an error another exit code. Without an error it is silent.
+type codeError struct {
+	code int
+	err  error
+}
+
+func (e *codeError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+func (e *codeError) Unwrap() error { return e.err }
+func (e *codeError) exitCode() int { return e.code }
+
+// notBegun is why a wrapper did not come to its child. What has a code of its
+// own keeps it: a signal, a usage error.
+func notBegun(err error) error {
+	if err == nil || is[*signalError](err) || is[*usageError](err) || is[*codeError](err) || is[*falseError](err) {
+		return err
+	}
+	return &codeError{exitNotBegun, err}
+}
+
+// child is a program that coord runs, in a process group of its own: who it
+// starts is found, signalled and killed with it.
+type child struct {
+	cmd        *exec.Cmd
+	foreground bool // its group has the terminal
+	done       chan struct{}
+	err        error
+}
+
+// startChild runs argv directly, without a shell. If coord is killed the kernel
+// kills the child.
+func (r *run) startChild(argv, env []string, stdin io.Reader) (*child, error) {
+	c := &child{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})} //nolint:gosec,noctx // what the user asked for; it is ended by its group
+	c.cmd.Env = append(os.Environ(), env...)
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = stdin, os.Stdout, os.Stderr
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if f, ok := stdin.(*os.File); ok && r.inTTY {
+		c.foreground = true
+		c.cmd.SysProcAttr.Foreground, c.cmd.SysProcAttr.Ctty = true, int(f.Fd())
+	}
+	started := make(chan error)
+	go func() {
+		// The death signal comes when the thread ends that has started the child.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := c.cmd.Start(); err != nil {
+			started <- err
+			return
+		}
+		close(started)
+		c.err = c.cmd.Wait()
+		c.takeTerminal()
+		close(c.done)
+	}()
+	err := <-started
+	switch {
+	case err == nil:
+		return c, nil
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return nil, &codeError{exitNoCommand, err}
+	}
+	return nil, &codeError{exitNotStarted, err}
+}
+
+// takeTerminal gives the terminal back to coord's group.
+func (c *child) takeTerminal() {
+	if c.foreground {
+		signal.Ignore(syscall.SIGTTOU)
+		_ = unix.IoctlSetPointerInt(c.cmd.SysProcAttr.Ctty, unix.TIOCSPGRP, unix.Getpgrp())
+		signal.Reset(syscall.SIGTTOU)
+	}
+}
+
+// signal signals the child's group.
+func (c *child) signal(s syscall.Signal) { _ = syscall.Kill(-c.cmd.Process.Pid, s) }
+
+// end ends the group: TERM, and KILL at a time, which may be past. It returns
+// when nobody is left of it. A nil child has none.
+func (c *child) end(at time.Time) {
+	if c == nil {
+		return
+	}
+	c.signal(syscall.SIGTERM)
+	c.signal(syscall.SIGCONT) // a stopped one does not hear it
+	for poll := time.Millisecond; syscall.Kill(-c.cmd.Process.Pid, 0) == nil; poll = min(2*poll, 20*time.Millisecond) {
+		if !time.Now().Before(at) {
+			c.signal(syscall.SIGKILL)
+		}
+		select {
+		case <-c.done: // and its children?
+			time.Sleep(poll)
+		case <-time.After(poll):
+		}
+	}
+	<-c.done
+}
+
+// result is the child's exit as coord's own: its code, or 128 and the signal.
+func (c *child) result() error {
+	var exit *exec.ExitError
+	switch {
+	case c.err == nil:
+		return nil
+	case !errors.As(c.err, &exit):
+		return &codeError{exitNotStarted, c.err}
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return &codeError{exitSignal + int(status.Signal()), nil}
+	}
+	return &codeError{exit.ExitCode(), nil}
+}
+
+// forwarded are the signals that a wrapper hands on to its child.
+func forwarded() (signals <-chan os.Signal, stop func()) {
+	ch := make(chan os.Signal, 8)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	return ch, func() { signal.Stop(ch) }
+}
+
+// shell runs a line of the user's with sh, and waits for it.
+func (r *run) shell(ctx context.Context, line string, env []string) error {
+	c := exec.CommandContext(ctx, "sh", "-c", line) //nolint:gosec // what the user asked for
+	c.Env = append(os.Environ(), env...)
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	return c.Run()
+}

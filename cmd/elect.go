@@ -1,0 +1,168 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/client"
+	"coord/tree/znode"
+)
+
+// electPause lies between two attempts to be a candidate.
+const electPause = time.Second
+
+func electCommand() *command {
+	return &command{
+		name: "elect", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "be a candidate, and do something while being the leader", min: 1, max: -1, connects: true,
+		details: `One of the candidates of a path is its leader, in the order in which they came. While it is, COMMAND runs, guarded as with
+coord lock (same environment, signals, --ttl and --grace); without one coord prints a line (leader and the token, or lost and why) and goes
+on until INT or TERM. Who loses the leadership is a candidate again, unless --once is given.
+
+--who prints what the leader calls itself, and is no candidate.
+
+Exit codes: COMMAND's own; 123 lost (--once), 125 coord failed before the start; --who: 1 if there is no leader.`,
+		examples: []string{
+			"coord elect /svc/db -- ./primary.sh", "coord elect --id $HOSTNAME --on-lead ./up.sh --on-lose ./down.sh /svc/db", "coord elect --who /svc/db",
+		},
+		flags: append(holderFlags(),
+			&cli.StringFlag{Name: "id", Usage: "what the candidate calls itself: `NAME`", DefaultText: "the host's name and the process id"},
+			&cli.StringFlag{Name: "on-lead", Usage: "run `LINE` with sh on becoming the leader"},
+			&cli.StringFlag{Name: "on-lose", Usage: "run `LINE` with sh when the leadership ends, however it does"},
+			boolFlag("once", "end when the leadership is lost"),
+			boolFlag("who", "print the leader's name")),
+		run: runElect,
+	}
+}
+
+func runElect(ctx context.Context, r *run) error {
+	path, err := r.path(znode.Persistent)
+	if err != nil {
+		return err
+	}
+	if r.flags.Bool("who") {
+		return r.who(ctx, path)
+	}
+	argv := r.args[1:]
+	if r.literal != 1 && len(argv) > 0 {
+		return &usageError{msg: "the command to run stands behind --", hint: "coord elect " + path + " -- COMMAND"}
+	}
+	id := r.flags.String("id")
+	if id == "" {
+		id = processName()
+	}
+	for first := true; ; first = false {
+		err := r.lead(ctx, path, id, argv)
+		lost, isLost := errors.AsType[*codeError](err)
+		switch {
+		case isLost && lost.code == exitLost && !r.flags.Bool("once"):
+		case ctx.Err() != nil && err == nil:
+			return nil // it was led until the signal came
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil || isLost && lost.code != exitNotBegun || is[*usageError](err) || first:
+			return err
+		default: // no server, or the session was lost while waiting
+			r.note("coord: %s: %s", path, oneLine(err.Error()))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(electPause):
+		}
+	}
+}
+
+// processName tells this process from others.
+func processName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return host + ":" + itoa(os.Getpid())
+}
+
+// jsonLead is a change of the leadership.
+type jsonLead struct {
+	V     int    `json:"v"`
+	Event string `json:"event"` // leader, lost
+	Path  string `json:"path"`
+	ID    string `json:"id"`
+	Token string `json:"token,omitempty"`
+	Why   string `json:"why,omitempty"`
+}
+
+// lead is one candidacy, from the queue to the end of the leadership.
+func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
+	g, err := r.hold(ctx, id, nil)
+	if err != nil {
+		return notBegun(err)
+	}
+	if err := g.acquire(ctx, path, client.LockOptions{Timeout: -1}); err != nil {
+		g.leave()
+		return notBegun(err)
+	}
+	r.tellLead(jsonLead{V: schema, Event: "leader", Path: path, ID: id, Token: g.lock.Token.String()}, g)
+	if line := r.flags.String("on-lead"); line != "" {
+		if err := r.shell(ctx, line, g.env()); err != nil {
+			r.note("coord: --on-lead: %v", err)
+		}
+	}
+	defer func() {
+		if line := r.flags.String("on-lose"); line != "" {
+			if err := r.shell(context.WithoutCancel(ctx), line, g.env()); err != nil {
+				r.note("coord: --on-lose: %v", err)
+			}
+		}
+	}()
+	if len(argv) > 0 {
+		return r.guarded(g, argv)
+	}
+	signals, stop := forwarded()
+	defer stop()
+	if ctx.Err() != nil { // the signal came before
+		g.leave()
+		return nil
+	}
+	why := g.wait(nil, signals)
+	g.leave()
+	if why == "" {
+		return nil
+	}
+	r.tellLead(jsonLead{V: schema, Event: "lost", Path: path, ID: id, Why: why}, g)
+	return &codeError{exitLost, nil}
+}
+
+// tellLead prints a change of the leadership at once.
+func (r *run) tellLead(l jsonLead, g *guard) {
+	switch {
+	case r.json:
+		r.object(l)
+	case l.Event == "lost":
+		r.printf("lost %s\n", l.Why)
+	default:
+		r.printf("leader %s\n", g.lock.Token)
+	}
+	_ = r.flush() // its error stays in the writer
+}
+
+// who prints the leader's name.
+func (r *run) who(ctx context.Context, path string) error {
+	return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+		all, err := lockQueue(ctx, c, path)
+		switch {
+		case err != nil && !errors.Is(err, znode.ErrNoNode):
+			return err
+		case len(all) == 0:
+			return &falseError{path + ": there is no leader"}
+		case r.json:
+			r.object(jsonLead{V: schema, Event: "leader", Path: path, ID: all[0].holder, Token: all[0].item.Stat.Czxid.String()})
+		default:
+			r.printf("%s\n", all[0].holder)
+		}
+		return nil
+	})
+}

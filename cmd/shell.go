@@ -1,0 +1,476 @@
+package cmd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/client"
+	"coord/tree/znode"
+)
+
+func shellCommand() *command {
+	return &command{
+		name: "shell", args: "[FILE]", does: "run commands from the keyboard, stdin or a file", max: 1, connects: true,
+		details: `Each line is a command of coord, without the word coord. Words are quoted as in a shell: 'as it is', "with spaces", \ before
+one character; # begins a comment; a quote may span lines. There are no variables, pipes or redirections.
+
+Paths may be relative: cd PATH goes to a znode, cd to /, cd - back, pwd says where. ls, tree, du and find without a path mean
+the znode where you are. help [COMMAND] explains, exit [CODE] ends, as does the end of the input. The flags of coord shell
+that commands share (--server, --timeout, --auth-file, --json, -q) are those of every line, unless it has its own.
+
+On a terminal: Tab completes commands, flags, and paths from the live tree; the history is in ~/.local/state/coord (or
+$XDG_STATE_HOME/coord), but for lines that begin with a space; Ctrl-C ends the command that runs; errors are red, unless
+NO_COLOR is set.
+
+Else it is a script: it stops at the first line that fails, with its exit code and number. exists that says no is a line
+that fails. With --keep-going all lines run, and the exit code is that of the first that failed. In a script from stdin
+a VALUE cannot be -, since stdin is the script.`,
+		examples: []string{"coord shell", "coord shell setup.coord", "printf 'cd /app\\nset url http://10.0.0.7/\\nls\\n' | coord shell", "coord shell --keep-going --json < checks.coord"},
+		flags:    []cli.Flag{boolFlag("keep-going", "in a script: report a line that fails and go on", "k")},
+		run:      runShell,
+	}
+}
+
+// shellOwn are the words that only the shell knows, as help shows them.
+var shellOwn = []helpRow{
+	{"cd [PATH]", "go to a znode; without PATH to /; - goes back"},
+	{"pwd", "say where you are"},
+	{"exit [CODE]", "end the shell, as quit or the end of the input do"},
+}
+
+// notInShell are commands that make no sense there.
+var notInShell = []string{"shell", "server"}
+
+// atCwd are those whose PATH is where you are unless one is given.
+var atCwd = []string{"ls", "tree", "du", "find"}
+
+// shell runs lines. It belongs to one goroutine.
+type shell struct {
+	r        *run
+	cwd, old string
+	shared   []string     // flags of every line
+	link     *client.Conn // for cd and Tab; nil: none
+	stdin    io.Reader    // of the commands
+	source   string       // of the lines, for messages; empty: the keyboard
+	tty      bool         // lines come from the keyboard
+	first    int          // exit code of the first line that failed
+	nFailed  int
+	nRun     int
+}
+
+// exitRequest ends the shell.
+type exitRequest struct{ code int }
+
+func (e *exitRequest) Error() string { return "exit " + strconv.Itoa(e.code) }
+
+// ended is the end of the process, silent, and whatever signal came before.
+func (e *exitRequest) ended() error {
+	if e.code == exitOK {
+		return nil
+	}
+	return &codeError{code: e.code}
+}
+
+// scriptError is a line that failed.
+type scriptError struct {
+	source string
+	line   int
+	what   string // the command
+	err    error
+}
+
+func (e *scriptError) Error() string {
+	msg := e.err.Error()
+	if msg == "" {
+		msg = fmt.Sprintf("%s ended with %d", e.what, exitCode(e.err))
+	}
+	return fmt.Sprintf("%s, line %d: %s", e.source, e.line, msg)
+}
+func (e *scriptError) Unwrap() error { return e.err }
+
+// noStdin is the stdin of commands in a script that comes from there.
+type noStdin struct{}
+
+func (noStdin) Read([]byte) (int, error) {
+	return 0, errors.New("stdin is the script itself: use @FILE")
+}
+
+func runShell(ctx context.Context, r *run) error {
+	s := &shell{r: r, cwd: "/", old: "/"}
+	for _, f := range r.line.flags {
+		name, _, _ := strings.Cut(strings.TrimPrefix(f, "--"), "=")
+		if findFlag((&command{connects: true}).commonFlags(), name) != nil {
+			s.shared = append(s.shared, f)
+		}
+	}
+	defer s.hangUp()
+	switch {
+	case len(r.args) == 1 && r.args[0] != "-":
+		f, err := os.Open(r.args[0])
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		s.source, s.stdin = r.args[0], r.in
+		return s.script(ctx, f)
+	case r.inTTY && r.outTTY && len(r.args) == 0:
+		s.stdin, s.tty = r.in, true
+		return s.interact(ctx)
+	}
+	s.source, s.stdin = "stdin", noStdin{}
+	return s.script(ctx, r.in)
+}
+
+// script runs lines until one fails.
+func (s *shell) script(ctx context.Context, from io.Reader) error {
+	lines := bufio.NewReader(from)
+	for n := 1; ; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		text, words, used, err := readLines(ctx, lines)
+		at := n
+		n += used
+		if err == io.EOF { //nolint:errorlint // ours
+			break
+		}
+		if err == nil {
+			err = s.line(ctx, words)
+		} else if ctx.Err() == nil {
+			err = usagef("%v", err)
+		}
+		if stop, ok := errors.AsType[*exitRequest](err); ok {
+			if stop.code != exitOK {
+				return stop.ended()
+			}
+			break
+		}
+		if err == nil {
+			continue
+		}
+		if errors.Is(err, errOut) || is[*signalError](err) || ctx.Err() != nil {
+			return err
+		}
+		failed := &scriptError{s.source, at, firstWord(words, text), err}
+		if !s.r.flags.Bool("keep-going") {
+			return failed
+		}
+		s.r.report(failed)
+		if s.nFailed++; s.first == 0 {
+			s.first = exitCode(failed)
+		}
+	}
+	if s.nFailed > 0 {
+		return &codeError{s.first, fmt.Errorf("%s: commands that failed: %d of %d", s.source, s.nFailed, s.nRun)}
+	}
+	return nil
+}
+
+func firstWord(words []lineWord, text string) string {
+	if len(words) == 0 {
+		return strings.TrimSpace(text)
+	}
+	return words[0].text
+}
+
+// mostLine is how long a line may be: a value that any server would take, with
+// every byte quoted.
+const mostLine = 64 << 20
+
+// readLines reads a line, and those into which an open quote reaches.
+func readLines(ctx context.Context, from *bufio.Reader) (text string, words []lineWord, used int, err error) {
+	type got struct {
+		line string
+		err  error
+	}
+	for {
+		next := make(chan got, 1)
+		go func() { // left behind by a signal: the process ends too
+			line, err := from.ReadString('\n')
+			next <- got{line, err}
+		}()
+		var g got
+		select {
+		case g = <-next:
+		case <-ctx.Done():
+			return text, nil, used, context.Cause(ctx)
+		}
+		text += g.line
+		if g.line != "" {
+			used++
+		}
+		if used == 0 {
+			if g.err == io.EOF { //nolint:errorlint // bare
+				return "", nil, 0, io.EOF
+			}
+			return "", nil, 0, g.err
+		}
+		words, err = splitWords(strings.TrimSuffix(text, "\n"))
+		switch {
+		case err == nil:
+			return text, words, used, nil
+		case g.err != nil, len(text) > mostLine:
+			return text, words, used, err
+		}
+	}
+}
+
+// line runs one line.
+func (s *shell) line(ctx context.Context, words []lineWord) error {
+	if len(words) > 0 && words[0].text == "coord" { // by habit
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		return nil
+	}
+	s.nRun++
+	for _, w := range words[1:] {
+		if !w.quoted && slices.Contains([]string{"|", ">", ">>", "<", ";", "&", "&&", "||"}, w.text) {
+			return &usageError{msg: "there is no " + w.text + " here", hint: "a line is one command; quote it if it is a value: '" + w.text + "'"}
+		}
+	}
+	args := make([]string, len(words))
+	for i, w := range words {
+		args[i] = w.text
+	}
+	switch args[0] {
+	case "cd":
+		return s.cd(ctx, args[1:])
+	case "pwd":
+		if len(args) > 1 {
+			return usagef("pwd takes no arguments")
+		}
+		if s.r.json {
+			s.r.object(struct {
+				V    int    `json:"v"`
+				Path string `json:"path"`
+			}{schema, s.cwd})
+		} else {
+			s.r.printf("%s\n", s.cwd)
+		}
+		return s.r.flush()
+	case "exit", "quit":
+		return exitShell(args)
+	case "help":
+		if len(args) == 1 {
+			return s.help(ctx)
+		}
+		for _, row := range shellOwn {
+			if name, _, _ := strings.Cut(row.Name, " "); len(args) == 2 && name == args[1] {
+				s.r.printf("%s\n\n%s.\n", row.Name, strings.ToUpper(row.Does[:1])+row.Does[1:])
+				return s.r.flush()
+			}
+		}
+	}
+	return s.command(ctx, args)
+}
+
+func exitShell(args []string) error {
+	code := exitOK
+	if len(args) > 1 {
+		n, err := strconv.Atoi(args[1])
+		if err != nil || n < 0 || n > 255 || len(args) > 2 {
+			return usagef("%s: a number from 0 to 255 is meant", strings.Join(args, " "))
+		}
+		code = n
+	}
+	return &exitRequest{code}
+}
+
+func (s *shell) help(ctx context.Context) error {
+	if err := s.command(ctx, []string{"help"}); err != nil {
+		return err
+	}
+	s.r.printf("\nOnly in the shell\n")
+	for _, row := range shellOwn {
+		s.r.printf("  %-14s %s\n", row.Name, row.Does)
+	}
+	return s.r.flush()
+}
+
+// command runs a command of coord's as its own process would.
+func (s *shell) command(ctx context.Context, args []string) error {
+	words, err := s.complete(args)
+	if err != nil {
+		return err
+	}
+	c := &console{in: s.stdin, out: s.r.out, err: s.r.err, inTTY: s.r.inTTY && s.tty, outTTY: s.r.outTTY, tty: s.r.tty}
+	err = dispatch(ctx, c, append([]string{"coord"}, words...))
+	if flushErr := c.flush(); err == nil || errors.Is(err, errOut) {
+		err = flushErr
+	}
+	if by, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil && !is[*codeError](err) {
+		err = by.after(err)
+	}
+	return err
+}
+
+// complete makes of a line what dispatch reads: with the flags of every line, and
+// with paths from the root.
+func (s *shell) complete(args []string) ([]string, error) {
+	l, err := parseLine(commands(), args)
+	if err != nil {
+		return nil, err
+	}
+	if l.help || l.command == nil {
+		return args, nil
+	}
+	if slices.Contains(notInShell, l.command.name) {
+		return nil, &usageError{msg: "coord " + l.command.name + " is not for the shell", hint: "exit ends the shell"}
+	}
+	words := strings.Fields(l.command.name)
+	for _, f := range s.shared {
+		name, _, _ := strings.Cut(strings.TrimPrefix(f, "--"), "=")
+		if findFlag(l.command.commonFlags(), name) != nil {
+			words = append(words, f)
+		}
+	}
+	words = append(words, l.flags...)
+	if len(l.args) == 0 && slices.Contains(atCwd, l.command.name) {
+		return append(words, s.cwd), nil
+	}
+	for i, arg := range l.args {
+		if i == l.literal {
+			words = append(words, "--")
+		}
+		if isPath(l.command, i) && i <= l.literal {
+			arg = s.resolve(arg, l.has("seq"))
+		}
+		words = append(words, arg)
+	}
+	return words, nil
+}
+
+// isPath says whether an argument of a command is the path of a znode.
+func isPath(c *command, i int) bool {
+	names := strings.Fields(c.args)
+	if i >= len(names) {
+		if n := len(names); n == 0 || !strings.HasSuffix(strings.TrimSuffix(names[n-1], "]"), "…") {
+			return false
+		}
+		i = len(names) - 1
+	}
+	if slices.Contains(names[:i], "--") {
+		return false
+	}
+	switch strings.Trim(names[i], "[]….") {
+	case "PATH", "SRC", "DST":
+		return true
+	}
+	return false
+}
+
+// resolve is a path as seen from where we are. A sequential znode's may end
+// with /.
+func (s *shell) resolve(p string, seq bool) string {
+	if p == "" {
+		return p
+	}
+	abs := p
+	if p[0] != '/' {
+		abs = s.cwd + "/" + p
+	}
+	clean := path.Clean(abs)
+	if seq && strings.HasSuffix(p, "/") && clean != "/" {
+		clean += "/"
+	}
+	return clean
+}
+
+// cd goes to a znode that is there.
+func (s *shell) cd(ctx context.Context, args []string) error {
+	to := "/"
+	switch {
+	case len(args) > 1:
+		return &usageError{msg: "cd takes one path", hint: "quote a path that has spaces"}
+	case len(args) == 1 && args[0] == "-":
+		to = s.old
+	case len(args) == 1:
+		to = s.resolve(args[0], false)
+	}
+	if err := znode.CheckPath(to); err != nil {
+		return usagef("cd: %v", err)
+	}
+	ctx, cancel := s.r.limit(ctx)
+	defer cancel()
+	_, ok, err := s.exists(ctx, to)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return &client.Error{Code: znode.ErrNoNode, Path: to, Op: -1}
+	}
+	s.cwd, s.old = to, s.cwd
+	return nil
+}
+
+// exists asks on the shell's own connection, which may have ended since.
+func (s *shell) exists(ctx context.Context, p string) (stat znode.Stat, ok bool, err error) {
+	fresh := s.link == nil
+	c, err := s.linked(ctx)
+	if err != nil {
+		return stat, false, err
+	}
+	stat, ok, err = c.Exists(ctx, p)
+	if err != nil && !fresh && is[*client.UnreachableError](err) && ctx.Err() == nil {
+		s.hangUp()
+		return s.exists(ctx, p)
+	}
+	return stat, ok, err
+}
+
+// linked is the shell's own connection.
+func (s *shell) linked(ctx context.Context) (*client.Conn, error) {
+	if s.link != nil {
+		select {
+		case <-s.link.Done():
+			s.hangUp()
+		default:
+			return s.link, nil
+		}
+	}
+	c, err := s.r.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.link = c
+	return c, nil
+}
+
+func (s *shell) hangUp() {
+	if s.link != nil {
+		_ = s.link.Close()
+		s.link = nil
+	}
+}
+
+// interruptible is a context for one command at the keyboard, which Ctrl-C ends
+// without ending the shell.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGINT)
+	go func() {
+		select {
+		case <-ch:
+			cancel(&signalError{sig: syscall.SIGINT})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		cancel(nil)
+		signal.Stop(ch)
+	}
+}

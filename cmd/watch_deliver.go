@@ -1,0 +1,482 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"coord/client"
+	"coord/tree/znode"
+)
+
+// stopGrace is how long a run that is to end may take, before it is killed.
+const stopGrace = 5 * time.Second
+
+// errDone ends a watch that has come to its end.
+var errDone = errors.New("done")
+
+// watchRun is a run of the command.
+type watchRun struct {
+	*child
+	changes []change
+	file    string        // COORD_VALUE_FILE, or empty
+	stopped chan struct{} // not nil: we have ended it; closed when nobody of its group is left
+	missing *bool         // whether PATH is, by what --drop has left out meanwhile
+	dropped int
+}
+
+// over is closed when the run is.
+func (run *watchRun) over() <-chan struct{} {
+	if run.stopped != nil {
+		return run.stopped
+	}
+	return run.done
+}
+
+// deliver takes what the feed has pushed until the watch ends.
+func (w *watcher) deliver(ctx context.Context, end <-chan time.Time) error {
+	var signals <-chan os.Signal
+	if len(w.argv) > 0 {
+		ch, stop := forwarded()
+		defer stop()
+		signals = ch
+	}
+	gone, stopGone := w.outputGone()
+	defer stopGone()
+	fed := w.feed.ended
+	for {
+		if err := w.step(); err != nil {
+			w.stop(syscall.SIGTERM, nil)
+			if errors.Is(err, errDone) {
+				return nil
+			}
+			return err
+		}
+		if fed == nil && w.idle() {
+			return w.feed.err
+		}
+		var ran <-chan struct{}
+		if w.run != nil {
+			ran = w.run.over()
+		}
+		select {
+		case <-w.queue.ready:
+		case <-ran:
+			if err := w.ran(); err != nil {
+				if errors.Is(err, errDone) {
+					return nil
+				}
+				return err
+			}
+		case <-w.quiet.C:
+			w.flushPending()
+		case <-fed: // what it has pushed is still delivered
+			fed = nil
+			if ctx.Err() != nil && signals == nil {
+				return context.Cause(ctx)
+			}
+			wake(w.queue.ready)
+		case s := <-signals:
+			sig, _ := s.(syscall.Signal)
+			if sig == syscall.SIGUSR1 || sig == syscall.SIGUSR2 {
+				if w.run != nil {
+					w.run.signal(sig)
+				}
+				continue
+			}
+			w.stop(sig, signals)
+			return &signalError{sig: sig}
+		case <-end:
+			w.stop(syscall.SIGTERM, signals)
+			return w.timedOut()
+		case <-gone:
+			return fmt.Errorf("%w: %w", errOut, syscall.EPIPE)
+		}
+	}
+}
+
+// timedOut says that --until or --once has not come to it.
+func (w *watcher) timedOut() error {
+	switch {
+	case !w.feed.isUp():
+		return &client.UnreachableError{Server: w.feed.named(), Err: fmt.Errorf("no server when %v were over", w.limit)}
+	case w.until != nil:
+		return &client.Error{Code: znode.ErrTimeout, Op: -1, Message: fmt.Sprintf("%s %v after %v", w.path, w.until, w.limit)}
+	}
+	return &client.Error{Code: znode.ErrTimeout, Op: -1, Message: fmt.Sprintf("%s: no change in %v", w.path, w.limit)}
+}
+
+// idle says whether nothing waits to be delivered.
+func (w *watcher) idle() bool {
+	_, more := w.queue.next()
+	return !more && w.run == nil && len(w.due) == 0 && len(w.pending) == 0
+}
+
+// step delivers what can be delivered now.
+func (w *watcher) step() error {
+	for {
+		switch {
+		case w.run != nil && w.busy == busyQueue:
+			return nil
+		case w.run == nil && len(w.due) > 0:
+			if err := w.next(); err != nil {
+				return err
+			}
+			continue
+		}
+		c, ok := w.queue.take()
+		if !ok {
+			if w.run == nil && w.wait == 0 && len(w.pending) > 0 { // a batch
+				w.flushPending()
+				continue
+			}
+			return w.state.settle()
+		}
+		if err := w.sort(c); err != nil {
+			return err
+		}
+	}
+}
+
+// sort puts a change where it is delivered from.
+func (w *watcher) sort(c change) error {
+	switch {
+	case c.Type == eventMark:
+		return w.mark(&c)
+	case w.run != nil && w.busy == busyDrop:
+		w.drop(&c)
+	case w.run != nil && w.wait == 0: // --restart
+		w.hold(c)
+		w.restart()
+	case w.wait > 0:
+		w.hold(c)
+		if w.firstAt.IsZero() {
+			w.firstAt = time.Now()
+		}
+		w.quiet.Reset(min(w.wait, time.Until(w.firstAt.Add(debounceMost*w.wait))))
+	case w.batch:
+		w.hold(c)
+	default:
+		w.due = append(w.due, c)
+	}
+	return nil
+}
+
+// drop leaves out a change that came during a run: that counts as delivered when
+// the run has succeeded.
+func (w *watcher) drop(c *change) {
+	run := w.run
+	run.dropped++
+	run.changes[len(run.changes)-1].at = c.at
+	if c.Path == w.path && c.Type != "children" {
+		missing := c.Type == "deleted" || c.Type == eventMissing
+		run.missing = &missing
+		w.met = w.met || w.until != nil && w.until.met(c.Type, c.Data)
+	}
+}
+
+// hold keeps a change back. With --debounce the newest one of a znode takes the
+// place of the others; that its children changed is another matter.
+func (w *watcher) hold(c change) {
+	if w.wait > 0 {
+		w.pending = slices.DeleteFunc(w.pending, func(o change) bool {
+			return o.Path == c.Path && (o.Type == "children") == (c.Type == "children")
+		})
+	}
+	w.pending = append(w.pending, c)
+}
+
+// flushPending has what was held back delivered.
+func (w *watcher) flushPending() {
+	if len(w.pending) == 0 {
+		return
+	}
+	if w.run != nil && w.busy == busyRestart {
+		w.restart()
+		return
+	}
+	w.due = append(w.due, w.pending...)
+	w.pending, w.firstAt = nil, time.Time{}
+}
+
+// restart ends the run. What is to be run instead waits in pending until ran.
+func (w *watcher) restart() {
+	run := w.run
+	if run.stopped != nil {
+		return
+	}
+	run.stopped = make(chan struct{})
+	go func() {
+		run.end(time.Now().Add(stopGrace))
+		close(run.stopped)
+	}()
+}
+
+// mark moves the position over what nobody is told. What waits before it is to
+// be delivered first: the last of that takes the position over.
+func (w *watcher) mark(c *change) error {
+	if c.now != "" {
+		w.met = w.met || w.until != nil && w.until.met(c.now, c.Data)
+	}
+	before := w.pending
+	if len(before) == 0 && w.run != nil {
+		before = w.run.changes
+	}
+	switch n := len(before); {
+	case n > 0:
+		if last := &before[n-1]; last.at.zxid <= c.at.zxid {
+			last.at = c.at
+		}
+		return nil
+	case w.met:
+		return errDone
+	case w.failed || w.state == nil:
+		return nil
+	case w.state.at != nil && w.state.at.zxid > c.at.zxid:
+		return nil
+	}
+	if c.now != "" {
+		w.missing = c.now == eventMissing
+	}
+	return w.state.reached(c.at, w.missing, inAWhile)
+}
+
+// next delivers the first of due, or with --batch all.
+func (w *watcher) next() error {
+	if len(w.argv) == 0 {
+		c := w.due[0]
+		w.due = w.due[1:]
+		if err := w.print(&c.Event); err != nil {
+			return err
+		}
+		return w.delivered([]change{c})
+	}
+	n := 1
+	if w.batch {
+		n = len(w.due)
+	}
+	changes := slices.Clone(w.due[:n])
+	w.due = w.due[n:]
+	if len(w.due) == 0 {
+		w.due = nil
+	}
+	return w.start(changes)
+}
+
+// delivered notes that changes were, and says with errDone that it was the end.
+func (w *watcher) delivered(changes []change) error {
+	when := atOnce
+	if len(w.argv) == 0 {
+		when = soon // while one line follows the other the disk is not waited for each time
+	}
+	for i := range changes {
+		if c := &changes[i]; c.Path == w.path && c.Type != "children" {
+			w.missing = c.Type == "deleted" || c.Type == eventMissing
+		}
+	}
+	if err := w.advance(changes[len(changes)-1].at, when); err != nil {
+		return err
+	}
+	return w.over(changes)
+}
+
+// advance moves the position behind what was delivered.
+func (w *watcher) advance(at position, when urgency) error {
+	if w.state == nil || at == (position{}) {
+		return nil
+	}
+	following, more := w.queue.next()
+	if len(w.due) > 0 {
+		following, more = w.due[0].at.zxid, true
+	}
+	if more && following > at.zxid {
+		at.told = 0
+	}
+	return w.state.reached(at, w.missing, when)
+}
+
+// over says with errDone that these changes end the watch.
+func (w *watcher) over(changes []change) error {
+	done := w.once || w.met
+	for i := range changes {
+		c := &changes[i]
+		done = done || w.until != nil && c.Path == w.path && w.until.met(c.Type, c.Data)
+	}
+	if done {
+		return errDone
+	}
+	return nil
+}
+
+// start runs the command for changes.
+func (w *watcher) start(changes []change) error {
+	last := &changes[len(changes)-1].Event
+	run := &watchRun{changes: changes}
+	env, err := run.environment(last)
+	if err != nil {
+		return err
+	}
+	stdin := last.Data
+	if w.batch {
+		stdin = nil
+		for i := range changes {
+			stdin = append(append(stdin, marshal(eventOf(&changes[i].Event))...), '\n')
+		}
+		env = append(env, "COORD_EVENTS="+strconv.Itoa(len(changes)))
+	}
+	if server := w.r.flags.String("server"); server != "" {
+		env = append(env, "COORD_SERVER="+server) // for the coord that it may call
+	}
+	if run.child, err = w.r.startChild(w.argv, env, bytes.NewReader(stdin)); err != nil {
+		run.clean()
+		if w.once {
+			return err
+		}
+		w.failed = true
+		w.r.note("coord: %s: %v", about(last), oneLine(err.Error()))
+		return w.over(changes)
+	}
+	w.run = run
+	return nil
+}
+
+// about names a change in a message.
+func about(e *client.Event) string { return e.Type + " " + e.Path + " at " + e.Zxid.String() }
+
+// environment tells the command about a change. All names are set, so that none
+// comes from an outer watch.
+func (run *watchRun) environment(e *client.Event) ([]string, error) {
+	version, value := "", ""
+	if hasVersion(e) {
+		version = strconv.Itoa(int(e.Version))
+	}
+	if len(e.Data) <= maxEnvValue && bytes.IndexByte(e.Data, 0) < 0 {
+		value = string(e.Data)
+	} else {
+		f, err := os.CreateTemp("", "coord-value-")
+		if err != nil {
+			return nil, err
+		}
+		run.file = f.Name()
+		_, err = f.Write(e.Data)
+		if err = errors.Join(err, f.Close()); err != nil {
+			run.clean()
+			return nil, err
+		}
+	}
+	return []string{
+		"COORD_EVENT=" + e.Type, "COORD_PATH=" + e.Path, "COORD_ZXID=" + e.Zxid.String(),
+		"COORD_VERSION=" + version, "COORD_VALUE=" + value, "COORD_VALUE_FILE=" + run.file,
+	}, nil
+}
+
+// clean removes the file of the value.
+func (run *watchRun) clean() {
+	if run.file != "" {
+		_ = os.Remove(run.file)
+		run.file = ""
+	}
+}
+
+// ran sees to a run that has ended.
+func (w *watcher) ran() error {
+	run := w.run
+	w.run = nil
+	run.clean()
+	if run.stopped != nil { // by --restart
+		if w.batch {
+			w.pending = append(run.changes, w.pending...)
+		} else if n := len(w.pending); n > 0 {
+			w.pending = w.pending[n-1:]
+		}
+		w.flushPending()
+		return nil
+	}
+	if run.dropped > 0 {
+		w.r.note("coord: changes during the run that were left out: %d", run.dropped)
+	}
+	err := run.result()
+	w.failed = err != nil
+	switch {
+	case err != nil && w.once:
+		return err
+	case err != nil:
+		w.r.note("coord: %s: %s ended with %d", about(&run.changes[len(run.changes)-1].Event), w.argv[0], exitCode(err))
+		return w.over(run.changes)
+	}
+	err = w.delivered(run.changes)
+	if run.missing != nil {
+		w.missing = *run.missing
+	}
+	return err
+}
+
+// stop ends the run, if there is one: a signal, and after a while, or at the
+// second signal, KILL. Nobody of its group is left.
+func (w *watcher) stop(sig syscall.Signal, again <-chan os.Signal) {
+	run := w.run
+	if run == nil {
+		return
+	}
+	w.run = nil
+	run.signal(sig)
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+wait:
+	for {
+		select {
+		case <-run.done:
+			break wait
+		case s := <-again:
+			if s != syscall.SIGUSR1 && s != syscall.SIGUSR2 {
+				break wait
+			}
+		case <-grace.C:
+			break wait
+		}
+	}
+	run.end(time.Now())
+	run.clean()
+}
+
+// outputGone is closed when whoever read stdout has left: else that would show
+// with the next change only, and coord stay until then.
+func (w *watcher) outputGone() (gone <-chan struct{}, stop func()) {
+	if _, real := w.r.err.(*os.File); !real || len(w.argv) > 0 {
+		return nil, func() {}
+	}
+	fd := int(os.Stdout.Fd())
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, func() {}
+	}
+	left := make(chan struct{})
+	stopped := make(chan struct{})
+	go func() {
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		for {
+			n, err := unix.Poll(fds, 500)
+			select {
+			case <-stopped:
+				return
+			default:
+			}
+			switch {
+			case err != nil && !errors.Is(err, unix.EINTR):
+				return
+			case n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0:
+				close(left)
+				return
+			}
+		}
+	}()
+	return left, func() { close(stopped) }
+}

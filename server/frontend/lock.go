@@ -1,0 +1,315 @@
+package frontend
+
+import (
+	"sync"
+	"time"
+
+	"coord/server/text"
+	"coord/server/watch"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// A lock is a folder of ephemeral sequential znodes, as the recipes of ZooKeeper
+// have it: the sequence is the line. A LOCK creates its znode, counts what stands
+// before it and is in its way, and counts down what is deleted of it: a new one is
+// never in the way. So a release costs every waiter a subtraction, and answers the
+// one whose turn it is.
+
+// The names of the children, before the sequence number. Others may have put
+// children of other names there: they are exclusive.
+const (
+	lockPrefix   = "lock-"
+	sharedPrefix = "read-"
+	slotPrefix   = "slot-"
+)
+
+func lockPrefixOf(req *text.Request) string {
+	switch {
+	case req.Shared:
+		return sharedPrefix
+	case req.Slots > 0:
+		return slotPrefix
+	}
+	return lockPrefix
+}
+
+// sequenceDigits are at the end of a sequential znode's name.
+const sequenceDigits = 10
+
+// splitSequence cuts the number off a sequential znode's name.
+func splitSequence(name string) (prefix, number string, ok bool) {
+	at := len(name) - sequenceDigits
+	if at < 0 {
+		return "", "", false
+	}
+	for i := at; i < len(name); i++ {
+		if name[i] < '0' || name[i] > '9' {
+			return "", "", false
+		}
+	}
+	return name[:at], name[at:], true
+}
+
+// locks knows the znodes of the LOCKs that are not answered yet, and of those that
+// are being taken away. A session that moves to another connection, and asks for the
+// lock again there, takes the znode over with its place in the line; then the first
+// LOCK must not take it away any more.
+type locks struct {
+	mu      sync.Mutex       // a leaf
+	waiting map[string]*wait // by the znode's path
+}
+
+// take makes w the one who has a znode, unless that is being taken away.
+func (l *locks) take(path string, w *wait) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if is := l.waiting[path]; is != nil && is.leaving {
+		return false
+	}
+	l.waiting[path] = w
+	return true
+}
+
+func (l *locks) isLeaving(path string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	is := l.waiting[path]
+	return is != nil && is.leaving
+}
+
+// giveUp says whether w may, and is to, take its znode away.
+func (l *locks) giveUp(w *wait) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting[w.child] != w || w.leaving {
+		return false
+	}
+	w.leaving = true
+	return true
+}
+
+// release forgets w, which holds its znode now or has none any more.
+func (l *locks) release(w *wait) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting[w.child] == w {
+		delete(l.waiting, w.child)
+	}
+}
+
+// weigh says how much the znode of a name is in this lock's way.
+func (w *wait) weigh(name string) int {
+	_, own := znode.Split(w.child)
+	_, mine, _ := splitSequence(own)
+	prefix, other, ok := splitSequence(name)
+	switch {
+	case !ok || other >= mine, w.req.Shared && prefix == sharedPrefix:
+		return 0
+	case w.req.Slots > 0 && prefix == slotPrefix:
+		return 1
+	}
+	return w.allowed + 1
+}
+
+// lock acts on a LOCK.
+func (c *conn) lock(req *text.Request) {
+	if !c.needSession(req) {
+		return
+	}
+	w := c.newWait(req)
+	w.session, w.allowed, w.holder = c.sess.id, int(max(req.Slots, 1))-1, c.name
+	if w.holder == "" {
+		w.holder = c.nc.RemoteAddr().String()
+	}
+	if !c.enterWait(w) {
+		return
+	}
+	folder, decided := false, false
+	c.s.cfg.Backend.View(func(t *tree.Tree, table *watch.Table) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, code := t.Get(req.Path, nil, 0)
+		folder = code == znode.OK
+		if decided = w.resume(t, table); decided {
+			c.advance(t, table, time.Now())
+		}
+	})
+	if !decided {
+		w.create(folder)
+	}
+}
+
+// resume looks for a znode that the session has in the line already, and takes it
+// over. It says whether there is one. The state lock and mu are held.
+func (w *wait) resume(t *tree.Tree, table *watch.Table) bool {
+	other := false
+	for _, path := range t.Ephemerals(w.session) {
+		parent, name := znode.Split(path)
+		prefix, _, ok := splitSequence(name)
+		switch {
+		case parent != w.req.Path || !ok || w.c.s.locks.isLeaving(path):
+		case prefix != lockPrefixOf(&w.req):
+			other = true
+		case w.c.s.locks.take(path, w):
+			z, _ := t.Get(path, nil, 0)
+			w.child, w.token = path, z.Stat.Czxid
+			w.count(t, table)
+			return true
+		}
+	}
+	if other {
+		w.code, w.ready = znode.ErrNodeExists, true
+	}
+	return other
+}
+
+// create puts the lock's znode into the line, and the folder before it. No lock is
+// held.
+func (w *wait) create(folder bool) {
+	submit := w.c.s.cfg.Backend.Submit
+	if !folder {
+		submit(&tree.Txn{IDs: w.ids, Session: w.session, Op: tree.Op{
+			Kind: tree.KindCreate, Mode: znode.Container, Path: w.req.Path, Data: []byte{}, ACL: znode.OpenACL, Flags: tree.Parents,
+		}}, func(r tree.Result, _ *tree.Tree, _ *watch.Table) {
+			w.c.mu.Lock()
+			defer w.c.mu.Unlock()
+			if w.folder = r.Code; r.Code == znode.ErrNodeExists {
+				w.folder = znode.OK
+			}
+		})
+	}
+	submit(&tree.Txn{IDs: w.ids, Session: w.session, Op: tree.Op{
+		Kind: tree.KindCreate, Mode: znode.EphemeralSequential, Path: znode.Join(w.req.Path, lockPrefixOf(&w.req)), Data: []byte(w.holder), ACL: znode.OpenACL,
+	}}, w.created)
+}
+
+// created is told that the lock's znode is there, or why not. The state lock is
+// held.
+func (w *wait) created(r tree.Result, t *tree.Tree, table *watch.Table) {
+	c := w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	isOver := c.mu.broken || w.ended.Load() || w.code != znode.OK
+	switch {
+	case r.Code == znode.ErrNoNode && w.folder == znode.OK && !w.again && !isOver: // an empty folder has just gone
+		w.again = true
+		go w.create(false)
+		return
+	case r.Code != znode.OK:
+		if r.Code == znode.ErrNoNode && w.folder != znode.OK {
+			r.Code = w.folder
+		}
+		if w.code == znode.OK || r.Code == znode.ErrUncertain {
+			w.code = r.Code
+		}
+		w.ready = true
+	default:
+		w.child, w.token = r.Path, r.Zxid
+		c.s.locks.take(w.child, w)
+		if isOver {
+			go w.withdraw()
+		} else {
+			w.count(t, table)
+		}
+	}
+	c.advance(t, table, time.Now())
+	c.soil()
+}
+
+// count looks who is before this lock. The state lock and mu are held.
+func (w *wait) count(t *tree.Tree, table *watch.Table) {
+	t.Children(w.req.Path, "", func(name string, _ func() tree.Znode) bool {
+		w.ahead += w.weigh(name)
+		return true
+	})
+	switch {
+	case w.ahead <= w.allowed:
+		w.ready = true
+		return
+	case w.req.TimeoutMS == 0:
+		w.code = znode.ErrTimeout
+	default:
+		w.code = w.register(watch.PersistentRecursive, table)
+	}
+	if w.code != znode.OK {
+		go w.withdraw()
+	}
+}
+
+// lockEvent counts what was in the way down. mu is held.
+func (w *wait) lockEvent(e *znode.Event) {
+	if e.Type != znode.NodeDeleted || w.code != znode.OK {
+		return
+	}
+	if e.Path == w.child {
+		w.code, w.ready = znode.ErrNoNode, true // somebody has broken it
+		w.c.s.locks.release(w)
+		return
+	}
+	if parent, name := znode.Split(e.Path); parent == w.req.Path {
+		w.ahead -= w.weigh(name)
+		w.ready = w.ahead <= w.allowed
+	}
+}
+
+// withdraw takes the lock's znode away, if it is still this LOCK's, and answers. No
+// lock is held.
+func (w *wait) withdraw() {
+	c := w.c
+	c.mu.Lock()
+	there := w.child != "" // else created comes back to this
+	c.mu.Unlock()
+	if there && c.s.locks.giveUp(w) {
+		w.remove()
+	}
+}
+
+// remove deletes the znode, and tries again until it is gone: as long as its
+// session lives it would be in the way of all others.
+func (w *wait) remove() {
+	c := w.c
+	c.s.cfg.Backend.Submit(&tree.Txn{IDs: everybody, Op: tree.Op{
+		Kind: tree.KindDelete, Path: w.child, Version: tree.AnyVersion,
+	}}, func(r tree.Result, t *tree.Tree, table *watch.Table) {
+		if r.Code == znode.OK || r.Code == znode.ErrNoNode {
+			c.s.locks.release(w)
+		} else {
+			time.AfterFunc(WithdrawTime, w.remove)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		w.ready = true
+		c.advance(t, table, time.Now())
+		c.soil()
+	})
+}
+
+// unlock gives a lock back.
+func (c *conn) unlock(req *text.Request) {
+	if !c.isNext() {
+		return
+	}
+	var child string
+	if c.sess.id != 0 {
+		c.s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) {
+			for _, path := range t.Ephemerals(c.sess.id) {
+				parent, name := znode.Split(path)
+				prefix, _, ok := splitSequence(name)
+				ours := prefix == lockPrefix || prefix == sharedPrefix || prefix == slotPrefix
+				if ok && ours && parent == req.Path && !c.s.locks.isLeaving(path) {
+					child = path
+					return
+				}
+			}
+		})
+	}
+	if child == "" {
+		c.replyError(req, znode.ErrNoNode, "this connection's session has no lock there")
+		return
+	}
+	w := &write{item: c.newItem(req), tag: req.Tag}
+	w.write = w
+	w.txn = tree.Txn{IDs: c.ids, Session: c.sess.id, Op: tree.Op{Kind: tree.KindDelete, Path: child, Version: tree.AnyVersion}}
+	c.submit(w)
+}

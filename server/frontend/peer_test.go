@@ -1,0 +1,120 @@
+package frontend_test
+
+import (
+	"io"
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"coord/server/frontend"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+func TestPeerState(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("the kernel is not asked here")
+	}
+	for _, network := range []string{"tcp", "unix"} {
+		for end, want := range map[string]string{"": "there", "unread": "there", "shut": "shut", "unread, shut": "shut", "close": "gone", "reset": "gone"} {
+			if network == "tcp" && end == "close" {
+				want = "shut" // until something is sent there
+			}
+			if network == "unix" && end == "reset" {
+				continue
+			}
+			addr := "127.0.0.1:0"
+			if network == "unix" {
+				addr = t.TempDir() + "/s"
+			}
+			l, err := net.Listen(network, addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := net.Dial(network, l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if end == "unread" || end == "unread, shut" {
+				_, _ = io.WriteString(c, "x")
+			}
+			switch end {
+			case "shut", "unread, shut":
+				_ = c.(interface{ CloseWrite() error }).CloseWrite()
+			case "reset":
+				_ = c.(*net.TCPConn).SetLinger(0)
+				_ = c.Close()
+			case "close":
+				_ = c.Close()
+			}
+			got := ""
+			for range 100 {
+				if got = frontend.PeerState(s); got == want && end != "" {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if got != want {
+				t.Errorf("%s, %q: %s, want %s", network, end, got, want)
+			}
+			_, _, _ = c.Close(), s.Close(), l.Close()
+		}
+	}
+}
+
+// TestDeadPeersAreNoticed while they are not read from, because something they
+// wait for stands before what they have sent.
+func TestDeadPeersAreNoticed(t *testing.T) {
+	t.Parallel()
+	if testing.Short() || runtime.GOOS != "linux" {
+		t.Skip("takes PeerTime")
+	}
+	w := newWorld(t)
+	addr := w.tcp()
+	holder := dial(t, addr)
+	holder.send("LOCK /l\n")
+	holder.reply()
+	for _, in := range []string{
+		"WAIT /x EXISTS timeout=1h\n", "WAIT /x EXISTS timeout=1h\nSET / 1\n", "WAIT /x EXISTS timeout=1h\nWAIT /y EXISTS\n",
+		"LOCK /l timeout=1h\nSET / 1\n", "WAIT /x EXISTS timeout=1h\nSESSION INFO\n", "WAIT /x EXISTS timeout=1h\nQUIT\n",
+	} {
+		c := dial(t, addr)
+		c.send("CREATE /e- EPHEMERAL SEQ x\n")
+		c.reply()
+		c.send(in)
+		time.Sleep(20 * time.Millisecond)
+		_ = c.Conn.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	}
+	shut := dial(t, addr)
+	shut.send("LOCK /l timeout=1h\nSET / 2\nPING\n")
+	shut.shut()
+	left := func() (n int) {
+		w.View(func(t *tree.Tree, _ *watchTable) {
+			t.Walk(znode.Root, "", 1, []znode.Identity{znode.Super}, func(string, func() tree.Znode) bool { n++; return true })
+		})
+		return n
+	}
+	const own = 3 // /, /l, /zookeeper
+	if n := left(); n != own+6 {
+		t.Errorf("%d znodes before", n)
+	}
+	time.Sleep(frontend.PeerTime)
+	for end := time.Now().Add(frontend.PeerTime); left() > own && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := left(); n != own {
+		t.Errorf("%d znodes are left", n)
+	}
+	if r := shut.reply(); r.Code != znode.ErrTimeout {
+		t.Errorf("who has closed its side got %+v", r)
+	}
+	shut.reply()
+	shut.reply()
+}

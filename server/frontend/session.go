@@ -1,0 +1,290 @@
+package frontend
+
+import (
+	"crypto/subtle"
+	"encoding/hex"
+	"time"
+
+	"coord/server/text"
+	"coord/server/watch"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// Sessions decides which sessions live: session.Keeper. Its methods do not wait.
+type Sessions interface {
+	// Attach says that a session has a connection: it lives as long as that if it
+	// is kept, else each Touch gives it another ttl.
+	Attach(id int64, ttl time.Duration, kept bool)
+	Touch(id int64)
+	// Detach says that it has none any more, and for how long it may have none.
+	Detach(id int64, hold time.Duration)
+}
+
+// clientSession is what a connection knows of its session. The reader owns it;
+// the id is 0 for none.
+type clientSession struct {
+	id        int64
+	ttl, hold time.Duration
+	live      text.Live
+	password  [16]byte
+}
+
+// sessionEnd waits for the end of a connection's session: a watch.Watcher.
+type sessionEnd struct{ c *conn }
+
+func (sessionEnd) Identities() []znode.Identity { return nil }
+func (sessionEnd) Closed() bool                 { return false }
+
+// Notify ends the connection. The state lock is held.
+func (s sessionEnd) Notify(e znode.Event) {
+	s.c.lose(e.Type.String(), e.Session)
+	s.c.soil()
+}
+
+// lose tells the client that the session is not its any more, and closes.
+func (c *conn) lose(why string, id int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end(&text.Reply{Kind: text.KindEvent, Arg: why, Fields: []text.Field{text.Hex(text.KeySession, uint64(id))}})
+}
+
+// session acts on a SESSION.
+func (c *conn) session(req *text.Request) {
+	if !c.isAlone() {
+		return
+	}
+	if c.sess.id == 0 && (req.Action == text.DetachSession || req.Action == text.SessionInfo || req.Action == text.CloseSession && req.Session == 0) {
+		c.replyError(req, znode.ErrSessionExpired, "this connection has no session")
+		return
+	}
+	switch req.Action {
+	case text.NewSession:
+		c.leaveSession()
+		if c.openSession(req, ms(req.TTLMS), ms(req.HoldMS), req.Live) {
+			c.replySession(req, true)
+		}
+	case text.ResumeSession:
+		c.resume(req)
+	case text.SessionInfo:
+		c.replySession(req, false)
+	case text.DetachSession:
+		id := c.sess.id
+		if !c.leave(ms(req.HoldMS)) {
+			return
+		}
+		c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{
+			text.Hex(text.KeyID, uint64(id)), text.Duration(text.KeyHold, req.HoldMS)}}, req.CRLF)
+	case text.CloseSession:
+		c.closeSession(req)
+	}
+}
+
+func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// openSession makes a session for a request and waits for it. If it cannot be made
+// the request is answered.
+func (c *conn) openSession(req *text.Request, ttl, hold time.Duration, live text.Live) bool {
+	x := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: int32(max(ttl, hold).Milliseconds())}
+	var code znode.Code
+	came, gone := false, false
+	c.s.cfg.Backend.Submit(x, func(r tree.Result, _ *tree.Tree, w *watch.Table) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if r.Code == znode.OK && !gone { // else it goes when its time is over
+			w.Attach(sessionEnd{c}, x.Target)
+		}
+		came, code = true, r.Code
+		c.changed.Broadcast()
+	})
+	c.mu.Lock()
+	c.await(func() bool { return came })
+	made := came && code == znode.OK
+	gone = !came
+	c.mu.Unlock()
+	switch {
+	case made:
+		c.adopt(clientSession{x.Target, ttl, hold, live, [16]byte(x.Password)})
+	case came:
+		c.replyError(req, code, code.Error())
+		c.leaving = c.leaving || code == znode.ErrUncertain
+	default:
+		c.leaving = true
+	}
+	return made
+}
+
+// adopt makes a session the connection's. The watch table knows it already, and
+// knows better: who has it there has it.
+func (c *conn) adopt(s clientSession) {
+	c.sess = s
+	c.s.cfg.Backend.View(func(_ *tree.Tree, w *watch.Table) {
+		c.mu.Lock() // see leave
+		defer c.mu.Unlock()
+		c.mu.session, c.mu.sessionTTL = s.id, s.ttl
+		if w.Attached(s.id) == (sessionEnd{c}) {
+			c.s.cfg.Sessions.Attach(s.id, s.ttl, s.live == text.LiveTCP)
+		}
+	})
+	if s.live == text.LiveTCP {
+		noticeSilence(c.nc, s.ttl)
+	}
+}
+
+// needSession makes a session for a request that cannot be without. If it
+// cannot be made the request is answered.
+func (c *conn) needSession(req *text.Request) bool {
+	return c.sess.id != 0 || c.isAlone() && c.openSession(req, text.DefaultSessionMS*time.Millisecond, 0, text.LiveTCP)
+}
+
+// resume takes a session over.
+func (c *conn) resume(req *text.Request) {
+	var password [16]byte
+	n, err := hex.Decode(password[:], req.Value[:min(len(req.Value), 2*len(password))])
+	good := err == nil && n == len(password) && len(req.Value) == 2*len(password)
+	clear(req.Value)
+	s := clientSession{id: req.Session, ttl: ms(req.TTLMS), hold: ms(req.HoldMS), live: req.Live, password: password}
+	code := znode.ErrSessionExpired
+	var before watch.Watcher
+	c.s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) {
+		is, there := t.Session(s.id)
+		switch {
+		case req.Zxid > t.Counters().Zxid:
+			code = znode.ErrTimeout
+		case !there:
+		case !good || subtle.ConstantTimeCompare(is.Password[:], password[:]) != 1:
+			code = znode.ErrAuthFailed
+		default:
+			code = znode.OK
+			if s.ttl == 0 {
+				s.ttl = ms(int64(is.TimeoutMS))
+			}
+			if s.id != c.sess.id {
+				before = w.Attach(sessionEnd{c}, s.id)
+			}
+		}
+	})
+	if code != znode.OK {
+		if code == znode.ErrAuthFailed {
+			c.s.stats.authFailed.Add(1)
+		}
+		c.replyError(req, code, code.Error())
+		return
+	}
+	if old, ok := before.(sessionEnd); ok {
+		old.c.lose("moved", s.id)
+		old.c.kick()
+	}
+	if c.sess.id != s.id {
+		c.leaveSession()
+	}
+	c.adopt(s)
+	c.replySession(req, true)
+}
+
+// replySession describes the connection's session.
+func (c *conn) replySession(req *text.Request, secret bool) {
+	s := &c.sess
+	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{
+		text.Hex(text.KeyID, uint64(s.id)), text.Duration(text.KeyTTL, s.ttl.Milliseconds()),
+		text.Duration(text.KeyHold, s.hold.Milliseconds()), text.Str(text.KeyLive, s.live.String()),
+	}}
+	if secret {
+		r.Fields = append(r.Fields, text.Str(text.KeyPassword, hex.EncodeToString(s.password[:])))
+	}
+	c.s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) {
+		if !secret {
+			r.Fields = append(r.Fields, text.Int(text.KeyEphemerals, int64(len(t.Ephemerals(s.id)))))
+		}
+		r.Fields = append(r.Fields, seen(t))
+	})
+	c.reply(&r, req.CRLF)
+}
+
+// closeSession ends the connection's session, or, for an operator, any.
+func (c *conn) closeSession(req *text.Request) {
+	id := req.Session
+	if id == 0 || id == c.sess.id {
+		id = c.sess.id
+		if !c.leave(c.sess.ttl) { // from here on its end is answered, not told
+			return
+		}
+	} else if !c.operator {
+		c.replyError(req, znode.ErrNoAuth, "to close another's session needs operator rights")
+		return
+	}
+	w := &write{item: c.newItem(req), tag: req.Tag}
+	w.write = w
+	w.txn = tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id, IDs: c.ids}
+	c.submit(w)
+}
+
+// leave leaves the session without a connection, for hold. It says whether it was
+// still the connection's: it has not ended, nor has another one taken it over.
+// Who takes it over comes to the table first, then to lose and so to mu, and then
+// says Attach: so Detach is not said behind that.
+func (c *conn) leave(hold time.Duration) (had bool) {
+	id := c.sess.id
+	c.sess = clientSession{}
+	c.s.cfg.Backend.View(func(_ *tree.Tree, w *watch.Table) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.session, c.mu.sessionTTL = 0, 0
+		if had = w.Attached(id) == (sessionEnd{c}); had {
+			c.s.cfg.Sessions.Detach(id, hold)
+			w.Detach(sessionEnd{c}, id)
+		}
+	})
+	return had
+}
+
+// leaveSession is what the end of a connection means for its session: without a
+// hold it ends too, unless it is the server that ends. It takes mu.
+func (c *conn) leaveSession() {
+	s := c.sess
+	if s.id == 0 {
+		return
+	}
+	c.mu.Lock()
+	retired := c.mu.retired
+	c.mu.Unlock()
+	switch {
+	case retired:
+		c.leave(max(s.hold, s.ttl))
+		return
+	case s.hold > 0:
+		c.leave(s.hold)
+		return
+	case !c.leave(s.ttl):
+		return
+	}
+	c.s.cfg.Backend.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: s.id}, func(tree.Result, *tree.Tree, *watch.Table) {})
+}
+
+// listSessions answers SESSIONS.
+func (c *conn) listSessions(req *text.Request) {
+	if !c.operator {
+		c.replyError(req, znode.ErrNoAuth, "the list of sessions needs operator rights")
+		return
+	}
+	if !c.isNext() {
+		return
+	}
+	r := text.Reply{Kind: text.KindList, Tag: req.Tag}
+	c.s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) {
+		t.Sessions(req.Session, func(s tree.Session, ephemerals int) bool {
+			if len(r.Items) >= int(min(req.Limit, text.DefaultListLimit)) {
+				r.Fields = append(r.Fields, text.Int(text.KeyMore, 1))
+				return false
+			}
+			item := text.Reply{Kind: text.KindItem, Arg: znode.Hex(uint64(s.ID)), Fields: []text.Field{
+				text.Duration(text.KeyTTL, int64(s.TimeoutMS)), text.Int(text.KeyEphemerals, int64(ephemerals))}}
+			if at, ok := w.Attached(s.ID).(sessionEnd); ok {
+				item.Fields = append(item.Fields, text.Str(text.KeyAddr, at.c.nc.RemoteAddr().String()))
+			}
+			r.Items = append(r.Items, item)
+			return true
+		})
+	})
+	c.reply(&r, req.CRLF)
+}

@@ -1,0 +1,379 @@
+package frontend_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coord/server/frontend"
+	"coord/tree/znode"
+)
+
+// first is what a client gets whose session is the first change of all.
+const (
+	firstID  = "0x3e9"
+	password = "01010101010101010101010101010101"
+	resume   = "SESSION RESUME " + firstID + ` :32\n` + password
+)
+
+func TestSession(t *testing.T) {
+	playAll(t, []play{
+		{"none", `
+			A> SESSION INFO\nSESSION DETACH\nSESSION CLOSE\nSESSIONS
+			A< ERR EXPIRED *
+			A< ERR EXPIRED *
+			A< ERR EXPIRED *
+			A< LIST 0
+			`, ""},
+		{"an ephemeral makes one, which goes with QUIT", `
+			A> CREATE /e EPHEMERAL x\nSESSION INFO\nSESSIONS
+			A< OK path=/e v=0 zxid=0x100000002
+			A< OK id=0x3e9 ttl=10s hold=0s live=tcp ephemerals=1 zxid=0x100000002
+			A< LIST 1
+			A< ITEM 0x3e9 ttl=10s ephemerals=1 addr=127.0.0.1:50000
+			A> TXN 1\nCREATE /f EPHEMERAL x
+			A< LIST 1 zxid=*
+			A< OK path=/f *
+			sleep 1h
+			A> QUIT
+			A< OK bye
+			A.
+			`, ""},
+		{"with the end of the stream", `
+			A> CREATE /e EPHEMERAL x
+			A< OK *
+			A|
+			A.
+			`, ""},
+		{"with a broken connection", `
+			A> CREATE /e EPHEMERAL x
+			A< OK *
+			A!
+			`, ""},
+		{"a hold outlives the connection, for so long", `
+			A> SESSION NEW ttl=2s hold=5s
+			A< OK id=0x3e9 ttl=2s hold=5s live=tcp password=` + password + ` zxid=0x100000001
+			A> CREATE /e EPHEMERAL x
+			A< OK *
+			A> QUIT
+			A< OK bye
+			sleep 4s
+			B> EXISTS /e
+			B< OK * eph=0x3e9 *
+			sleep 1999ms
+			`, ""},
+		{"and may be resumed", `
+			A> SESSION NEW ttl=2s hold=5s\nCREATE /e EPHEMERAL x
+			A< OK *
+			A< OK *
+			A!
+			sleep 4s
+			B> SESSION RESUME 0x3e8 :32\n` + password + `
+			B< ERR EXPIRED - *
+			B> SESSION RESUME 0x3e9 :32\n` + strings.Repeat("0", 32) + `
+			B< ERR AUTHFAILED - *
+			B> SESSION RESUME 0x3e9 :3\n010
+			B< ERR AUTHFAILED - *
+			B> SESSION RESUME 0x3e9 zxid=0x100000009 :32\n` + password + `
+			B< ERR TIMEOUT - *
+			B> ` + resume + `
+			B< OK id=0x3e9 ttl=5s hold=0s live=tcp password=` + password + ` zxid=0x100000002
+			sleep 1h
+			B> SESSION INFO
+			B< OK id=0x3e9 * ephemerals=1 zxid=*
+			B> ` + resume + `
+			B< OK id=0x3e9 *
+			B|
+			B.
+			`, ""},
+		{"detached", `
+			A> CREATE /e EPHEMERAL x\nSESSION DETACH hold=3s\nSESSION INFO\nPING
+			A< OK *
+			A< OK id=0x3e9 hold=3s
+			A< ERR EXPIRED *
+			A< OK pong
+			sleep 2s
+			A> ` + resume + `
+			A< OK *
+			sleep 10s
+			A> SESSION DETACH hold=3s
+			A< OK *
+			A!
+			sleep 2999ms
+			B> EXISTS /e
+			B< OK *
+			sleep 1s
+			`, ""},
+		{"closed", `
+			A> CREATE /e EPHEMERAL x\nSESSION CLOSE\nPING\nSESSION INFO
+			A< OK *
+			A< OK zxid=0x100000003
+			A< OK pong
+			A< ERR EXPIRED *
+			A> CREATE /f EPHEMERAL x\nSESSION INFO
+			A< OK *
+			A< OK id=0x3ec *
+			`, "/f"},
+		{"closed by an operator", `
+			a> CREATE /e EPHEMERAL x
+			a< OK *
+			b> CREATE /f EPHEMERAL x
+			b< OK *
+			b> SESSION CLOSE 0x3e9\nSESSIONS
+			b< ERR NOAUTH *
+			b< ERR NOAUTH *
+			A> SESSION CLOSE 0x3e9
+			a< EVENT expired session=0x3e9
+			A< OK zxid=*
+			a.
+			A> SESSION CLOSE 0x3e9\nSESSION CLOSE 0x3eb\nPING
+			b< EVENT expired session=0x3eb
+			A< ERR EXPIRED *
+			A< OK *
+			A< OK pong
+			b.
+			`, ""},
+		{"ping: any line is one", `
+			A> SESSION NEW ttl=4s live=ping
+			A< OK *
+			A> CREATE /e EPHEMERAL x
+			A< OK *
+			sleep 3900ms
+			A> @
+			A< ERR SYNTAX *
+			sleep 3900ms
+			A>
+			sleep 3900ms
+			A> PING
+			A< OK pong
+			sleep 3999ms
+			sleep 1s
+			A< EVENT expired session=0x3e9
+			A.
+			`, ""},
+		{"moved", `
+			A> SESSION NEW\nCREATE /e EPHEMERAL x
+			A< OK id=0x3e9 *
+			A< OK *
+			A> SET /e y\nFORMAT json
+			A< OK *
+			A< {"t":"OK","format":"json"}
+			b> ` + resume + `
+			A< {"t":"EVENT",*"moved"*"session":*}
+			b< OK id=0x3e9 *
+			A.
+			sleep 1h
+			b> GET /e
+			b< DATA *
+			b< y
+			c> ` + resume + `
+			b< EVENT moved session=0x3e9
+			c< OK *
+			sleep 1h
+			b.
+			c> SESSION INFO
+			c< OK id=0x3e9 * ephemerals=1 *
+			`, "/e"},
+		{"one instead of another", `
+			A> SESSION NEW hold=3s\nCREATE /e EPHEMERAL x\nSESSION NEW\nCREATE /f EPHEMERAL x\nSESSIONS
+			A< OK id=0x3e9 *
+			A< OK *
+			A< OK id=0x3eb *
+			A< OK *
+			A< LIST 2
+			A< ITEM 0x3e9 ttl=10s ephemerals=1
+			A< ITEM 0x3eb ttl=10s ephemerals=1 addr=*
+			A> ` + resume + `
+			A< OK id=0x3e9 *
+			`, "/e"},
+		{"pages", `
+			A> SESSION NEW hold=9s\nSESSION NEW hold=9s\nSESSION NEW\nSESSIONS limit=2\nSESSIONS after=0x3ea limit=1\nSESSIONS after=0x3eb
+			A< OK *
+			A< OK *
+			A< OK *
+			A< LIST 2 more=1
+			A< ITEM 0x3e9 *
+			A< ITEM 0x3ea *
+			A< LIST 1
+			A< ITEM 0x3eb *
+			A< LIST 0
+			`, ""},
+	})
+}
+
+// TestStopEndsNoSession: those who were served when the server stopped may come
+// back to the next.
+func TestStopEndsNoSession(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.act(`
+			A> CREATE /e EPHEMERAL x
+			A< OK *
+			B> SESSION NEW hold=1s\nLOCK /l
+			B< OK *
+			B< OK *
+			C> WAIT /x EXISTS timeout=1h
+			D> LOCK /l timeout=1h\nPING
+			stop
+			C< ERR SHUTDOWN path=/x *
+			D< ERR SHUTDOWN path=/l *
+			D< OK pong
+			A.
+			B.
+			C.
+			D.
+			`)
+		x.have("/e", "/l", "/l/lock-0000000000")
+	})
+}
+
+// TestSessionThatCannotBeMade: the client is told why, and if it is not known
+// whether there is one, nothing more.
+func TestSessionThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[znode.Code]string{
+		znode.ErrNoSpace:   "ERR NOSPACE - *|OK pong",
+		znode.ErrUncertain: "ERR UNCERTAIN - *",
+	} {
+		for _, line := range []string{"SESSION NEW", "CREATE /e EPHEMERAL x", "LOCK /l"} {
+			stage(t, func(x *theatre) {
+				x.hold()
+				x.act("A> " + line + `\nPING`)
+				x.refuse(0, code)
+				x.release()
+				synctest.Wait()
+				for w := range strings.SplitSeq(want, "|") {
+					x.expect("A", w)
+				}
+				x.have()
+			})
+		}
+	}
+}
+
+// TestSessionOfWhoLeavesMeanwhile: whenever the connection breaks, its session
+// ends, if not at once then when its time is over, and with it what it owns.
+func TestSessionOfWhoLeavesMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{"CREATE /e EPHEMERAL x\n", "LOCK /l\n", "SESSION NEW hold=2s\nLOCK /l timeout=1h\n", "SESSION NEW\nSESSION CLOSE\n", "SESSION NEW\nSESSION DETACH\n"} {
+		for done := range 6 {
+			for _, foreign := range []bool{false, true} {
+				stage(t, func(x *theatre) {
+					if foreign {
+						x.act("Z> LOCK /l\nZ< OK *") // two lines
+					}
+					x.hold()
+					c := x.open(home)
+					c.say(in)
+					synctest.Wait()
+					for range done {
+						x.allow(1)
+						synctest.Wait()
+					}
+					_ = c.Close()
+					synctest.Wait()
+					x.release()
+					time.Sleep(70 * time.Second) // more than the time of any
+					synctest.Wait()
+					left := x.paths()
+					if want := map[bool]int{false: 1, true: 2}[foreign]; len(left) > want || len(left) == 2 && left[1] != "/l/lock-0000000000" {
+						t.Errorf("%q, %d applied: %q are left", in, done, left)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestTakeovers has many connections resume one session at once, while it is
+// used, and demands that one has it, and none who lost it ends it.
+func TestTakeovers(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.loose = true
+		x.act(`A> CREATE /e EPHEMERAL x`)
+		var all []*caller
+		for i := range 50 {
+			c := x.open(&net.TCPAddr{IP: net.IPv4(10, 0, 1, byte(i))})
+			all = append(all, c)
+			go c.say(strings.ReplaceAll(resume, `\n`, "\n") + "\nSET /e y\nGET /e\n")
+			if i%7 == 0 {
+				go func() { _ = c.CloseWrite() }()
+			}
+		}
+		synctest.Wait()
+		last := x.open(home)
+		last.say(strings.ReplaceAll(resume, `\n`, "\n") + "\nSESSION INFO\n")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := last.got.String(); !strings.Contains(got, "ERR EXPIRED") { // one of those who left had it
+			for _, c := range all {
+				if !c.ended() {
+					t.Errorf("a second one is there: %q", c.got.String())
+				}
+			}
+			if !strings.HasSuffix(got, "ephemerals=1 zxid="+strings.TrimSpace(got[strings.LastIndex(got, "=")+1:])+"\n") || last.ended() {
+				t.Errorf("got %q", got)
+			}
+			x.have("/e")
+		} else {
+			x.have()
+		}
+		for _, c := range append(all, last) {
+			_ = c.Close()
+		}
+	})
+}
+
+// TestNoPasswordIsTold: nothing but the replies to NEW and RESUME has it.
+func TestNoPasswordIsTold(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.loose = true
+		x.act("A> SESSION NEW hold=1m")
+		x.clients["A"].seen = len(x.clients["A"].got.String())
+		for _, in := range []string{
+			"SESSION RESUME 0x3e9 " + password, "SESSION RESUME " + password, "SESSION " + password, `SESSION RESUME 0x3e9 "` + password + `"`,
+			"SESSION RESUME 0x1 :32\\n" + password, "SESSION RESUME 0x3e9 :31\\n" + password[1:], "SESSION INFO", "SESSIONS", "SESSION CLOSE :32\\n" + password,
+		} {
+			x.act("A> " + in)
+		}
+		if got := x.clients["A"].got.String()[x.clients["A"].seen:]; strings.Contains(got, password[1:]) {
+			t.Errorf("got %q", got)
+		}
+		if strings.Contains(x.log.String(), password[1:]) {
+			t.Errorf("logged %q", x.log.String())
+		}
+	})
+}
+
+// TestManySessions: those of many clients who all break off end, none is
+// forgotten.
+func TestManySessions(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		var all []*caller
+		for i := range 300 {
+			c := x.open(&net.TCPAddr{IP: net.IPv4(10, 0, 2, byte(i))})
+			all = append(all, c)
+			go c.say(fmt.Sprintf("SESSION NEW hold=%ds\nCREATE /e-%d EPHEMERAL x\n", i%3, i))
+		}
+		synctest.Wait()
+		if n := len(x.paths()); n != 300 {
+			t.Fatalf("%d znodes", n)
+		}
+		for _, c := range all {
+			_ = c.Close()
+		}
+		for _, want := range []int{200, 100, 0} {
+			synctest.Wait()
+			if n := len(x.paths()); n != want {
+				t.Errorf("%d znodes, want %d", n, want)
+			}
+			time.Sleep(1250 * time.Millisecond)
+		}
+	}, func(cfg *frontend.Config, _ *backend) { cfg.MaxClientConns = 0 })
+}

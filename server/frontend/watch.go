@@ -1,0 +1,336 @@
+package frontend
+
+import (
+	"strconv"
+	"sync/atomic"
+
+	"coord/server/text"
+	"coord/server/watch"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// Which events a watch is told.
+const (
+	dataEvents  = 1 << znode.NodeDataChanged
+	childEvents = 1 << znode.NodeChildrenChanged
+	lifeEvents  = 1<<znode.NodeCreated | 1<<znode.NodeDeleted
+)
+
+var everybody = []znode.Identity{znode.Super}
+
+// eventWatch is one watch of a client, by its id: a watch.Watcher of its own, so
+// that each is told, and removed, by itself.
+type eventWatch struct {
+	c         *conn
+	id        int64
+	path      string
+	ids       []znode.Identity
+	mask      uint8 // of event types
+	once      bool
+	recursive bool
+	data      bool // with the value
+	ended     atomic.Bool
+}
+
+// Identities see everything: Notify judges itself.
+func (w *eventWatch) Identities() []znode.Identity { return everybody }
+func (w *eventWatch) Closed() bool                 { return w.ended.Load() }
+
+// Notify puts the event into the outbox. The state lock is held.
+func (w *eventWatch) Notify(e znode.Event) {
+	c := w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w.ended.Load() || w.mask&(1<<e.Type) == 0 {
+		return
+	}
+	if w.once { // consumed, told or not
+		w.ended.Store(true)
+		delete(c.mu.watches, w.id)
+	}
+	if !w.mayKnow(&e) {
+		return
+	}
+	if c.isSlow(w.data && len(e.Data) > smallBuffer) {
+		c.s.stats.slow.Add(1)
+		c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrSlowClient, Message: "too many events wait for the client"})
+	}
+	c.appendEvent(w, &e)
+	c.soil()
+}
+
+func (w *eventWatch) mayKnow(e *znode.Event) bool { return e.ACL.Allows(w.ids, znode.Read) }
+
+// matches says whether an event of the past is one for this watch.
+func (w *eventWatch) matches(e *znode.Event) bool {
+	return w.mask&(1<<e.Type) != 0 && (e.Path == w.path || w.recursive && znode.Below(e.Path, w.path)) && w.mayKnow(e)
+}
+
+// kind is how the watch table knows the watch.
+func (w *eventWatch) kind() watch.Kind {
+	switch {
+	case w.recursive:
+		return watch.PersistentRecursive
+	case !w.once:
+		return watch.Persistent
+	case w.mask&childEvents != 0:
+		return watch.Children
+	}
+	return watch.Data
+}
+
+// soil notes that a connection has something to send. Only the goroutine that
+// runs dones and Notify calls it.
+func (c *conn) soil() {
+	if !c.dirty {
+		c.dirty = true
+		c.s.dirty = append(c.s.dirty, c)
+	}
+}
+
+// isSlow says whether too much waits for the client, or for all of them, to tell
+// it of an event, a large one or not.
+func (c *conn) isSlow(large bool) bool {
+	o := &c.mu.outbox
+	return !o.broken && !o.ending && (o.events >= MaxEventBytes ||
+		c.s.eventBytes.Load() >= MaxAllEventBytes && (o.events > 0 || large))
+}
+
+// appendEvent tells the client.
+func (c *conn) appendEvent(w *eventWatch, e *znode.Event) {
+	o := &c.mu.outbox
+	if o.broken || o.ending {
+		return
+	}
+	r := text.Reply{Kind: text.KindEvent, Arg: e.Type.String(), Fields: append(c.mu.fields[:0], text.Str(text.KeyPath, e.Path), text.Zxid(text.KeyZxid, e.Zxid))}
+	if e.Type == znode.NodeCreated || e.Type == znode.NodeDataChanged {
+		r.Fields = append(r.Fields, text.Int(text.KeyVersion, int64(e.Version)))
+		if w.data {
+			if r.Data = bytesOf(e.Data); r.Data == nil {
+				r.Data = []byte{}
+			}
+		}
+	}
+	r.Fields = append(r.Fields, text.Int(text.KeyID, w.id))
+	b := grow(c.outbox(), len(r.Data))
+	before := len(b)
+	o.out = r.Append(b, o.eventFormat, o.eventCRLF)
+	o.events += len(o.out) - before
+	c.s.eventBytes.Add(int64(len(o.out) - before))
+}
+
+// end makes r the last line of the connection.
+func (c *conn) end(r *text.Reply) {
+	o := &c.mu.outbox
+	if o.broken || o.ending {
+		return
+	}
+	o.out = r.Append(c.outbox(), o.eventFormat, o.eventCRLF)
+	o.ending = true
+	c.changed.Broadcast()
+	if !o.flushing {
+		c.interrupt()
+	}
+}
+
+// newWatch gives a request's watch its id. It is not armed yet. A nil one says
+// that the connection has too many.
+func (c *conn) newWatch(req *text.Request, ids []znode.Identity) *eventWatch {
+	o := &c.mu.outbox
+	if len(o.watches) >= MaxWatches {
+		c.s.stats.limitsReached.Add(1)
+		return nil
+	}
+	o.lastWatch++
+	w := &eventWatch{c: c, id: o.lastWatch, path: req.Path, ids: ids, once: true}
+	switch req.Verb {
+	case text.VerbFollow:
+		w.once, w.recursive, w.data = false, req.Recursive, req.Data
+		if w.mask = lifeEvents | dataEvents; !w.recursive {
+			w.mask |= childEvents
+		}
+	case text.VerbWatch:
+		w.once, w.recursive = !req.Persistent, req.Recursive
+		w.mask = lifeEvents | dataEvents
+		if req.Kind == text.WatchChildren {
+			w.mask = childEvents | 1<<znode.NodeDeleted
+		}
+	case text.VerbLs:
+		w.mask = childEvents | 1<<znode.NodeDeleted
+	default:
+		w.mask = lifeEvents | dataEvents
+	}
+	return w
+}
+
+func tooManyWatches(r *text.Reply) {
+	r.Kind, r.Code, r.Message, r.Data, r.Items = text.KindErr, znode.ErrLimit, "a connection has at most "+strconv.Itoa(MaxWatches)+" watches", nil, nil
+}
+
+// arm registers a watch. The state lock is held.
+func (c *conn) arm(w *eventWatch, table *watch.Table) error {
+	if err := table.Add(w, w.path, w.kind()); err != nil {
+		c.s.stats.limitsReached.Add(1)
+		return err
+	}
+	if c.mu.watches == nil {
+		c.mu.watches = map[int64]*eventWatch{}
+	}
+	c.mu.watches[w.id] = w
+	return nil
+}
+
+// watchFor arms the watch that a request asks for and adds its id to the answer,
+// or makes the answer say why not.
+func (c *conn) watchFor(r *text.Reply, req *text.Request, ids []znode.Identity, table *watch.Table) {
+	w := c.newWatch(req, ids)
+	if w == nil {
+		tooManyWatches(r)
+		return
+	}
+	if err := c.arm(w, table); err != nil {
+		r.Kind, r.Code, r.Message, r.Data, r.Items = text.KindErr, znode.ErrLimit, err.Error(), nil, nil
+		return
+	}
+	r.Fields = append(r.Fields, text.Int(text.KeyID, w.id))
+}
+
+// watchable says why a WATCH or FOLLOW cannot be.
+func watchable(req *text.Request, ids []znode.Identity, t *tree.Tree) znode.Code {
+	_, code := t.Get(req.Path, ids, znode.Read)
+	if code == znode.ErrNoNode && (req.Verb == text.VerbFollow || req.Kind == text.WatchExists || req.Persistent) {
+		return znode.OK
+	}
+	return code
+}
+
+// replayBytes is how much of the past is sent before the client must have taken
+// it.
+const replayBytes = 256 << 10
+
+// catchUp answers a WATCH or FOLLOW with since: it sends what has happened since
+// then, a part at a time, and arms the watch when nothing is left.
+func (c *conn) catchUp(req *text.Request) {
+	if !c.isAlone() {
+		return
+	}
+	since, armed := req.Zxid, false
+	var w *eventWatch
+	for first := true; !armed; first = false {
+		c.s.cfg.Backend.View(func(t *tree.Tree, table *watch.Table) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			armed = true // unless there is more
+			if !c.goesOn() {
+				return
+			}
+			if first {
+				if w = c.beginReplay(req, t, table); w == nil {
+					c.answered()
+					return
+				}
+				c.answered()
+			}
+			told, size := false, 0
+			whole := table.Since(since, func(e *znode.Event) bool {
+				if armed = size < replayBytes || e.Zxid == since; !armed { // a txn is told as one
+					return false
+				}
+				since = e.Zxid
+				if !w.matches(e) || w.once && told {
+					return true
+				}
+				before := len(c.mu.out)
+				c.appendEvent(w, e)
+				size += len(c.mu.out) - before
+				told = true
+				return !w.once
+			})
+			switch {
+			case !whole && w.once:
+				told = c.compareStat(w, req.Zxid, t)
+			case !whole:
+				c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrSlowClient, Message: "the past is forgotten faster than the client takes it"})
+				return
+			}
+			if !armed || w.once && told {
+				armed = armed || w.once && told
+				return
+			}
+			if err := c.arm(w, table); err != nil {
+				c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrLimit, Message: err.Error()})
+			}
+		})
+		if !armed && !c.drain() {
+			return
+		}
+	}
+}
+
+// beginReplay answers a request with since, and returns its watch or nil.
+func (c *conn) beginReplay(req *text.Request, t *tree.Tree, table *watch.Table) *eventWatch {
+	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: c.mu.fields[:0]}
+	w := c.newWatch(req, c.ids)
+	_, there := t.Get(req.Path, nil, 0)
+	refused := func(code znode.Code) {
+		r.Kind, r.Code, r.Message, w = text.KindErr, code, code.Error(), nil
+		r.Fields = append(r.Fields, text.Str(text.KeyPath, req.Path))
+	}
+	changed := false
+	whole := table.Since(req.Zxid, func(e *znode.Event) bool {
+		changed = w != nil && w.matches(e)
+		return !changed
+	})
+	switch code := watchable(req, c.ids, t); {
+	case w == nil:
+		tooManyWatches(&r)
+	case req.Zxid > t.Counters().Zxid:
+		r.Message = "this node has come to zxid " + t.Counters().Zxid.String() + " only"
+		r.Kind, r.Code, w = text.KindErr, znode.ErrTimeout, nil
+	case code != znode.OK && !(code == znode.ErrNoNode && changed): // it has been deleted since
+		refused(code)
+	case !whole && (!w.once || there == znode.ErrNoNode):
+		refused(znode.ErrCompacted)
+	default:
+		r.Fields = append(r.Fields, text.Int(text.KeyID, w.id), seen(t))
+	}
+	c.mu.out = r.Append(c.outbox(), c.format, req.CRLF)
+	return w
+}
+
+// compareStat tells what the znode's stat shows to have changed since a zxid that
+// is not remembered, as ZooKeeper's setWatches does, and says whether something
+// has.
+func (c *conn) compareStat(w *eventWatch, since znode.Zxid, t *tree.Tree) bool {
+	z, code := t.Get(w.path, w.ids, znode.Read)
+	e := znode.Event{Path: w.path, Zxid: z.Stat.Mzxid, Type: znode.NodeDataChanged, Version: z.Stat.Version, Data: z.Data}
+	if w.mask&childEvents != 0 {
+		e.Type, e.Zxid = znode.NodeChildrenChanged, z.Stat.Pzxid
+	}
+	if code != znode.OK || e.Zxid <= since {
+		return false
+	}
+	c.appendEvent(w, &e)
+	return true
+}
+
+// unwatch ends a watch.
+func (c *conn) unwatch(req *text.Request) {
+	if !c.isNext() {
+		return
+	}
+	c.mu.Lock()
+	w := c.mu.watches[req.ID]
+	if w != nil {
+		w.ended.Store(true)
+		delete(c.mu.watches, req.ID)
+	}
+	c.mu.Unlock()
+	if w == nil {
+		c.replyError(req, znode.ErrNoWatcher, znode.ErrNoWatcher.Error())
+		return
+	}
+	c.s.cfg.Backend.View(func(_ *tree.Tree, table *watch.Table) { table.Drop(w) })
+	c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag}, req.CRLF)
+}

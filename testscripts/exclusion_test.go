@@ -1,0 +1,258 @@
+package testscripts
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var exclusionTime = flag.Duration("exclusion.time", 15*time.Second, "how long TestMutualExclusion goes on; a minute with COORD_TEST_ALL")
+
+// critical is the program coord-critical, what runs under a lock: it writes to
+// two resources, of which one minds the fencing token. Its arguments are their
+// files and how many writes it makes.
+func critical() {
+	fenced, plain := os.Args[1], os.Args[2]
+	n, _ := strconv.Atoi(os.Args[3])
+	token := os.Getenv("COORD_FENCE")
+	say := func(what string) {
+		f, err := os.OpenFile(plain, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			panic(err)
+		}
+		defer f.Close()
+		_, _ = fmt.Fprintln(f, what, token)
+	}
+	say("enter")
+	for range n {
+		if !fencedWrite(fenced, token) {
+			say("fenced")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	say("leave")
+}
+
+// fencedWrite is a resource that checks the token with each write, in one step.
+func fencedWrite(file, token string) bool {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		panic(err)
+	}
+	if exec.Command("coord", "fence", "check", "-q", file+".fence", token).Run() != nil {
+		return false
+	}
+	if _, err := f.Seek(0, 2); err != nil {
+		panic(err)
+	}
+	_, err = fmt.Fprintln(f, token)
+	return err == nil
+}
+
+// holder runs coord lock again and again until stop; each time the chaos may kill
+// or stop it.
+type holder struct {
+	mu  sync.Mutex
+	cmd *exec.Cmd // nil while none runs
+}
+
+func (h *holder) run(t *testing.T, server, fenced, plain string, stop <-chan struct{}) (done int) {
+	for {
+		select {
+		case <-stop:
+			return done
+		default:
+		}
+		cmd := exec.Command("coord", "lock", "-q", "--server", server, "--ttl", "1500ms", "--grace", "700ms", "--wait", "5s", "/lock",
+			"--", "coord-critical", fenced, plain, "4")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		h.mu.Lock()
+		err := cmd.Start()
+		h.cmd = cmd
+		h.mu.Unlock()
+		if err != nil {
+			t.Error(err)
+			return done
+		}
+		if err := cmd.Wait(); err == nil {
+			done++
+		}
+		h.mu.Lock()
+		h.cmd = nil
+		h.mu.Unlock()
+	}
+}
+
+// hit sends the holder's coord a signal, if it runs.
+func (h *holder) hit(sig syscall.Signal) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cmd != nil {
+		_ = h.cmd.Process.Signal(sig)
+	}
+}
+
+// TestMutualExclusion: eight holders of one lock, killed, stopped and continued,
+// and their server killed. At the resource that checks tokens no holder writes
+// once a later one has. At the one that does not, two overlap only if a coord was
+// stopped: here none is for longer than its session lives, but for those that
+// TestStoppedHolder shows.
+func TestMutualExclusion(t *testing.T) {
+	t.Parallel()
+	d := *exclusionTime
+	if os.Getenv("COORD_TEST_ALL") != "" && d < time.Minute {
+		d = time.Minute
+	}
+	if testing.Short() {
+		d = 3 * time.Second
+	}
+	random := newRand(t)
+	dir := t.TempDir()
+	socket, data := filepath.Join(dir, "s"), filepath.Join(dir, "data")
+	fenced, plain := filepath.Join(dir, "fenced"), filepath.Join(dir, "plain")
+	p := launch(t, data, "--listen", "unix:"+socket)
+	stop := make(chan struct{})
+	holders := make([]*holder, 8)
+	done := make([]int, len(holders))
+	var wg sync.WaitGroup
+	for i := range holders {
+		holders[i] = &holder{}
+		wg.Go(func() { done[i] = holders[i].run(t, "unix:"+socket, fenced, plain, stop) })
+	}
+	killed, paused, restarts := 0, 0, 0
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		time.Sleep(time.Duration(50+random.IntN(150)) * time.Millisecond)
+		h := holders[random.IntN(len(holders))]
+		switch random.IntN(8) {
+		case 0, 1, 2:
+			h.hit(syscall.SIGKILL)
+			killed++
+		case 3, 4, 5: // shorter than the time that its session lives
+			h.hit(syscall.SIGSTOP)
+			time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+			h.hit(syscall.SIGCONT)
+			paused++
+		case 6:
+			p.signal(syscall.SIGKILL)
+			p.wait()
+			time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+			p = launch(t, data, "--listen", "unix:"+socket)
+			restarts++
+		}
+	}
+	close(stop)
+	wg.Wait()
+	total := 0
+	for _, n := range done {
+		total += n
+	}
+	t.Logf("%d sections done in %v; %d killed, %d paused, %d restarts of the server", total, d, killed, paused, restarts)
+	if total == 0 || killed == 0 || paused == 0 {
+		t.Fatal("nothing was done, or nobody was hit: the test tested nothing")
+	}
+	checkFenced(t, fenced)
+	if n := overlaps(t, plain); n > 0 {
+		t.Errorf("%d overlaps without fencing, and nobody was stopped for long", n)
+	}
+}
+
+// checkFenced: the tokens of the writes never fall.
+func checkFenced(t *testing.T, file string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := uint64(0)
+	for n, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		token, err := strconv.ParseUint(line, 0, 64)
+		if err != nil {
+			t.Fatalf("write %d: %v", n, err)
+		}
+		if token < last {
+			t.Fatalf("write %d has the token %#x, behind %#x", n, token, last)
+		}
+		last = token
+	}
+}
+
+// overlaps counts who did something after a later one had entered. Who was killed
+// does not leave.
+func overlaps(t *testing.T, file string) (n int) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	current := ""
+	for line := range strings.Lines(string(b)) {
+		what, token, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch {
+		case what == "enter":
+			current = token
+		case token != current:
+			n++
+			t.Logf("%s %s while %s had the lock", what, token, current)
+		}
+	}
+	return n
+}
+
+// TestStoppedHolder is the case that is left without fencing: a coord that is
+// stopped (its command is not, here, so that it can be seen) loses its lock and
+// does not know. The resource that checks tokens refuses what comes too late.
+func TestStoppedHolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fenced, plain := filepath.Join(dir, "fenced"), filepath.Join(dir, "plain")
+	p := launch(t, filepath.Join(dir, "data"))
+	lock := func(writes string) *exec.Cmd {
+		cmd := exec.Command("coord", "lock", "-q", "--server", p.addr, "--ttl", "1s", "--grace", "300ms", "/lock", "--", "coord-critical", fenced, plain, writes)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	}
+	first := lock("2000")
+	await(t, func() bool { _, err := os.Stat(fenced); return err == nil })
+	if err := first.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	second := lock("5")
+	if err := second.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { b, _ := os.ReadFile(plain); return strings.Contains(string(b), "fenced") })
+	if err := first.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Wait(); first.ProcessState.ExitCode() != 123 {
+		t.Errorf("the holder that was stopped ended with %v", err)
+	}
+	checkFenced(t, fenced)
+	if overlaps(t, plain) == 0 {
+		t.Error("the two did not overlap: the case is not the one that is documented")
+	}
+}
+
+func await(t *testing.T, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not come to that in 30 s")
+		}
+	}
+}
