@@ -18,7 +18,10 @@ type command struct {
 	min, max int // arguments; max -1: any number
 	flags    []cli.Flag
 	connects bool // takes the flags of connectFlags
-	run      func(ctx context.Context, r *run) error
+	// asks says that what the command sends depends on answers, so that
+	// --explain needs a server too; nil: it never does.
+	asks func(r *run) bool
+	run  func(ctx context.Context, r *run) error
 }
 
 // commands is the table of all commands, in the order of help.
@@ -26,6 +29,7 @@ func commands() []*command {
 	return []*command{
 		serverCommand(),
 		getCommand(), setCommand(), createCommand(), rmCommand(), lsCommand(), existsCommand(),
+		treeCommand(), duCommand(), findCommand(),
 		statusCommand(),
 		snapshotCommand(), snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(),
 		restoreCommand(),
@@ -61,6 +65,16 @@ func boolFlag(name, usage string, aliases ...string) *cli.BoolFlag {
 // versionFlag is the expected version of a write.
 func versionFlag() cli.Flag {
 	return &cli.IntFlag{Name: "v", Usage: "only if the version is `N`", DefaultText: "any"}
+}
+
+// nullFlag and end are how lists end their entries.
+func nullFlag(usage string) cli.Flag { return boolFlag("null", usage, "0") }
+
+func (r *run) end() string {
+	if r.flags.Bool("null") {
+		return "\x00"
+	}
+	return "\n"
 }
 
 // statFlag asks for the stat.

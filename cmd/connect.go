@@ -15,6 +15,9 @@ import (
 // anyVersion is the expected version that every version meets.
 const anyVersion = client.AnyVersion
 
+// clientName is how the commands introduce themselves.
+const clientName = "coord"
+
 const defaultTimeout = 10 * time.Second
 
 // connectFlags are those of every command that talks to a server.
@@ -23,6 +26,7 @@ func connectFlags() []cli.Flag {
 		&cli.StringFlag{Name: "server", Usage: "`HOST:PORT` or unix:PATH, several with commas: the first that answers", EnvVars: []string{"COORD_SERVER"}, DefaultText: client.DefaultServer},
 		&cli.DurationFlag{Name: "timeout", Usage: "the longest `TIME` in all, such as 500ms or 1m; 0: no end", EnvVars: []string{"COORD_TIMEOUT"}, DefaultText: defaultTimeout.String()},
 		&cli.StringFlag{Name: "auth-file", Usage: "a `FILE` with user:password, or set COORD_AUTH to it: never an argument", EnvVars: []string{"COORD_AUTH_FILE"}},
+		boolFlag("explain", "print the lines of the text protocol that would be sent, and change nothing"),
 	}
 }
 
@@ -67,7 +71,7 @@ func (r *run) dial(ctx context.Context) (*client.Conn, error) {
 	if d := r.flags.Duration("timeout"); d < 0 {
 		return nil, usagef("--timeout %v: a time is not negative", d)
 	}
-	o := client.Options{Name: "coord"}
+	o := client.Options{Name: clientName}
 	var err error
 	if o.User, o.Password, err = r.credential(); err != nil {
 		return nil, err
@@ -78,7 +82,34 @@ func (r *run) dial(ctx context.Context) (*client.Conn, error) {
 			return nil, usagef("--server: %q is not HOST:PORT or unix:PATH", s)
 		}
 	}
+	if r.explainer != nil {
+		return r.explainer.dial(ctx, r, servers, o)
+	}
 	return client.Dial(ctx, servers, o)
+}
+
+// walk hands f a znode and all below it, each followed by its children.
+func (r *run) walk(ctx context.Context, path string, o client.ListOptions, f func(client.Item) error) error {
+	c, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, step, cancel := r.long(ctx)
+	defer cancel()
+	o.Within = step
+	for it, err := range c.Tree(ctx, path, o) {
+		if err == nil {
+			err = f(it)
+		}
+		if err == nil {
+			err = r.ended()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // with connects, runs f within the command's time, and disconnects.

@@ -9,6 +9,7 @@
 //	report.go   errors and hints on stderr
 //	console.go  stdin, stdout and stderr: what is a terminal, JSON, progress
 //	connect.go  the flags of commands that talk to a server
+//	explain.go  --explain: what they would send
 //	value.go    VALUE arguments: a word, @file, -
 //
 // docs/commands.md and docs/configuration.md are the users' description; tests
@@ -84,7 +85,11 @@ func dispatch(ctx context.Context, c *console, args []string) error {
 			Name: cmd.name, HideHelp: true, Flags: cmd.allFlags(),
 			OnUsageError: func(_ *cli.Context, err error, _ bool) error { return badFlag(cmd, err) },
 			Action: func(f *cli.Context) error {
-				return cmd.run(ctx, &run{console: c, cmd: cmd, flags: f, line: line, args: line.args, literal: line.literal})
+				r := &run{console: c, cmd: cmd, flags: f, line: line, args: line.args, literal: line.literal}
+				if r.flags.Bool("explain") {
+					return r.explain(ctx)
+				}
+				return cmd.run(ctx, r)
 			},
 		}},
 	}
@@ -96,11 +101,12 @@ func dispatch(ctx context.Context, c *console, args []string) error {
 // run is one command being run.
 type run struct {
 	*console
-	cmd     *command
-	flags   *cli.Context // and the environment's values of them
-	line    *line
-	args    []string
-	literal int // arguments from here on stood behind "--"
+	cmd       *command
+	flags     *cli.Context // and the environment's values of them
+	line      *line
+	args      []string
+	literal   int        // arguments from here on stood behind "--"
+	explainer *explainer // in the place of a server, with --explain
 }
 
 // given says whether a flag stands on the command line itself.

@@ -30,9 +30,10 @@ More are deleted one by one, deepest first; this is said on stderr, and --timeou
 			versionFlag(),
 			boolFlag("dry-run", "with -r: print what would be deleted, and delete nothing"),
 			boolFlag("yes", "do not ask", "y"),
-			boolFlag("null", "with --dry-run: end each path with a NUL byte", "0"),
+			nullFlag("with --dry-run: end each path with a NUL byte"),
 		},
-		run: runRm,
+		asks: func(r *run) bool { return r.flags.Bool("recursive") }, // how many znodes there are
+		run:  runRm,
 	}
 }
 
@@ -41,7 +42,8 @@ func runRm(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	recursive, dry, yes := r.flags.Bool("recursive"), r.flags.Bool("dry-run"), r.flags.Bool("yes")
+	recursive, dry := r.flags.Bool("recursive"), r.flags.Bool("dry-run")
+	yes := r.flags.Bool("yes") || r.explainer != nil
 	switch {
 	case dry && !recursive:
 		return usagef("--dry-run belongs to -r")
@@ -116,10 +118,6 @@ func (r *run) removeTree(ctx context.Context, path string, dry, yes bool) error 
 func (r *run) survey(ctx context.Context, c *client.Conn, path string, dry bool) (paths []string, err error) {
 	ctx, step, cancel := r.long(ctx)
 	defer cancel()
-	end := "\n"
-	if r.flags.Bool("null") {
-		end = "\x00"
-	}
 	n := 0
 	defer r.progressEnd()
 	for it, err := range c.Tree(ctx, path, client.ListOptions{Stat: r.flags.IsSet("v"), Within: step}) {
@@ -137,7 +135,7 @@ func (r *run) survey(ctx context.Context, c *client.Conn, path string, dry bool)
 		case r.json:
 			r.object(jsonItem{V: schema, Path: it.Path})
 		default:
-			r.printf("%s%s", it.Path, end)
+			r.printf("%s%s", it.Path, r.end())
 		}
 		if err := r.ended(); err != nil {
 			return nil, err
