@@ -30,6 +30,7 @@ func commands() []*command {
 		serverCommand(),
 		getCommand(), setCommand(), createCommand(), rmCommand(), lsCommand(), existsCommand(),
 		treeCommand(), duCommand(), findCommand(),
+		txnCommand(), aclCommand(), aclGetCommand(), aclSetCommand(),
 		statusCommand(),
 		snapshotCommand(), snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(),
 		restoreCommand(),

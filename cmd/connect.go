@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"coord/client"
+	"coord/server/text"
 )
 
 // anyVersion is the expected version that every version meets.
@@ -95,8 +96,13 @@ func (r *run) walk(ctx context.Context, path string, o client.ListOptions, f fun
 		return err
 	}
 	defer c.Close()
+	return r.walkOn(ctx, c, path, o, f)
+}
+
+func (r *run) walkOn(ctx context.Context, c *client.Conn, path string, o client.ListOptions, f func(client.Item) error) error {
 	ctx, step, cancel := r.long(ctx)
 	defer cancel()
+	defer r.progressEnd()
 	o.Within = step
 	for it, err := range c.Tree(ctx, path, o) {
 		if err == nil {
@@ -110,6 +116,45 @@ func (r *run) walk(ctx context.Context, path string, o client.ListOptions, f fun
 		}
 	}
 	return nil
+}
+
+// window is how many requests pipeline has under way.
+const window = 500
+
+// pipeline sends n requests and hands each answer, or what keeps it away, to
+// take, in their order. An error of take ends it.
+func (r *run) pipeline(ctx context.Context, c *client.Conn, n int, request func(i int) *text.Request, take func(i int, reply *text.Reply, err error) error) error {
+	ctx, step, cancel := r.long(ctx)
+	defer cancel()
+	defer r.progressEnd()
+	calls := make([]*client.Call, window) // number i in i%window
+	var failed error                      // of sending
+	for sent, taken := 0, 0; taken < n; taken++ {
+		for sent < n && sent-taken < window && failed == nil {
+			if calls[sent%window], failed = c.Send(request(sent)); failed == nil {
+				sent++
+			}
+		}
+		if taken == sent {
+			return take(taken, nil, failed)
+		}
+		reply, err := waitStep(ctx, step, calls[taken%window])
+		calls[taken%window] = nil
+		if err := take(taken, reply, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitStep waits for one of many answers.
+func waitStep(ctx context.Context, step time.Duration, call *client.Call) (*text.Reply, error) {
+	if step > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, step)
+		defer cancel()
+	}
+	return call.Wait(ctx)
 }
 
 // with connects, runs f within the command's time, and disconnects.

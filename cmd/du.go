@@ -57,7 +57,6 @@ func runDu(ctx context.Context, r *run) error {
 		return usagef("-n %d: a number from 0 is meant", n)
 	}
 	all := jsonUsage{V: schema, usage: usage{Path: path}, Children: []usage{}}
-	defer r.progressEnd()
 	err = r.walk(ctx, path, client.ListOptions{Stat: true}, func(it client.Item) error {
 		all.add(it)
 		if it.Err != nil {
@@ -81,7 +80,6 @@ func runDu(ctx context.Context, r *run) error {
 		return err
 	}
 	all.Children = biggest(all.Children, n)
-	r.progressEnd()
 	if all.Unreadable > 0 {
 		r.note("coord: %s of the znodes may not be read: neither their bytes nor what is below them is counted", count(all.Unreadable))
 	}
