@@ -159,7 +159,7 @@ func (r *run) setACLs(ctx context.Context, path string, acl znode.ACL) error {
 	requests := func(i int) *text.Request {
 		return &text.Request{Op: text.Op{Verb: text.VerbSetACL, Path: paths[i+1], ACL: acl, Version: anyVersion}}
 	}
-	err = r.pipeline(ctx, c, len(paths)-1, requests, func(_ int, reply *text.Reply, err error) error {
+	err = r.pipeline(ctx, c, len(paths)-1, writeWindow, requests, func(_ int, reply *text.Reply, err error) error {
 		switch {
 		case err == nil:
 			changed++

@@ -17,7 +17,8 @@ type command struct {
 	examples []string
 	min, max int // arguments; max -1: any number
 	flags    []cli.Flag
-	connects bool // takes the flags of connectFlags
+	choices  map[string][]string // the values that a flag takes, for completion
+	connects bool                // takes the flags of connectFlags
 	// asks says that what the command sends depends on answers, so that
 	// --explain needs a server too; nil: it never does.
 	asks func(r *run) bool
@@ -31,6 +32,7 @@ func commands() []*command {
 		getCommand(), setCommand(), createCommand(), rmCommand(), lsCommand(), existsCommand(),
 		treeCommand(), duCommand(), findCommand(),
 		txnCommand(), aclCommand(), aclGetCommand(), aclSetCommand(),
+		exportCommand(), importCommand(),
 		statusCommand(),
 		snapshotCommand(), snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(),
 		restoreCommand(),

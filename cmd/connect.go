@@ -118,12 +118,12 @@ func (r *run) walkOn(ctx context.Context, c *client.Conn, path string, o client.
 	return nil
 }
 
-// window is how many requests pipeline has under way.
-const window = 500
+// writeWindow is how many writes are under way at a time.
+const writeWindow = 500
 
-// pipeline sends n requests and hands each answer, or what keeps it away, to
-// take, in their order. An error of take ends it.
-func (r *run) pipeline(ctx context.Context, c *client.Conn, n int, request func(i int) *text.Request, take func(i int, reply *text.Reply, err error) error) error {
+// pipeline sends n requests, window of them at a time, and hands each answer, or
+// what keeps it away, to take, in their order. An error of take ends it.
+func (r *run) pipeline(ctx context.Context, c *client.Conn, n, window int, request func(i int) *text.Request, take func(i int, reply *text.Reply, err error) error) error {
 	ctx, step, cancel := r.long(ctx)
 	defer cancel()
 	defer r.progressEnd()

@@ -154,7 +154,7 @@ func (r *run) removeEach(ctx context.Context, c *client.Conn, paths []string) er
 		}
 		return &text.Request{Op: op}
 	}
-	err := r.pipeline(ctx, c, len(paths), requests, func(_ int, reply *text.Reply, err error) error {
+	err := r.pipeline(ctx, c, len(paths), writeWindow, requests, func(_ int, reply *text.Reply, err error) error {
 		switch {
 		case err == nil:
 			deleted++
