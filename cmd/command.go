@@ -17,7 +17,7 @@ type command struct {
 	examples []string
 	min, max int // arguments; max -1: any number
 	flags    []cli.Flag
-	choices  map[string][]string // the values that a flag takes, for completion
+	choices  map[string][]string // by flag, or word of args: the values that completion offers
 	connects bool                // takes the flags of connectFlags
 	// asks says that what the command sends depends on answers, so that
 	// --explain needs a server too; nil: it never does.
@@ -36,6 +36,7 @@ func commands() []*command {
 		statusCommand(),
 		snapshotCommand(), snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(),
 		restoreCommand(),
+		completionCommand(), manCommand(),
 		versionCommand(), helpCommand(),
 	}
 }

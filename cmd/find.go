@@ -56,7 +56,7 @@ func runFind(ctx context.Context, r *run) error {
 	if r.json && r.flags.Bool("null") {
 		return usagef("--json and -0 exclude each other")
 	}
-	needStat := len(conditions) > 0 && !(len(conditions) == 1 && r.flags.IsSet("name"))
+	needStat := len(conditions) > 1 || len(conditions) == 1 && !r.flags.IsSet("name")
 	unread := int64(0)
 	err = r.walk(ctx, top, client.ListOptions{Stat: needStat || long}, func(it client.Item) error {
 		if it.Err != nil {

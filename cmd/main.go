@@ -9,6 +9,7 @@
 //	report.go   errors and hints on stderr
 //	console.go  stdin, stdout and stderr: what is a terminal, JSON, progress
 //	connect.go  the flags of commands that talk to a server
+//	completion.go  what shells complete
 //	explain.go  --explain: what they would send
 //	value.go    VALUE arguments: a word, @file, -
 //
@@ -64,7 +65,7 @@ func dispatch(ctx context.Context, c *console, args []string) error {
 	if len(args) == 0 {
 		args = []string{"coord"}
 	}
-	line, err := parseLine(commands(), args[1:])
+	line, err := parseLine(append(commands(), completeCommand()), args[1:])
 	c.quiet, c.json = line.has("quiet"), line.has("json")
 	if err != nil {
 		return err
