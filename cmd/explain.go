@@ -31,7 +31,8 @@ func (r *run) explain(ctx context.Context) error {
 // the others are secret.
 type explainer struct {
 	out    *console
-	server *client.Conn  // for requests that read; nil: nobody is asked
+	server *client.Conn // for requests that read; nil: nobody is asked
+	stop   context.CancelFunc
 	done   chan struct{} // closed when serve has ended; nil: nothing was dialled
 	err    error         // of server; set before done is closed
 	paged  bool          // the user knows about pages
@@ -49,7 +50,8 @@ func (e *explainer) dial(ctx context.Context, r *run, servers []string, o client
 	}
 	near, far := net.Pipe()
 	e.done = make(chan struct{})
-	go e.serve(context.WithoutCancel(ctx), far) // it ends with the connection
+	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx)) // dialling may have a limit of its own
+	go e.serve(ctx, far)
 	return client.NewConn(near), nil
 }
 
@@ -59,6 +61,7 @@ func (e *explainer) end(err error) error {
 	if e.done == nil {
 		return err
 	}
+	e.stop() // the command waits for no answer any more
 	<-e.done
 	if e.server != nil {
 		_ = e.server.Close()
@@ -147,7 +150,9 @@ func (e *explainer) answer(ctx context.Context, req *text.Request) []byte {
 			reply.Fields = append(reply.Fields, text.Str(text.KeyPath, refused.Path))
 		}
 	} else if err != nil {
-		e.err = err
+		if ctx.Err() == nil {
+			e.err = err
+		}
 		return nil
 	}
 	return reply.Append(nil, text.FormatText, false)

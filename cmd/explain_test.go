@@ -145,6 +145,15 @@ func TestExplainKeepsSecrets(t *testing.T) {
 			t.Errorf("coord %s --explain: %+v", args, got)
 		}
 	}
+	t.Setenv("COORD_AUTH", "")
+	fake(t, func(*text.Request) []byte { return nil })
+	if got := coord(t, "", "rm", "-r", "/a", "--explain", "--timeout", "50ms"); got.code != exitNoAnswer || got.out != "TREE /a\n" {
+		t.Errorf("a server without answers: %+v", got)
+	}
+	fake(t, func(*text.Request) []byte { return []byte(hangUp) })
+	if got := coord(t, "", "rm", "-r", "/a", "--explain"); got.code != exitNoAnswer || !strings.Contains(got.errOut, "closed the connection") {
+		t.Errorf("a server that hangs up: %+v", got)
+	}
 	t.Setenv("COORD_SERVER", "127.0.0.1:1")
 	if got := coord(t, "", "rm", "-r", "/a", "--explain"); got.code != exitNoAnswer || got.out != "" {
 		t.Errorf("%+v", got)
