@@ -408,6 +408,37 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// TestImportAsks: without a yes nothing is changed, not even created.
+func TestImportAsks(t *testing.T) {
+	serve(t, nil)
+	file := filepath.Join(t.TempDir(), "f.json")
+	if err := os.WriteFile(file, []byte("{\"path\":\"/new\"}\n{\"v\":1,\"end\":true}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "create /a x", "create /a/old x")
+	for _, tt := range []struct {
+		answer string
+		code   int
+		left   string
+	}{{"n\n", exitFalse, "/a/old\n"}, {"y\n", exitOK, "/a/new\n"}} {
+		x := onTerminal(t, "import", "--replace", "/a", file)
+		eventually(t, "the question", func() bool {
+			return strings.Contains(x.text(), "Delete 1 znode below /a that "+file+" does not have? [y/N] ")
+		})
+		_, _ = x.master.WriteString(tt.answer)
+		if code, text := x.wait(); code != tt.code {
+			t.Errorf("%q: %d %s", tt.answer, code, text)
+		}
+		if got := coord(t, "", "ls", "-R", "/a"); got.out != tt.left {
+			t.Errorf("%q: %+v", tt.answer, got)
+		}
+	}
+	x := onTerminal(t, "import", "--replace", "/a", file) // nothing to delete, nothing to ask
+	if code, text := x.wait(); code != exitOK || strings.Contains(text, "[y/N]") {
+		t.Errorf("%d %s", code, text)
+	}
+}
+
 // TestImportInTransactions: many changes, and large ones, through a server that
 // takes little at a time.
 func TestImportInTransactions(t *testing.T) {
@@ -469,6 +500,9 @@ func TestImportMeets(t *testing.T) {
 		}
 		return done(r)
 	})
+	if got := coord(t, "", "export", "/m"); !strings.Contains(got.out, `"/b/c"`) || strings.Contains(got.out, "live") || !strings.Contains(got.errOut, "since sessions own them: 1 znode") {
+		t.Errorf("%+v", got)
+	}
 	got := coord(t, `{"v":1,"end":true}`, "import", "/m", "--replace", "-y")
 	if got.code != exitOK || !slices.Equal(removed, []string{"/m/b/c", "/m/b"}) {
 		t.Errorf("%v %+v", removed, got)

@@ -95,9 +95,9 @@ func runExport(ctx context.Context, r *run) error {
 	case r.json:
 		r.object(report)
 	default:
-		r.note("coord: %s znodes with %s exported", count(report.Znodes), size(report.Bytes))
+		r.note("coord: %s with %s exported", znodes(report.Znodes), size(report.Bytes))
 		if report.Ephemerals > 0 {
-			r.note("coord: %s ephemeral znodes were left out: they belong to sessions", count(report.Ephemerals))
+			r.note("coord: left out, since sessions own them: %s", znodes(report.Ephemerals))
 		}
 	}
 	return nil

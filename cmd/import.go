@@ -103,7 +103,7 @@ func runImport(ctx context.Context, r *run) error {
 		return nil
 	}
 	if n := p.report.Deleted; n > 0 {
-		if err := r.confirm(ctx, yes, fmt.Sprintf("Delete the %s znodes below %s that %s does not have?", count(int64(n)), top, name)); err != nil {
+		if err := r.confirm(ctx, yes, fmt.Sprintf("Delete %s below %s that %s does not have?", znodes(int64(n)), top, name)); err != nil {
 			return err
 		}
 	}

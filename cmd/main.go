@@ -8,8 +8,9 @@
 //	exit.go     the exit codes, and which error gives which
 //	report.go   errors and hints on stderr
 //	console.go  stdin, stdout and stderr: what is a terminal, JSON, progress
+//	complete.go what shells complete
+//	dump.go     the formats of export and import; a file each for the larger ones
 //	connect.go  the flags of commands that talk to a server
-//	completion.go  what shells complete
 //	explain.go  --explain: what they would send
 //	value.go    VALUE arguments: a word, @file, -
 //

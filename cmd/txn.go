@@ -100,7 +100,10 @@ const maxInput = 1 << 30
 // input reads a file, or stdin for -, and says how messages name it.
 func (r *run) input(ctx context.Context, file string) (name string, b []byte, err error) {
 	in, name := r.in, "stdin"
-	if file != "-" {
+	switch {
+	case file == "-" && r.inTTY:
+		r.note("coord: reading from the terminal; Ctrl-D ends it")
+	case file != "-":
 		f, err := os.Open(file)
 		if err != nil {
 			return file, nil, err
