@@ -243,6 +243,25 @@ func TestReadDumps(t *testing.T) {
 	}
 }
 
+// TestTarIsCutBehindZeros: a value of zeros is not the end of an archive.
+func TestTarIsCutBehindZeros(t *testing.T) {
+	f := dumpFormats()[slices.Index(dumpFormatNames(), "tar")]
+	for _, n := range []int{1024, 2000, 4096} {
+		b, err := dump(f, []entry{{path: "/"}, {path: "/a", data: make([]byte, n)}, {path: "/b"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for cut := range len(b) {
+			if _, whole, err := f.read(b[:cut]); whole && err == nil {
+				t.Errorf("a value of %d zeros: cut at %d of %d bytes it is taken for whole", n, cut, len(b))
+			}
+		}
+		if _, whole, err := f.read(b); !whole || err != nil {
+			t.Errorf("whole: %v, %v", whole, err)
+		}
+	}
+}
+
 // FuzzReadDump: no file ends the program, and what was read can be written and
 // is then read as the same.
 func FuzzReadDump(f *testing.F) {

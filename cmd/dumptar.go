@@ -86,13 +86,16 @@ func (d tarDump) file(name string, data []byte) error {
 func (d tarDump) end() error { return d.w.Close() }
 
 func readTarDump(in []byte) (all []entry, whole bool, err error) {
-	whole = bytes.HasSuffix(in, make([]byte, 1024)) // the two empty blocks that end an archive
-	folders := map[string]int{}                     // where they stand in all
-	for r := tar.NewReader(bytes.NewReader(in)); ; {
+	folders := map[string]int{} // where they stand in all
+	left := bytes.NewReader(in)
+	for r := tar.NewReader(left); ; {
+		const block = 512
+		last := len(in) - left.Len() // where the data of the last entry ends
 		h, err := r.Next()
 		switch {
-		case errors.Is(err, io.EOF):
-			return all, whole, nil
+		case errors.Is(err, io.EOF): // two empty blocks end an archive
+			behind := in[min((last+block-1)/block*block, len(in)):]
+			return all, bytes.HasPrefix(behind, make([]byte, 2*block)), nil
 		case err != nil:
 			return nil, false, usagef("the archive cannot be read: %v", err)
 		case h.Typeflag == tar.TypeXGlobalHeader:
