@@ -50,6 +50,7 @@ var owners = map[string]string{
 	"github.com/rs/zerolog":             "cmd server server/frontend server/replica server/session",
 	"github.com/klauspost/compress":     "snapshot",
 	"github.com/zeebo/xxh3":             "tree",
+	"go.yaml.in/yaml/v3":                "cmd",
 }
 
 func TestLayers(t *testing.T) {

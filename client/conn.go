@@ -95,7 +95,7 @@ func (c *Conn) Send(r *text.Request) (*Call, error) {
 }
 
 func (c *Conn) send(r *text.Request, sink func(*text.Reply) bool) (*Call, error) {
-	call := &Call{c: c, verb: r.Verb, path: r.Path, write: isWrite(r.Verb), sink: sink, ready: make(chan struct{})}
+	call := &Call{c: c, verb: r.Verb, path: r.Path, write: r.Verb.Writes(), sink: sink, ready: make(chan struct{})}
 	c.mu.Lock()
 	if err := c.mu.err; err != nil {
 		c.mu.Unlock()
@@ -113,16 +113,6 @@ func (c *Conn) send(r *text.Request, sink func(*text.Reply) bool) (*Call, error)
 	c.mu.pending = append(c.mu.pending, call)
 	c.mu.Unlock()
 	return call, nil
-}
-
-// isWrite says whether a verb changes something, so that its outcome can be
-// unknown.
-func isWrite(v text.Verb) bool {
-	switch v {
-	case text.VerbSet, text.VerbCreate, text.VerbRm, text.VerbTxn, text.VerbSetACL, text.VerbSession, text.VerbLock, text.VerbUnlock:
-		return true
-	}
-	return false
 }
 
 // flush sends what Send has put into the buffer. What goes wrong is told to

@@ -61,7 +61,7 @@ type Item struct {
 	Path string
 	Stat znode.Stat // if it was asked for
 	Data []byte     // if it was asked for
-	Err  error      // why Data is missing, else nil
+	Err  error      // why what was asked for is missing: it may not be read; else nil
 }
 
 // ListOptions say what Ls and Tree list.
@@ -117,6 +117,9 @@ func (c *Conn) pages(ctx context.Context, req *text.Request, within time.Duratio
 				it := item(&r.Items[i])
 				if req.Stat {
 					it.Stat = r.Items[i].Stat()
+					if _, there := r.Items[i].Field(text.KeyVersion); !there && it.Err == nil {
+						it.Err = &Error{Code: znode.ErrNoAuth, Path: it.Path, Op: -1}
+					}
 				}
 				if !yield(it, nil) {
 					return

@@ -173,7 +173,7 @@ func together(known []cli.Flag, letters string) (fs []givenFlag) {
 // flagsAt are the flags that may stand behind a command, or before all: then
 // only those that several commands share.
 func flagsAt(all []*command, cmd *command) []cli.Flag {
-	help := boolFlag("help", "", "h")
+	help := boolFlag("help", "explain the command", "h")
 	if cmd == nil {
 		shared := &command{connects: true}
 		return append(shared.allFlags(), help, boolFlag("version", ""))

@@ -17,8 +17,12 @@ type command struct {
 	examples []string
 	min, max int // arguments; max -1: any number
 	flags    []cli.Flag
-	connects bool // takes the flags of connectFlags
-	run      func(ctx context.Context, r *run) error
+	choices  map[string][]string // by flag, or word of args: the values that completion offers
+	connects bool                // takes the flags of connectFlags
+	// asks says that what the command sends depends on answers, so that
+	// --explain needs a server too; nil: it never does.
+	asks func(r *run) bool
+	run  func(ctx context.Context, r *run) error
 }
 
 // commands is the table of all commands, in the order of help.
@@ -26,12 +30,16 @@ func commands() []*command {
 	return []*command{
 		serverCommand(),
 		getCommand(), setCommand(), createCommand(), rmCommand(), lsCommand(), existsCommand(),
+		treeCommand(), duCommand(), findCommand(),
+		txnCommand(), aclCommand(), aclGetCommand(), aclSetCommand(),
+		exportCommand(), importCommand(),
 		watchCommand(), shellCommand(),
 		lockCommand(), lockAcquireCommand(), lockReleaseCommand(), lockLsCommand(), lockBreakCommand(), electCommand(), barrierCommand(), fenceCommand(), fenceCheckCommand(),
 		sessionCommand(), sessionNewCommand(), sessionRenewCommand(), sessionCloseCommand(), sessionLsCommand(),
 		statusCommand(),
 		snapshotCommand(), snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(),
 		restoreCommand(),
+		completionCommand(), manCommand(),
 		versionCommand(), helpCommand(),
 	}
 }
@@ -64,6 +72,16 @@ func boolFlag(name, usage string, aliases ...string) *cli.BoolFlag {
 // versionFlag is the expected version of a write.
 func versionFlag() cli.Flag {
 	return &cli.IntFlag{Name: "v", Usage: "only if the version is `N`", DefaultText: "any"}
+}
+
+// nullFlag and end are how lists end their entries.
+func nullFlag(usage string) cli.Flag { return boolFlag("null", usage, "0") }
+
+func (r *run) end() string {
+	if r.flags.Bool("null") {
+		return "\x00"
+	}
+	return "\n"
 }
 
 // statFlag asks for the stat.

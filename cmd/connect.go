@@ -11,10 +11,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"coord/client"
+	"coord/server/text"
 )
 
 // anyVersion is the expected version that every version meets.
 const anyVersion = client.AnyVersion
+
+// clientName is how the commands introduce themselves.
+const clientName = "coord"
 
 const defaultTimeout = 10 * time.Second
 
@@ -24,6 +28,7 @@ func connectFlags() []cli.Flag {
 		&cli.StringFlag{Name: "server", Usage: "`HOST:PORT` or unix:PATH, several with commas: the first that answers", EnvVars: []string{"COORD_SERVER"}, DefaultText: client.DefaultServer},
 		&cli.DurationFlag{Name: "timeout", Usage: "the longest `TIME` in all, such as 500ms or 1m; 0: no end", EnvVars: []string{"COORD_TIMEOUT"}, DefaultText: defaultTimeout.String()},
 		&cli.StringFlag{Name: "auth-file", Usage: "a `FILE` with user:password, or set COORD_AUTH to it: never an argument", EnvVars: []string{"COORD_AUTH_FILE"}},
+		boolFlag("explain", "print the lines of the text protocol that would be sent, and change nothing"),
 	}
 }
 
@@ -74,6 +79,9 @@ func (r *run) dialAs(ctx context.Context, name string, events func(client.Event)
 		return nil, err
 	}
 	o.Events = events
+	if r.explainer != nil {
+		return r.explainer.dial(ctx, r, servers, o)
+	}
 	return client.Dial(ctx, servers, o)
 }
 
@@ -82,7 +90,7 @@ func (r *run) target(name string) (servers []string, o client.Options, err error
 	if d := r.flags.Duration("timeout"); d < 0 {
 		return nil, o, usagef("--timeout %v: a time is not negative", d)
 	}
-	o.Name = cmp.Or(name, "coord")
+	o.Name = cmp.Or(name, clientName)
 	if o.User, o.Password, err = r.credential(); err != nil {
 		return nil, o, err
 	}
@@ -93,6 +101,74 @@ func (r *run) target(name string) (servers []string, o client.Options, err error
 		}
 	}
 	return servers, o, nil
+}
+
+// walk hands f a znode and all below it, each followed by its children.
+func (r *run) walk(ctx context.Context, path string, o client.ListOptions, f func(client.Item) error) error {
+	c, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return r.walkOn(ctx, c, path, o, f)
+}
+
+func (r *run) walkOn(ctx context.Context, c *client.Conn, path string, o client.ListOptions, f func(client.Item) error) error {
+	ctx, step, cancel := r.long(ctx)
+	defer cancel()
+	defer r.progressEnd()
+	o.Within = step
+	for it, err := range c.Tree(ctx, path, o) {
+		if err == nil {
+			err = f(it)
+		}
+		if err == nil {
+			err = r.ended()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeWindow is how many writes are under way at a time.
+const writeWindow = 500
+
+// pipeline sends n requests, window of them at a time, and hands each answer, or
+// what keeps it away, to take, in their order. An error of take ends it.
+func (r *run) pipeline(ctx context.Context, c *client.Conn, n, window int, request func(i int) *text.Request, take func(i int, reply *text.Reply, err error) error) error {
+	ctx, step, cancel := r.long(ctx)
+	defer cancel()
+	defer r.progressEnd()
+	calls := make([]*client.Call, window) // number i in i%window
+	var failed error                      // of sending
+	for sent, taken := 0, 0; taken < n; taken++ {
+		for sent < n && sent-taken < window && failed == nil {
+			if calls[sent%window], failed = c.Send(request(sent)); failed == nil {
+				sent++
+			}
+		}
+		if taken == sent {
+			return take(taken, nil, failed)
+		}
+		reply, err := waitStep(ctx, step, calls[taken%window])
+		calls[taken%window] = nil
+		if err := take(taken, reply, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitStep waits for one of many answers.
+func waitStep(ctx context.Context, step time.Duration, call *client.Call) (*text.Reply, error) {
+	if step > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, step)
+		defer cancel()
+	}
+	return call.Wait(ctx)
 }
 
 // with connects, runs f within the command's time, and disconnects.

@@ -158,3 +158,11 @@ func count(n int64) string {
 	}
 	return s
 }
+
+// znodes prints a number of them.
+func znodes(n int64) string {
+	if n == 1 {
+		return "1 znode"
+	}
+	return count(n) + " znodes"
+}

@@ -66,14 +66,10 @@ func runCreate(ctx context.Context, r *run) error {
 	case op.TTLMS > 0:
 		op.Mode = znode.PersistentTTL
 	}
-	for _, s := range r.flags.StringSlice("acl") {
-		acl, err := znode.ParseACL(s)
-		if err != nil {
-			return &usageError{msg: "--acl: " + err.Error(), hint: "such as world:anyone:r or auth::cdrwa"}
-		}
-		op.ACL = append(op.ACL, acl...)
-	}
 	var err error
+	if op.ACL, err = parseACLs("--acl", r.flags.StringSlice("acl")); err != nil {
+		return err
+	}
 	if op.Path, err = r.path(op.Mode); err != nil {
 		return err
 	}

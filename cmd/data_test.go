@@ -102,10 +102,15 @@ func TestJSON(t *testing.T) {
 	if err := os.WriteFile("binary", []byte("\xff\xfe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile("ops", []byte("CHECK /c\nSET /c v=0 y\nCREATE /c/s- SEQ x\nCREATE /d x\nRM /d\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	var b strings.Builder
 	for _, args := range []string{
 		"create /a hello", "create /a", "create -s --seq /a/s- x", "set /a @binary", "set -s /a <b>", "set -v 9 /a x", "get /a", "get -s /a",
 		"set /a @binary", "get /a", "get /none", "exists /a", "exists /none", "ls /a", "ls -l /a", "ls -R /a", "rm -r --dry-run /a", "rm -r -y /a", "create /b",
+		"create /c x", "tree /c", "tree -l /c", "du /", "find /c -l", "acl get /c", "acl set /c world:anyone:cdrwa", "acl set -r /c world:anyone:cdrwa",
+		"txn -f ops", "txn -f ops", "txn -f ops --dry-run", "get /c --explain", "export /c c.yaml", "export /c", "import /d c.yaml", "import /d c.yaml --dry-run", "import /d/x c.yaml --dry-run", "rm -r -y /c",
 		"rm /b", "rm /b", "status", "snapshot b.coord", "snapshot b.coord", "snapshot -", "snapshot inspect b.coord", "snapshot inspect --top 1 b.coord",
 		"snapshot verify b.coord", "snapshot verify binary", "restore b.coord --data-dir new --dry-run", "restore b.coord --data-dir new",
 		"restore b.coord --data-dir new", "version", "get --server 127.0.0.1:1 /a", "frobnicate",

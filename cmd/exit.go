@@ -40,6 +40,42 @@ const (
 	exitSignal     = 128 // plus its number
 )
 
+// exitCodes is the table for people.
+var exitCodes = []struct {
+	code  int
+	means string
+}{
+	{exitOK, "done; true"},
+	{exitFalse, "false: exists and there is no such znode; a question was answered with no"},
+	{exitUsage, "usage: the command line, the environment or the configuration file makes no sense"},
+	{exitNotFound, "not found: the znode, or a file to read"},
+	{exitExists, "exists already"},
+	{exitConflict, "another version than expected; not empty"},
+	{exitPermission, "not permitted; authentication failed; a file or folder may not be read or written"},
+	{exitNoAnswer, "no answer: no server, no leader, no answer in time"},
+	{exitTimeout, "the server waited, and the condition did not come"},
+	{exitExpired, "the session has expired"},
+	{exitUncertain, "outcome unknown: it may or may not have happened. Read again before you repeat it"},
+	{exitLimit, "a limit, a quota, no space on the disk"},
+	{exitDamaged, "damaged: a backup, a data folder, a stream that was cut"},
+	{exitUnsafe, "unsafe without --force or --replace: the target exists, or holds data"},
+	{exitVersion, "needs another version of coord"},
+	{exitForeign, "belongs to another cluster"},
+	{exitForgotten, "a moment is asked for that nobody remembers any more"},
+	{exitInUse, "in use by another process: a data folder, a port, a file being written"},
+	{exitPart, "done in part: the message says how far"},
+	{exitOther, "anything else"},
+	{exitFatalIO, "the server met a fatal I/O error: start it again"},
+	{exitLost, "lock, elect: lost while the command ran, which was ended"},
+	{exitNotInTime, "lock, barrier: not in time"},
+	{exitNotBegun, "coord failed before it started the command"},
+	{exitNotStarted, "the command cannot be executed"},
+	{exitNoCommand, "the command is not found"},
+	{exitSignal + 2, "interrupted (SIGINT)"},
+	{exitPipe, "whoever read stdout has left"},
+	{exitSignal + 15, "terminated (SIGTERM)"},
+}
+
 // exitOfCode is the exit code of each error of the text protocol.
 func exitOfCode(c znode.Code) int {
 	switch c {

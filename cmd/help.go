@@ -68,7 +68,7 @@ func (c *console) help(cmd *command) error {
 	} else {
 		templ = commandHelp
 		page = helpPage{
-			Name: cmd.name, Args: cmd.args, Does: strings.ToUpper(cmd.does[:1]) + cmd.does[1:] + ".", Details: cmd.details,
+			Name: cmd.name, Args: cmd.args, Does: sentence(cmd.does), Details: cmd.details,
 			Own: flagLines(cmd.flags), Common: flagLines(cmd.commonFlags()), Examples: cmd.examples,
 		}
 		for _, each := range commands() {
@@ -84,9 +84,14 @@ func (c *console) help(cmd *command) error {
 // flagLines are the flags as the library shows them, without the hidden ones.
 func flagLines(flags []cli.Flag) (lines []string) {
 	for _, f := range flags {
-		if v, ok := f.(cli.VisibleFlag); !ok || v.IsVisible() {
+		if visible(f) {
 			lines = append(lines, f.String())
 		}
 	}
 	return lines
+}
+
+func visible(f cli.Flag) bool {
+	v, ok := f.(cli.VisibleFlag)
+	return !ok || v.IsVisible()
 }

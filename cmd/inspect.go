@@ -183,6 +183,7 @@ func snapshotVerifyCommand() *command {
   decode    every record, every count, the order of the znodes
   restore   the state is built in memory, and its digest compared`,
 		examples: []string{"coord snapshot verify backup.coord", "coord snapshot verify --level restore backup.coord"},
+		choices:  map[string][]string{"level": {"header", "checksum", "decode", "restore"}},
 		flags: []cli.Flag{
 			&cli.StringFlag{Name: "level", Usage: "`LEVEL`: header, checksum, decode or restore", Value: snapshot.Decode.String()},
 		},

@@ -21,6 +21,7 @@ type jsonError struct {
 	Hint    string `json:"hint,omitempty"`
 	Path    string `json:"path,omitempty"`
 	Have    *int32 `json:"have,omitempty"`
+	Line    int    `json:"line,omitempty"` // of the file that was read, from 1
 	Exit    int    `json:"exit"`
 }
 

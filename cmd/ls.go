@@ -16,13 +16,13 @@ func lsCommand() *command {
 		name: "ls", args: "PATH", does: "list the children of a znode", min: 1, max: 1, connects: true,
 		details: `Names in byte order, one a line; with -R the full paths of all znodes below, each followed by its own children.
 Long lists are read in pages of 1,000: what changes meanwhile may or may not be seen.
--l adds, before the name: version, number of children, bytes, session of an ephemeral znode (or -), time of the last set.`,
+` + longHelp,
 		examples: []string{"coord ls /", "coord ls -l /app", "coord ls -R -0 /app | xargs -0 -n1 coord get", "coord ls --json -l /app"},
 		flags: []cli.Flag{
 			boolFlag("long", "with version, children, bytes, owner and time", "l"),
 			boolFlag("recursive", "all znodes below, as full paths", "R"),
 			&cli.IntFlag{Name: "limit", Usage: "at most `N`", DefaultText: "all"},
-			boolFlag("null", "end each entry with a NUL byte instead of a line end", "0"),
+			nullFlag("end each entry with a NUL byte instead of a line end"),
 		},
 		run: runLs,
 	}
@@ -39,10 +39,6 @@ func runLs(ctx context.Context, r *run) error {
 		return usagef("--limit %d: a number from 1 is meant", limit)
 	case r.json && r.flags.Bool("null"):
 		return usagef("--json and -0 exclude each other")
-	}
-	end := "\n"
-	if r.flags.Bool("null") {
-		end = "\x00"
 	}
 	c, err := r.connect(ctx)
 	if err != nil {
@@ -70,7 +66,7 @@ func runLs(ctx context.Context, r *run) error {
 			r.note("coord: there are more than %d", limit)
 			break
 		}
-		r.item(it, long, recursive, end)
+		r.item(it, long, recursive)
 		if err := r.ended(); err != nil {
 			return err
 		}
@@ -91,12 +87,12 @@ func page(limit int, recursive bool) int {
 }
 
 // item prints an entry of a list.
-func (r *run) item(it client.Item, long, full bool, end string) {
+func (r *run) item(it client.Item, long, full bool) {
 	name := it.Path[strings.LastIndexByte(it.Path, '/')+1:]
 	switch {
 	case r.json:
 		out := jsonItem{V: schema, Path: it.Path, Name: name}
-		if long {
+		if long && it.Err == nil {
 			out.Stat = statOf(&it.Stat)
 		}
 		r.object(out)
@@ -105,12 +101,25 @@ func (r *run) item(it client.Item, long, full bool, end string) {
 		name = it.Path
 	}
 	if long {
-		owner := "-"
-		if it.Stat.EphemeralOwner != 0 {
-			owner = znode.Hex(uint64(it.Stat.EphemeralOwner))
-		}
-		r.printf("%5d %5d %7d %18s %s ", it.Stat.Version, it.Stat.NumChildren, it.Stat.DataLength, owner, stamp(it.Stat.MtimeMS))
+		r.columns(it)
 	}
 	_, _ = r.out.WriteString(name)
-	_, _ = r.out.WriteString(end)
+	_, _ = r.out.WriteString(r.end())
+}
+
+// longHelp explains -l.
+const longHelp = `-l adds, before the name: version, number of children, bytes, session of an ephemeral znode (or -), time of the last set;
+- for each of them if the znode may not be read.`
+
+// columns prints what -l adds.
+func (r *run) columns(it client.Item) {
+	if it.Err != nil {
+		r.printf("%5s %5s %7s %18s %24s ", "-", "-", "-", "-", "-")
+		return
+	}
+	owner := "-"
+	if it.Stat.EphemeralOwner != 0 {
+		owner = znode.Hex(uint64(it.Stat.EphemeralOwner))
+	}
+	r.printf("%5d %5d %7d %18s %s ", it.Stat.Version, it.Stat.NumChildren, it.Stat.DataLength, owner, stamp(it.Stat.MtimeMS))
 }

@@ -8,7 +8,10 @@
 //	exit.go     the exit codes, and which error gives which
 //	report.go   errors and hints on stderr
 //	console.go  stdin, stdout and stderr: what is a terminal, JSON, progress
+//	complete.go what shells complete
+//	dump.go     the formats of export and import; a file each for the larger ones
 //	connect.go  the flags of commands that talk to a server
+//	explain.go  --explain: what they would send
 //	value.go    VALUE arguments: a word, @file, -
 //
 // docs/commands.md and docs/configuration.md are the users' description; tests
@@ -63,7 +66,7 @@ func dispatch(ctx context.Context, c *console, args []string) error {
 	if len(args) == 0 {
 		args = []string{"coord"}
 	}
-	line, err := parseLine(commands(), args[1:])
+	line, err := parseLine(append(commands(), completeCommand()), args[1:])
 	c.quiet, c.json = line.has("quiet"), line.has("json")
 	if err != nil {
 		return err
@@ -84,7 +87,11 @@ func dispatch(ctx context.Context, c *console, args []string) error {
 			Name: cmd.name, HideHelp: true, Flags: cmd.allFlags(),
 			OnUsageError: func(_ *cli.Context, err error, _ bool) error { return badFlag(cmd, err) },
 			Action: func(f *cli.Context) error {
-				return cmd.run(ctx, &run{console: c, cmd: cmd, flags: f, line: line, args: line.args, literal: line.literal})
+				r := &run{console: c, cmd: cmd, flags: f, line: line, args: line.args, literal: line.literal}
+				if r.flags.Bool("explain") {
+					return r.explain(ctx)
+				}
+				return cmd.run(ctx, r)
 			},
 		}},
 	}
@@ -96,11 +103,12 @@ func dispatch(ctx context.Context, c *console, args []string) error {
 // run is one command being run.
 type run struct {
 	*console
-	cmd     *command
-	flags   *cli.Context // and the environment's values of them
-	line    *line
-	args    []string
-	literal int // arguments from here on stood behind "--"
+	cmd       *command
+	flags     *cli.Context // and the environment's values of them
+	line      *line
+	args      []string
+	literal   int        // arguments from here on stood behind "--"
+	explainer *explainer // in the place of a server, with --explain
 }
 
 // given says whether a flag stands on the command line itself.

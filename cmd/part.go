@@ -34,7 +34,7 @@ func createPart(file string, force bool) (*part, error) {
 	case err == nil && info.IsDir():
 		return nil, &usageError{msg: file + " is a folder", hint: "name a file in it"}
 	case err == nil && !info.Mode().IsRegular():
-		return nil, &usageError{msg: file + " is no regular file", hint: "coord snapshot - writes to stdout"}
+		return nil, &usageError{msg: file + " is no regular file", hint: "- writes to stdout"}
 	case err == nil && !force:
 		return nil, existing(file)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

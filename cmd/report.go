@@ -50,6 +50,16 @@ func (e *partError) exitCode() int {
 	return exitPart
 }
 
+// lineError is what is wrong with a line of a file that was read.
+type lineError struct {
+	file string
+	line int // from 1
+	err  error
+}
+
+func (e *lineError) Error() string { return fmt.Sprintf("%s, line %d: %v", e.file, e.line, e.err) }
+func (e *lineError) Unwrap() error { return e.err }
+
 // hinted is an error with a hint of its own.
 type hinted struct {
 	err  error
@@ -78,6 +88,9 @@ func (c *console) report(err error) {
 	if word, ok := errors.AsType[znode.Code](err); ok {
 		out.Error = word.Word()
 	}
+	if at, ok := errors.AsType[*lineError](err); ok {
+		out.Line = at.line
+	}
 	if refused, ok := errors.AsType[*client.Error](err); ok {
 		out.Path = refused.Path
 		if refused.HasHave {
@@ -89,13 +102,13 @@ func (c *console) report(err error) {
 
 // hintOf says what to do about an error, if that is worth a line.
 func hintOf(err error) string {
+	if e, ok := errors.AsType[*hinted](err); ok {
+		return e.hint
+	}
 	if e, ok := errors.AsType[*usageError](err); ok {
 		return e.hint
 	}
 	if e, ok := errors.AsType[*unsafeError](err); ok {
-		return e.hint
-	}
-	if e, ok := errors.AsType[*hinted](err); ok {
 		return e.hint
 	}
 	switch {

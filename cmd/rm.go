@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -13,10 +12,8 @@ import (
 	"coord/tree/znode"
 )
 
-const (
-	atomicRm = 10_000 // znodes that rm -r deletes in one transaction
-	rmWindow = 500    // deletes under way at a time beyond that
-)
+// atomicRm is how many znodes rm -r deletes in one transaction.
+const atomicRm = 10_000
 
 func rmCommand() *command {
 	return &command{
@@ -30,9 +27,10 @@ More are deleted one by one, deepest first; this is said on stderr, and --timeou
 			versionFlag(),
 			boolFlag("dry-run", "with -r: print what would be deleted, and delete nothing"),
 			boolFlag("yes", "do not ask", "y"),
-			boolFlag("null", "with --dry-run: end each path with a NUL byte", "0"),
+			nullFlag("with --dry-run: end each path with a NUL byte"),
 		},
-		run: runRm,
+		asks: func(r *run) bool { return r.flags.Bool("recursive") }, // how many znodes there are
+		run:  runRm,
 	}
 }
 
@@ -41,7 +39,8 @@ func runRm(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	recursive, dry, yes := r.flags.Bool("recursive"), r.flags.Bool("dry-run"), r.flags.Bool("yes")
+	recursive, dry := r.flags.Bool("recursive"), r.flags.Bool("dry-run")
+	yes := r.flags.Bool("yes") || r.explainer != nil
 	switch {
 	case dry && !recursive:
 		return usagef("--dry-run belongs to -r")
@@ -116,10 +115,6 @@ func (r *run) removeTree(ctx context.Context, path string, dry, yes bool) error 
 func (r *run) survey(ctx context.Context, c *client.Conn, path string, dry bool) (paths []string, err error) {
 	ctx, step, cancel := r.long(ctx)
 	defer cancel()
-	end := "\n"
-	if r.flags.Bool("null") {
-		end = "\x00"
-	}
 	n := 0
 	defer r.progressEnd()
 	for it, err := range c.Tree(ctx, path, client.ListOptions{Stat: r.flags.IsSet("v"), Within: step}) {
@@ -137,7 +132,7 @@ func (r *run) survey(ctx context.Context, c *client.Conn, path string, dry bool)
 		case r.json:
 			r.object(jsonItem{V: schema, Path: it.Path})
 		default:
-			r.printf("%s%s", it.Path, end)
+			r.printf("%s%s", it.Path, r.end())
 		}
 		if err := r.ended(); err != nil {
 			return nil, err
@@ -149,60 +144,31 @@ func (r *run) survey(ctx context.Context, c *client.Conn, path string, dry bool)
 // removeEach deletes the znodes of a tree, in the reverse of its order: so
 // children go before their parents. What has gone meanwhile is passed over.
 func (r *run) removeEach(ctx context.Context, c *client.Conn, paths []string) error {
-	ctx, step, cancel := r.long(ctx)
-	defer cancel()
-	defer r.progressEnd()
-	var deleted, sent, taken int
+	var deleted int
 	var last znode.Zxid
-	calls := make([]*client.Call, len(paths))
-	for taken < len(paths) {
-		for sent < len(paths) && sent-taken < rmWindow {
-			i := len(paths) - 1 - sent
-			op := text.Op{Verb: text.VerbRm, Path: paths[i], Version: anyVersion}
-			if i == 0 {
-				op.Version = r.version()
-			}
-			call, err := c.Send(&text.Request{Op: op})
-			if err != nil {
-				break // those under way say why
-			}
-			calls[sent] = call
-			sent++
+	requests := func(i int) *text.Request {
+		i = len(paths) - 1 - i
+		op := text.Op{Verb: text.VerbRm, Path: paths[i], Version: anyVersion}
+		if i == 0 {
+			op.Version = r.version()
 		}
-		if taken == sent {
-			return r.stopped(deleted, len(paths), errors.New("the connection is lost"))
-		}
-		zxid, err := waitStep(ctx, step, calls[taken])
-		calls[taken] = nil
-		taken++
+		return &text.Request{Op: op}
+	}
+	err := r.pipeline(ctx, c, len(paths), writeWindow, requests, func(_ int, reply *text.Reply, err error) error {
 		switch {
 		case err == nil:
 			deleted++
-			last = zxid
+			last = reply.Zxid(text.KeyZxid)
 		case !errors.Is(err, znode.ErrNoNode):
-			return r.stopped(deleted, len(paths), err)
+			return err
 		}
 		r.progress("coord: %s of %s deleted", count(int64(deleted)), count(int64(len(paths))))
+		return nil
+	})
+	if err != nil {
+		return &partError{fmt.Sprintf("%s of %s znodes were deleted", count(int64(deleted)), count(int64(len(paths)))), err}
 	}
 	atomic := false
 	r.removed(paths[0], int64(deleted), &atomic, last)
 	return nil
-}
-
-// waitStep waits for one of many answers.
-func waitStep(ctx context.Context, step time.Duration, call *client.Call) (znode.Zxid, error) {
-	if step > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, step)
-		defer cancel()
-	}
-	reply, err := call.Wait(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return reply.Zxid(text.KeyZxid), nil
-}
-
-func (r *run) stopped(deleted, all int, err error) error {
-	return &partError{fmt.Sprintf("%s of %s znodes were deleted", count(int64(deleted)), count(int64(all))), err}
 }

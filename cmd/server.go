@@ -23,8 +23,9 @@ the file of --config, which may be ZooKeeper's zoo.cfg. A flag wins over the env
 			"coord server", "coord server --data-dir /var/lib/coord --listen 0.0.0.0:2181 --listen unix:/run/coord.sock",
 			"coord server --config /etc/zookeeper/zoo.cfg", "COORD_LOG_FORMAT=json coord server",
 		},
-		flags: serverFlags(),
-		run:   runServer,
+		choices: map[string][]string{"log-level": {"debug", "info", "warn", "error"}, "log-format": {"json", "console", "auto"}},
+		flags:   serverFlags(),
+		run:     runServer,
 	}
 }
 

@@ -189,9 +189,9 @@ func number(v string) (int, error) {
 var sizeUnits = []struct {
 	name  string
 	shift uint
-}{{"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"K", 10}, {"M", 20}, {"G", 30}, {"B", 0}}
+}{{"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"K", 10}, {"M", 20}, {"G", 30}, {"k", 10}, {"B", 0}}
 
-// parseSize reads a number of bytes: 1048576, 512KiB, 1MiB, 1M.
+// parseSize reads a number of bytes: 1048576, 512KiB, 1MiB, 1M, 10k.
 func parseSize(v string) (int64, error) {
 	digits, shift := v, uint(0)
 	for _, u := range sizeUnits {

@@ -23,8 +23,8 @@ import (
 // anyway, and a list of a million would not come in time.
 const maxCompletions = 1000
 
-// completeWithin is how long Tab may take.
-const completeWithin = time.Second
+// shellCompleteWithin is how long Tab may take.
+const shellCompleteWithin = time.Second
 
 // interact runs lines from the keyboard until exit or Ctrl-D.
 func (s *shell) interact(ctx context.Context) error {
@@ -233,7 +233,7 @@ func (s *shell) completer(ctx context.Context) liner.WordCompleter {
 		for _, w := range words[:len(words)-1] {
 			args = append(args, w.text)
 		}
-		ctx, cancel := context.WithTimeout(ctx, completeWithin)
+		ctx, cancel := context.WithTimeout(ctx, shellCompleteWithin)
 		defer cancel()
 		return before[:last.start], s.completions(ctx, args, typed), tail
 	}

@@ -82,7 +82,14 @@ func runSave(ctx context.Context, r *run, file string) error {
 		if r.given("server") {
 			return usagef("--data-dir and --server exclude each other")
 		}
+		if r.explainer != nil {
+			return usagef("--explain: with --data-dir no server is asked")
+		}
 		write = func(ctx context.Context, w io.Writer) (client.Snapshot, error) { return r.readStopped(ctx, dir, w) }
+	}
+	if r.explainer != nil {
+		_, err := write(ctx, io.Discard)
+		return err
 	}
 	if file == "-" {
 		return r.saveToStdout(ctx, write)

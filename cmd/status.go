@@ -29,11 +29,14 @@ type jsonStatus struct {
 
 func runStatus(ctx context.Context, r *run) error {
 	return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+		h, err := c.Greet(ctx, clientName)
+		if err != nil {
+			return err
+		}
 		facts, err := c.Info(ctx)
 		if err != nil {
 			return err
 		}
-		h := c.Hello()
 		if r.json {
 			out := jsonStatus{schema, c.Server(), h.Version, h.Node, h.Role, h.Cluster, h.Zxid.String(), map[string]string{}}
 			for _, f := range facts {

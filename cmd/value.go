@@ -25,13 +25,21 @@ func (r *run) value(ctx context.Context, i int) ([]byte, error) {
 	case arg == "-":
 		return readStdin(ctx, r.in)
 	}
-	f, err := os.Open(arg[1:])
+	b, err := readFile(arg[1:])
+	if is[*usageError](err) {
+		return nil, &hinted{err, "a value that begins with @ stands behind --"}
+	}
+	return b, err
+}
+
+// readFile reads the value @FILE.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
 	if err != nil {
-		err = bare(err)
-		return nil, &usageError{msg: arg + ": " + err.Error(), hint: "a value that begins with @ stands behind --"}
+		return nil, usagef("@%s: %v", name, bare(err))
 	}
 	defer f.Close()
-	return readValue(arg[1:], f)
+	return readValue(name, f)
 }
 
 // bare leaves out of a file's error its name, which we say ourselves.

@@ -97,7 +97,7 @@ type watcher struct {
 	batch bool
 	busy  busyPolicy
 	wait  time.Duration // --debounce
-	until *condition
+	until *goal
 	limit time.Duration // --timeout, 0: none was given
 
 	queue *backlog
@@ -115,25 +115,25 @@ type watcher struct {
 	met     bool      // what --until waits for has come; what is under way is ended
 }
 
-// condition is what --until waits for.
-type condition struct {
+// goal is what --until waits for.
+type goal struct {
 	word  string // exists, gone, or VALUE
 	value string
 }
 
-func parseUntil(s string) (*condition, error) {
+func parseUntil(s string) (*goal, error) {
 	word, value, is := strings.Cut(s, "=")
 	switch {
 	case is && strings.EqualFold(word, "value"):
-		return &condition{"VALUE", value}, nil
+		return &goal{"VALUE", value}, nil
 	case !is && (strings.EqualFold(s, "exists") || strings.EqualFold(s, "gone")):
-		return &condition{word: strings.ToLower(s)}, nil
+		return &goal{word: strings.ToLower(s)}, nil
 	}
 	return nil, &usageError{msg: "--until " + s + ": VALUE=x, exists or gone is meant", hint: "coord help watch"}
 }
 
 // met says whether a change, or how a znode is, is what is waited for.
-func (u *condition) met(typ string, data []byte) bool {
+func (u *goal) met(typ string, data []byte) bool {
 	switch typ {
 	case "created", "changed", eventInitial:
 		return u.word == "exists" || u.word == "VALUE" && string(data) == u.value
@@ -143,7 +143,7 @@ func (u *condition) met(typ string, data []byte) bool {
 	return false
 }
 
-func (u *condition) String() string {
+func (u *goal) String() string {
 	if u.word == "VALUE" {
 		return "has not had the value " + quote(u.value)
 	}
@@ -225,7 +225,7 @@ func runWatch(ctx context.Context, r *run) error {
 		return err
 	}
 	if len(w.argv) > 0 {
-		if err := findCommand(w.argv[0]); err != nil {
+		if err := lookUpCommand(w.argv[0]); err != nil {
 			return err
 		}
 	}
@@ -239,8 +239,8 @@ func runWatch(ctx context.Context, r *run) error {
 	return err
 }
 
-// findCommand tells before anything else that a command cannot be run.
-func findCommand(name string) error {
+// lookUpCommand tells before anything else that a command cannot be run.
+func lookUpCommand(name string) error {
 	_, err := exec.LookPath(name)
 	switch {
 	case err == nil:

@@ -49,6 +49,10 @@ func (v Verb) String() string {
 	return verbs[v].name
 }
 
+// Writes says whether the verb changes something, so that its outcome can be
+// unknown.
+func (v Verb) Writes() bool { return v < numVerbs && verbs[v].write }
+
 // valueRule says what a verb's last argument may be.
 type valueRule uint8
 

@@ -1,0 +1,178 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/client"
+	"coord/server/text"
+	"coord/tree/znode"
+)
+
+const aclDetails = `One entry a line, as SCHEME:ID:PERMS; of the permissions there are c(reate) d(elete) r(ead) w(rite) a(dmin).
+Without the permission ADMIN the hashes of digest entries show as x.`
+
+func aclCommand() *command {
+	return &command{
+		name: "acl", args: "PATH", does: "the short form of coord acl get", min: 1, max: 1, connects: true,
+		details: aclDetails, examples: []string{"coord acl /app"}, run: runACLGet,
+	}
+}
+
+func aclGetCommand() *command {
+	return &command{
+		name: "acl get", args: "PATH", does: "show who may do what with a znode", min: 1, max: 1, connects: true,
+		details: aclDetails, examples: []string{"coord acl get /app", "coord acl get --json /app | jq .aversion"}, run: runACLGet,
+	}
+}
+
+func aclSetCommand() *command {
+	return &command{
+		name: "acl set", args: "PATH ACL…", does: "replace who may do what with a znode", min: 2, max: -1, connects: true,
+		details: `ACL is SCHEME:ID:PERMS, several as arguments or with commas; together they replace the whole list. auth::PERMS stands
+for whoever sets it, authenticated. It needs the permission ADMIN, and leave somebody that.
+With -r the same list is given to all znodes below, one by one, PATH first; -v is then about PATH alone.`,
+		examples: []string{
+			"coord acl set /app world:anyone:r auth::cdrwa", "coord acl set -v 0 /app ip:10.0.0.0/8:cdrwa",
+			"coord acl set -r /app world:anyone:r,digest:ann:HASH=:cdrwa",
+		},
+		flags: []cli.Flag{
+			&cli.IntFlag{Name: "v", Usage: "only if the version of the ACL is `N`", DefaultText: "any"},
+			boolFlag("recursive", "all znodes below too", "r"),
+		},
+		asks: func(r *run) bool { return r.flags.Bool("recursive") }, // what is below
+		run:  runACLSet,
+	}
+}
+
+// jsonACL is the answer of acl get.
+type jsonACL struct {
+	V        int      `json:"v"`
+	Path     string   `json:"path"`
+	ACL      []string `json:"acl"`
+	Aversion int32    `json:"aversion"`
+}
+
+// jsonACLChange is the answer of acl set.
+type jsonACLChange struct {
+	V        int    `json:"v"`
+	Path     string `json:"path"`
+	Aversion int32  `json:"aversion"`
+	Changed  *int   `json:"changed,omitempty"` // with -r: znodes
+	Zxid     string `json:"zxid"`              // of the last change
+}
+
+func runACLGet(ctx context.Context, r *run) error {
+	path, err := r.path(znode.Persistent)
+	if err != nil {
+		return err
+	}
+	return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+		acl, aversion, err := c.GetACL(ctx, path)
+		if err != nil {
+			return err
+		}
+		out := jsonACL{schema, path, []string{}, aversion}
+		for _, e := range acl {
+			out.ACL = append(out.ACL, e.String())
+			if !r.json {
+				r.printf("%s\n", e)
+			}
+		}
+		if r.json {
+			r.object(out)
+		}
+		return nil
+	})
+}
+
+// parseACLs reads the words of an ACL. where names them to the user.
+func parseACLs(where string, words []string) (acl znode.ACL, err error) {
+	for _, w := range words {
+		entries, err := znode.ParseACL(w)
+		if err != nil {
+			return nil, &usageError{msg: where + ": " + err.Error(), hint: "such as world:anyone:r or auth::cdrwa"}
+		}
+		acl = append(acl, entries...)
+	}
+	for _, e := range acl {
+		if e.Scheme == znode.SchemeDigest && strings.HasSuffix(e.ID, ":x") {
+			return nil, &usageError{msg: where + ": " + e.String() + ": x stands where a hash is hidden, and is none", hint: "read the list as somebody with ADMIN"}
+		}
+	}
+	return acl, nil
+}
+
+func runACLSet(ctx context.Context, r *run) error {
+	path, err := r.path(znode.Persistent)
+	if err != nil {
+		return err
+	}
+	acl, err := parseACLs("ACL", r.args[1:])
+	if err != nil {
+		return err
+	}
+	if r.flags.Bool("recursive") {
+		return r.setACLs(ctx, path, acl)
+	}
+	return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+		change, err := c.SetACL(ctx, path, acl, r.version())
+		if err == nil {
+			r.changedACL(change, nil)
+		}
+		return err
+	})
+}
+
+func (r *run) changedACL(change client.Change, changed *int) {
+	if r.json {
+		r.object(jsonACLChange{schema, change.Path, change.Version, changed, change.Zxid.String()})
+	}
+}
+
+// setACLs gives an ACL to a znode and to all below it. All paths are read before
+// anything is changed, since a changed znode may hide what is below it.
+func (r *run) setACLs(ctx context.Context, path string, acl znode.ACL) error {
+	var paths []string
+	c, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := r.walkOn(ctx, c, path, client.ListOptions{}, func(it client.Item) error {
+		paths = append(paths, it.Path)
+		return nil
+	}); err != nil {
+		return err
+	}
+	first, cancel := r.limit(ctx)
+	defer cancel()
+	top, err := c.SetACL(first, path, acl, r.version())
+	if err != nil {
+		return err
+	}
+	changed := 1
+	requests := func(i int) *text.Request {
+		return &text.Request{Op: text.Op{Verb: text.VerbSetACL, Path: paths[i+1], ACL: acl, Version: anyVersion}}
+	}
+	err = r.pipeline(ctx, c, len(paths)-1, writeWindow, requests, func(_ int, reply *text.Reply, err error) error {
+		switch {
+		case err == nil:
+			changed++
+			top.Zxid = reply.Zxid(text.KeyZxid)
+		case !errors.Is(err, znode.ErrNoNode): // else it has gone meanwhile
+			return err
+		}
+		r.progress("coord: %s of %s changed", count(int64(changed)), count(int64(len(paths))))
+		return nil
+	})
+	if err != nil {
+		return &partError{fmt.Sprintf("the ACLs of %s of %s znodes were changed", count(int64(changed)), count(int64(len(paths)))), err}
+	}
+	r.changedACL(top, &changed)
+	return nil
+}

@@ -1,0 +1,145 @@
+package cmd
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"coord/tree/znode"
+)
+
+// entry is a znode in an exported file.
+type entry struct {
+	path string // below the exported znode, which itself is "/"
+	data []byte
+	line int // of the file, from 1; 0: it has no lines
+}
+
+// dumpFormat is a form of exported files. Each ends in a mark, so that a file
+// that was cut is not taken for all there is.
+type dumpFormat struct {
+	name     string
+	suffixes []string // of files; the first is the usual one
+	binary   bool     // not for terminals
+	write    func(w io.Writer) dumpWriter
+	// read takes a file apart; whole says that its end mark is there. The file's
+	// name is missing in a lineError.
+	read func(in []byte) (all []entry, whole bool, err error)
+}
+
+// dumpWriter writes the entries of a tree, each followed by its children.
+type dumpWriter interface {
+	// add writes an entry; parent says whether children of it follow.
+	add(e entry, parent bool) error
+	end() error
+}
+
+func dumpFormats() []dumpFormat {
+	return []dumpFormat{
+		{name: "json", suffixes: []string{".json", ".ndjson", ".jsonl"}, write: func(w io.Writer) dumpWriter { return jsonDump{w} }, read: readJSONDump},
+		{name: "yaml", suffixes: []string{".yaml", ".yml"}, write: func(w io.Writer) dumpWriter { return yamlDump{w} }, read: readYAMLDump},
+		{name: "tar", suffixes: []string{".tar"}, binary: true, write: newTarDump, read: readTarDump},
+		{name: "env", suffixes: []string{".env"}, write: func(w io.Writer) dumpWriter { return envDump{w} }, read: readEnvDump},
+	}
+}
+
+func dumpFormatNames() (names []string) {
+	for _, f := range dumpFormats() {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// dumpFormat is that of --format, else that of the file's name, else JSON.
+func (r *run) dumpFormat(file string) (dumpFormat, error) {
+	all := dumpFormats()
+	name := r.flags.String("format")
+	if name == "" && file == "-" {
+		return all[0], nil
+	}
+	i := slices.IndexFunc(all, func(f dumpFormat) bool {
+		if name != "" {
+			return f.name == name
+		}
+		return slices.Contains(f.suffixes, strings.ToLower(filepath.Ext(file)))
+	})
+	switch known := strings.Join(dumpFormatNames(), ", "); {
+	case i >= 0:
+		return all[i], nil
+	case name != "":
+		return dumpFormat{}, usagef("--format %s: known are %s", quote(name), known)
+	default:
+		return dumpFormat{}, &usageError{msg: "the name of " + file + " does not tell its format", hint: "--format is one of " + known}
+	}
+}
+
+// jsonEntry is a line of the format json.
+type jsonEntry struct {
+	V    int    `json:"v"`
+	Path string `json:"path,omitempty"`
+	jsonData
+	End bool `json:"end,omitempty"` // the last line
+}
+
+type jsonDump struct{ w io.Writer }
+
+func (d jsonDump) add(e entry, _ bool) error {
+	return d.line(jsonEntry{V: schema, Path: e.path, jsonData: dataOf(e.data)})
+}
+
+func (d jsonDump) end() error { return d.line(jsonEntry{V: schema, End: true}) }
+
+func (d jsonDump) line(e jsonEntry) error {
+	_, err := d.w.Write(append(marshal(e), '\n'))
+	return err
+}
+
+func readJSONDump(in []byte) (all []entry, whole bool, err error) {
+	number := 0
+	for line := range bytes.Lines(in) {
+		number++
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		j := jsonEntry{V: schema}
+		dec := json.NewDecoder(bytes.NewReader(line))
+		dec.DisallowUnknownFields()
+		err := dec.Decode(&j)
+		if err == nil {
+			if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+				err = errors.New("one object a line is meant")
+			}
+		}
+		e := entry{path: j.Path, line: number}
+		switch {
+		case err != nil && j.V <= schema:
+			err = usagef("%v", err)
+		case j.V > schema:
+			err = fmt.Errorf("version %d of the format, which this coord does not know: %w", j.V, znode.ErrUnimplemented)
+		case whole:
+			err = usagef("it stands behind the end")
+		case j.End:
+			whole = true
+			continue
+		case j.Data != nil && j.Data64 != nil:
+			err = usagef("data and data64 exclude each other")
+		case j.Data != nil:
+			e.data = []byte(*j.Data)
+		case j.Data64 != nil:
+			if e.data, err = base64.StdEncoding.DecodeString(*j.Data64); err != nil {
+				err = usagef("data64: %v", err)
+			}
+		}
+		if err != nil {
+			return nil, false, &lineError{line: number, err: err}
+		}
+		all = append(all, e)
+	}
+	return all, whole, nil
+}

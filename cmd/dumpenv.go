@@ -1,0 +1,177 @@
+package cmd
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+)
+
+// envDump writes assignments as a shell reads them. A variable is named by the
+// path, with __ for each / but the first. Znodes with children and without a
+// value need no line.
+type envDump struct{ w io.Writer }
+
+const envEnd = "# end"
+
+var (
+	variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	bareWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]*$`)
+)
+
+func pathOfVariable(name string) string { return "/" + strings.ReplaceAll(name, "__", "/") }
+
+// envError is what the format env cannot hold.
+type envError struct{ path, why string }
+
+func (e *envError) Error() string {
+	return "the format env cannot hold " + quote(e.path) + ": " + e.why
+}
+func (e *envError) exitCode() int { return exitUsage }
+
+func (d envDump) add(e entry, parent bool) error {
+	if len(e.data) == 0 && (parent || e.path == "/") {
+		return nil
+	}
+	name := strings.ReplaceAll(e.path[1:], "/", "__")
+	switch {
+	case e.path == "/":
+		return &envError{e.path, "a value of PATH itself has no variable"}
+	case !variable.MatchString(name) || pathOfVariable(name) != e.path:
+		return &envError{e.path, "it makes no name of a variable: letters, digits and single _ do, and no digit in front"}
+	case bytes.IndexByte(e.data, 0) >= 0:
+		return &envError{e.path, "its value has a NUL byte"}
+	}
+	value := string(e.data)
+	if !bareWord.MatchString(value) {
+		value = "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
+	}
+	_, err := fmt.Fprintf(d.w, "%s=%s\n", name, value)
+	return err
+}
+
+func (d envDump) end() error {
+	_, err := io.WriteString(d.w, envEnd+"\n")
+	return err
+}
+
+func readEnvDump(in []byte) (all []entry, whole bool, err error) {
+	whole = bytes.HasSuffix(bytes.TrimRight(in, "\r\n"), []byte("\n"+envEnd)) || bytes.Equal(bytes.TrimRight(in, "\r\n"), []byte(envEnd))
+	s := shellText{in: in, line: 1}
+	for {
+		s.skip(" \t\r\n")
+		if s.pos == len(s.in) {
+			return all, whole, nil
+		}
+		if s.in[s.pos] == '#' {
+			s.comment()
+			continue
+		}
+		at := s.line
+		e, err := s.assignment()
+		if err != nil {
+			return nil, false, &lineError{line: s.line, err: err}
+		}
+		e.line = at
+		all = append(all, e)
+	}
+}
+
+// shellText reads assignments as a shell does, but expands nothing: what a shell
+// would expand is refused.
+type shellText struct {
+	in   []byte
+	pos  int
+	line int
+}
+
+func (s *shellText) skip(what string) {
+	for s.pos < len(s.in) && strings.IndexByte(what, s.in[s.pos]) >= 0 {
+		s.next()
+	}
+}
+
+func (s *shellText) next() byte {
+	c := s.in[s.pos]
+	s.pos++
+	if c == '\n' {
+		s.line++
+	}
+	return c
+}
+
+func (s *shellText) comment() {
+	for s.pos < len(s.in) && s.in[s.pos] != '\n' {
+		s.pos++
+	}
+}
+
+func (s *shellText) assignment() (e entry, err error) {
+	rest := s.in[s.pos:]
+	if word, after, ok := bytes.Cut(rest, []byte{' '}); ok && string(word) == "export" {
+		rest = bytes.TrimLeft(after, " \t")
+		s.pos = len(s.in) - len(rest)
+	}
+	name, _, ok := bytes.Cut(rest, []byte{'='})
+	if !ok || !variable.Match(name) {
+		return e, usagef("NAME=VALUE is meant")
+	}
+	s.pos += len(name) + 1
+	e.path = pathOfVariable(string(name))
+	if e.data, err = s.value(); err != nil {
+		return e, err
+	}
+	s.skip(" \t\r")
+	switch {
+	case s.pos == len(s.in) || s.in[s.pos] == '\n':
+	case s.in[s.pos] == '#':
+		s.comment()
+	default:
+		return e, &usageError{msg: "something stands behind the value of " + string(name), hint: "quote a value that has spaces: '…'"}
+	}
+	return e, nil
+}
+
+func (s *shellText) value() (v []byte, err error) {
+	v = []byte{}
+	if s.pos < len(s.in) && s.in[s.pos] == '~' {
+		return nil, unquoted('~')
+	}
+	var quote byte // that is open, else 0
+	for s.pos < len(s.in) {
+		c := s.in[s.pos]
+		switch {
+		case quote == '\'' && c != '\'':
+			v = append(v, s.next())
+			continue
+		case quote == 0 && (c == ' ' || c == '\t' || c == '\n' || c == '\r' && bytes.HasPrefix(s.in[s.pos:], []byte("\r\n"))):
+			return v, nil
+		case c == '$' || c == '`', quote == 0 && strings.IndexByte(";&|<>()", c) >= 0:
+			return nil, unquoted(c)
+		}
+		s.next()
+		switch {
+		case c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote = c
+		case c == '\\' && s.pos == len(s.in):
+			return nil, usagef("a backslash ends the file")
+		case c == '\\' && s.in[s.pos] == '\n':
+			s.next() // the line goes on
+		case c == '\\' && (quote == 0 || strings.IndexByte("$`\"\\", s.in[s.pos]) >= 0):
+			v = append(v, s.next())
+		default:
+			v = append(v, c)
+		}
+	}
+	if quote != 0 {
+		return nil, usagef("a quote is not closed")
+	}
+	return v, nil
+}
+
+func unquoted(c byte) error {
+	return &usageError{msg: fmt.Sprintf("a shell would not take %c as it is, and nothing is expanded here", c), hint: `put the value in single quotes: '…'`}
+}

@@ -1,0 +1,192 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+
+	"coord/client"
+	"coord/server"
+	"coord/server/text"
+)
+
+// explain runs the command with an explainer in the place of a server: what it
+// sends is its answer. What it makes of the replies goes nowhere.
+func (r *run) explain(ctx context.Context) error {
+	r.explainer = &explainer{out: r.console}
+	r.console = newConsole(r.in, io.Discard, io.Discard)
+	r.quiet = true
+	err := r.cmd.run(ctx, r)
+	return r.explainer.end(err)
+}
+
+// explainer prints each request that a command sends, as the server would read
+// it, and replies that it was done. If what the command sends depends on the
+// replies, requests that only read go to a server too; those that write never do.
+// The greeting and the credentials are not printed: nothing requires the one, and
+// the others are secret.
+type explainer struct {
+	out    *console
+	server *client.Conn // for requests that read; nil: nobody is asked
+	stop   context.CancelFunc
+	done   chan struct{} // closed when serve has ended; nil: nothing was dialled
+	err    error         // of server; set before done is closed
+	paged  bool          // the user knows about pages
+}
+
+func (e *explainer) dial(ctx context.Context, r *run, servers []string, o client.Options) (*client.Conn, error) {
+	if r.cmd.asks != nil && r.cmd.asks(r) {
+		var err error
+		if e.server, err = client.Dial(ctx, servers, o); err != nil {
+			return nil, err
+		}
+	}
+	if o.User != "" {
+		e.out.note("coord: AUTH digest %s comes first, with the password as its payload", o.User)
+	}
+	near, far := net.Pipe()
+	e.done = make(chan struct{})
+	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx)) // dialling may have a limit of its own
+	go e.serve(ctx, far)
+	return client.NewConn(near), nil
+}
+
+// end waits for what is still being printed. The command's error counts, unless
+// it only follows from the server's.
+func (e *explainer) end(err error) error {
+	if e.done == nil {
+		return err
+	}
+	e.stop() // the command waits for no answer any more
+	<-e.done
+	if e.server != nil {
+		_ = e.server.Close()
+	}
+	if e.err != nil {
+		return e.err
+	}
+	return err
+}
+
+func (e *explainer) serve(ctx context.Context, nc net.Conn) {
+	defer close(e.done)
+	defer nc.Close()
+	p := text.NewParser(explainLimits())
+	var in []byte
+	buf := make([]byte, 32<<10)
+	for {
+		req, n, err := p.Next(in)
+		var answer []byte
+		refused, _ := errors.AsType[*text.Error](err)
+		switch {
+		case refused != nil:
+			reply := refused.Reply()
+			answer = reply.Append(nil, text.FormatText, false)
+		case req != nil:
+			e.out.sent(req, in[:n])
+			e.explainPages(req)
+			if answer = e.answer(ctx, req); answer == nil {
+				return
+			}
+		case n == 0:
+			got, err := nc.Read(buf)
+			if err != nil {
+				return
+			}
+			in = append(in, buf[:got]...)
+		}
+		if in = in[n:]; len(answer) > 0 {
+			if _, err := nc.Write(answer); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// explainLimits are those of a server that takes the most.
+func explainLimits() text.Limits {
+	l := text.DefaultLimits()
+	l.Txn += server.MaxMaxFrame - l.Payload
+	l.Payload = server.MaxMaxFrame
+	return l
+}
+
+// explainPages says once what a list that goes on needs.
+func (e *explainer) explainPages(req *text.Request) {
+	if list := req.Verb == text.VerbLs || req.Verb == text.VerbTree; list && e.server == nil && !e.paged {
+		e.out.note("coord: while an answer says more=1, the same is sent again with after= the last entry of it")
+		e.paged = true
+	}
+}
+
+// sent prints a request: its lines, or with --json an object.
+func (c *console) sent(req *text.Request, lines []byte) {
+	if c.json {
+		c.object(struct {
+			V    int    `json:"v"`
+			Verb string `json:"verb"`
+			Path string `json:"path,omitempty"`
+			jsonData
+		}{schema, req.Verb.String(), req.Path, dataOf(lines)})
+		return
+	}
+	_, _ = c.out.Write(lines)
+}
+
+// answer is the reply to a request: the server's if it only reads and there is
+// one, else that it was done. It is nil if the server has none.
+func (e *explainer) answer(ctx context.Context, req *text.Request) []byte {
+	if e.server == nil || req.Verb.Writes() {
+		return done(req)
+	}
+	reply, err := e.server.Do(ctx, req)
+	if refused, ok := errors.AsType[*client.Error](err); ok {
+		reply = &text.Reply{Kind: text.KindErr, Code: refused.Code, Message: refused.Message}
+		if refused.Path != "" {
+			reply.Fields = append(reply.Fields, text.Str(text.KeyPath, refused.Path))
+		}
+	} else if err != nil {
+		if ctx.Err() == nil {
+			e.err = err
+		}
+		return nil
+	}
+	return reply.Append(nil, text.FormatText, false)
+}
+
+// done is a reply that says nothing but that all went well.
+func done(req *text.Request) []byte {
+	reply := text.Reply{Kind: text.KindOK}
+	switch req.Verb {
+	case text.VerbGet:
+		reply.Kind = text.KindData
+	case text.VerbLs, text.VerbTree, text.VerbGetACL, text.VerbInfo:
+		reply.Kind = text.KindList
+	case text.VerbTxn:
+		reply.Kind = text.KindList
+		for _, op := range req.Ops {
+			reply.Items = append(reply.Items, text.Reply{Kind: text.KindOK, Fields: madePath(&op)})
+		}
+	case text.VerbSnapshot:
+		none := sha256.Sum256(nil)
+		end := text.Reply{Kind: text.KindEnd, Fields: []text.Field{
+			text.Str(text.KeySHA256, hex.EncodeToString(none[:])), text.Int(text.KeyBytes, 0),
+		}}
+		return bytes.Join([][]byte{reply.Append(nil, text.FormatText, false), end.Append(nil, text.FormatText, false)}, nil)
+	default:
+		reply.Fields = madePath(&req.Op)
+	}
+	return reply.Append(nil, text.FormatText, false)
+}
+
+// madePath is the path that a CREATE answers, the first one of its kind.
+func madePath(op *text.Op) []text.Field {
+	if op.Verb != text.VerbCreate || !op.Mode.Sequential() {
+		return nil
+	}
+	return []text.Field{text.Str(text.KeyPath, op.Path+"0000000000")}
+}

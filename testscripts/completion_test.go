@@ -1,0 +1,123 @@
+package testscripts
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// typed are lines that somebody types up to TAB, and the words that the program
+// then gets. A + is typed behind TAB: it stands alone where the shell has added a
+// space.
+var typed = []struct{ line, want string }{
+	{"coord stat", "<status><+>"},
+	{"coord snapshot ver", "<snapshot><verify><+>"},
+	{"coord ls --lo", "<ls><--long><+>"},
+	{"coord export --format ya", "<export><--format><yaml><+>"},
+	{"coord get /app/u", "<get></app/url><+>"},
+	{"coord get -s /app/u", "<get><-s></app/url><+>"},
+	{"coord get /app/ho", "<get></app/hosts+>"},
+	{"coord get /app/hosts/", "<get></app/hosts/a><+>"},
+	{"coord get /app/wi", "<get></app/with space><+>"},
+	{`coord get "/app/wi`, "<get></app/with space><+>"},
+	{"coord get /key", "<get></key:v=x><+>"},
+	{"coord get /key:", "<get></key:v=x><+>"},
+	{"coord get /key:v=", "<get></key:v=x><+>"},
+	{"coord get /none", "<get></none+>"},
+	{"coord get --server 127.0.0.1:1 /app/u", "<get><--server><127.0.0.1:1></app/u+>"},
+	{"coord txn -f only", "<txn><-f><only.ops><+>"},
+	{"coord help snap", "<help><snapshot><+>"},
+	{"X=1 coord get /app/u", "<get></app/url><+>"},
+	{"true; coord get /app/u", "<get></app/url><+>"},
+}
+
+// program stands for coord: it completes, and writes down what else it is called
+// with.
+const program = `#!/bin/sh
+[ "$1" = __complete ] && exec "$REAL" "$@"
+printf '<%s>' "$@" >> "$CALLS"
+echo >> "$CALLS"
+`
+
+const typist = `set timeout 20
+log_user 0
+set stty_init "columns 200"
+spawn {*}$argv
+expect_before timeout { puts "it says nothing more: $expect_out(buffer)"; exit 1 }
+send -- "$env(SETUP); echo re''ady\r"
+expect "ready"
+foreach line [split $env(LINES_TYPED) \n] {
+	set calls [file size $env(CALLS)]
+	send -- "$line\t+\r"
+	for {set i 0} {$i < 100 && [file size $env(CALLS)] == $calls} {incr i} { after 50 }
+}
+`
+
+// TestCompletion types in real shells.
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []struct {
+		name  string
+		args  []string
+		setup string
+		other map[string]string // what differs there, and why
+	}{
+		{"bash", []string{"--noprofile", "--norc", "-i"}, "source <(coord completion bash)", nil},
+		{"zsh", []string{"-f", "-i"}, "autoload -U compinit; compinit -u -D; source <(coord completion zsh)", nil},
+		{"fish", []string{"--no-config", "-i"}, "coord completion fish | source", map[string]string{
+			"coord get /app/ho": "<get></app/hosts/+>", // it adds a space behind all but a slash
+		}},
+	} {
+		t.Run(shell.name, func(t *testing.T) {
+			t.Parallel()
+			need(t, "expect", shell.name)
+			dir := t.TempDir()
+			p := launch(t, filepath.Join(dir, "data"))
+			p.ask("CREATE /app/hosts/a parents x", `CREATE "/app/with space" x`, "CREATE /app/url x", "CREATE /key:v=x x")
+			real, err := exec.LookPath("coord")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, text := range map[string]string{"bin/coord": program, "type.exp": typist, "calls": "", "only.ops": "RM /a\n"} {
+				file := filepath.Join(dir, name)
+				if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(file, []byte(text), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var lines []string
+			for _, l := range typed {
+				lines = append(lines, l.line)
+			}
+			setup := strings.ReplaceAll(shell.setup, "coord completion", "$REAL completion")
+			c := exec.Command("expect", append([]string{filepath.Join(dir, "type.exp"), shell.name}, shell.args...)...)
+			c.Dir = dir
+			c.Env = append(os.Environ(), "REAL="+real, "CALLS="+filepath.Join(dir, "calls"), "SETUP="+setup, "LINES_TYPED="+strings.Join(lines, "\n"),
+				"PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "HOME="+dir, "COORD_SERVER="+p.addr, "TERM=dumb", "INPUTRC=/dev/null", "PS1=> ", "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			calls, err := os.ReadFile(filepath.Join(dir, "calls"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Split(strings.TrimSpace(string(calls)), "\n")
+			if len(got) != len(typed) {
+				t.Fatalf("%d lines were typed, %d ran:\n%s", len(typed), len(got), calls)
+			}
+			for i, l := range typed {
+				want := l.want
+				if other, ok := shell.other[l.line]; ok {
+					want = other
+				}
+				if got[i] != want {
+					t.Errorf("%s[TAB]+ runs coord %s, want %s", l.line, got[i], want)
+				}
+			}
+		})
+	}
+}
