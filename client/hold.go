@@ -123,7 +123,6 @@ func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, er
 		if err != nil {
 			return Lock{}, err
 		}
-		o.Timeout = max(whole-time.Since(began), 0)
 		h.setWaiting(true)
 		l, err := c.Lock(ctx, path, o)
 		h.setWaiting(false)
@@ -135,6 +134,7 @@ func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, er
 		}
 		<-c.Done()
 		h.dropped(c)
+		o.Timeout = max(whole-time.Since(began), 0)
 	}
 }
 

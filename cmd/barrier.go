@@ -27,7 +27,8 @@ Exit codes: 0, or COMMAND's own; 8 not enough came in time (--wait; 124 with a C
 		flags: append(holderFlags(),
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "how many participants: `N`"},
 			&cli.DurationFlag{Name: "wait", Usage: "wait at most `TIME`", DefaultText: "as long as it takes"}),
-		run: runBarrier,
+		asks: neverAsks,
+		run:  runBarrier,
 	}
 }
 
@@ -61,7 +62,7 @@ func runBarrier(ctx context.Context, r *run) error {
 		return &codeError{exitTimeout, errors.New(path + ": not enough participants came in time")}
 	case err != nil && len(argv) > 0:
 		return notBegun(err)
-	case err != nil || len(argv) == 0:
+	case err != nil || len(argv) == 0 || r.explainer != nil:
 		return err
 	}
 	signals, stop := forwarded()
@@ -142,7 +143,7 @@ func (r *run) meet(ctx context.Context, path string, n int) error {
 	if err != nil {
 		return err
 	}
-	if err := m.enter(ctx, c); err != nil {
+	if err := m.enter(ctx, c); err != nil || r.explainer != nil {
 		return err
 	}
 	return m.wait(ctx, h, c)

@@ -34,7 +34,8 @@ Exit codes: COMMAND's own; 123 lost (--once), 125 coord failed before the start;
 			&cli.StringFlag{Name: "on-lose", Usage: "run `LINE` with sh when the leadership ends, however it does"},
 			boolFlag("once", "end when the leadership is lost"),
 			boolFlag("who", "print the leader's name")),
-		run: runElect,
+		asks: neverAsks,
+		run:  runElect,
 	}
 }
 
@@ -104,6 +105,10 @@ func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
 	if err := g.acquire(ctx, path, client.LockOptions{Timeout: -1}); err != nil {
 		g.leave()
 		return notBegun(err)
+	}
+	if r.explainer != nil {
+		g.leave()
+		return nil
 	}
 	r.tellLead(jsonLead{V: schema, Event: "leader", Path: path, ID: id, Token: g.lock.Token.String()}, g)
 	if line := r.flags.String("on-lead"); line != "" {

@@ -123,8 +123,17 @@ func (e *explainer) explainPages(req *text.Request) {
 	}
 }
 
-// sent prints a request: its lines, or with --json an object.
+// neverAsks is for commands whose lines depend on answers that a stand-in can
+// make up.
+func neverAsks(*run) bool { return false }
+
+// sent prints a request: its lines, or with --json an object. A session's
+// password is not shown.
 func (c *console) sent(req *text.Request, lines []byte) {
+	if req.Action == text.ResumeSession {
+		line, _, _ := bytes.Cut(lines, []byte{'\n'})
+		lines = append(bytes.Clone(line), "\n(the password of the session)\n"...)
+	}
 	if c.json {
 		c.object(struct {
 			V    int    `json:"v"`
@@ -165,6 +174,14 @@ func done(req *text.Request) []byte {
 	case text.VerbGet:
 		reply.Kind = text.KindData
 	case text.VerbLs, text.VerbTree, text.VerbGetACL, text.VerbInfo:
+		reply.Kind = text.KindList
+	case text.VerbSession:
+		reply.Fields = []text.Field{
+			text.Hex(text.KeyID, 1), text.Duration(text.KeyTTL, max(req.TTLMS, text.DefaultSessionMS)), text.Duration(text.KeyHold, req.HoldMS),
+		}
+	case text.VerbLock:
+		reply.Fields = []text.Field{text.Hex(text.KeyToken, 1), text.Str(text.KeyPath, req.Path+"/lock-0000000000")}
+	case text.VerbSessions:
 		reply.Kind = text.KindList
 	case text.VerbTxn:
 		reply.Kind = text.KindList

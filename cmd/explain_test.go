@@ -17,7 +17,7 @@ var explained = []string{
 	"get /a", "get -s --lin /a", "set /a x", "set -s -v 3 /a x", "set --create /a -", "create --seq -s --ttl 30s /a- x",
 	"create -c -p /a/b --acl world:anyone:r,auth::cdrwa", "rm -v 2 /a", "ls /a", "ls -l --limit 5 /a", "ls -R /a", "exists /a", "status",
 	"tree --depth 2 -l /a", "du /a", "find / --bigger 10", "snapshot -", "acl /a", "acl get /a", "export /a", "export /a a.yaml", "txn -f ops",
-	"acl set -v 3 /a world:anyone:r ip:10.0.0.0/8:rw,auth::a",
+	"acl set -v 3 /a world:anyone:r ip:10.0.0.0/8:rw,auth::a", "lock ls /a", "session ls",
 }
 
 // TestExplainIsWhatIsSent: the lines of --explain are those that a server
@@ -69,7 +69,7 @@ func TestExplainIsWhatIsSent(t *testing.T) {
 // asWritten takes out what the parser adds to what was written.
 func asWritten(r *text.Request) *text.Request {
 	r2 := *r
-	if list := r.Verb == text.VerbLs || r.Verb == text.VerbTree; list && r.Limit == text.DefaultListLimit {
+	if list := r.Verb == text.VerbLs || r.Verb == text.VerbTree || r.Verb == text.VerbSessions; list && r.Limit == text.DefaultListLimit {
 		r2.Limit = 0
 	}
 	return &r2
@@ -126,6 +126,40 @@ func TestExplainChangesNothing(t *testing.T) {
 	_, _ = io.WriteString(nc, got.out+"QUIT\n")
 	if answer, _ := io.ReadAll(nc); !strings.HasPrefix(string(answer), "OK v=1 ") {
 		t.Errorf("%q is answered with %q", got.out, answer)
+	}
+}
+
+// TestExplainSessions: what depends on answers that are made up, without running
+// or writing anything, and without a session's password.
+func TestExplainSessions(t *testing.T) {
+	t.Setenv("COORD_SERVER", "127.0.0.1:1")
+	t.Chdir(t.TempDir())
+	const password = "abcdefabcdefabcdefabcdefabcdefab"
+	if err := os.WriteFile("s", []byte(`{"v":1,"session":"0x51","password":"`+password+`","ttl_ms":60000}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const resume = "SESSION RESUME 0x51 ttl=60s hold=60s live=ping :32\n(the password of the session)\n"
+	for args, want := range map[string]string{
+		"lock --try /l -- touch wrong":         "SESSION NEW ttl=15s hold=15s live=ping\nLOCK /l timeout=0s\nPING\nSESSION CLOSE\n",
+		"elect --ttl 6s /l -- touch wrong":     "SESSION NEW ttl=6s hold=6s live=ping\nLOCK /l timeout=86400s\nPING\nSESSION CLOSE\n",
+		"barrier -n 3 /b -- touch wrong":       "SESSION NEW ttl=15s hold=15s live=ping\nFOLLOW /b recursive\nLS /b\nCREATE /b/enter- EPHEMERAL SEQ parents ",
+		"session new --file wrong":             "SESSION NEW ttl=60s hold=60s\nSESSION DETACH hold=60s\n",
+		"session renew --session s":            resume + "SESSION DETACH hold=60s\n",
+		"lock acquire --shared --session s /l": resume + "LOCK /l timeout=86400s shared\nPING\nSESSION DETACH hold=60s\n",
+		"lock release --session s /l":          resume + "UNLOCK /l\nSESSION DETACH hold=60s\n",
+		"create -e --session s /e x":           resume + "CREATE /e EPHEMERAL x\nSESSION DETACH hold=60s\n",
+		"session close --session s":            "SESSION RESUME 0x51 ttl=60s hold=0s :32\n(the password of the session)\nSESSION CLOSE\n",
+		"session close 0x77":                   "SESSION CLOSE 0x77\n",
+	} {
+		got := coord(t, "", append([]string{"--explain"}, strings.Fields(args)...)...)
+		if got.code != exitOK || !strings.HasPrefix(got.out, want) || strings.Contains(got.out+got.errOut, password) {
+			t.Errorf("coord %s --explain: %d\n%s\nwant\n%s%s", args, got.code, got.out, want, got.errOut)
+		}
+	}
+	for name, there := range map[string]bool{"wrong": false, "s": true} {
+		if _, err := os.Stat(name); (err == nil) != there {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

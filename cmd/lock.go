@@ -61,7 +61,8 @@ before the start, 126 not executable, 127 not found.`,
 		},
 		flags: append(append(lockFlags(), holderFlags()...),
 			&cli.StringFlag{Name: "on-lost", Usage: "run `LINE` with sh once the lock is lost and the command is dead"}),
-		run: runLock,
+		asks: neverAsks,
+		run:  runLock,
 	}
 }
 
@@ -84,6 +85,10 @@ func runLock(ctx context.Context, r *run) error {
 	if err := g.acquire(ctx, path, o); err != nil {
 		g.leave()
 		return notBegun(err)
+	}
+	if r.explainer != nil {
+		g.leave()
+		return nil
 	}
 	return r.guarded(g, r.args[1:])
 }
@@ -290,6 +295,7 @@ each command that uses the file gives it its whole time again. The token is prin
 Exit codes: 0, or 1 not acquired (--try), 124 not acquired in time, 9 the session has expired.`,
 		examples: []string{"coord session new --ttl 10m --file s", "coord lock acquire --session s /locks/deploy", "coord lock release --session s /locks/deploy"},
 		flags:    append(lockFlags(), sessionFlag()),
+		asks:     neverAsks,
 		run: func(ctx context.Context, r *run) error {
 			path, err := r.path(znode.Persistent)
 			if err != nil {
@@ -320,6 +326,7 @@ func lockReleaseCommand() *command {
 		name: "lock release", args: "PATH", does: "give back a lock of a session that a file names", min: 1, max: 1, connects: true,
 		examples: []string{"coord lock release --session s /locks/deploy"},
 		flags:    []cli.Flag{sessionFlag()},
+		asks:     neverAsks,
 		run: func(ctx context.Context, r *run) error {
 			path, err := r.path(znode.Persistent)
 			if err != nil {
@@ -377,6 +384,7 @@ func lockBreakCommand() *command {
 and the next one has the lock at once: only fencing tokens keep the two apart then. It asks on a terminal, else it needs -y.`,
 		examples: []string{"coord lock break -y /locks/backup"},
 		flags:    []cli.Flag{boolFlag("yes", "do not ask", "y")},
+		asks:     func(*run) bool { return true },
 		run: func(ctx context.Context, r *run) error {
 			path, err := r.path(znode.Persistent)
 			if err != nil {

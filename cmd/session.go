@@ -69,6 +69,7 @@ the file, with all it owns.`,
 			&cli.StringFlag{Name: "file", Usage: "where to keep it: `FILE`"},
 			boolFlag("force", "overwrite the file"),
 		},
+		asks: neverAsks,
 		run: func(ctx context.Context, r *run) error {
 			file, ttl := r.flags.String("file"), r.flags.Duration("ttl")
 			switch {
@@ -77,7 +78,7 @@ the file, with all it owns.`,
 			case ttl < leastTTL || ttl > text.MaxWaitMS*time.Millisecond:
 				return usagef("--ttl %v: from %v to 24h", ttl, leastTTL)
 			}
-			if _, err := os.Lstat(file); err == nil && !r.flags.Bool("force") {
+			if _, err := os.Lstat(file); err == nil && !r.flags.Bool("force") && r.explainer == nil {
 				return existing(file)
 			}
 			return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
@@ -85,8 +86,10 @@ the file, with all it owns.`,
 				if err != nil {
 					return err
 				}
-				if err := writeSession(file, s); err != nil {
-					return errors.Join(err, c.CloseSession(ctx, 0))
+				if r.explainer == nil {
+					if err := writeSession(file, s); err != nil {
+						return errors.Join(err, c.CloseSession(ctx, 0))
+					}
 				}
 				if err := c.DetachSession(ctx, ttl); err != nil {
 					return err
@@ -178,7 +181,7 @@ func (r *run) inSession(ctx context.Context, f func(ctx context.Context, c *clie
 func sessionRenewCommand() *command {
 	return &command{
 		name: "session renew", does: "give a session its whole time again", connects: true,
-		examples: []string{"coord session renew --session s"}, flags: []cli.Flag{sessionFlag()},
+		examples: []string{"coord session renew --session s"}, flags: []cli.Flag{sessionFlag()}, asks: neverAsks,
 		run: func(ctx context.Context, r *run) error {
 			return r.inSession(ctx, func(context.Context, *client.Conn, *client.Holder) error { return nil })
 		},
@@ -189,7 +192,7 @@ func sessionCloseCommand() *command {
 	return &command{
 		name: "session close", args: "[ID]", does: "end a session with all it owns", max: 1, connects: true,
 		details:  "That of --session, whose file is removed; or, with operator rights, the one with that id.",
-		examples: []string{"coord session close --session s", "coord session close 0x100000000000001"}, flags: []cli.Flag{sessionFlag()},
+		examples: []string{"coord session close --session s", "coord session close 0x100000000000001"}, flags: []cli.Flag{sessionFlag()}, asks: neverAsks,
 		run: func(ctx context.Context, r *run) error {
 			if len(r.args) == 1 {
 				id, err := strconv.ParseUint(r.args[0], 0, 64)
@@ -208,7 +211,7 @@ func sessionCloseCommand() *command {
 				}
 				return c.CloseSession(ctx, 0)
 			})
-			if err == nil || errors.Is(err, znode.ErrSessionExpired) {
+			if r.explainer == nil && (err == nil || errors.Is(err, znode.ErrSessionExpired)) {
 				return errors.Join(err, os.Remove(strings.TrimPrefix(r.flags.String("session"), "@")))
 			}
 			return err
