@@ -1,8 +1,8 @@
 // Package frontend is where clients meet the node: it accepts connections, tells
 // the protocols apart by their first bytes, reads requests, submits writes, reads
-// the state, and answers in the order of the requests. It knows sockets,
-// identities and limits; it does not know how a write is replicated or what a
-// request means to the tree.
+// the state, answers in the order of the requests, and tells what clients watch,
+// wait for and hold. It knows sockets, identities, sessions and limits; it does not
+// know how a write is replicated or what a request means to the tree.
 //
 // # One connection
 //
@@ -13,7 +13,8 @@
 // txn of anyone. So a client sees its own writes, in its own order, and any
 // number of requests may be under way. A linearizable read waits in the queue for
 // its barrier, and the reader holds a write behind it back for so long: submitted,
-// it might be applied first and be seen.
+// it might be applied first and be seen. WAIT and LOCK are such barriers too, and
+// may last a day.
 //
 // Answers go to the outbox, which is filled only under the state lock (in a View
 // or a done): no answer shows a change before the events of that change, and
@@ -29,15 +30,62 @@
 // outbox full are refused. Rejected: to keep such reads for later, when there is
 // room. They would see the writes behind them.
 //
+// Some requests are for a connection on which nothing is under way: what makes,
+// moves or ends a session, a replay, INFO and SNAPSHOT wait for that (isAlone).
+// While the reader waits and a WAIT or LOCK is unanswered, the kernel is asked at
+// once and every PeerTime whether the client is still there (watchPeer): nobody else would
+// notice.
+//
+// # Events
+//
+// Each watch of a client is a watch.Watcher of its own, armed in the View that
+// answers its request: no event is lost or told too early. Notify puts the EVENT
+// into the outbox, before the dones of that txn and of all later ones add their
+// answers. UNWATCH ends the watch before it puts its reply there. The stream of a
+// snapshot keeps EVENTs back until its end, and behind a CAT there is nothing.
+//
+// With since, what watch.Table remembers is replayed a page at a time, each in one
+// View and sent before the next. In the View that finds nothing more the watch is
+// armed: no gap, and nothing twice.
+//
+// A client that does not take its events is not waited for, as it is with answers,
+// since others cause them: with MaxEventBytes waiting, or MaxAllEventBytes for all
+// clients, ERR SLOWCLIENT is its last line.
+//
+// # Waits and locks
+//
+// A WAIT begins when its turn in the queue comes: it looks, and if it has not come
+// about it watches. Notify sees it come about; a View after the burst (Flush), or
+// the next done, answers. A timer gives it up. So does the server when it stops; a
+// client that closes its side still gets its answer.
+//
+// A LOCK is an ephemeral sequential znode in a folder: lock.go says how the line
+// moves. Whoever gives a LOCK up, for whatever reason, has its znode deleted before
+// the answer, and tries until it is gone. What a LOCK gets when nobody can be told
+// any more it gives back. Only a session that moves to another connection and asks
+// again takes the place in the line with it (locks).
+//
+// # Sessions
+//
+// A session is the tree's; Sessions decides when its time is over, and the watch
+// table knows which connection serves it. That is the truth that settles all races:
+// whoever comes to the table last has the session, says so to the one before (lose),
+// and then to Sessions; whoever is not in the table any more neither detaches nor
+// ends it. A session that ends otherwise than by its own connection's CLOSE ends the
+// connection, behind EVENT expired.
+//
 // # The end
 //
 // Only the reader ends a connection in order: it stops reading, waits until all
-// it has taken is answered and sent (drain), closes its direction and reads on
-// for a moment (linger), so that no reset destroys the last answer. It comes to
-// that when the client is done or says QUIT, when the stream cannot be trusted
-// any more, behind ERR UNCERTAIN (the outbox is ending: the fate of a write is
-// unknown, none behind it may be answered), or when the server stops (retired).
-// All else is a break: the outbox is dropped, dones that still come find nobody.
+// it has taken is answered and sent (drain), leaves its session and forgets what it
+// watches and waits for (endLive), closes its direction and reads on for a moment
+// (linger), so that no reset destroys the last answer. It comes to that when the
+// client is done or says QUIT, when the stream cannot be trusted any more, behind
+// a last line after which nothing is answered (ending: ERR UNCERTAIN, as the fate
+// of a write is unknown and none behind it may be answered; ERR SLOWCLIENT; EVENT
+// expired and moved; the bytes of a CAT), or when the server stops (retired), which
+// ends no session. All else is a break: the outbox is dropped, dones that still
+// come find nobody.
 //
 // # Statistics
 //
@@ -48,8 +96,9 @@
 //
 // # Locks
 //
-// The state lock (Backend's) comes before a connection's own, which is a leaf:
-// while it is held nothing is called but what appends to its buffers. The
-// server's lock, around the set of connections, comes before it too, and is never
-// taken with the state lock held.
+// The state lock (Backend's) comes before a connection's own, behind which come
+// only leaves: the watch table's, the one of locks, and Sessions' own. While it is
+// held nothing is submitted: a done may run at once. The server's lock, around the
+// set of connections, comes before the connection's too, and is never taken with
+// the state lock held.
 package frontend

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -224,42 +223,24 @@ func (n *fakeNode) Snapshot(context.Context) (znode.Zxid, func(context.Context, 
 	return n.zxid, n.snapshot, n.err
 }
 
-// fakeSessions notes what a frontend.Sessions is told.
-type fakeSessions struct {
-	mu   sync.Mutex
-	told []string
-}
+// fakeSessions is a frontend.Sessions that ends none.
+type fakeSessions struct{}
 
-func (s *fakeSessions) tell(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.told = append(s.told, fmt.Sprintf(format, args...))
-}
-
-func (s *fakeSessions) Attach(id int64, ttl time.Duration, kept bool) {
-	s.tell("attach %d %v %v", id, ttl, kept)
-}
-func (s *fakeSessions) Touch(id int64)                      { s.tell("touch %d", id) }
-func (s *fakeSessions) Detach(id int64, hold time.Duration) { s.tell("detach %d %v", id, hold) }
-
-func (s *fakeSessions) all() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Join(s.told, ", ")
-}
+func (fakeSessions) Attach(int64, time.Duration, bool) {}
+func (fakeSessions) Touch(int64)                       {}
+func (fakeSessions) Detach(int64, time.Duration)       {}
 
 // world is a server on a backend.
 type world struct {
 	*backend
-	t        testing.TB
-	front    *frontend.Server
-	node     *fakeNode
-	log      *lockedBuffer
-	sessions *fakeSessions
-	ctx      context.Context
-	stop     context.CancelFunc // as a node stops: the clients first
-	kill     context.CancelFunc // stops the backend
-	served   sync.WaitGroup
+	t      testing.TB
+	front  *frontend.Server
+	node   *fakeNode
+	log    *lockedBuffer
+	ctx    context.Context
+	stop   context.CancelFunc // as a node stops: the clients first
+	kill   context.CancelFunc // stops the backend
+	served sync.WaitGroup
 }
 
 type lockedBuffer struct {
@@ -281,9 +262,9 @@ func (l *lockedBuffer) String() string {
 
 // newWorld starts a server without listeners. It ends with the test.
 func newWorld(t testing.TB, change ...func(*frontend.Config, *backend)) *world {
-	w := &world{backend: newBackend(), t: t, node: &fakeNode{snapshot: emptySnapshot}, log: &lockedBuffer{}, sessions: &fakeSessions{}}
+	w := &world{backend: newBackend(), t: t, node: &fakeNode{snapshot: emptySnapshot}, log: &lockedBuffer{}}
 	cfg := frontend.Config{
-		Backend: w.backend, Node: w.node, Sessions: w.sessions, FourLetter: []string{"ruok", "srvr", "mntr", "isro"}, MaxFrame: 1 << 20,
+		Backend: w.backend, Node: w.node, Sessions: fakeSessions{}, FourLetter: []string{"ruok", "srvr", "mntr", "isro"}, MaxFrame: 1 << 20,
 		Version: "0.1", Built: "02/01/2026 03:04 GMT", Logger: zerolog.New(w.log),
 	}
 	for _, f := range change {

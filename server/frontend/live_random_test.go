@@ -320,7 +320,7 @@ func (c *crowd) expected(w *watched, ids []znode.Identity) (all []string) {
 		kinds += " children"
 	}
 	for _, e := range c.events {
-		if e.Zxid <= w.since || !strings.Contains(kinds, e.Type.String()) || e.Path != w.path && !(recursive && znode.Below(e.Path, w.path)) {
+		if e.Zxid <= w.since || !strings.Contains(kinds, e.Type.String()) || e.Path != w.path && (!recursive || !znode.Below(e.Path, w.path)) {
 			continue
 		}
 		allowed := e.ACL.Allows(ids, znode.Read)

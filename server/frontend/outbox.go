@@ -427,6 +427,10 @@ func (c *conn) drain() bool {
 // watchPeer looks after the client until stop is closed: the connection is cut
 // if it is gone, and LOCKs are given up if it has closed its side.
 func (c *conn) watchPeer(stop <-chan struct{}) {
+	if peerState(c.nc) == peerGone {
+		c.cut()
+		return
+	}
 	tick := time.NewTicker(PeerTime)
 	defer tick.Stop()
 	for {

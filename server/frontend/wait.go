@@ -122,11 +122,9 @@ func (w *wait) begin(t *tree.Tree, table *watch.Table) {
 	case w.req.Condition == text.UntilChange && w.req.Zxid > 0:
 		var whole bool
 		if w.ready, whole = w.changedSince(table); !whole {
-			switch {
-			case code == znode.ErrNoNode:
+			w.ready = max(z.Stat.Mzxid, z.Stat.Pzxid) > w.req.Zxid
+			if code == znode.ErrNoNode {
 				w.code, w.ready = znode.ErrCompacted, true
-			default:
-				w.ready = max(z.Stat.Mzxid, z.Stat.Pzxid) > w.req.Zxid
 			}
 		}
 	case w.req.Condition == text.UntilExists:

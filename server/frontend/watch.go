@@ -288,7 +288,7 @@ func (c *conn) beginReplay(req *text.Request, t *tree.Tree, table *watch.Table) 
 	case req.Zxid > t.Counters().Zxid:
 		r.Message = "this node has come to zxid " + t.Counters().Zxid.String() + " only"
 		r.Kind, r.Code, w = text.KindErr, znode.ErrTimeout, nil
-	case code != znode.OK && !(code == znode.ErrNoNode && changed): // it has been deleted since
+	case code != znode.OK && (code != znode.ErrNoNode || !changed): // it has been deleted since
 		refused(code)
 	case !whole && (!w.once || there == znode.ErrNoNode):
 		refused(znode.ErrCompacted)

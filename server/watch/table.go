@@ -187,7 +187,7 @@ func (t *Table) dropSome(w Watcher) bool {
 // path itself, then, for recursive watches, at its parent and so on up to "/".
 // A watcher without READ in the event's ACL is not told, but its one-shot
 // watches are consumed all the same; an empty ACL lets everyone read. Who has ended with
-// that is forgotten.
+// its last one is forgotten.
 //
 // The end of a session (SessionEnded) reaches who is attached to it.
 func (t *Table) Trigger(e znode.Event) {
@@ -264,12 +264,22 @@ func (t *Table) deliver(e *znode.Event) {
 			w.Notify(*e)
 		}
 		if w.Closed() {
-			t.Drop(w)
+			t.forget(w)
 		}
 	}
 	if cap(receivers) <= keepReceivers {
 		clear(receivers)
 		t.receivers = receivers
+	}
+}
+
+// forget drops a watcher if it waits for nothing any more.
+func (t *Table) forget(w Watcher) {
+	m := &t.mu
+	m.Lock()
+	defer m.Unlock()
+	if o := m.owners[w]; o != nil && o.count == [2]int32{} {
+		delete(m.owners, w)
 	}
 }
 

@@ -9,11 +9,11 @@
 //
 // # Who may call
 //
-// Add, Has, Remove, Attach and Since belong to a read and are called inside its
-// View, with the state lock held at least shared. Trigger is the applier's, between two
-// entries, with the state lock held alone: hence no watch is added between a
-// change and its events, and events of two changes never mix. Drop and the
-// counting methods may be called at any time by anyone.
+// Add, Has, Remove, Attach, Attached, Detach and Since belong to a read and are
+// called inside its View, with the state lock held at least shared. Trigger is the
+// applier's, between two entries, with the state lock held alone: hence no watch
+// is added between a change and its events, and events of two changes never mix.
+// Drop and the counting methods may be called at any time by anyone.
 //
 // # Lock order
 //
