@@ -8,8 +8,7 @@ import (
 // Sizes of a connection's buffers. Small ones it keeps; a big one it borrows
 // while a burst lasts, so that an idle connection holds little.
 const (
-	firstBuffer = 1 << 10
-	smallBuffer = 4 << 10
+	smallBuffer = 1 << 10
 	bigBuffer   = 64 << 10
 )
 
@@ -72,9 +71,6 @@ func (c *conn) makeRoom() {
 	var in []byte
 	switch want {
 	case smallBuffer:
-		if c.small == nil {
-			c.small = make([]byte, 0, smallBuffer)
-		}
 		in = c.small
 	case bigBuffer:
 		in = borrow()

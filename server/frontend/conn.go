@@ -78,7 +78,8 @@ func newConn(s *Server, nc net.Conn, who guest) *conn {
 func (c *conn) serve(ctx context.Context) {
 	defer c.close()
 	c.readUntil(time.Now().Add(FirstLineTime))
-	c.in = make([]byte, 0, firstBuffer)
+	c.small = make([]byte, 0, smallBuffer)
+	c.in = c.small
 	if c.sniff() {
 		c.converse(ctx)
 	}

@@ -20,7 +20,7 @@ func (c *conn) handle(ctx context.Context, req *text.Request) {
 	}
 	switch req.Verb {
 	case text.VerbWatch, text.VerbFollow:
-		if req.Zxid > 0 {
+		if req.HasZxid {
 			c.catchUp(req)
 		} else {
 			c.read(req)

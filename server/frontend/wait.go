@@ -119,7 +119,7 @@ func (w *wait) begin(t *tree.Tree, table *watch.Table) {
 	case code == znode.ErrNoAuth:
 		w.code, w.ready = code, true
 		return
-	case w.req.Condition == text.UntilChange && w.req.Zxid > 0:
+	case w.req.Condition == text.UntilChange && w.req.HasZxid:
 		var whole bool
 		if w.ready, whole = w.changedSince(table); !whole {
 			w.ready = max(z.Stat.Mzxid, z.Stat.Pzxid) > w.req.Zxid
