@@ -114,10 +114,14 @@ func (s *shell) typed(ctx context.Context, words []lineWord, quit chan os.Signal
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	done := make(chan error, 1)
-	go func() { done <- s.line(ctx, words) }()
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = s.line(ctx, words)
+	}()
 	select {
-	case err := <-done:
+	case <-done:
 		return err
 	case sig := <-quit:
 		n, _ := sig.(syscall.Signal)
@@ -244,21 +248,21 @@ func (s *shell) completions(ctx context.Context, args []string, typed string) (a
 	if len(args) > 0 && args[0] == "coord" {
 		args = args[1:]
 	}
-	add := func(word, end string) {
+	add := func(word string) {
 		if strings.HasPrefix(word, typed) {
-			all = append(all, quoteWord(word)+end)
+			all = append(all, quoteWord(word)+" ")
 		}
 	}
 	switch {
 	case len(args) == 0:
 		for _, c := range commands() {
 			if !strings.Contains(c.name, " ") && !slices.Contains(notInShell, c.name) {
-				add(c.name, " ")
+				add(c.name)
 			}
 		}
 		for _, row := range shellOwn {
 			name, _, _ := strings.Cut(row.Name, " ")
-			add(name, " ")
+			add(name)
 		}
 		slices.Sort(all)
 		return all
@@ -270,7 +274,7 @@ func (s *shell) completions(ctx context.Context, args []string, typed string) (a
 	case args[0] == "help":
 		for _, c := range commands() {
 			if rest, ok := strings.CutPrefix(c.name, strings.Join(append(args[1:], ""), " ")); ok && !strings.Contains(rest, " ") {
-				add(rest, " ")
+				add(rest)
 			}
 		}
 		return all
@@ -282,7 +286,7 @@ func (s *shell) completions(ctx context.Context, args []string, typed string) (a
 	if strings.HasPrefix(typed, "-") && l.literal == len(l.args) && !slices.Contains(args, "--") {
 		for _, f := range l.command.allFlags() {
 			for _, n := range f.Names() {
-				add(dashes(n), " ")
+				add(dashes(n))
 			}
 		}
 		slices.Sort(all)
@@ -291,7 +295,7 @@ func (s *shell) completions(ctx context.Context, args []string, typed string) (a
 	if len(l.args) == 0 {
 		for _, c := range commands() {
 			if sub, ok := strings.CutPrefix(c.name, l.command.name+" "); ok {
-				add(sub, " ")
+				add(sub)
 			}
 		}
 	}

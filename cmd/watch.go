@@ -50,7 +50,7 @@ Exit codes: 0 for --until and --once; 7, 8 and 16 as above; with --once and COMM
 			boolFlag("initial", "first tell how it is now"),
 			&cli.StringFlag{Name: "since", Usage: "begin behind `ZXID`; last: behind what was delivered last, see --state"},
 			&cli.StringFlag{Name: "state", Usage: "the `FILE` of --since last", DefaultText: "named after server and path, in ~/.local/state/coord"},
-			&cli.DurationFlag{Name: "debounce", Usage: "wait until nothing has changed for `TIME`, at most ten times that, and tell the newest change of each znode"},
+			&cli.DurationFlag{Name: "debounce", Usage: "wait until nothing has changed for `TIME`, at most ten times that, and tell the newest change of each znode", DefaultText: "tell each at once"},
 			boolFlag("batch", "one run for all changes that wait, each a line of JSON on stdin"),
 			&cli.StringFlag{Name: "exec", Usage: "a `COMMAND` as one word, taken apart at spaces and quotes; the same as behind --"},
 			boolFlag("once", "end after the first change"),
@@ -105,14 +105,16 @@ type watcher struct {
 	state *watchState // nil: none is kept
 
 	// Of the goroutine that delivers.
-	due     []change  // to be delivered next, in this order
-	pending []change  // what --debounce holds back
-	firstAt time.Time // when the first of pending came
-	quiet   *time.Timer
-	run     *watchRun // nil: none
-	failed  bool      // the newest run failed: the position stays before it
-	missing bool      // PATH was not there, by what was delivered
-	met     bool      // what --until waits for has come; what is under way is ended
+	due       []change        // to be delivered next, in this order
+	pending   []change        // what --debounce holds back
+	held      map[heldKey]int // with --debounce: where in pending
+	heldBytes int
+	firstAt   time.Time // when the first of pending came
+	quiet     *time.Timer
+	run       *watchRun // nil: none
+	failed    bool      // the newest run failed: the position stays before it
+	missing   bool      // PATH was not there, by what was delivered
+	met       bool      // what --until waits for has come; what is under way is ended
 }
 
 // goal is what --until waits for.

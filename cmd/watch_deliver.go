@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -98,7 +99,8 @@ func (w *watcher) deliver(ctx context.Context, end <-chan time.Time) error {
 			w.stop(syscall.SIGTERM, signals)
 			return w.timedOut()
 		case <-gone:
-			return fmt.Errorf("%w: %w", errOut, syscall.EPIPE)
+			w.r.printf("\n") // to nobody: it fails, and says how
+			return w.r.flush()
 		}
 	}
 }
@@ -157,10 +159,10 @@ func (w *watcher) sort(c change) error {
 		w.hold(c)
 		w.restart()
 	case w.wait > 0:
-		w.hold(c)
 		if w.firstAt.IsZero() {
 			w.firstAt = time.Now()
 		}
+		w.hold(c)
 		w.quiet.Reset(min(w.wait, time.Until(w.firstAt.Add(debounceMost*w.wait))))
 	case w.batch:
 		w.hold(c)
@@ -184,14 +186,30 @@ func (w *watcher) drop(c *change) {
 }
 
 // hold keeps a change back. With --debounce the newest one of a znode takes the
-// place of the others; that its children changed is another matter.
+// place of the others; that its children changed is another matter. There is a
+// limit to what waits: then nothing more is waited for.
 func (w *watcher) hold(c change) {
 	if w.wait > 0 {
-		w.pending = slices.DeleteFunc(w.pending, func(o change) bool {
-			return o.Path == c.Path && (o.Type == "children") == (c.Type == "children")
-		})
+		key := heldKey{c.Path, c.Type == "children"}
+		if i, ok := w.held[key]; ok {
+			w.heldBytes -= weightOf(&w.pending[i])
+			w.pending[i] = change{} // a mark: flushPending leaves it out
+		}
+		if w.held == nil {
+			w.held = map[heldKey]int{}
+		}
+		w.held[key] = len(w.pending)
 	}
 	w.pending = append(w.pending, c)
+	if w.heldBytes += weightOf(&c); w.heldBytes >= backlogBytes {
+		w.flushPending()
+	}
+}
+
+// heldKey is what a change is about.
+type heldKey struct {
+	path     string
+	children bool
 }
 
 // flushPending has what was held back delivered.
@@ -203,8 +221,12 @@ func (w *watcher) flushPending() {
 		w.restart()
 		return
 	}
-	w.due = append(w.due, w.pending...)
-	w.pending, w.firstAt = nil, time.Time{}
+	for i := range w.pending {
+		if w.pending[i].Type != eventMark {
+			w.due = append(w.due, w.pending[i])
+		}
+	}
+	w.pending, w.held, w.heldBytes, w.firstAt = nil, nil, 0, time.Time{}
 }
 
 // restart ends the run. What is to be run instead waits in pending until ran.
@@ -215,7 +237,7 @@ func (w *watcher) restart() {
 	}
 	run.stopped = make(chan struct{})
 	go func() {
-		run.end(time.Now().Add(stopGrace))
+		endGroup(run.child, time.Now().Add(stopGrace))
 		close(run.stopped)
 	}()
 }
@@ -319,8 +341,8 @@ func (w *watcher) over(changes []change) error {
 // start runs the command for changes.
 func (w *watcher) start(changes []change) error {
 	last := &changes[len(changes)-1].Event
-	run := &watchRun{changes: changes}
-	env, err := run.environment(last)
+	began := &watchRun{changes: changes}
+	env, err := began.environment(last)
 	if err != nil {
 		return err
 	}
@@ -335,8 +357,12 @@ func (w *watcher) start(changes []change) error {
 	if server := w.r.flags.String("server"); server != "" {
 		env = append(env, "COORD_SERVER="+server) // for the coord that it may call
 	}
-	if run.child, err = w.r.startChild(w.argv, env, bytes.NewReader(stdin)); err != nil {
-		run.clean()
+	in, closeIn := valueReader(stdin)
+	defer closeIn()
+	// The value is its stdin: the terminal stays coord's.
+	noTerminal := &run{console: &console{}}
+	if began.child, err = noTerminal.startChild(w.argv, env, in); err != nil {
+		began.clean()
 		if w.once {
 			return err
 		}
@@ -344,8 +370,27 @@ func (w *watcher) start(changes []change) error {
 		w.r.note("coord: %s: %v", about(last), oneLine(err.Error()))
 		return w.over(changes)
 	}
-	w.run = run
+	w.run = began
 	return nil
+}
+
+// valueReader is a value as stdin: a file in memory, so that nobody has to stand
+// by until it is read. Where there are none it is a pipe.
+func valueReader(value []byte) (in io.Reader, done func()) {
+	fd, err := unix.MemfdCreate("value", unix.MFD_CLOEXEC)
+	if err != nil {
+		return bytes.NewReader(value), func() {}
+	}
+	f := os.NewFile(uintptr(fd), "value")
+	_, err = f.Write(value)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		_ = f.Close()
+		return bytes.NewReader(value), func() {}
+	}
+	return f, func() { _ = f.Close() }
 }
 
 // about names a change in a message.
@@ -443,7 +488,7 @@ wait:
 			break wait
 		}
 	}
-	run.end(time.Now())
+	endGroup(run.child, time.Now())
 	run.clean()
 }
 

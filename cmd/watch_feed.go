@@ -266,7 +266,11 @@ func within(ctx context.Context) (context.Context, context.CancelFunc) {
 func (f *feed) explained(err error) error {
 	switch {
 	case errors.Is(err, znode.ErrCompacted):
-		return &hinted{err, "--initial tells all as it is now"}
+		hint := "--initial tells all as it is now"
+		if f.stateFile != "" {
+			hint += "; without " + f.stateFile + " the watch begins with now"
+		}
+		return &hinted{err, hint}
 	case f.resume != nil && errors.Is(err, znode.ErrTimeout) && f.stateFile != "":
 		return &hinted{err, "is it another server, or older data? Without " + f.stateFile + " the watch begins anew"}
 	}
@@ -353,8 +357,7 @@ func (f *feed) goOn(ctx context.Context, c *client.Conn) error {
 			f.r.note("coord: the server does not remember what has changed since %s: all is told as it is now", seen.zxid)
 			return f.tellAll(ctx, c)
 		default:
-			f.r.note("coord: changes of %s since %s are lost: the server does not remember them", f.path, seen.zxid)
-			return err
+			return &client.Error{Code: znode.ErrCompacted, Op: -1, Message: fmt.Sprintf("changes of %s since %s are lost: the server does not remember them", f.path, seen.zxid)}
 		}
 	}
 	return err
@@ -369,6 +372,7 @@ func (f *feed) followSince(ctx context.Context, c *client.Conn, p position) erro
 	if p.told > 0 {
 		since--
 	}
+	since = max(since, 1) // 0 is none to the server; no zxid is as small as 1
 	f.mu.Unlock()
 	ctx, cancel := within(ctx)
 	defer cancel()
