@@ -150,6 +150,8 @@ func TestExplainSessions(t *testing.T) {
 		"create -e --session s /e x":           resume + "CREATE /e EPHEMERAL x\nSESSION DETACH hold=60s\n",
 		"session close --session s":            "SESSION RESUME 0x51 ttl=60s hold=0s :32\n(the password of the session)\nSESSION CLOSE\n",
 		"session close 0x77":                   "SESSION CLOSE 0x77\n",
+		"watch -r /a":                          "FOLLOW /a recursive\n",
+		"watch --once /a -- touch wrong":       "FOLLOW /a data\n",
 	} {
 		got := coord(t, "", append([]string{"--explain"}, strings.Fields(args)...)...)
 		if got.code != exitOK || !strings.HasPrefix(got.out, want) || strings.Contains(got.out+got.errOut, password) {

@@ -88,7 +88,7 @@ func dispatch(ctx context.Context, c *console, args []string) error {
 			OnUsageError: func(_ *cli.Context, err error, _ bool) error { return badFlag(cmd, err) },
 			Action: func(f *cli.Context) error {
 				r := &run{console: c, cmd: cmd, flags: f, line: line, args: line.args, literal: line.literal}
-				if r.flags.Bool("explain") {
+				if r.flags.Bool("explain") && cmd.name != "shell" { // whose commands each do
 					return r.explain(ctx)
 				}
 				return cmd.run(ctx, r)

@@ -22,7 +22,7 @@ import (
 
 func shellCommand() *command {
 	return &command{
-		name: "shell", args: "[FILE]", does: "run commands from the keyboard, stdin or a file", max: 1, connects: true,
+		name: "shell", args: "[FILE]", does: "run commands from the keyboard, stdin or a file", max: 1, connects: true, asks: neverAsks,
 		details: `Each line is a command of coord, without the word coord. Words are quoted as in a shell: 'as it is', "with spaces", \ before
 one character; # begins a comment; a quote may span lines. There are no variables, pipes or redirections.
 

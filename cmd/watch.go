@@ -19,7 +19,7 @@ import (
 func watchCommand() *command {
 	return &command{
 		name: "watch", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "tell the changes of a znode, or run a command for each",
-		min: 1, max: -1, connects: true,
+		min: 1, max: -1, connects: true, asks: neverAsks,
 		details: `Without COMMAND each change is a line on stdout: EVENT ZXID VERSION PATH, VERSION - if there is none. EVENT is created,
 changed, deleted, or children (a child was created or deleted); with -r it tells of all znodes below, each by itself, and
 there is no children. --initial adds, at first, initial for each znode that is there, or missing. --json has the values too.
@@ -256,12 +256,23 @@ func lookUpCommand(name string) error {
 	return &codeError{exitNotStarted, fmt.Errorf("%s cannot be executed: %w", name, err)}
 }
 
+// explain sends the request that it all stands on, and nothing else.
+func (w *watcher) explain(ctx context.Context) error {
+	return w.r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+		_, _, err := c.Follow(ctx, w.path, client.FollowOptions{Recursive: w.r.flags.Bool("recursive"), Data: w.r.json || len(w.argv) > 0})
+		return err
+	})
+}
+
 // watch sets the parts up, and delivers until the end.
 func (w *watcher) watch(ctx context.Context, since string) (err error) {
 	r := w.r
 	servers, o, err := r.target("coord watch")
 	if err != nil {
 		return err
+	}
+	if r.explainer != nil {
+		return w.explain(ctx)
 	}
 	w.queue = newBacklog()
 	w.feed = &feed{

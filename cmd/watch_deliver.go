@@ -237,7 +237,7 @@ func (w *watcher) restart() {
 	}
 	run.stopped = make(chan struct{})
 	go func() {
-		endGroup(run.child, time.Now().Add(stopGrace))
+		run.child.end(time.Now().Add(stopGrace))
 		close(run.stopped)
 	}()
 }
@@ -488,7 +488,7 @@ wait:
 			break wait
 		}
 	}
-	endGroup(run.child, time.Now())
+	run.child.end(time.Now())
 	run.clean()
 }
 

@@ -16,6 +16,13 @@ const (
 	minHeadroom  = 16 << 20
 	headroomPart = 5 // a fifth of the live heap
 	tuneEvery    = time.Second
+
+	// After so long in which next to nothing was allocated, what a busier time
+	// has left behind is given back to the system: the collector alone would come
+	// in two minutes, and the memory go much later.
+	idleTime  = 4 * time.Second
+	idleBytes = 1 << 20 // allocated in a tick
+	leftBytes = 4 << 20 // allocated since the last time
 )
 
 // tuneCollector keeps the collector's percentage at that rule until ctx ends.
@@ -24,8 +31,10 @@ func tuneCollector(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
 	percent := 0
+	var before, returned uint64 // allocated until the last tick, and until memory was given back
+	var idle time.Duration
 	tick := time.NewTicker(tuneEvery)
 	defer tick.Stop()
 	for {
@@ -35,6 +44,15 @@ func tuneCollector(ctx context.Context) error {
 		if want < percent*9/10 || want > percent*11/10 {
 			percent = want
 			debug.SetGCPercent(percent)
+		}
+		allocated := live[1].Value.Uint64()
+		if idle += tuneEvery; allocated-before > idleBytes {
+			idle = 0
+		}
+		before = allocated
+		if idle >= idleTime && allocated-returned > leftBytes {
+			debug.FreeOSMemory()
+			returned = allocated
 		}
 		select {
 		case <-ctx.Done():
