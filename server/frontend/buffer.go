@@ -54,8 +54,8 @@ func (c *conn) makeRoom() {
 	want := smallBuffer
 	switch {
 	case !c.heard:
-		if len(rest) < cap(c.in) {
-			want = cap(c.in)
+		if want = cap(c.in); len(rest) == want {
+			want = FirstLineBytes
 		}
 	case isFull(rest, bigBuffer): // a long request
 		for want = max(cap(c.in), bigBuffer); isFull(rest, want); want *= 2 {
