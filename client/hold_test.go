@@ -121,7 +121,7 @@ func TestHoldPromises(t *testing.T) {
 		}
 		k.set(func() { k.mute = false })
 		time.Sleep(9 * time.Second)
-		if got := h.Until().Sub(time.Now()); got < 5*time.Second || h.Err() != nil {
+		if got := time.Until(h.Until()); got < 5*time.Second || h.Err() != nil {
 			t.Errorf("with answers again: %v left, %v", got, h.Err())
 		}
 		if err := h.Close(t.Context()); err != nil {

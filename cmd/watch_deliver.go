@@ -237,7 +237,7 @@ func (w *watcher) restart() {
 	}
 	run.stopped = make(chan struct{})
 	go func() {
-		run.child.end(time.Now().Add(stopGrace))
+		run.end(time.Now().Add(stopGrace))
 		close(run.stopped)
 	}()
 }
@@ -488,7 +488,7 @@ wait:
 			break wait
 		}
 	}
-	run.child.end(time.Now())
+	run.end(time.Now())
 	run.clean()
 }
 

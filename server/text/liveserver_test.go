@@ -159,10 +159,11 @@ func (s *mapServer) end(session int64) {
 
 func (s *mapServer) session(c *mapConn, r *text.Request) text.Reply {
 	id := c.session
-	if r.Action == text.NewSession {
+	switch r.Action {
+	case text.NewSession:
 		s.open(c, r.HoldMS)
 		id = c.session
-	} else if r.Action == text.ResumeSession {
+	case text.ResumeSession:
 		id = r.Session
 	}
 	own := s.sessions[id]
