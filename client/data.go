@@ -18,7 +18,7 @@ const AnyVersion = text.AnyVersion
 type Value struct {
 	Data    []byte // never nil
 	Version int32
-	Zxid    znode.Zxid // of the change that made this value
+	Zxid    znode.Zxid // of the last change that the node had applied
 	Stat    znode.Stat // if it was asked for
 }
 
