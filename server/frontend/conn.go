@@ -151,6 +151,7 @@ func (c *conn) converse(ctx context.Context) {
 		if !c.fill() {
 			if c.flushOwn() { // it is the client's side that has ended
 				c.abandonLocks()
+				c.leaveSession() // not only behind a WAIT, which goes on: nc -N closes its side, too
 			}
 			return
 		}
