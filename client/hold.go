@@ -132,7 +132,6 @@ func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, er
 		case !isConnection(err) || ctx.Err() != nil:
 			return Lock{}, err
 		}
-		<-c.Done()
 		h.dropped(c)
 		o.Timeout = max(whole-time.Since(began), 0)
 	}

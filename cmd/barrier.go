@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -12,8 +11,6 @@ import (
 	"coord/server/text"
 	"coord/tree/znode"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 func barrierCommand() *command {
 	return &command{
@@ -76,7 +73,7 @@ func runBarrier(ctx context.Context, r *run) error {
 		case <-ch.done:
 			return ch.result()
 		case s := <-signals:
-			ch.signal(sysSignal(s))
+			ch.forward(s)
 		}
 	}
 }

@@ -107,6 +107,13 @@ func (c *child) takeTerminal() {
 // signal signals the child's group.
 func (c *child) signal(s syscall.Signal) { _ = syscall.Kill(-c.cmd.Process.Pid, s) }
 
+// forward hands one of the signals of forwarded on to the group.
+func (c *child) forward(s os.Signal) {
+	if n, ok := s.(syscall.Signal); ok {
+		c.signal(n)
+	}
+}
+
 // end ends all of the group: TERM, and KILL at a time, which may be past. It
 // returns when nobody of it runs any more. It does not wait until others have
 // fetched their dead: where process 1 does not, as in many containers, that never

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -83,7 +84,7 @@ func processName() string {
 	if err != nil {
 		host = "unknown"
 	}
-	return host + ":" + itoa(os.Getpid())
+	return host + ":" + strconv.Itoa(os.Getpid())
 }
 
 // jsonLead is a change of the leadership.

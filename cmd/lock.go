@@ -1,9 +1,11 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -264,7 +266,7 @@ func (g *guard) wait(ch *child, signals <-chan os.Signal) (why string) {
 			return ""
 		case s := <-signals:
 			if ch != nil {
-				ch.signal(sysSignal(s))
+				ch.forward(s)
 			} else if s == syscall.SIGINT || s == syscall.SIGTERM {
 				return ""
 			}
@@ -432,6 +434,6 @@ func lockQueue(ctx context.Context, c *client.Conn, path string) (all []queued, 
 		}
 		all = append(all, queued{item, oneLine(string(item.Data)), item.Path[len(item.Path)-10:]})
 	}
-	sortQueue(all)
+	slices.SortFunc(all, func(a, b queued) int { return cmp.Compare(a.order, b.order) })
 	return all, nil
 }

@@ -8,10 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -21,15 +19,6 @@ import (
 	"coord/snapshot/datadir"
 	"coord/tree/znode"
 )
-
-func sysSignal(s os.Signal) syscall.Signal {
-	n, _ := s.(syscall.Signal)
-	return n
-}
-
-func sortQueue(all []queued) {
-	slices.SortFunc(all, func(a, b queued) int { return cmp.Compare(a.order, b.order) })
-}
 
 // sessionFlag names the file of a session.
 func sessionFlag() cli.Flag {
