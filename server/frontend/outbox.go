@@ -23,7 +23,6 @@ type outbox struct {
 	out      []byte // answers to send
 	answered int64  // how many have been put into out since it was sent last
 	sending  int    // bytes being sent
-	spare    []byte // an empty buffer
 	flushing bool   // somebody sends
 	ending   bool   // the last answer is in out: behind it nothing is answered
 	retired  bool   // the server ends: nothing more is read
@@ -41,8 +40,6 @@ type outbox struct {
 	eventCRLF   bool
 	events      int // bytes of events in out
 	sentEvents  int // in what is being sent
-
-	fields [maxFields]text.Field // of the answer in hand; on the stack they would not stay
 }
 
 // item is a request that waits for its turn to be answered: a write, a read, or
@@ -255,12 +252,13 @@ func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 // outbox is where to append an answer.
 func (c *conn) outbox() []byte {
 	o := &c.mu.outbox
-	if len(o.out) > smallBuffer/2 && cap(o.out) < bigBuffer { // a burst
+	switch {
+	case o.out == nil:
+		o.out = borrowSmall()
+	case len(o.out) > smallBuffer/2 && cap(o.out) < bigBuffer: // a burst
 		small := o.out
 		o.out = append(borrow(), small...)
-		if o.spare == nil && cap(small) <= smallBuffer {
-			o.spare = small[:0]
-		}
+		giveBack(small)
 	}
 	return o.out
 }
@@ -268,7 +266,7 @@ func (c *conn) outbox() []byte {
 // breakOff gives the connection up.
 func (c *conn) breakOff() {
 	if !c.mu.broken {
-		c.mu.broken, c.mu.out, c.mu.spare = true, nil, nil
+		c.mu.broken, c.mu.out = true, nil
 		c.s.eventBytes.Add(-int64(c.mu.events + c.mu.sentEvents))
 		c.mu.events, c.mu.sentEvents = 0, 0
 		_ = c.nc.Close()
@@ -299,7 +297,7 @@ func (c *conn) flush() {
 	for len(o.out) > 0 && !o.broken {
 		out := o.out
 		c.noteSent(len(out))
-		o.out, o.spare, o.sending, o.answered = o.spare, nil, len(out), 0
+		o.out, o.sending, o.answered = nil, len(out), 0
 		o.sentEvents, o.events = o.events, 0
 		c.changed.Broadcast()
 		c.mu.Unlock()
@@ -308,15 +306,9 @@ func (c *conn) flush() {
 		o.sending = 0
 		c.s.eventBytes.Add(-int64(o.sentEvents))
 		o.sentEvents = 0
-		switch {
-		case err != nil:
+		giveBack(out)
+		if err != nil {
 			c.breakOff()
-		case cap(out) > smallBuffer:
-			giveBack(out)
-		case o.out == nil:
-			o.out = out[:0]
-		default:
-			o.spare = out[:0]
 		}
 	}
 	o.flushing = false

@@ -13,7 +13,9 @@ import (
 // appendRead executes a read and appends its answer. The state lock and the
 // connection's are held.
 func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f text.Format, t *tree.Tree, table *watch.Table) []byte {
-	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: c.mu.fields[:0]}
+	fields := borrowFields()
+	defer fields.giveBack()
+	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: fields[:0]}
 	var need znode.Perms
 	switch req.Verb {
 	case text.VerbSync:

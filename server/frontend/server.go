@@ -94,11 +94,12 @@ type Config struct {
 
 // Server serves clients on any number of listeners.
 type Server struct {
-	cfg    Config
-	log    zerolog.Logger
-	words  map[string]bool
-	limits text.Limits
-	dirty  []*conn // with answers to send; only the caller of dones and Flush touches it
+	cfg     Config
+	log     zerolog.Logger
+	words   map[string]bool
+	limits  text.Limits
+	parsers sync.Pool // of *text.Parser
+	dirty   []*conn   // with answers to send; only the caller of dones and Flush touches it
 
 	mu struct { // taken before a connection's own lock
 		sync.Mutex
@@ -125,6 +126,7 @@ func New(cfg Config) *Server {
 	}
 	s.limits.Payload = cfg.MaxFrame
 	s.limits.Txn = cfg.MaxFrame + 128<<10
+	s.parsers.New = func() any { return text.NewParser(s.limits) }
 	s.locks.waiting = map[string]*wait{}
 	s.mu.conns = map[*conn]struct{}{}
 	s.mu.perIP = map[netip.Addr]int{}

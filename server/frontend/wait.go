@@ -205,7 +205,9 @@ func (w *wait) finish(table *watch.Table) {
 
 // appendOutcome answers.
 func (w *wait) appendOutcome(b []byte, t *tree.Tree) []byte {
-	r := text.Reply{Kind: text.KindOK, Tag: w.req.Tag, Fields: w.c.mu.fields[:0]}
+	fields := borrowFields()
+	defer fields.giveBack()
+	r := text.Reply{Kind: text.KindOK, Tag: w.req.Tag, Fields: fields[:0]}
 	switch {
 	case w.code != znode.OK:
 		r.Kind, r.Code, r.Message = text.KindErr, w.code, w.code.Error()

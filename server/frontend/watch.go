@@ -103,7 +103,9 @@ func (c *conn) appendEvent(w *eventWatch, e *znode.Event) {
 	if o.broken || o.ending {
 		return
 	}
-	r := text.Reply{Kind: text.KindEvent, Arg: e.Type.String(), Fields: append(c.mu.fields[:0], text.Str(text.KeyPath, e.Path), text.Zxid(text.KeyZxid, e.Zxid))}
+	fields := borrowFields()
+	defer fields.giveBack()
+	r := text.Reply{Kind: text.KindEvent, Arg: e.Type.String(), Fields: append(fields[:0], text.Str(text.KeyPath, e.Path), text.Zxid(text.KeyZxid, e.Zxid))}
 	if e.Type == znode.NodeCreated || e.Type == znode.NodeDataChanged {
 		r.Fields = append(r.Fields, text.Int(text.KeyVersion, int64(e.Version)))
 		if w.data {
@@ -270,7 +272,9 @@ func (c *conn) catchUp(req *text.Request) {
 
 // beginReplay answers a request with since, and returns its watch or nil.
 func (c *conn) beginReplay(req *text.Request, t *tree.Tree, table *watch.Table) *eventWatch {
-	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: c.mu.fields[:0]}
+	fields := borrowFields()
+	defer fields.giveBack()
+	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: fields[:0]}
 	w := c.newWatch(req, c.ids)
 	_, there := t.Get(req.Path, nil, 0)
 	refused := func(code znode.Code) {
