@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -76,19 +77,16 @@ func (c *conn) readNow(fd uintptr) bool {
 	c.makeRoom()
 	for {
 		c.got, c.gotErr = syscall.Read(int(fd), c.in[len(c.in):cap(c.in)])
-		switch c.gotErr { //nolint:errorlint // a bare errno
-		case syscall.EINTR:
+		switch {
+		case errors.Is(c.gotErr, syscall.EINTR):
 			continue
-		case syscall.EAGAIN:
+		case errors.Is(c.gotErr, syscall.EAGAIN):
 			c.rest()
 			return false
+		case c.gotErr == nil && c.got == 0:
+			c.gotErr = io.EOF
 		}
-		if c.got <= 0 {
-			c.got = 0
-			if c.gotErr == nil {
-				c.gotErr = io.EOF
-			}
-		}
+		c.got = max(c.got, 0)
 		return true
 	}
 }

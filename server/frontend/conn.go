@@ -155,7 +155,9 @@ func (c *conn) converse(ctx context.Context) {
 		if c.leaving || !c.flushOwn() {
 			return
 		}
-		if !c.fill() {
+		heard := c.fill()
+		c.begin()
+		if !heard {
 			if c.flushOwn() { // it is the client's side that has ended
 				c.abandonLocks()
 				c.leaveSession() // not only behind a WAIT, which goes on: nc -N closes its side, too

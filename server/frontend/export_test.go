@@ -14,6 +14,16 @@ func Percentiles(ms []int) (p50, p99, most int64) {
 	return l.percentile(500) / 1000, l.percentile(990) / 1000, l.most.Load() / 1000
 }
 
+// FallBehind has a server's connections fall behind at the first event that waits,
+// and catch up in pages of a few events.
+func FallBehind(s *Server) { s.pace = pace{waiting: 1, page: 100} }
+
+// Connections counts those that the server has not done with.
+func Connections(s *Server) int {
+	n, _ := s.load()
+	return n
+}
+
 // Leftovers is what a server without connections must not have: bytes of events,
 // locks that somebody waits for.
 func Leftovers(s *Server) (eventBytes int64, locks int) {

@@ -38,8 +38,10 @@ type outbox struct {
 	lastWatch   int64
 	eventFormat text.Format // the reader's, for events
 	eventCRLF   bool
-	events      int // bytes of events in out
-	sentEvents  int // in what is being sent
+	events      int  // bytes of events in out
+	sentEvents  int  // in what is being sent
+	cried       bool // the crier has it on its list
+	behind
 }
 
 // item is a request that waits for its turn to be answered: a write, a read, or
@@ -280,7 +282,7 @@ func (c *conn) kick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changed.Broadcast()
-	if !c.mu.flushing && len(c.mu.out) > 0 && !c.mu.broken {
+	if c.mustSend() {
 		c.mu.flushing = true
 		go func() {
 			c.mu.Lock()
@@ -290,29 +292,58 @@ func (c *conn) kick() {
 	}
 }
 
+// mustSend says whether there is something to send and nobody sends.
+func (c *conn) mustSend() bool { return !c.mu.flushing && !c.isEmpty() && !c.mu.broken }
+
+// isEmpty says whether all is sent.
+func (c *conn) isEmpty() bool { return len(c.mu.out) == 0 && !c.isPulling() }
+
 // flush sends the outbox until it is empty. The caller has set flushing; mu is
 // given up while the bytes are on their way.
 func (c *conn) flush() {
-	o := &c.mu.outbox
-	for len(o.out) > 0 && !o.broken {
-		out := o.out
-		c.noteSent(len(out))
-		o.out, o.sending, o.answered = nil, len(out), 0
-		o.sentEvents, o.events = o.events, 0
-		c.changed.Broadcast()
+	for !c.isEmpty() && !c.mu.broken {
+		if len(c.mu.out) == 0 {
+			c.mu.Unlock()
+			c.s.cfg.Backend.View(c.pull)
+			c.mu.Lock()
+			continue
+		}
+		out := c.takeOut()
 		c.mu.Unlock()
 		err := c.send(out)
 		c.mu.Lock()
-		o.sending = 0
-		c.s.eventBytes.Add(-int64(o.sentEvents))
-		o.sentEvents = 0
-		giveBack(out)
-		if err != nil {
-			c.breakOff()
-		}
+		c.sent(out, err)
 	}
-	o.flushing = false
-	if o.ending {
+	c.flushed()
+}
+
+// takeOut takes what is to be sent now.
+func (c *conn) takeOut() []byte {
+	o := &c.mu.outbox
+	out := o.out
+	c.noteSent(len(out))
+	o.out, o.sending, o.answered = nil, len(out), 0
+	o.sentEvents, o.events = o.events, 0
+	c.changed.Broadcast()
+	return out
+}
+
+// sent notes what became of it.
+func (c *conn) sent(out []byte, err error) {
+	o := &c.mu.outbox
+	o.sending = 0
+	c.s.eventBytes.Add(-int64(o.sentEvents))
+	o.sentEvents = 0
+	giveBack(out)
+	if err != nil {
+		c.breakOff()
+	}
+}
+
+// flushed says that nobody sends any more.
+func (c *conn) flushed() {
+	c.mu.flushing = false
+	if c.mu.ending {
 		c.interrupt()
 	}
 	c.changed.Broadcast()
@@ -336,10 +367,11 @@ func (c *conn) flushOwn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settleReads()
-	if !c.mu.flushing && len(c.mu.out) > 0 {
+	if c.mustSend() {
 		c.mu.flushing = true
 		c.flush()
 	}
+	c.mu.idle = true
 	return !c.isOver()
 }
 
@@ -350,7 +382,7 @@ func (c *conn) await(enough func() bool) bool {
 	var stop chan struct{}
 	for !c.mu.broken && !enough() {
 		switch {
-		case len(c.mu.out) > 0 && !c.mu.flushing:
+		case c.mustSend():
 			c.mu.flushing = true
 			c.flush()
 			continue
@@ -402,7 +434,7 @@ func (c *conn) drain() bool {
 	defer c.mu.Unlock()
 	c.settleReads()
 	o := &c.mu.outbox
-	over := func() bool { return len(o.out) == 0 && !o.flushing && (!c.waiting() || o.ending) }
+	over := func() bool { return c.isEmpty() && !o.flushing && (!c.waiting() || o.ending) }
 	drained := c.await(func() bool { return over() || o.retired && o.waits > 0 })
 	if drained && !over() {
 		c.mu.Unlock()

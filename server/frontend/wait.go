@@ -191,6 +191,7 @@ func (c *conn) advanceView(t *tree.Tree, w *watch.Table) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.due = false
+	c.stepOutside(w)
 	c.advance(t, w, time.Now())
 }
 
