@@ -44,35 +44,35 @@
 //
 // # Operations
 //
-//	op                    body of the request                                     body of the reply
-//	  1 create            path data acl flags                                     path
-//	  2 delete            path version
-//	  3 exists            path watch                                              stat
-//	  4 getData           path watch                                              data stat
-//	  5 setData           path data version                                       stat
-//	  6 getACL            path                                                    acl stat
-//	  7 setACL            path acl version                                        stat
-//	  8 getChildren       path watch                                              []ustring
-//	  9 sync              path                                                    path
+//	op                        request                           reply
+//	  1 create                path data acl flags               path
+//	  2 delete                path version
+//	  3 exists                path watch                        stat
+//	  4 getData               path watch                        data stat
+//	  5 setData               path data version                 stat
+//	  6 getACL                path                              acl stat
+//	  7 setACL                path acl version                  stat
+//	  8 getChildren           path watch                        []ustring
+//	  9 sync                  path                              path
 //	 11 ping
-//	 12 getChildren2      path watch                                              []ustring stat
-//	 13 check             path version                                            only in a multi
-//	 14 multi             parts                                                   results
-//	 15 create2           path data acl flags                                     path stat
-//	 16 reconfig          joining leaving members config                          data stat
-//	 17 checkWatches      path type
-//	 18 removeWatches     path type
-//	 19 createContainer   path data acl flags                                     path stat
-//	 21 createTTL         path data acl flags ttl                                 path stat
-//	 22 multiRead         parts                                                   results
-//	100 auth              0 scheme data
-//	101 setWatches        zxid lists3
-//	102 sasl              data                                                    data
-//	103 getEphemerals     prefix                                                  []ustring
-//	104 getAllChildrenNumber path                                                 int
-//	105 setWatches2       zxid lists5
-//	106 addWatch          path mode                                               int 0
-//	107 whoAmI                                                                    []{ustring scheme | ustring name}
+//	 12 getChildren2          path watch                        []ustring stat
+//	 13 check                 path version                      only in a multi
+//	 14 multi                 parts                             results
+//	 15 create2               path data acl flags               path stat
+//	 16 reconfig              joining leaving members config    data stat
+//	 17 checkWatches          path type
+//	 18 removeWatches         path type
+//	 19 createContainer       path data acl flags               path stat
+//	 21 createTTL             path data acl flags ttl           path stat
+//	 22 multiRead             parts                             results
+//	100 auth                  0 scheme data
+//	101 setWatches            zxid lists3
+//	102 sasl                  data                              data
+//	103 getEphemerals         prefix                            []ustring
+//	104 getAllChildrenNumber  path                              int
+//	105 setWatches2           zxid lists5
+//	106 addWatch              path mode                         int 0
+//	107 whoAmI                                                  []{ustring scheme | ustring name}
 //	-11 closeSession
 //
 // 0 notification, 20 deleteContainer, -1 error and -10 createSession are no
