@@ -74,7 +74,9 @@ func ReadConnected(frame []byte) (r Connected, err error) {
 	c := cursor{rest: frame, strict: true}
 	c.int()
 	r.TimeoutMS, r.Session = c.int(), c.long()
-	c.bad = c.bad || copy(r.Password[:], c.buffer()) != len(r.Password)
+	password := c.buffer()
+	c.bad = c.bad || len(password) != len(r.Password)
+	copy(r.Password[:], password)
 	if r.HasReadOnly = len(c.rest) > 0; r.HasReadOnly {
 		r.ReadOnly = c.bool()
 	}

@@ -37,7 +37,7 @@ func cut(t testing.TB, wire []byte) []byte {
 func refused(t testing.TB, err error, code znode.Code, closes bool) {
 	t.Helper()
 	var e *zkproto.Error
-	if !errors.As(err, &e) || e.Code != code || e.Close != closes {
+	if !errors.As(err, &e) || e.Code != code || e.Close != closes || !strings.HasPrefix(e.Error(), "zkproto: ") {
 		t.Errorf("error %#v, want code %d, close %v", err, code, closes)
 	}
 }

@@ -53,7 +53,7 @@ const (
 	XidEvent      int32 = -1
 	XidPing       int32 = -2
 	XidAuth       int32 = -4 // of Java, C and kazoo; others number it
-	XidSetWatches int32 = -8 // the same
+	XidSetWatches int32 = -8 // of C; Java 3.8.0 was seen to number it
 )
 
 // The modes of OpAddWatch, in Request.Kind.

@@ -18,7 +18,7 @@ type Part struct {
 type Request struct {
 	Xid int32
 	Part
-	Ops []Part // OpMulti, OpMultiRead. The array is the Decoder's again with its next request
+	Ops []Part // OpMulti, OpMultiRead. The array is used again for the next request
 
 	Kind    int32       // OpAddWatch: AddPersistent or AddRecursive; OpCheckWatches, OpRemoveWatches: OfChildren … OfRecursive
 	Zxid    znode.Zxid  // OpSetWatches, OpSetWatches2: the last one seen
@@ -49,8 +49,8 @@ const keepOps = 32
 // Decode reads a request into r, of which nothing of the last one remains but the
 // room. An error is an *Error:
 //
-//   - OK, Close: there is no header, or an OpAuth or OpSASL is malformed. ZooKeeper closes
-//     the connection and says nothing. Only in the first case r is empty.
+//   - OK, Close: there is no header, or an OpAuth or OpSASL is malformed. ZooKeeper
+//     closes the connection and says nothing. r has Xid and Op, or nothing.
 //   - ErrUnimplemented, Close: an operation that is none, or none for clients, or
 //     OpCheck outside a multi. r has Xid and Op. ZooKeeper answers with the zxid
 //     NoZxid.
@@ -182,7 +182,7 @@ func (p *Part) read(c *cursor, f field) {
 }
 
 // AppendRequest writes a request as a frame. What a Decoder would refuse is
-// written as it is.
+// written as it is, but in Ops stands only what has no fields but a Part's.
 func AppendRequest(dst []byte, r *Request) []byte {
 	start := len(dst)
 	dst = AppendInt(begin(dst), r.Xid)
