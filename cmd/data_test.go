@@ -256,7 +256,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 	fake(t, func(*text.Request) []byte { return nil })
 	for args, code := range map[string]int{"get /a": exitNoAnswer, "set /a x": exitUncertain} {
-		if got := coord(t, "", append(strings.Fields(args), "--timeout", "30ms")...); got.code != code || !strings.Contains(got.errOut, "deadline") && !strings.Contains(got.errOut, "in time") {
+		if got := coord(t, "", append(strings.Fields(args), "--timeout", "300ms")...); got.code != code || !strings.Contains(got.errOut, "deadline") && !strings.Contains(got.errOut, "in time") {
 			t.Errorf("coord %s: %+v, want %d", args, got, code)
 		}
 	}
