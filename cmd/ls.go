@@ -44,7 +44,7 @@ func runLs(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer r.leave(c)
 	ctx, step, cancel := r.long(ctx)
 	defer cancel()
 	var items iter.Seq2[client.Item, error]

@@ -158,7 +158,7 @@ func (s *shell) prompt(ed *liner.State) (line string, err error) {
 func (s *shell) welcome(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	c, err := s.linked(ctx)
+	c, err := s.r.reach(ctx)
 	if err != nil {
 		s.r.report(err)
 		return
@@ -324,7 +324,7 @@ func (s *shell) paths(ctx context.Context, typed string) (all []string) {
 	if dir != "" {
 		parent = s.resolve(dir, false)
 	}
-	c, err := s.linked(ctx)
+	c, err := s.r.reach(ctx)
 	if err != nil {
 		return nil
 	}
