@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"coord/client"
+	"coord/server/text"
 	"coord/tree/znode"
 )
 
@@ -395,7 +396,7 @@ func (f *feed) unchanged(ctx context.Context, c *client.Conn, since znode.Zxid) 
 	if at, err = f.greet(ctx, c); err != nil {
 		return 0, false, err
 	}
-	older := func(s *znode.Stat) bool { return max(s.Czxid, s.Mzxid, s.Pzxid) <= since }
+	older := func(s *text.Stat) bool { return max(s.Czxid, s.Mzxid, s.Pzxid) <= since }
 	missing := f.isMissing()
 	if !f.recursive || missing {
 		ctx, cancel := within(ctx)
@@ -442,7 +443,7 @@ func (f *feed) tellAll(ctx context.Context, c *client.Conn) error {
 // tellNow pushes all that is there. What is newer than at goes into seen: the
 // changes that made it so are not told again.
 func (f *feed) tellNow(ctx context.Context, c *client.Conn, at znode.Zxid, seen map[string]shown) error {
-	tell := func(path string, data []byte, stat *znode.Stat) {
+	tell := func(path string, data []byte, stat *text.Stat) {
 		if max(stat.Mzxid, stat.Pzxid) > at {
 			seen[path] = shown{stat.Mzxid, stat.Pzxid}
 		}

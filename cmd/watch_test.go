@@ -505,7 +505,7 @@ func TestWatchSinceLast(t *testing.T) {
 
 // TestWatchForgotten: what the server does not remember.
 func TestWatchForgotten(t *testing.T) {
-	var stat znode.Stat
+	var stat text.Stat
 	there := true
 	fake(t, func(r *text.Request) []byte {
 		ok := text.Reply{Kind: text.KindOK}
