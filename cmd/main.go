@@ -46,14 +46,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := catchSignals(context.Background())
 	defer stop()
 
-	c := newConsole(stdin, stdout, stderr)
-	err := dispatch(ctx, c, nil, args)
-	if flushErr := c.flush(); err == nil || errors.Is(err, errOut) {
-		err = flushErr
-	}
-	if by, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil && !is[*codeError](err) {
-		err = by.after(err)
-	}
+	c := newConsole(ctx, stdin, stdout, stderr)
+	err := c.settle(ctx, dispatch(ctx, c, nil, args))
 	if err == nil {
 		return exitOK
 	}

@@ -307,15 +307,8 @@ func (s *shell) command(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	c := &console{in: s.stdin, out: s.r.out, err: s.r.err, inTTY: s.r.inTTY && s.tty, outTTY: s.r.outTTY, tty: s.r.tty}
-	err = dispatch(ctx, c, s.r.link, append([]string{"coord"}, words...))
-	if flushErr := c.flush(); err == nil || errors.Is(err, errOut) {
-		err = flushErr
-	}
-	if by, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil && !is[*codeError](err) {
-		err = by.after(err)
-	}
-	return err
+	c := &console{in: s.stdin, out: s.r.out, err: s.r.err, stdout: s.r.stdout, stderr: s.r.stderr, inTTY: s.r.inTTY && s.tty, outTTY: s.r.outTTY, tty: s.r.tty}
+	return c.settle(ctx, dispatch(ctx, c, s.r.link, append([]string{"coord"}, words...)))
 }
 
 // complete makes of a line what dispatch reads: with the flags of every line, and

@@ -303,7 +303,7 @@ func runOf(t *testing.T, name string) *run {
 		}
 	}
 	return &run{
-		console: newConsole(strings.NewReader(""), io.Discard, io.Discard), cmd: cmd, line: &line{command: cmd},
+		console: newConsole(t.Context(), strings.NewReader(""), io.Discard, io.Discard), cmd: cmd, line: &line{command: cmd},
 		flags: cli.NewContext(&cli.App{}, set, nil),
 	}
 }
@@ -408,7 +408,7 @@ func opsFile(t *testing.T, ops string) string {
 func lineOf(t *testing.T, s *shell, line string) (string, error) {
 	t.Helper()
 	var out strings.Builder
-	s.r.console = newConsole(strings.NewReader(""), &out, io.Discard)
+	s.r.console = newConsole(t.Context(), strings.NewReader(""), &out, io.Discard)
 	words, err := splitWords(line)
 	if err == nil {
 		err = s.line(t.Context(), words)

@@ -29,6 +29,7 @@ const shellCompleteWithin = time.Second
 // interact runs lines from the keyboard until exit or Ctrl-D.
 func (s *shell) interact(ctx context.Context) error {
 	base := context.WithoutCancel(ctx) // SIGINT ends a command, not the shell
+	s.r.stdout.ctx, s.r.stderr.ctx = base, base
 	cooked, err := liner.TerminalMode()
 	if err != nil {
 		return err
