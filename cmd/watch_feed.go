@@ -453,41 +453,39 @@ func (f *feed) tellNow(ctx context.Context, c *client.Conn, at znode.Zxid, seen 
 		}
 		f.queue.push(change{Event: e})
 	}
-	setMissing := func(is bool) {
-		f.mu.Lock()
-		f.mu.missing = is
-		f.mu.Unlock()
+	err := f.readNow(ctx, c, tell)
+	missing := errors.Is(err, znode.ErrNoNode)
+	if err != nil && !missing {
+		return err
 	}
+	f.mu.Lock()
+	f.mu.missing = missing
+	f.mu.Unlock()
+	if missing {
+		f.queue.push(change{Event: client.Event{Type: eventMissing, Path: f.path, Zxid: at}})
+	}
+	return nil
+}
+
+// readNow reads all that is there.
+func (f *feed) readNow(ctx context.Context, c *client.Conn, tell func(path string, data []byte, stat *text.Stat)) error {
 	if !f.recursive {
-		get, cancel := within(ctx)
+		ctx, cancel := within(ctx)
 		defer cancel()
-		v, err := c.Get(get, f.path, client.GetOptions{Stat: true})
-		switch {
-		case errors.Is(err, znode.ErrNoNode):
-			setMissing(true)
-			f.queue.push(change{Event: client.Event{Type: eventMissing, Path: f.path, Zxid: at}})
-			return nil
-		case err != nil:
-			return err
+		v, err := c.Get(ctx, f.path, client.GetOptions{Stat: true})
+		if err == nil {
+			tell(f.path, v.Data, &v.Stat)
 		}
-		setMissing(false)
-		tell(f.path, v.Data, &v.Stat)
-		return nil
+		return err
 	}
 	for it, err := range c.Tree(ctx, f.path, client.ListOptions{Stat: true, Data: f.data, Within: stepWithin}) {
-		switch {
-		case errors.Is(err, znode.ErrNoNode):
-			setMissing(true)
-			f.queue.push(change{Event: client.Event{Type: eventMissing, Path: f.path, Zxid: at}})
-			return nil
-		case err != nil:
+		if err != nil {
 			return err
-		case it.Err != nil: // it may not be read, nor are its changes told
-			continue
 		}
-		tell(it.Path, it.Data, &it.Stat)
+		if it.Err == nil { // else it may not be read, nor are its changes told
+			tell(it.Path, it.Data, &it.Stat)
+		}
 	}
-	setMissing(false)
 	return nil
 }
 
