@@ -351,7 +351,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbSession: {
 		name: "SESSION", since: since, value: valueMaybe, write: true,
-		form: "SESSION NEW [ttl=10s] [hold=0s] [live=tcp|ping] | RESUME id [ttl=] [hold=] [live=] [zxid=zxid] :len | DETACH [hold=60s] | INFO | CLOSE [id]",
+		form: "SESSION NEW [ttl=10s] [hold=0s] [live=tcp|ping] | RESUME id [ttl=10s] [hold=0s] [live=tcp|ping] [zxid=zxid] :len | DETACH [hold=60s] | INFO | CLOSE [id]",
 		does: "A session owns ephemeral znodes and locks; CREATE EPHEMERAL and LOCK make one if there is none. With live=tcp it lives as long as its " +
 			"connection; with live=ping it needs a line of the client every ttl. When the connection ends, a session that has no hold ends at once; with hold it waits " +
 			"that long for a RESUME, whose payload is the password that NEW gave; RESUME takes it from another connection, too. DETACH leaves it without a connection. " +
