@@ -27,6 +27,7 @@ type outbox struct {
 	flushing bool   // somebody sends
 	ending   bool   // the last answer is in out: behind it nothing is answered
 	retired  bool   // the server ends: nothing more is read
+	shut     bool   // watchPeer has seen the client close its side
 	broken   bool   // nothing can be sent any more
 
 	until   time.Time // when the client must have sent something; zero for no limit
@@ -444,6 +445,10 @@ func (c *conn) watchPeer(stop <-chan struct{}) {
 				return
 			case peerShut:
 				c.abandonLocks()
+				c.mu.Lock()
+				c.mu.shut = true
+				c.changed.Broadcast()
+				c.mu.Unlock()
 			}
 		}
 	}
