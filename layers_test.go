@@ -27,6 +27,7 @@ var rooms = map[string]string{
 	"snapshot":         "tree tree/znode",
 	"server/text":      "tree/znode",
 	"server/watch":     "tree/znode",
+	"server/zkproto":   "tree/znode",
 	"tree":             "tree/znode",
 	"tree/znode":       "",
 	"wal":              "",
@@ -34,9 +35,10 @@ var rooms = map[string]string{
 
 // pure rooms do no I/O and know no time: bytes in, values out.
 var pure = map[string]string{
-	"tree":        "os net time sync log context io",
-	"tree/znode":  "os net time sync log context io",
-	"server/text": "os net time sync log context io",
+	"tree":           "os net time sync log context io",
+	"tree/znode":     "os net time sync log context io",
+	"server/text":    "os net time sync log context io",
+	"server/zkproto": "os net time sync log context io",
 	// The watch table has its own leaf lock, and nothing else.
 	"server/watch": "os net time log context io",
 }

@@ -54,7 +54,7 @@ func optionsOf(t *testing.T, args ...string) (o serverOptions, err error) {
 		t.Fatal(err)
 	}
 	app := &cli.App{Name: "x", DisableSliceFlagSeparator: true, HideHelp: true, Flags: serverFlags(), Action: func(f *cli.Context) error {
-		o, _, err = (&run{console: newConsole(nil, nil, nil), flags: f, line: l}).options()
+		o, _, err = (&run{console: newConsole(t.Context(), nil, nil, nil), flags: f, line: l}).options()
 		return nil
 	}}
 	if runErr := app.RunContext(context.Background(), append([]string{"x"}, l.flags...)); runErr != nil {

@@ -70,7 +70,7 @@ the file, with all it owns.`,
 			if _, err := os.Lstat(file); err == nil && !r.flags.Bool("force") && r.explainer == nil {
 				return existing(file)
 			}
-			return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+			return r.alone(ctx, func(ctx context.Context, c *client.Conn) error {
 				s, err := c.NewSession(ctx, client.SessionOptions{TTL: ttl, Hold: ttl})
 				if err != nil {
 					return err
@@ -194,7 +194,7 @@ func sessionCloseCommand() *command {
 			if err != nil {
 				return err
 			}
-			err = r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+			err = r.alone(ctx, func(ctx context.Context, c *client.Conn) error {
 				if _, err := c.ResumeSession(ctx, s, client.SessionOptions{TTL: s.TTL}); err != nil {
 					return err
 				}

@@ -16,7 +16,7 @@ func (c *conn) appendAnswer(b []byte, it *item, t *tree.Tree, table *watch.Table
 	case it.wait != nil:
 		return it.wait.appendOutcome(b, t)
 	case it.write != nil:
-		return it.write.appendOutcome(b, c.mu.fields[:0])
+		return it.write.appendOutcome(b)
 	case it.code != znode.OK:
 		return it.read.appendRefusal(b, it.code, it.code.Error())
 	case it.verb != text.VerbCat && len(b)+c.mu.sending >= MaxOutboxBytes:
@@ -39,8 +39,10 @@ func (r *read) appendRefusal(b []byte, code znode.Code, msg string) []byte {
 const maxFields = 15
 
 // appendOutcome writes the outcome of a write.
-func (w *write) appendOutcome(b []byte, fields []text.Field) []byte {
-	r := text.Reply{Tag: w.tag, Fields: fields}
+func (w *write) appendOutcome(b []byte) []byte {
+	fields := borrowFields()
+	defer fields.giveBack()
+	r := text.Reply{Tag: w.tag, Fields: fields[:0]}
 	switch {
 	case w.code != znode.OK:
 		w.failed(&r)

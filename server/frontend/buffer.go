@@ -1,25 +1,38 @@
 package frontend
 
 import (
+	"errors"
+	"io"
 	"slices"
 	"sync"
+	"syscall"
+
+	"coord/server/text"
 )
 
-// Sizes of a connection's buffers. Small ones it keeps; a big one it borrows
-// while a burst lasts, so that an idle connection holds little.
+// Sizes of a connection's buffers. All are borrowed, small ones while something is
+// received or waits to be sent, big ones while a burst lasts: an idle connection
+// holds none.
 const (
 	smallBuffer = 1 << 10
 	bigBuffer   = 64 << 10
 )
 
-var buffers = sync.Pool{New: func() any { return new([bigBuffer]byte) }}
+var (
+	buffers      = sync.Pool{New: func() any { return new([bigBuffer]byte) }}
+	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+)
 
-func borrow() []byte { return buffers.Get().(*[bigBuffer]byte)[:0] }
+func borrow() []byte      { return buffers.Get().(*[bigBuffer]byte)[:0] }
+func borrowSmall() []byte { return smallBuffers.Get().(*[smallBuffer]byte)[:0] }
 
 // giveBack takes a buffer that nobody uses any more, borrowed or not.
 func giveBack(b []byte) {
-	if cap(b) == bigBuffer {
+	switch cap(b) {
+	case bigBuffer:
 		buffers.Put((*[bigBuffer]byte)(b[:bigBuffer]))
+	case smallBuffer:
+		smallBuffers.Put((*[smallBuffer]byte)(b[:smallBuffer]))
 	}
 }
 
@@ -38,13 +51,56 @@ func grow(b []byte, n int) []byte {
 // has been heard the buffer stays so small that no longer line fits in.
 func (c *conn) fill() bool {
 	c.makeRoom()
-	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
+	n, err := c.receive()
 	c.in = c.in[:len(c.in)+n]
 	c.eager = len(c.in) == cap(c.in)
 	if err != nil {
 		c.noteSilence(err)
 	}
 	return n > 0 || err == nil
+}
+
+// receive waits until something has come and reads it.
+func (c *conn) receive() (int, error) {
+	if c.raw == nil {
+		return c.nc.Read(c.in[len(c.in):cap(c.in)])
+	}
+	if err := c.raw.Read(c.tryRead); err != nil {
+		return 0, err
+	}
+	return c.got, c.gotErr
+}
+
+// readNow is called by receive when there may be something to read. If there is
+// nothing it says so, and while the connection waits it holds nothing.
+func (c *conn) readNow(fd uintptr) bool {
+	c.makeRoom()
+	for {
+		c.got, c.gotErr = syscall.Read(int(fd), c.in[len(c.in):cap(c.in)])
+		switch {
+		case errors.Is(c.gotErr, syscall.EINTR):
+			continue
+		case errors.Is(c.gotErr, syscall.EAGAIN):
+			c.rest()
+			return false
+		case c.gotErr == nil && c.got == 0:
+			c.gotErr = io.EOF
+		}
+		c.got = max(c.got, 0)
+		return true
+	}
+}
+
+// rest gives back what only a connection that is heard needs.
+func (c *conn) rest() {
+	if len(c.in) == 0 {
+		giveBack(c.in)
+		c.in = nil
+	}
+	if c.parser != nil && c.parser.Idle() {
+		c.s.parsers.Put(c.parser)
+		c.parser = nil
+	}
 }
 
 func isFull(rest []byte, size int) bool { return len(rest) > size/4*3 }
@@ -54,7 +110,7 @@ func (c *conn) makeRoom() {
 	want := smallBuffer
 	switch {
 	case !c.heard:
-		if want = cap(c.in); len(rest) == want {
+		if want = max(cap(c.in), smallBuffer); len(rest) == want {
 			want = FirstLineBytes
 		}
 	case isFull(rest, bigBuffer): // a long request
@@ -63,15 +119,18 @@ func (c *conn) makeRoom() {
 	case c.eager || isFull(rest, smallBuffer):
 		want = bigBuffer
 	}
-	c.used = 0
 	if want == cap(c.in) {
-		c.in = c.in[:copy(c.in[:want], rest)]
+		if c.used > 0 {
+			c.in = c.in[:copy(c.in[:want], rest)]
+			c.used = 0
+		}
 		return
 	}
+	c.used = 0
 	var in []byte
 	switch want {
 	case smallBuffer:
-		in = c.small
+		in = borrowSmall()
 	case bigBuffer:
 		in = borrow()
 	default:
@@ -81,3 +140,12 @@ func (c *conn) makeRoom() {
 	giveBack(c.in)
 	c.in = in
 }
+
+// fieldBuffer is where the fields of one reply are made; on the stack they would
+// not stay.
+type fieldBuffer [maxFields]text.Field
+
+var fieldBuffers = sync.Pool{New: func() any { return new(fieldBuffer) }}
+
+func borrowFields() *fieldBuffer { return fieldBuffers.Get().(*fieldBuffer) }
+func (f *fieldBuffer) giveBack() { fieldBuffers.Put(f) }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"coord/server/text"
@@ -25,11 +26,14 @@ type conn struct {
 	users     int              // of these, added by AUTH
 	operator  bool             // by address or user; the super identity is one too
 	private   bool             // nobody can listen in
-	parser    *text.Parser
+	raw       syscall.RawConn  // of nc; nil if it has none
+	tryRead   func(fd uintptr) bool
+	got       int // what it has read, or why not
+	gotErr    error
+	parser    *text.Parser // nil while nothing is received
 	format    text.Format
 	in        []byte // received; in[:used] is consumed
 	used      int
-	small     []byte        // what in is while there is little to receive
 	eager     bool          // the last read filled in: more is there
 	heard     bool          // the first line has come
 	leaving   bool          // QUIT, or an error after which the stream cannot be trusted
@@ -58,7 +62,12 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, who guest) *conn {
-	c := &conn{s: s, nc: nc, ids: who.ids, addr: who.addr, operator: who.operator, private: who.private, parser: text.NewParser(s.limits), est: time.Now()}
+	c := &conn{s: s, nc: nc, ids: who.ids, addr: who.addr, operator: who.operator, private: who.private, est: time.Now()}
+	if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw, c.tryRead = raw, c.readNow
+		}
+	}
 	c.mu.traffic.reset()
 	c.changed.L = &c.mu
 	c.view = func(t *tree.Tree, table *watch.Table) {
@@ -78,8 +87,6 @@ func newConn(s *Server, nc net.Conn, who guest) *conn {
 func (c *conn) serve(ctx context.Context) {
 	defer c.close()
 	c.readUntil(time.Now().Add(FirstLineTime))
-	c.small = make([]byte, 0, smallBuffer)
-	c.in = c.small
 	if c.sniff() {
 		c.converse(ctx)
 	}
@@ -164,7 +171,9 @@ func (c *conn) converse(ctx context.Context) {
 		if c.leaving || !c.flushOwn() {
 			return
 		}
-		if !c.fill() {
+		heard := c.fill()
+		c.begin()
+		if !heard {
 			if c.flushOwn() { // it is the client's side that has ended
 				c.abandonLocks()
 				c.leaveSession() // not only behind a WAIT, which goes on: nc -N closes its side, too
@@ -179,6 +188,9 @@ func (c *conn) converse(ctx context.Context) {
 
 // handleAll takes every whole request from the bytes received.
 func (c *conn) handleAll(ctx context.Context) {
+	if c.parser == nil {
+		c.parser = c.s.parsers.Get().(*text.Parser)
+	}
 	for !c.leaving {
 		req, n, err := c.parser.Next(c.in[c.used:])
 		c.used += n
@@ -302,7 +314,8 @@ func (c *conn) linger() {
 	if !ok || w.CloseWrite() != nil || !c.readUntil(time.Now().Add(LingerTime)) {
 		return
 	}
-	for buf := c.in[:cap(c.in)]; ; {
+	buf := make([]byte, smallBuffer)
+	for {
 		if _, err := c.nc.Read(buf); err != nil {
 			return
 		}
@@ -335,5 +348,5 @@ func (c *conn) close() {
 		c.changed.Wait()
 	}
 	giveBack(c.in)
-	c.in, c.small = nil, nil
+	c.in = nil
 }

@@ -19,9 +19,10 @@
 // Answers go to the outbox, which is filled only under the state lock (in a View
 // or a done): no answer shows a change before the events of that change, and
 // answers keep the order of the requests. Whoever finds bytes in the outbox and
-// nobody sending them sends them: the reader after a burst of requests, or a
-// goroutine that Flush starts after a burst of dones. So a burst costs one write
-// to the socket, and an idle connection one goroutine and some 6 KiB.
+// nobody sending them sends them: the reader after a burst of requests, a
+// goroutine that Flush starts after a burst of dones, or, if there are events and
+// nothing else, the crier. So a burst costs one write to the socket. Buffers and
+// parsers are borrowed: an idle connection has a goroutine and 1 KB.
 //
 // What bounds it: the reader stops while too much is under way or too many
 // answers wait (roomy), so a client that does not read is not read from, and is
@@ -44,12 +45,10 @@
 // answers. UNWATCH ends the watch before it puts its reply there. The stream of a
 // snapshot keeps EVENTs back until its end, and behind a CAT there is nothing.
 //
-// With since, what watch.Table remembers is replayed a page at a time, each in one
-// View and sent before the next. In the View that finds nothing more the watch is
-// armed: no gap, and nothing twice.
-//
 // A client that does not take its events is not waited for, as it is with answers,
-// since others cause them: with MaxEventBytes waiting, or MaxAllEventBytes for all
+// since others cause them: it falls behind (lag.go) and is told from what watch.Table
+// remembers, a page at a time, each in one View. A watch with since begins so. One with
+// too many watches is cut off: with MaxEventBytes waiting, or MaxAllEventBytes for all
 // clients, ERR SLOWCLIENT is its last line.
 //
 // # Waits and locks

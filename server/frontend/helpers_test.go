@@ -378,16 +378,40 @@ func (p *pipes) open(from net.Addr) *caller { return newCaller(p.dial(from)) }
 type caller struct {
 	*duplex
 	got  lockedBuffer
+	gate chan struct{} // takes one, and who reads needs it
 	done chan struct{} // closed at the end of the stream
 }
 
 func newCaller(d *duplex) *caller {
-	c := &caller{duplex: d, done: make(chan struct{})}
+	c := &caller{duplex: d, gate: make(chan struct{}, 1), done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
-		_, _ = io.Copy(&c.got, d)
+		_, _ = io.Copy(&c.got, readerFunc(func(p []byte) (int, error) {
+			c.gate <- struct{}{}
+			<-c.gate
+			return d.Read(p)
+		}))
 	}()
 	return c
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// stall has the caller read at most once more until it goes on.
+func (c *caller) stall() {
+	select {
+	case c.gate <- struct{}{}:
+	default:
+	}
+}
+
+func (c *caller) goOn() {
+	select {
+	case <-c.gate:
+	default:
+	}
 }
 
 // say sends, and does not mind if nobody listens.

@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"coord/server/frontend"
 	"coord/server/watch"
 	"coord/tree"
 	"coord/tree/znode"
@@ -27,6 +28,7 @@ type crowd struct {
 	tags    int
 	gone    bool // a connection has broken: an answer may be lost
 	holding bool
+	stalled bool // somebody does not read, and may not know what he has
 }
 
 // member is one client, with its requests by tag.
@@ -61,7 +63,7 @@ var liveRequests = rapid.Custom(func(t *rapid.T) string {
 	return strings.TrimSpace(strings.NewReplacer("$P/x", strings.TrimSuffix(path, "/")+"/x", "$P", path, " $S", since, "$L", lock, " $T", timeout, "$V", value).Replace(form))
 })
 
-var fate = rapid.SampledFrom([]string{"say", "say", "say", "say", "say", "say", "say", "burst", "burst", "break", "shut", "sleep", "wait", "hold", "allow", "release", "resume", "expire"})
+var fate = rapid.SampledFrom([]string{"say", "say", "say", "say", "say", "say", "say", "burst", "burst", "break", "shut", "sleep", "wait", "hold", "allow", "release", "resume", "expire", "stall", "stall", "go on"})
 
 // step is what happens next. The numbers choose among what there is then.
 type step struct {
@@ -83,16 +85,24 @@ func TestLiveAtRandom(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		todo := rapid.SliceOfN(steps, 5, 60).Draw(rt, "steps")
+		early := rapid.Bool().Draw(rt, "early")
 		fault := ""
 		stage(t, func(x *theatre) {
 			x.record = true
 			c := &crowd{theatre: x}
+			if early {
+				frontend.FallBehind(x.front)
+			}
 			for _, s := range todo {
 				c.do(&s)
 				synctest.Wait()
 				c.judgeLocks()
 			}
 			x.release()
+			for _, m := range c.all {
+				m.goOn()
+			}
+			c.stalled = false
 			time.Sleep(2 * time.Minute) // longer than all of them wait
 			synctest.Wait()
 			c.holding = false
@@ -170,6 +180,11 @@ func (c *crowd) do(s *step) {
 	case "hold":
 		c.holding = true
 		c.hold()
+	case "stall":
+		c.stalled = true
+		m.stall()
+	case "go on":
+		m.goOn()
 	case "allow":
 		c.allow(1)
 	case "release":
@@ -340,7 +355,7 @@ func (c *crowd) expected(w *watched, ids []znode.Identity) (all []string) {
 
 // judgeLocks looks whether those have the locks who were told so, and no others.
 func (c *crowd) judgeLocks() {
-	if c.holding {
+	if c.holding || c.stalled {
 		return
 	}
 	told := map[string]bool{}

@@ -23,7 +23,6 @@ type outbox struct {
 	out      []byte // answers to send
 	answered int64  // how many have been put into out since it was sent last
 	sending  int    // bytes being sent
-	spare    []byte // an empty buffer
 	flushing bool   // somebody sends
 	ending   bool   // the last answer is in out: behind it nothing is answered
 	retired  bool   // the server ends: nothing more is read
@@ -40,10 +39,10 @@ type outbox struct {
 	lastWatch   int64
 	eventFormat text.Format // the reader's, for events
 	eventCRLF   bool
-	events      int // bytes of events in out
-	sentEvents  int // in what is being sent
-
-	fields [maxFields]text.Field // of the answer in hand; on the stack they would not stay
+	events      int  // bytes of events in out
+	sentEvents  int  // in what is being sent
+	cried       bool // the crier has it on its list
+	behind
 }
 
 // item is a request that waits for its turn to be answered: a write, a read, or
@@ -256,12 +255,13 @@ func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 // outbox is where to append an answer.
 func (c *conn) outbox() []byte {
 	o := &c.mu.outbox
-	if len(o.out) > smallBuffer/2 && cap(o.out) < bigBuffer { // a burst
+	switch {
+	case o.out == nil:
+		o.out = borrowSmall()
+	case len(o.out) > smallBuffer/2 && cap(o.out) < bigBuffer: // a burst
 		small := o.out
 		o.out = append(borrow(), small...)
-		if o.spare == nil && cap(small) <= smallBuffer {
-			o.spare = small[:0]
-		}
+		giveBack(small)
 	}
 	return o.out
 }
@@ -269,7 +269,7 @@ func (c *conn) outbox() []byte {
 // breakOff gives the connection up.
 func (c *conn) breakOff() {
 	if !c.mu.broken {
-		c.mu.broken, c.mu.out, c.mu.spare = true, nil, nil
+		c.mu.broken, c.mu.out = true, nil
 		c.s.eventBytes.Add(-int64(c.mu.events + c.mu.sentEvents))
 		c.mu.events, c.mu.sentEvents = 0, 0
 		_ = c.nc.Close()
@@ -283,7 +283,7 @@ func (c *conn) kick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changed.Broadcast()
-	if !c.mu.flushing && len(c.mu.out) > 0 && !c.mu.broken {
+	if c.mustSend() {
 		c.mu.flushing = true
 		go func() {
 			c.mu.Lock()
@@ -293,35 +293,58 @@ func (c *conn) kick() {
 	}
 }
 
+// mustSend says whether there is something to send and nobody sends.
+func (c *conn) mustSend() bool { return !c.mu.flushing && !c.isEmpty() && !c.mu.broken }
+
+// isEmpty says whether all is sent.
+func (c *conn) isEmpty() bool { return len(c.mu.out) == 0 && !c.isPulling() }
+
 // flush sends the outbox until it is empty. The caller has set flushing; mu is
 // given up while the bytes are on their way.
 func (c *conn) flush() {
-	o := &c.mu.outbox
-	for len(o.out) > 0 && !o.broken {
-		out := o.out
-		c.noteSent(len(out))
-		o.out, o.spare, o.sending, o.answered = o.spare, nil, len(out), 0
-		o.sentEvents, o.events = o.events, 0
-		c.changed.Broadcast()
+	for !c.isEmpty() && !c.mu.broken {
+		if len(c.mu.out) == 0 {
+			c.mu.Unlock()
+			c.s.cfg.Backend.View(c.pull)
+			c.mu.Lock()
+			continue
+		}
+		out := c.takeOut()
 		c.mu.Unlock()
 		err := c.send(out)
 		c.mu.Lock()
-		o.sending = 0
-		c.s.eventBytes.Add(-int64(o.sentEvents))
-		o.sentEvents = 0
-		switch {
-		case err != nil:
-			c.breakOff()
-		case cap(out) > smallBuffer:
-			giveBack(out)
-		case o.out == nil:
-			o.out = out[:0]
-		default:
-			o.spare = out[:0]
-		}
+		c.sent(out, err)
 	}
-	o.flushing = false
-	if o.ending {
+	c.flushed()
+}
+
+// takeOut takes what is to be sent now.
+func (c *conn) takeOut() []byte {
+	o := &c.mu.outbox
+	out := o.out
+	c.noteSent(len(out))
+	o.out, o.sending, o.answered = nil, len(out), 0
+	o.sentEvents, o.events = o.events, 0
+	c.changed.Broadcast()
+	return out
+}
+
+// sent notes what became of it.
+func (c *conn) sent(out []byte, err error) {
+	o := &c.mu.outbox
+	o.sending = 0
+	c.s.eventBytes.Add(-int64(o.sentEvents))
+	o.sentEvents = 0
+	giveBack(out)
+	if err != nil {
+		c.breakOff()
+	}
+}
+
+// flushed says that nobody sends any more.
+func (c *conn) flushed() {
+	c.mu.flushing = false
+	if c.mu.ending {
 		c.interrupt()
 	}
 	c.changed.Broadcast()
@@ -345,10 +368,11 @@ func (c *conn) flushOwn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settleReads()
-	if !c.mu.flushing && len(c.mu.out) > 0 {
+	if c.mustSend() {
 		c.mu.flushing = true
 		c.flush()
 	}
+	c.mu.idle = true
 	return !c.isOver()
 }
 
@@ -359,7 +383,7 @@ func (c *conn) await(enough func() bool) bool {
 	var stop chan struct{}
 	for !c.mu.broken && !enough() {
 		switch {
-		case len(c.mu.out) > 0 && !c.mu.flushing:
+		case c.mustSend():
 			c.mu.flushing = true
 			c.flush()
 			continue
@@ -411,7 +435,7 @@ func (c *conn) drain() bool {
 	defer c.mu.Unlock()
 	c.settleReads()
 	o := &c.mu.outbox
-	over := func() bool { return len(o.out) == 0 && !o.flushing && (!c.waiting() || o.ending) }
+	over := func() bool { return c.isEmpty() && !o.flushing && (!c.waiting() || o.ending) }
 	drained := c.await(func() bool { return over() || o.retired && o.waits > 0 })
 	if drained && !over() {
 		c.mu.Unlock()

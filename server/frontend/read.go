@@ -13,7 +13,9 @@ import (
 // appendRead executes a read and appends its answer. The state lock and the
 // connection's are held.
 func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f text.Format, t *tree.Tree, table *watch.Table) []byte {
-	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: c.mu.fields[:0]}
+	fields := borrowFields()
+	defer fields.giveBack()
+	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: fields[:0]}
 	var need znode.Perms
 	switch req.Verb {
 	case text.VerbSync:
@@ -52,13 +54,13 @@ func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f t
 		b = grow(b, len(z.Data))
 		r.Kind, r.Data = text.KindData, bytesOf(z.Data)
 		if req.Stat {
-			r.Fields = text.AppendStat(r.Fields, &z.Stat)
+			r.Fields = appendStat(r.Fields, &z)
 		} else {
 			r.Fields = append(r.Fields, text.Int(text.KeyVersion, int64(z.Stat.Version)))
 		}
 		r.Fields = append(r.Fields, seen(t))
 	case text.VerbExists:
-		r.Fields = append(text.AppendStat(r.Fields, &z.Stat), seen(t))
+		r.Fields = append(appendStat(r.Fields, &z), seen(t))
 	case text.VerbCat:
 		return append(grow(b, len(z.Data)), z.Data...)
 	case text.VerbGetACL:
@@ -92,6 +94,10 @@ func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f t
 		c.watchFor(&r, req, ids, table)
 	}
 	return r.Append(b, f, req.CRLF)
+}
+
+func appendStat(dst []text.Field, z *tree.Znode) []text.Field {
+	return text.AppendStat(dst, &text.Stat{Stat: z.Stat, Container: z.Owner.Container, TTLMS: z.Owner.TTLMS})
 }
 
 // seen is the last change that this node has applied.
@@ -181,7 +187,7 @@ func (l *list) children(req *text.Request, t *tree.Tree) {
 		if req.Stat {
 			if z := child(); l.mayRead(&z) {
 				from := len(l.fields)
-				l.fields = text.AppendStat(l.fields, &z.Stat)
+				l.fields = appendStat(l.fields, &z)
 				item.Fields = l.since(from)
 			}
 		}
@@ -226,7 +232,7 @@ func (l *list) tree(req *text.Request, t *tree.Tree) {
 		switch {
 		case !readable:
 		case req.Stat:
-			l.fields = text.AppendStat(l.fields, &z.Stat)
+			l.fields = appendStat(l.fields, &z)
 		case req.Data:
 			l.fields = append(l.fields, text.Int(text.KeyVersion, int64(z.Stat.Version)))
 		}

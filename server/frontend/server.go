@@ -94,11 +94,14 @@ type Config struct {
 
 // Server serves clients on any number of listeners.
 type Server struct {
-	cfg    Config
-	log    zerolog.Logger
-	words  map[string]bool
-	limits text.Limits
-	dirty  []*conn // with answers to send; only the caller of dones and Flush touches it
+	cfg     Config
+	log     zerolog.Logger
+	words   map[string]bool
+	limits  text.Limits
+	parsers sync.Pool // of *text.Parser
+	dirty   []*conn   // with something to send; only the caller of dones and Flush touches it
+	echo    echo      // of Notify; the same
+	pace    pace
 
 	mu struct { // taken before a connection's own lock
 		sync.Mutex
@@ -107,6 +110,7 @@ type Server struct {
 		cut   *time.Timer // set when the server stops
 	}
 	locks      locks
+	crier      crier
 	wg         sync.WaitGroup
 	snapshots  atomic.Int32 // being streamed
 	eventBytes atomic.Int64 // of events that wait, of all connections
@@ -116,7 +120,7 @@ type Server struct {
 
 // New makes a server; Serve lets clients in.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, log: cfg.Logger, words: map[string]bool{}, started: time.Now(), limits: text.DefaultLimits()}
+	s := &Server{cfg: cfg, log: cfg.Logger, words: map[string]bool{}, started: time.Now(), limits: text.DefaultLimits(), pace: usualPace}
 	for _, w := range cfg.FourLetter {
 		s.words[w] = true
 		if fourLetterWords[w] == nil && w != "*" {
@@ -125,6 +129,7 @@ func New(cfg Config) *Server {
 	}
 	s.limits.Payload = cfg.MaxFrame
 	s.limits.Txn = cfg.MaxFrame + 128<<10
+	s.parsers.New = func() any { return text.NewParser(s.limits) }
 	s.locks.waiting = map[string]*wait{}
 	s.mu.conns = map[*conn]struct{}{}
 	s.mu.perIP = map[netip.Addr]int{}
@@ -253,12 +258,14 @@ func (s *Server) Flush() {
 	for i, c := range s.dirty {
 		c.dirty = false
 		c.mu.Lock()
-		due := c.mu.due
+		due := c.mu.due || c.mu.isBehind && !c.mu.outside
 		c.mu.Unlock()
 		if due {
 			s.cfg.Backend.View(c.advanceView)
 		}
-		c.kick()
+		if !c.tellLater() {
+			c.kick()
+		}
 		s.dirty[i] = nil
 	}
 	s.dirty = s.dirty[:0]

@@ -156,9 +156,6 @@ func (c *conn) resume(req *text.Request) {
 			code = znode.ErrAuthFailed
 		default:
 			code = znode.OK
-			if s.ttl == 0 {
-				s.ttl = ms(int64(is.TimeoutMS))
-			}
 			if s.id != c.sess.id {
 				before = w.Attach(sessionEnd{c}, s.id)
 			}

@@ -191,6 +191,7 @@ func (c *conn) advanceView(t *tree.Tree, w *watch.Table) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.due = false
+	c.stepOutside(w)
 	c.advance(t, w, time.Now())
 }
 
@@ -205,7 +206,9 @@ func (w *wait) finish(table *watch.Table) {
 
 // appendOutcome answers.
 func (w *wait) appendOutcome(b []byte, t *tree.Tree) []byte {
-	r := text.Reply{Kind: text.KindOK, Tag: w.req.Tag, Fields: w.c.mu.fields[:0]}
+	fields := borrowFields()
+	defer fields.giveBack()
+	r := text.Reply{Kind: text.KindOK, Tag: w.req.Tag, Fields: fields[:0]}
 	switch {
 	case w.code != znode.OK:
 		r.Kind, r.Code, r.Message = text.KindErr, w.code, w.code.Error()

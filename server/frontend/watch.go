@@ -29,7 +29,8 @@ type eventWatch struct {
 	mask      uint8 // of event types
 	once      bool
 	recursive bool
-	data      bool // with the value
+	data      bool       // with the value
+	seen      znode.Zxid // with lag: what came until then it has been told, or is not to be
 	ended     atomic.Bool
 }
 
@@ -42,29 +43,36 @@ func (w *eventWatch) Notify(e znode.Event) {
 	c := w.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w.ended.Load() || w.mask&(1<<e.Type) == 0 {
+	if w.ended.Load() || w.mask&(1<<e.Type) == 0 || c.fallsBehind(e.Zxid) {
+		return
+	}
+	if c.isSlow(w.data && len(e.Data) > smallBuffer) {
+		c.cutOff()
+	}
+	w.tell(&e, &c.s.echo)
+	c.soil()
+}
+
+// tell tells of an event that concerns the watch, unless the client may not know.
+// The connection's lock is held.
+func (w *eventWatch) tell(e *znode.Event, last *echo) {
+	if w.ended.Load() {
 		return
 	}
 	if w.once { // consumed, told or not
 		w.ended.Store(true)
-		delete(c.mu.watches, w.id)
+		delete(w.c.mu.watches, w.id)
 	}
-	if !w.mayKnow(&e) {
-		return
+	if w.mayKnow(e) {
+		w.c.appendEvent(w, e, last)
 	}
-	if c.isSlow(w.data && len(e.Data) > smallBuffer) {
-		c.s.stats.slow.Add(1)
-		c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrSlowClient, Message: "too many events wait for the client"})
-	}
-	c.appendEvent(w, &e)
-	c.soil()
 }
 
 func (w *eventWatch) mayKnow(e *znode.Event) bool { return e.ACL.Allows(w.ids, znode.Read) }
 
-// matches says whether an event of the past is one for this watch.
-func (w *eventWatch) matches(e *znode.Event) bool {
-	return w.mask&(1<<e.Type) != 0 && (e.Path == w.path || w.recursive && znode.Below(e.Path, w.path)) && w.mayKnow(e)
+// concerns says whether an event of the past is one for this watch.
+func (w *eventWatch) concerns(e *znode.Event) bool {
+	return w.mask&(1<<e.Type) != 0 && (e.Path == w.path || w.recursive && znode.Below(e.Path, w.path))
 }
 
 // kind is how the watch table knows the watch.
@@ -97,27 +105,48 @@ func (c *conn) isSlow(large bool) bool {
 		c.s.eventBytes.Load() >= MaxAllEventBytes && (o.events > 0 || large))
 }
 
-// appendEvent tells the client.
-func (c *conn) appendEvent(w *eventWatch, e *znode.Event) {
+// cutOff ends the connection of a client that does not take its events.
+func (c *conn) cutOff() {
+	c.s.stats.slow.Add(1)
+	c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrSlowClient, Message: "too many events wait for the client"})
+}
+
+// appendEvent tells the client. last is what was written last, or nil.
+func (c *conn) appendEvent(w *eventWatch, e *znode.Event, last *echo) {
 	o := &c.mu.outbox
 	if o.broken || o.ending {
 		return
 	}
-	r := text.Reply{Kind: text.KindEvent, Arg: e.Type.String(), Fields: append(c.mu.fields[:0], text.Str(text.KeyPath, e.Path), text.Zxid(text.KeyZxid, e.Zxid))}
+	before := len(o.out)
+	form := eventForm{w.id, w.data, o.eventFormat, o.eventCRLF}
+	switch {
+	case last == nil:
+		o.out = writeEvent(c.outbox(), e, form)
+	case last.is(e, form):
+		o.out = append(c.outbox(), last.written...)
+	default:
+		o.out = writeEvent(c.outbox(), e, form)
+		last.keep(e, form, o.out[before:])
+	}
+	o.events += len(o.out) - before
+	c.s.eventBytes.Add(int64(len(o.out) - before))
+}
+
+// writeEvent appends an event.
+func writeEvent(b []byte, e *znode.Event, f eventForm) []byte {
+	fields := borrowFields()
+	defer fields.giveBack()
+	r := text.Reply{Kind: text.KindEvent, Arg: e.Type.String(), Fields: append(fields[:0], text.Str(text.KeyPath, e.Path), text.Zxid(text.KeyZxid, e.Zxid))}
 	if e.Type == znode.NodeCreated || e.Type == znode.NodeDataChanged {
 		r.Fields = append(r.Fields, text.Int(text.KeyVersion, int64(e.Version)))
-		if w.data {
+		if f.data {
 			if r.Data = bytesOf(e.Data); r.Data == nil {
 				r.Data = []byte{}
 			}
 		}
 	}
-	r.Fields = append(r.Fields, text.Int(text.KeyID, w.id))
-	b := grow(c.outbox(), len(r.Data))
-	before := len(b)
-	o.out = r.Append(b, o.eventFormat, o.eventCRLF)
-	o.events += len(o.out) - before
-	c.s.eventBytes.Add(int64(len(o.out) - before))
+	r.Fields = append(r.Fields, text.Int(text.KeyID, f.id))
+	return r.Append(grow(b, len(r.Data)), f.format, f.crlf)
 }
 
 // end makes r the last line of the connection.
@@ -174,11 +203,15 @@ func (c *conn) arm(w *eventWatch, table *watch.Table) error {
 		c.s.stats.limitsReached.Add(1)
 		return err
 	}
+	c.keep(w)
+	return nil
+}
+
+func (c *conn) keep(w *eventWatch) {
 	if c.mu.watches == nil {
 		c.mu.watches = map[int64]*eventWatch{}
 	}
 	c.mu.watches[w.id] = w
-	return nil
 }
 
 // watchFor arms the watch that a request asks for and adds its id to the answer,
@@ -205,82 +238,53 @@ func watchable(req *text.Request, ids []znode.Identity, t *tree.Tree) znode.Code
 	return code
 }
 
-// replayBytes is how much of the past is sent before the client must have taken
-// it.
-const replayBytes = 256 << 10
-
-// catchUp answers a WATCH or FOLLOW with since: it sends what has happened since
-// then, a part at a time, and arms the watch when nothing is left.
+// catchUp answers a WATCH or FOLLOW with since. If anything is kept that has come
+// since then the connection is behind, and is told it.
 func (c *conn) catchUp(req *text.Request) {
 	if !c.isAlone() {
 		return
 	}
-	since, armed := req.Zxid, false
-	var w *eventWatch
-	for first := true; !armed; first = false {
-		c.s.cfg.Backend.View(func(t *tree.Tree, table *watch.Table) {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			armed = true // unless there is more
-			if !c.goesOn() {
-				return
-			}
-			if first {
-				if w = c.beginReplay(req, t, table); w == nil {
-					c.answered()
-					return
-				}
-				c.answered()
-			}
-			told, size := false, 0
-			whole := table.Since(since, func(e *znode.Event) bool {
-				if armed = size < replayBytes || e.Zxid == since; !armed { // a txn is told as one
-					return false
-				}
-				since = e.Zxid
-				if !w.matches(e) || w.once && told {
-					return true
-				}
-				before := len(c.mu.out)
-				c.appendEvent(w, e)
-				size += len(c.mu.out) - before
-				told = true
-				return !w.once
-			})
-			switch {
-			case !whole && w.once:
-				told = c.compareStat(w, req.Zxid, t)
-			case !whole:
-				c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrSlowClient, Message: "the past is forgotten faster than the client takes it"})
-				return
-			}
-			if !armed || w.once && told {
-				armed = armed || w.once && told
-				return
-			}
+	c.s.cfg.Backend.View(func(t *tree.Tree, table *watch.Table) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.goesOn() {
+			return
+		}
+		w, missed, whole := c.replay(req, t, table)
+		c.answered()
+		now := t.Counters().Zxid
+		switch {
+		case w == nil || !whole && c.compareStat(w, req.Zxid, t):
+			return
+		case missed:
+			c.keep(w)
+			c.lag(req.Zxid, now)
+			w.seen = req.Zxid
+			c.stepOutside(table)
+		default:
 			if err := c.arm(w, table); err != nil {
 				c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrLimit, Message: err.Error()})
 			}
-		})
-		if !armed && !c.drain() {
-			return
 		}
-	}
+	})
+	c.begin()
 }
 
-// beginReplay answers a request with since, and returns its watch or nil.
-func (c *conn) beginReplay(req *text.Request, t *tree.Tree, table *watch.Table) *eventWatch {
-	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: c.mu.fields[:0]}
-	w := c.newWatch(req, c.ids)
+// replay answers a request with since, and returns its watch or nil, whether
+// something has happened that it is to be told, and whether all of that is kept.
+func (c *conn) replay(req *text.Request, t *tree.Tree, table *watch.Table) (w *eventWatch, missed, whole bool) {
+	fields := borrowFields()
+	defer fields.giveBack()
+	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: fields[:0]}
+	w = c.newWatch(req, c.ids)
 	_, there := t.Get(req.Path, nil, 0)
 	refused := func(code znode.Code) {
 		r.Kind, r.Code, r.Message, w = text.KindErr, code, code.Error(), nil
 		r.Fields = append(r.Fields, text.Str(text.KeyPath, req.Path))
 	}
-	changed := false
-	whole := table.Since(req.Zxid, func(e *znode.Event) bool {
-		changed = w != nil && w.matches(e)
-		return !changed
+	whole = table.Since(req.Zxid, func(e *znode.Event) bool {
+		missed = w != nil && w.concerns(e) && w.mayKnow(e)
+		return !missed
 	})
 	switch code := watchable(req, c.ids, t); {
 	case w == nil:
@@ -288,7 +292,7 @@ func (c *conn) beginReplay(req *text.Request, t *tree.Tree, table *watch.Table) 
 	case req.Zxid > t.Counters().Zxid:
 		r.Message = "this node has come to zxid " + t.Counters().Zxid.String() + " only"
 		r.Kind, r.Code, w = text.KindErr, znode.ErrTimeout, nil
-	case code != znode.OK && (code != znode.ErrNoNode || !changed): // it has been deleted since
+	case code != znode.OK && (code != znode.ErrNoNode || !missed): // it has been deleted since
 		refused(code)
 	case !whole && (!w.once || there == znode.ErrNoNode):
 		refused(znode.ErrCompacted)
@@ -296,7 +300,7 @@ func (c *conn) beginReplay(req *text.Request, t *tree.Tree, table *watch.Table) 
 		r.Fields = append(r.Fields, text.Int(text.KeyID, w.id), seen(t))
 	}
 	c.mu.out = r.Append(c.outbox(), c.format, req.CRLF)
-	return w
+	return w, missed, whole
 }
 
 // compareStat tells what the znode's stat shows to have changed since a zxid that
@@ -311,7 +315,7 @@ func (c *conn) compareStat(w *eventWatch, since znode.Zxid, t *tree.Tree) bool {
 	if code != znode.OK || e.Zxid <= since {
 		return false
 	}
-	c.appendEvent(w, &e)
+	c.appendEvent(w, &e, nil)
 	return true
 }
 

@@ -273,42 +273,63 @@ func TestTheReplayOfASlowReader(t *testing.T) {
 	}
 }
 
-// TestSlowClient: who does not take its events is cut off behind those that wait,
-// and others are not.
+// TestSlowClient: who does not take its events falls behind, holds little of them
+// for so long, and gets each when it takes them again, before any answer; who has too
+// many watches for that, or is too far behind, is cut off behind those that wait.
+// Others are not.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
-	stage(t, func(x *theatre) {
-		x.loose = true
-		x.act(`A> FOLLOW / data`)
-		slow, broken := x.dial(home), x.dial(home)
-		for _, d := range []*duplex{slow, broken} {
-			_, _ = io.WriteString(d, "FOLLOW / data\n")
-			_, _ = io.ReadFull(d, make([]byte, len("OK id=1 zxid=0x0\n")))
-		}
-		const size, events = 10 << 10, 200
-		for range events {
-			x.must(tree.Op{Kind: tree.KindSetData, Path: "/", Data: make([]byte, size), Version: tree.AnyVersion})
-			synctest.Wait() // A takes each, however busy the machine is
-		}
-		if bytes, _ := frontend.Leftovers(x.front); bytes < frontend.MaxEventBytes || bytes > 3*frontend.MaxEventBytes {
-			t.Errorf("%d bytes wait", bytes)
-		}
-		_ = broken.Close()
-		synctest.Wait()
-		c := newCaller(slow)
-		synctest.Wait()
-		got := c.got.String()
-		if n := strings.Count(got, "EVENT"); n < frontend.MaxEventBytes/size || n > 2*frontend.MaxEventBytes/size {
-			t.Errorf("%d events", n)
-		}
-		if at := strings.LastIndex(got, "ERR"); at < 0 || got[at:] != "ERR SLOWCLIENT - too many events wait for the client\n" || !c.ended() {
-			t.Errorf("ended %v with %.200q", c.ended(), got[max(at, 0):])
-		}
-		if n := strings.Count(x.clients["A"].got.String(), "EVENT"); n != events {
-			t.Errorf("the other got %d events", n)
-		}
-		_ = c.Close()
-	})
+	const size, many = 10 << 10, 18
+	type test struct {
+		name    string
+		follows int
+		events  int
+		cutOff  bool
+		most    int64 // bytes that wait
+	}
+	for _, c := range []test{
+		{"behind", 1, 200, false, 30 << 10},
+		{"forgotten", 1, 9 << 20 / size, true, 30 << 10},
+		{"many watches", many, 200, true, frontend.MaxEventBytes + many*2*size},
+	} {
+		stage(t, func(x *theatre) {
+			x.loose = true
+			x.act(`A> FOLLOW / data`)
+			slow, broken := x.dial(home), x.dial(home)
+			for _, d := range []*duplex{slow, broken} {
+				for range c.follows {
+					_, _ = io.WriteString(d, "FOLLOW / data\n")
+					for b := make([]byte, 1); b[0] != '\n'; {
+						_, _ = d.Read(b)
+					}
+				}
+			}
+			for range c.events {
+				x.must(tree.Op{Kind: tree.KindSetData, Path: "/", Data: make([]byte, size), Version: tree.AnyVersion})
+				synctest.Wait() // A takes each, however busy the machine is
+			}
+			if bytes, _ := frontend.Leftovers(x.front); bytes < size || bytes > 2*c.most {
+				t.Errorf("%s: %d bytes wait", c.name, bytes)
+			}
+			_ = broken.Close()
+			synctest.Wait()
+			s := newCaller(slow)
+			s.say("PING\n")
+			synctest.Wait()
+			got := s.got.String()
+			n := strings.Count(got, "EVENT")
+			switch last := got[strings.LastIndexByte(strings.TrimSuffix(got, "\n"), '\n')+1:]; {
+			case c.cutOff && (last != "ERR SLOWCLIENT - too many events wait for the client\n" || !s.ended() || n == 0 || n >= c.events*c.follows):
+				t.Errorf("%s: ended %v with %d events and %q", c.name, s.ended(), n, last)
+			case !c.cutOff && (last != "OK pong\n" || s.ended() || n != c.events):
+				t.Errorf("%s: ended %v with %d events and %q", c.name, s.ended(), n, last)
+			}
+			if n := strings.Count(x.clients["A"].got.String(), "EVENT"); n != c.events {
+				t.Errorf("%s: the other got %d events", c.name, n)
+			}
+			_ = s.Close()
+		})
+	}
 }
 
 // TestSlowClientsTogether: when all together have too much waiting, who has any

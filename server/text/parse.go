@@ -55,6 +55,12 @@ func NewParser(lim Limits) *Parser {
 	return &Parser{lim: lim}
 }
 
+// Idle says that no request is in hand and that the stream goes on: such a Parser
+// may as well be another connection's.
+func (p *Parser) Idle() bool {
+	return !p.closed && p.need == 0 && p.lines == 0 && p.drop.line == nil && p.drop.payload == 0 && !p.drop.end
+}
+
 // Next cuts the next request out of buf, the bytes that were received and not
 // consumed. n of them are consumed, in any case. A nil request with a nil error
 // says that more bytes are needed: the next call's buffer begins with the bytes

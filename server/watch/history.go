@@ -1,6 +1,10 @@
 package watch
 
-import "coord/tree/znode"
+import (
+	"sort"
+
+	"coord/tree/znode"
+)
 
 // history is the newest events, so that who was away can have what it missed. A
 // node that starts fills it from the log behind its snapshot.
@@ -55,12 +59,7 @@ func (t *Table) Since(zxid znode.Zxid, yield func(e *znode.Event) bool) bool {
 	if zxid < h.begin {
 		return false
 	}
-	// The newest are the usual question.
-	n := h.count
-	for n > 0 && h.at(n-1).Zxid > zxid {
-		n--
-	}
-	for ; n < h.count; n++ {
+	for n := sort.Search(h.count, func(i int) bool { return h.at(i).Zxid > zxid }); n < h.count; n++ {
 		if !yield(h.at(n)) {
 			break
 		}

@@ -33,8 +33,9 @@ const (
 	ErrThrottledOp              Code = -127
 )
 
-// coord's own codes. They never travel in a ZooKeeper frame: there the
-// connection is closed instead (ZooKeeper's connection loss).
+// coord's own codes. They never travel in a ZooKeeper frame: there is a code of
+// ZooKeeper's in their place, or the connection is closed (ZooKeeper's connection
+// loss).
 const (
 	ErrTooBig     Code = -1001 // a line, payload, frame or answer over its limit
 	ErrLimit      Code = -1002 // another named limit reached

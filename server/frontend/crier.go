@@ -1,0 +1,184 @@
+package frontend
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"coord/server/text"
+	"coord/tree/znode"
+)
+
+// crier sends events to those who have nothing but events to be sent: one after
+// another, on one goroutine. When a client asks something meanwhile it rests, for
+// several times as long as it has worked, so that those who wait for answers keep
+// most of the processor however many watch; what comes meanwhile gathers, and goes
+// out together.
+type crier struct {
+	mu      sync.Mutex // a leaf
+	waiting []*conn
+	awake   bool
+}
+
+const (
+	crierWorks  = 100 * time.Microsecond // before it looks whether it is to rest
+	crierRests  = 9                      // so many times as long as it has worked
+	crierYields = 10 * time.Millisecond  // after a request
+)
+
+// tellLater leaves it to the crier to send the outbox, if it holds events only. It
+// takes mu.
+func (c *conn) tellLater() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.raw == nil || c.mu.events != len(c.mu.out) || !c.mustSend() {
+		return false
+	}
+	c.askCrier()
+	return true
+}
+
+func (c *conn) askCrier() {
+	if !c.mu.cried {
+		c.mu.cried = true
+		c.s.askCrier(c)
+	}
+}
+
+func (s *Server) askCrier(c *conn) {
+	x := &s.crier
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.waiting = append(x.waiting, c)
+	if !x.awake {
+		x.awake = true
+		go s.cry()
+	}
+}
+
+// cry goes on until nobody waits.
+func (s *Server) cry() {
+	received, asked := s.stats.received.Load(), time.Time{}
+	for round := s.crier.next(); len(round) > 0; round = s.crier.next() {
+		for len(round) > 0 {
+			start := time.Now()
+			var worked time.Duration
+			for ; len(round) > 0 && worked < crierWorks; worked = time.Since(start) {
+				round[0].tell()
+				round = round[1:]
+			}
+			if n := s.stats.received.Load(); n != received {
+				received, asked = n, start
+			}
+			if start.Sub(asked) < crierYields {
+				time.Sleep(crierRests * worked)
+			}
+		}
+	}
+}
+
+func (x *crier) next() []*conn {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	round := x.waiting
+	x.waiting = nil
+	x.awake = len(round) > 0
+	return round
+}
+
+// tell sends the outbox as far as the system takes it. The rest, if the client
+// does not read, is for a goroutine that may wait. It takes mu.
+func (c *conn) tell() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.cried = false
+	if !c.mustSend() {
+		return
+	}
+	c.mu.flushing = true
+	if len(c.mu.out) == 0 {
+		c.mu.Unlock()
+		c.s.cfg.Backend.View(c.pull)
+		c.mu.Lock()
+	}
+	if len(c.mu.out) > 0 {
+		out := c.takeOut()
+		c.mu.Unlock()
+		n, err := c.sendNow(out)
+		c.mu.Lock()
+		if n < len(out) && err == nil {
+			go c.tellRest(slices.Clone(out[n:]))
+			giveBack(out)
+			return
+		}
+		c.sent(out, err)
+	}
+	c.endTurn()
+}
+
+// tellRest waits until the client takes the rest of what tell has begun to send. It
+// takes mu.
+func (c *conn) tellRest(rest []byte) {
+	err := c.send(rest)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent(rest, err)
+	c.endTurn()
+}
+
+// endTurn ends a turn with the crier; for what has come meanwhile there is another one.
+func (c *conn) endTurn() {
+	c.flushed()
+	if c.mustSend() {
+		c.askCrier()
+	}
+}
+
+// sendNow writes to the socket what that takes at once. mu is not held.
+func (c *conn) sendNow(b []byte) (n int, err error) {
+	if e := c.raw.Control(func(fd uintptr) {
+		for err = syscall.EINTR; errors.Is(err, syscall.EINTR); {
+			n, err = syscall.Write(int(fd), b)
+		}
+	}); e != nil {
+		return 0, e
+	}
+	if errors.Is(err, syscall.EAGAIN) {
+		err = nil
+	}
+	return max(n, 0), err
+}
+
+// echo is the event that was written last, and how, for the next one who is told
+// the same in the same form.
+type echo struct {
+	event   znode.Event
+	form    eventForm
+	written []byte
+}
+
+// eventForm is what the bytes of an event depend on beside the event.
+type eventForm struct {
+	id     int64
+	data   bool
+	format text.Format
+	crlf   bool
+}
+
+// maxEcho is the longest event that is kept.
+const maxEcho = 4 << 10
+
+func (x *echo) is(e *znode.Event, f eventForm) bool {
+	is := &x.event
+	return x.form == f && is.Zxid == e.Zxid && is.Type == e.Type && is.Version == e.Version && is.Path == e.Path && is.Data == e.Data && x.written != nil
+}
+
+func (x *echo) keep(e *znode.Event, f eventForm, written []byte) {
+	if len(written) > maxEcho {
+		*x = echo{}
+		return
+	}
+	x.event, x.form, x.written = *e, f, append(x.written[:0], written...)
+}

@@ -1,0 +1,87 @@
+package zkproto
+
+import "coord/tree/znode"
+
+// Connect is the first frame of a client: a new session, or one that it has.
+type Connect struct {
+	LastZxid    znode.Zxid // the last one it has seen; 0 for none
+	TimeoutMS   int32
+	Session     int64  // 0 for a new one
+	Password    []byte // of the session, any length; nil is null. Aliases the frame
+	HasReadOnly bool   // ReadOnly was sent, and so it is to be in the reply
+	ReadOnly    bool   // a read-only server will do
+}
+
+// ReadConnect reads a connect request. With an error the connection is to be
+// closed without an answer.
+func ReadConnect(frame []byte) (Connect, error) {
+	c := cursor{rest: frame}
+	c.int() // the protocol's version: ZooKeeper looks at none
+	r := Connect{LastZxid: znode.Zxid(c.long()), TimeoutMS: c.int(), Session: c.long(), Password: c.buffer()}
+	if r.HasReadOnly = len(c.rest) > 0; r.HasReadOnly {
+		r.ReadOnly = c.bool()
+	}
+	if c.bad {
+		return Connect{}, errConnect
+	}
+	return r, nil
+}
+
+// AppendConnect writes a connect request as a frame.
+func AppendConnect(dst []byte, r *Connect) []byte {
+	start := len(dst)
+	dst = AppendInt(begin(dst), 0)
+	dst = appendLong(dst, int64(r.LastZxid))
+	dst = AppendInt(dst, r.TimeoutMS)
+	dst = appendLong(dst, r.Session)
+	dst = appendBuffer(dst, r.Password)
+	if r.HasReadOnly {
+		dst = appendBool(dst, r.ReadOnly)
+	}
+	EndFrame(dst, start)
+	return dst
+}
+
+// Password is the secret of a session. Clients expect 16 bytes, always.
+type Password [16]byte
+
+// Connected is the answer to a Connect. With no more than HasReadOnly it is the
+// refusal: the session is unknown, expired, or has another password.
+type Connected struct {
+	TimeoutMS   int32 // 0: refused
+	Session     int64
+	Password    Password
+	HasReadOnly bool // as in the request
+	ReadOnly    bool // this server is read-only
+}
+
+// AppendConnected writes the answer to a Connect as a frame.
+func AppendConnected(dst []byte, r *Connected) []byte {
+	start := len(dst)
+	dst = AppendInt(begin(dst), 0)
+	dst = AppendInt(dst, r.TimeoutMS)
+	dst = appendLong(dst, r.Session)
+	dst = AppendString(dst, r.Password[:])
+	if r.HasReadOnly {
+		dst = appendBool(dst, r.ReadOnly)
+	}
+	EndFrame(dst, start)
+	return dst
+}
+
+// ReadConnected reads the answer to a Connect.
+func ReadConnected(frame []byte) (r Connected, err error) {
+	c := cursor{rest: frame, strict: true}
+	c.int()
+	r.TimeoutMS, r.Session = c.int(), c.long()
+	password := c.buffer()
+	c.bad = c.bad || len(password) != len(r.Password)
+	copy(r.Password[:], password)
+	if r.HasReadOnly = len(c.rest) > 0; r.HasReadOnly {
+		r.ReadOnly = c.bool()
+	}
+	if c.bad || len(c.rest) > 0 {
+		return Connected{}, errReply
+	}
+	return r, nil
+}

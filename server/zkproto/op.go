@@ -1,0 +1,195 @@
+package zkproto
+
+import (
+	"strconv"
+
+	"coord/tree/znode"
+)
+
+// Op is ZooKeeper's number of an operation.
+type Op int32
+
+// The operations. A client may send all of them but OpNotification,
+// OpDeleteContainer, OpError and OpCreateSession; OpCheck only in a multi.
+const (
+	OpNotification         Op = 0
+	OpCreate               Op = 1
+	OpDelete               Op = 2
+	OpExists               Op = 3
+	OpGetData              Op = 4
+	OpSetData              Op = 5
+	OpGetACL               Op = 6
+	OpSetACL               Op = 7
+	OpGetChildren          Op = 8
+	OpSync                 Op = 9
+	OpPing                 Op = 11
+	OpGetChildren2         Op = 12
+	OpCheck                Op = 13
+	OpMulti                Op = 14
+	OpCreate2              Op = 15
+	OpReconfig             Op = 16
+	OpCheckWatches         Op = 17
+	OpRemoveWatches        Op = 18
+	OpCreateContainer      Op = 19
+	OpDeleteContainer      Op = 20
+	OpCreateTTL            Op = 21
+	OpMultiRead            Op = 22
+	OpAuth                 Op = 100
+	OpSetWatches           Op = 101
+	OpSASL                 Op = 102
+	OpGetEphemerals        Op = 103
+	OpGetAllChildrenNumber Op = 104
+	OpSetWatches2          Op = 105
+	OpAddWatch             Op = 106
+	OpWhoAmI               Op = 107
+	OpError                Op = -1 // in the results of a multi
+	OpCreateSession        Op = -10
+	OpCloseSession         Op = -11
+)
+
+// The xids that are no numbers of requests. A server echoes whatever it is sent,
+// but answers a ping always with XidPing.
+const (
+	XidEvent      int32 = -1
+	XidPing       int32 = -2
+	XidAuth       int32 = -4 // of Java, C and kazoo; others number it
+	XidSetWatches int32 = -8 // of C; Java 3.8.0 was seen to number it
+)
+
+// The modes of OpAddWatch, in Request.Kind.
+const (
+	AddPersistent int32 = 0
+	AddRecursive  int32 = 1 // persistent recursive
+)
+
+// What OpCheckWatches and OpRemoveWatches ask about, in Request.Kind. ZooKeeper
+// knows the last two from 3.9 on.
+const (
+	OfChildren   int32 = 1
+	OfData       int32 = 2
+	OfAny        int32 = 3
+	OfPersistent int32 = 4
+	OfRecursive  int32 = 5
+)
+
+// AnyVersion is the expected version that every version meets.
+const AnyVersion int32 = -1
+
+// place says where an operation may stand.
+type place uint8
+
+const (
+	alone   place = 1 << iota // in a frame of its own
+	inMulti                   // in a multi
+	inReads                   // in a multiRead
+)
+
+// field is one field of a request's body, and where it is in a Request.
+type field uint8
+
+const (
+	path     field = iota // Path; null is refused
+	prefix                // Path; null is empty
+	data                  // Data
+	acl                   // ACL
+	flags                 // Flags
+	ttl                   // TTLMS
+	version               // Version
+	watch                 // Watch
+	addMode               // Kind, one of AddPersistent, AddRecursive
+	ofType                // Kind, one of OfChildren … OfRecursive
+	authType              // 0, and nobody looks
+	scheme                // Scheme
+	joining               // Joining
+	leaving               // Leaving
+	members               // Members
+	config                // Config
+	zxid                  // Zxid
+	lists3                // Watches[:3]
+	lists5                // Watches
+	parts                 // Ops
+)
+
+// shape is what is known of an operation; both directions read it.
+type shape struct {
+	op    Op
+	name  string
+	where place // 0: it is not for clients
+	body  []field
+}
+
+var (
+	createBody = []field{path, data, acl, flags}
+	readBody   = []field{path, watch}
+	checkBody  = []field{path, version}
+)
+
+var shapes = [...]shape{
+	{OpCreateSession, "createSession", 0, nil},
+	{OpCloseSession, "closeSession", alone, nil},
+	{OpError, "error", 0, nil},
+	{OpNotification, "notification", 0, nil},
+	{OpCreate, "create", alone | inMulti, createBody},
+	{OpDelete, "delete", alone | inMulti, checkBody},
+	{OpExists, "exists", alone, readBody},
+	{OpGetData, "getData", alone | inReads, readBody},
+	{OpSetData, "setData", alone | inMulti, []field{path, data, version}},
+	{OpGetACL, "getACL", alone, []field{path}},
+	{OpSetACL, "setACL", alone, []field{path, acl, version}},
+	{OpGetChildren, "getChildren", alone | inReads, readBody},
+	{OpSync, "sync", alone, []field{path}},
+	{OpPing, "ping", alone, nil},
+	{OpGetChildren2, "getChildren2", alone, readBody},
+	{OpCheck, "check", inMulti, checkBody},
+	{OpMulti, "multi", alone, []field{parts}},
+	{OpCreate2, "create2", alone | inMulti, createBody},
+	{OpReconfig, "reconfig", alone, []field{joining, leaving, members, config}},
+	{OpCheckWatches, "checkWatches", alone, []field{path, ofType}},
+	{OpRemoveWatches, "removeWatches", alone, []field{path, ofType}},
+	{OpCreateContainer, "createContainer", alone | inMulti, createBody},
+	{OpDeleteContainer, "deleteContainer", 0, nil},
+	{OpCreateTTL, "createTTL", alone | inMulti, []field{path, data, acl, flags, ttl}},
+	{OpMultiRead, "multiRead", alone, []field{parts}},
+	{OpAuth, "auth", alone, []field{authType, scheme, data}},
+	{OpSetWatches, "setWatches", alone, []field{zxid, lists3}},
+	{OpSASL, "sasl", alone, []field{data}},
+	{OpGetEphemerals, "getEphemerals", alone, []field{prefix}},
+	{OpGetAllChildrenNumber, "getAllChildrenNumber", alone, []field{path}},
+	{OpSetWatches2, "setWatches2", alone, []field{zxid, lists5}},
+	{OpAddWatch, "addWatch", alone, []field{path, addMode}},
+	{OpWhoAmI, "whoAmI", alone, nil},
+}
+
+// byNumber finds the shapes; a number that is none has an empty one.
+var byNumber = func() (t [OpWhoAmI - OpCloseSession + 1]shape) {
+	for _, s := range shapes {
+		t[s.op-OpCloseSession] = s
+	}
+	return t
+}()
+
+func (o Op) shape() *shape {
+	if o < OpCloseSession || o > OpWhoAmI {
+		o = 10 // no operation has this number
+	}
+	return &byNumber[o-OpCloseSession]
+}
+
+// String is the operation's name.
+func (o Op) String() string {
+	if s := o.shape(); s.name != "" {
+		return s.name
+	}
+	return "op " + strconv.Itoa(int(o))
+}
+
+// Mode is the create mode that the flags of a create ask for: they are its
+// number, whatever the operation, but a TTL comes with OpCreateTTL and only
+// there. The error is a znode.ErrBadArguments.
+func (p *Part) Mode() (znode.Mode, error) {
+	mode := znode.Mode(p.Flags)
+	if !mode.Valid() || mode.TTL() != (p.Op == OpCreateTTL) {
+		return 0, znode.ErrBadArguments
+	}
+	return mode, nil
+}
