@@ -25,6 +25,7 @@ type outbox struct {
 	flushing bool   // somebody sends
 	ending   bool   // the last answer is in out: behind it nothing is answered
 	retired  bool   // the server ends: nothing more is read
+	shut     bool   // watchPeer has seen the client close its side
 	broken   bool   // nothing can be sent any more
 
 	until   time.Time // when the client must have sent something; zero for no limit
@@ -424,6 +425,10 @@ func (c *conn) watchPeer(stop <-chan struct{}, pinged int64, ttl time.Duration) 
 				return
 			case peerShut:
 				c.abandonLocks()
+				c.mu.Lock()
+				c.mu.shut = true
+				c.changed.Broadcast()
+				c.mu.Unlock()
 			}
 			if has := unread(c.nc); has > had && pinged != 0 {
 				had = has

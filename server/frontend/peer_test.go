@@ -119,6 +119,12 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 		_ = c.Conn.(*net.TCPConn).SetLinger(0)
 		_ = c.Close()
 	}
+	killed := dial(t, addr) // it has nothing unread: a FIN
+	killed.send("CREATE /e- EPHEMERAL SEQ x\n")
+	killed.reply()
+	killed.send("WAIT /x EXISTS timeout=1h\nQUIT\n")
+	time.Sleep(20 * time.Millisecond)
+	_ = killed.Close()
 	shut := dial(t, addr)
 	shut.send("LOCK /l timeout=1h\nSET / 2\nPING\n")
 	shut.shut()
