@@ -344,44 +344,50 @@ func TestImport(t *testing.T) {
 			base := t.TempDir()
 			logDir := filepath.Join(base, "logs")
 			props := append([]string{"dataLogDir=" + logDir, "-Dzookeeper.snapCount=150", "-Dzookeeper.snapshot.compression.method=" + method}, javaProps...)
-			z := startZooKeeper(t, base, props...)
-			c, owner := z.session(), z.session()
-			furnish(t, c, owner, z.session())
-			z.churn(*importTime)
-			want := z.look()
-			z.kill()
-
-			got := readZooKeeper(t, z.dir, logDir)
-			compareSeen(t, imported(got.Tree), want)
-			if !strings.Contains(got.Digest, "equal") {
-				t.Errorf("digest: %s", got.Digest)
-			}
-			if method != "" && !strings.HasSuffix(got.Snapshot, "."+method) {
-				t.Errorf("the snapshot is %s", got.Snapshot)
-			}
-			found := got.Found
-			snapshots, err := filepath.Glob(filepath.Join(z.dir, "version-2", "snapshot.*"))
-			must(t, err)
-			slices.SortFunc(snapshots, func(a, b string) int { return len(a) - len(b) })
-			for i := len(snapshots) - 1; i > 0; i-- {
-				must(t, os.Remove(filepath.Join(z.dir, "version-2", got.Snapshot)))
-				again := readZooKeeper(t, z.dir, logDir)
-				if again.Tree.Digest() != got.Tree.Digest() {
-					t.Errorf("from %s it is another tree", again.Snapshot)
-					compareSeen(t, imported(again.Tree), want)
+			found := 0
+			// Whether a snapshot is fuzzy is luck: as a rule the first round has some.
+			for round := 0; found == 0; round++ {
+				if round == 8 {
+					t.Fatal("no snapshot was fuzzy")
 				}
-				if !strings.Contains(again.Digest, "equal") {
-					t.Errorf("from %s: digest %s", again.Snapshot, again.Digest)
+				z := startZooKeeper(t, base, props...)
+				if round == 0 {
+					furnish(t, z.session(), z.session(), z.session())
 				}
-				got.Snapshot = again.Snapshot
-				found += again.Found
+				z.churn(*importTime)
+				want := z.look()
+				z.kill()
+				var snapshots int
+				found, snapshots = fromEach(t, z.dir, logDir, want)
+				t.Logf("%d znodes, %d snapshots, %d changes were in them already", len(want), snapshots, found)
 			}
-			t.Logf("%d znodes, %d snapshots, %d changes were in them already", len(want), len(snapshots), found)
-			if len(snapshots) < 4 || found == 0 {
-				t.Errorf("%d snapshots, %d changes in them already: nothing was fuzzy", len(snapshots), found)
+			if method != "" {
+				if left, _ := filepath.Glob(filepath.Join(base, "data", "version-2", "snapshot.*."+method)); len(left) == 0 {
+					t.Error("the snapshots are not packed")
+				}
 			}
 		})
 	}
+}
+
+// fromEach imports with each of the snapshots as the newest, and removes all but
+// the oldest on the way. Each time the tree is the one that clients saw.
+func fromEach(t testing.TB, dir, logDir string, want []seen) (found, snapshots int) {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(dir, "version-2", "snapshot.*"))
+	must(t, err)
+	for i := range all {
+		z := readZooKeeper(t, dir, logDir)
+		found += z.Found
+		compareSeen(t, imported(z.Tree), want)
+		if !strings.Contains(z.Digest, "equal") {
+			t.Errorf("from %s: digest %s", z.Snapshot, z.Digest)
+		}
+		if i < len(all)-1 {
+			must(t, os.Remove(filepath.Join(dir, "version-2", z.Snapshot)))
+		}
+	}
+	return found, len(all)
 }
 
 // churn writes from several sessions at once.
@@ -391,7 +397,7 @@ func (z *zooKeeper) churn(d time.Duration) {
 	var group sync.WaitGroup
 	for w := range 4 {
 		c := z.session()
-		if _, err := c.Create(fmt.Sprintf("/churn%d", w), nil, 0, opened); err != nil {
+		if _, err := c.Create(fmt.Sprintf("/churn%d", w), nil, 0, opened); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 			z.t.Fatal(err)
 		}
 		group.Go(func() {

@@ -8,13 +8,12 @@ import (
 	"fmt"
 	"hash/adler32"
 	"io"
-	"os"
 )
 
 // logReader reads one log.
 type logReader struct {
 	file
-	in  *os.File
+	in  io.ReaderAt
 	r   *bufio.Reader
 	off int64 // of the next record
 }
@@ -29,12 +28,8 @@ const (
 // errEnd is the end of a log: of the file, or of what was written in it.
 var errEnd = errors.New("end of the log")
 
-func openLog(t *ticker, f *file) (*logReader, error) {
-	in, err := os.Open(f.path)
-	if err != nil {
-		return nil, err
-	}
-	return &logReader{file: *f, in: in, r: bufio.NewReaderSize(t.watch(in), 256<<10)}, nil
+func newLogReader(t *ticker, f *file, in io.ReaderAt) *logReader {
+	return &logReader{file: *f, in: in, r: bufio.NewReaderSize(t.watch(io.NewSectionReader(in, 0, f.size)), 64<<10)}
 }
 
 // header reads the log's head. A file in which nothing was written yet is blank.
@@ -97,13 +92,12 @@ func (l *logReader) bad(reason string) error { return &DamageError{l.path, l.off
 // zeros is errEnd if nothing but zeros follows.
 func (l *logReader) zeros() error {
 	for {
-		b, err := l.r.Peek(1)
-		if errors.Is(err, io.EOF) {
+		if _, err := l.r.Peek(1); errors.Is(err, io.EOF) {
 			return errEnd
 		} else if err != nil {
 			return err
 		}
-		b, _ = l.r.Peek(l.r.Buffered())
+		b, _ := l.r.Peek(l.r.Buffered())
 		for _, x := range b {
 			if x != 0 {
 				return l.bad("an empty record with others behind it")
@@ -117,7 +111,7 @@ func (l *logReader) zeros() error {
 // finished: no valid record with a higher zxid follows. The length is that of
 // what is cut, without the zeros at the end.
 func (l *logReader) torn(last uint64) (length int64, ok bool, err error) {
-	r := bufio.NewReaderSize(io.NewSectionReader(l.in, l.off, l.size-l.off), 1<<20)
+	r := bufio.NewReaderSize(io.NewSectionReader(l.in, l.off, l.size-l.off), 64<<10)
 	candidates := 0
 	for at := l.off; ; at++ {
 		b, err := r.Peek(recordHeadBytes + txnHeadBytes)

@@ -16,29 +16,28 @@ const statBytes = 8 + 5*8 + 3*4 + 8
 
 // load reads a snapshot whole. The error is a *DamageError if the file is not
 // good.
-func load(t *ticker, f *file) (s *state, sum *digest, err error) {
+func load(t *ticker, f *file) (*state, *digest, error) {
 	in, err := os.Open(f.path)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer in.Close()
-	r, err := unpacked(f.path, bufio.NewReaderSize(t.watch(in), 64<<10))
-	if err != nil {
-		if stop := t.err; stop != nil {
-			return nil, nil, stop
-		}
-		return nil, nil, &DamageError{f.path, 0, err.Error()}
-	}
-	d := newDecoder(bufio.NewReaderSize(r, 64<<10))
-	s = newState()
+	s := newState()
 	s.last = f.zxid
-	s.read(d)
-	sum = s.tail(d)
-	if t.err != nil {
-		return nil, nil, t.err
+	var sum *digest
+	d := &decoder{}
+	r, err := unpacked(f.path, bufio.NewReaderSize(t.watch(in), 64<<10))
+	if err == nil {
+		d = newDecoder(bufio.NewReaderSize(r, 64<<10))
+		s.read(d)
+		sum = s.tail(d)
+		err = d.err
 	}
-	if d.err != nil {
-		return nil, nil, &DamageError{f.path, d.off, d.err.Error()}
+	switch {
+	case t.err != nil:
+		return nil, nil, t.err
+	case err != nil:
+		return nil, nil, &DamageError{f.path, d.off, err.Error()}
 	}
 	return s, sum, nil
 }
@@ -142,7 +141,7 @@ func (s *state) tail(d *decoder) (sum *digest) {
 	}
 	if n == lastBytes || n > digestBytes {
 		if last := uint64(d.i64()); last < s.last && d.err == nil {
-			d.err = fmt.Errorf("ends with zxid %x, its name says %x", last, s.last)
+			d.err = fmt.Errorf("ends with zxid %#x, its name says %#x", last, s.last)
 		}
 		d.seal()
 	}

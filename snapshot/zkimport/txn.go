@@ -2,6 +2,7 @@ package zkimport
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 
 	"coord/tree/znode"
@@ -43,8 +44,10 @@ type digest struct {
 	sum     uint64
 }
 
-// digestVersion is the only one that releases have had.
-const digestVersion = 2
+const (
+	digestVersion   = 2 // the only one that releases have had
+	digestTailBytes = 4 + 8
+)
 
 // txn is one of the log, or one of a multi's.
 type txn struct {
@@ -115,7 +118,7 @@ func (s *state) apply(b []byte) (*digest, error) {
 	switch n := t.rest.Len(); n {
 	case 0:
 		return nil, nil
-	case 12:
+	case digestTailBytes:
 		return &digest{h.zxid, t.i32(), uint64(t.i64())}, nil
 	default:
 		return nil, fmt.Errorf("a txn of type %d has %d bytes too many", h.kind, n)
@@ -123,11 +126,17 @@ func (s *state) apply(b []byte) (*digest, error) {
 }
 
 // closed reads the paths of a closeSession, which older versions do not have, and
-// which may be switched off: then there is at most the digest, whose version
-// stands where the number of paths would.
+// which may be switched off: then there is at most the digest, whose version, 2,
+// stands where the number of paths would. Two paths would take more bytes.
 func (t *txn) closed() (paths []string) {
-	if t.rest.Len() == 0 || t.rest.Len() == 12 {
+	if t.rest.Len() == 0 {
 		return nil
+	}
+	if t.rest.Len() == digestTailBytes {
+		var b [4]byte
+		if _, err := t.rest.ReadAt(b[:], t.rest.Size()-digestTailBytes); err == nil && binary.BigEndian.Uint32(b[:]) == digestVersion {
+			return nil
+		}
 	}
 	for range t.count() {
 		paths = append(paths, t.string())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -95,7 +96,7 @@ func (r *reader) snapshot() error {
 		for _, l := range needed(r.logs, f.zxid) {
 			r.total += l.size
 		}
-		r.done = 0
+		r.done, r.next = 0, 0
 		s, sum, err := load(&r.ticker, f)
 		if damage, ok := errors.AsType[*DamageError](err); ok {
 			r.notice("passed over: %v", damage)
@@ -142,17 +143,17 @@ func (r *reader) replay() error {
 		}
 	}
 	missing := func(format string, a ...any) error {
-		return &DamageError{r.logDir, -1, fmt.Sprintf("the log ends with zxid %x, but ", s.last) + fmt.Sprintf(format, a...) + ": a log is missing"}
+		return &DamageError{r.logDir, -1, fmt.Sprintf("the log ends with zxid %#x, but ", s.last) + fmt.Sprintf(format, a...) + ": a log is missing"}
 	}
 	switch {
 	case s.seen > s.last:
-		return missing("%s shows a change of zxid %x", r.out.Snapshot, s.seen)
+		return missing("%s shows a change of zxid %#x", r.out.Snapshot, s.seen)
 	case r.sum != nil && r.sum.zxid > s.last:
-		return missing("%s was finished at zxid %x", r.out.Snapshot, r.sum.zxid)
+		return missing("%s was finished at zxid %#x", r.out.Snapshot, r.sum.zxid)
 	case r.snapshots != nil && r.snapshots[0].zxid > s.last && uint32(r.snapshots[0].zxid) != 0:
-		return missing("there is a snapshot of zxid %x, which is damaged", r.snapshots[0].zxid)
+		return missing("there is a snapshot of zxid %#x, which is damaged", r.snapshots[0].zxid)
 	case r.end < base && uint32(base) != 0:
-		r.notice("the log ends with zxid %x, before the snapshot of zxid %x: either the snapshot came from another member and nothing was written since, or the log lies elsewhere (dataLogDir in zoo.cfg, --log-dir here)",
+		r.notice("the log ends with zxid %#x, before the snapshot of zxid %#x: either the snapshot came from another member and nothing was written since, or the log lies elsewhere (dataLogDir in zoo.cfg, --log-dir here)",
 			r.end, base)
 	}
 	return nil
@@ -160,12 +161,16 @@ func (r *reader) replay() error {
 
 // log replays one log; newest says that none comes behind it.
 func (r *reader) log(f *file, newest bool) error {
-	l, err := openLog(&r.ticker, f)
+	in, err := os.Open(f.path)
 	if err != nil {
 		return err
 	}
-	defer l.in.Close()
+	defer in.Close()
 	r.out.Logs = append(r.out.Logs, filepath.Base(f.path))
+	return r.records(newLogReader(&r.ticker, f, in), newest)
+}
+
+func (r *reader) records(l *logReader, newest bool) error {
 	if blank, err := l.header(); blank {
 		r.notice("%s is empty", l.path)
 		return nil
@@ -196,8 +201,9 @@ func (r *reader) txn(b []byte, l *logReader, at int64) error {
 	s := r.state
 	zxid := binary.BigEndian.Uint64(b[12:])
 	r.end = max(r.end, zxid)
-	if zxid <= s.last {
-		return nil // the snapshot has it, or it is there a second time
+	if zxid <= s.last { // the snapshot has it, or it is there a second time
+		s.newest(zxid, int64(binary.BigEndian.Uint64(b[20:])))
+		return nil
 	}
 	// A leader begins with 1, and the first ever too: without a snapshot nothing
 	// else can be the first.
@@ -207,7 +213,7 @@ func (r *reader) txn(b []byte, l *logReader, at int64) error {
 	case cut != nil:
 		return cut
 	case !first:
-		return &DamageError{l.path, at, fmt.Sprintf("zxid %x comes after %x: a log or a snapshot is missing", zxid, s.last)}
+		return &DamageError{l.path, at, fmt.Sprintf("zxid %#x comes after %#x: a log or a snapshot is missing", zxid, s.last)}
 	}
 	r.cut = nil
 	sum, err := s.apply(b)
@@ -274,10 +280,10 @@ func (r *reader) finish() (*Import, error) {
 	out.Member, out.Epoch = r.member, max(r.epoch, int64(znode.Zxid(s.last).Epoch()))
 	switch {
 	case r.differ != 0:
-		out.Digest = fmt.Sprintf("differs from zxid %x on", r.differ)
-		r.notice("ZooKeeper's own digest of the data differs from what was read, from zxid %x on: compare with what its clients see before you rely on the import", r.differ)
+		out.Digest = fmt.Sprintf("differs from zxid %#x on", r.differ)
+		r.notice("ZooKeeper's own digest of the data differs from what was read, from zxid %#x on: compare with what its clients see before you rely on the import", r.differ)
 	case r.equal != 0:
-		out.Digest = fmt.Sprintf("ZooKeeper's own at zxid %x is equal", r.equal)
+		out.Digest = fmt.Sprintf("ZooKeeper's own at zxid %#x is equal", r.equal)
 	default:
 		out.Digest = "ZooKeeper noted none"
 	}
