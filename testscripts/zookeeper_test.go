@@ -45,57 +45,75 @@ type zooKeeper struct {
 	addr  string
 	dir   string // dataDir
 	p     *exec.Cmd
+	log   strings.Builder // complete once it has ended
 	ended chan struct{}
 }
 
-// startZooKeeper starts one on dir/data; props are Java's.
+// startZooKeeper starts one on dir/data; props are Java's, but for dataLogDir.
 func startZooKeeper(t testing.TB, dir string, props ...string) *zooKeeper {
+	t.Helper()
+	logDir := ""
+	props = slices.DeleteFunc(slices.Clone(props), func(p string) bool {
+		if strings.HasPrefix(p, "dataLogDir=") {
+			logDir = p + "\n"
+			return true
+		}
+		return false
+	})
+	z := launchZooKeeper(t, dir, freePort(t), "ZooKeeperServerMain", logDir, props...)
+	z.await()
+	return z
+}
+
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	z := &zooKeeper{t: t, addr: l.Addr().String(), dir: filepath.Join(dir, "data"), ended: make(chan struct{})}
-	_ = l.Close()
-	_, port, _ := net.SplitHostPort(z.addr)
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// launchZooKeeper is startZooKeeper without the waiting, for a server of any kind.
+func launchZooKeeper(t testing.TB, dir, port, class, more string, props ...string) *zooKeeper {
+	t.Helper()
+	z := &zooKeeper{t: t, addr: "127.0.0.1:" + port, dir: filepath.Join(dir, "data"), ended: make(chan struct{})}
 	cfg := filepath.Join(dir, "zoo.cfg")
 	text := "dataDir=" + z.dir + "\nclientPort=" + port + "\nclientPortAddress=127.0.0.1\n" +
-		"admin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n"
-	for i, p := range props {
-		if logDir, ok := strings.CutPrefix(p, "dataLogDir="); ok {
-			text += "dataLogDir=" + logDir + "\n"
-			props = slices.Delete(slices.Clone(props), i, i+1)
-			break
-		}
-	}
-	if err := os.WriteFile(cfg, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var log strings.Builder
+		"admin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n" + more
+	must(t, os.WriteFile(cfg, []byte(text), 0o600))
 	args := append([]string{"-Xmx128m"}, props...)
-	z.p = exec.Command("java", append(args, "-cp", zooKeeperJar, "org.apache.zookeeper.server.ZooKeeperServerMain", cfg)...)
-	z.p.Dir, z.p.Stdout, z.p.Stderr = dir, &log, &log
+	z.p = exec.Command("java", append(args, "-cp", zooKeeperJar, "org.apache.zookeeper.server."+class, cfg)...)
+	z.p.Dir, z.p.Stdout, z.p.Stderr = dir, &z.log, &z.log
 	z.p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := z.p.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, z.p.Start())
 	go func() {
 		defer close(z.ended)
 		_ = z.p.Wait() // killed, or its output says why
 	}()
 	t.Cleanup(z.kill)
+	return z
+}
+
+// await waits until it serves, and says what it is: standalone, leader, follower.
+func (z *zooKeeper) await() (mode string) {
+	z.t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		select {
 		case <-z.ended:
-			t.Fatalf("ZooKeeper ended: %s", log.String())
+			z.t.Fatalf("ZooKeeper ended: %s", z.log.String())
 		default:
 		}
 		if answer, err := tryWord(z.addr, "srvr", time.Second); err == nil && strings.HasPrefix(answer, "Zookeeper version: ") {
-			return z
+			_, mode, _ = strings.Cut(answer, "Mode: ")
+			mode, _, _ = strings.Cut(mode, "\n")
+			return mode
 		}
 	}
-	t.Fatal("ZooKeeper does not serve after a minute")
-	return nil
+	z.t.Fatal("ZooKeeper does not serve after a minute")
+	return ""
 }
 
 // kill ends it as a crash would.
@@ -544,6 +562,86 @@ func TestImportThrough(t *testing.T) {
 		if !strings.Contains(got, "path="+theirs+" ") {
 			t.Errorf("the next name is %s in ZooKeeper, here %s", theirs, got)
 		}
+	}
+}
+
+// TestImportEnsemble: of three servers the leader is killed, and the others go on
+// in a new epoch. Their folders have all; that of the first leader has what was
+// then. What names the servers goes.
+func TestImportEnsemble(t *testing.T) {
+	needZooKeeper(t)
+	t.Parallel()
+	base := t.TempDir()
+	more := "tickTime=500\ninitLimit=20\nsyncLimit=10\n"
+	for i := 1; i <= 3; i++ {
+		more += fmt.Sprintf("server.%d=127.0.0.1:%s:%s\n", i, freePort(t), freePort(t))
+	}
+	var all []*zooKeeper
+	for i := 1; i <= 3; i++ {
+		dir := filepath.Join(base, fmt.Sprint(i))
+		must(t, os.MkdirAll(filepath.Join(dir, "data"), 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, "data", "myid"), fmt.Append(nil, i), 0o600))
+		all = append(all, launchZooKeeper(t, dir, freePort(t), "quorum.QuorumPeerMain", more, javaProps...))
+	}
+	leader := -1
+	for i, z := range all {
+		if z.await() == "leader" {
+			leader = i
+		}
+	}
+	if leader < 0 {
+		t.Fatal("nobody leads")
+	}
+	first := all[leader]
+	furnish(t, first.session(), first.session(), first.session())
+	before := first.look()
+	first.kill()
+	others := slices.Delete(slices.Clone(all), leader, leader+1)
+	for _, z := range others {
+		for deadline := time.Now().Add(time.Minute); z.await() != "leader" && z.await() != "follower"; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("nobody leads in place of the first one")
+			}
+		}
+	}
+	c := others[0].session()
+	eventually := func(path string, flags int32) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			if _, err := c.Create(path, []byte("x"), flags, opened); err == nil || errors.Is(err, zk.ErrNodeExists) {
+				return
+			} else if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+	}
+	eventually("/later", 0)
+	eventually("/later/e", zk.FlagEphemeral)
+	want := others[0].look()
+	for _, z := range others {
+		z.kill()
+	}
+	for _, z := range all {
+		want, epoch := want, 2
+		if z == first {
+			want, epoch = before, 1
+		}
+		got := readZooKeeper(t, z.dir, "")
+		if !got.Member || got.Epoch != int64(epoch) || !strings.Contains(got.Digest, "equal") {
+			t.Errorf("member %v, epoch %d, digest %s", got.Member, got.Epoch, got.Digest)
+		}
+		// Each leader writes the configuration, with its own time, into memory only.
+		without := func(all []seen) []seen {
+			return slices.DeleteFunc(all, func(s seen) bool { return s.Path == "/zookeeper/config" })
+		}
+		compareSeen(t, without(imported(got.Tree)), without(slices.Clone(want)))
+	}
+	data := filepath.Join(base, "coord")
+	out, stderr, code := run(t, "restore", "--from-zookeeper", others[0].dir, "--data-dir", data)
+	if code != 0 || !strings.Contains(stderr, "one of several servers") || !strings.Contains(out, "epoch 100003 after 2") {
+		t.Errorf("%d %s%s", code, out, stderr)
+	}
+	if got := launch(t, data).ask("GET /zookeeper/config"); !strings.HasPrefix(got, "DATA 0 ") {
+		t.Errorf("/zookeeper/config: %s", got)
 	}
 }
 

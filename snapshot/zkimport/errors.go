@@ -35,6 +35,9 @@ type InUseError struct {
 }
 
 func (e *InUseError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("files in %s changed while they were read: ZooKeeper seems to run", e.Path)
+	}
 	return fmt.Sprintf("%s is in use by ZooKeeper (process %d)", e.Path, e.PID)
 }
 
