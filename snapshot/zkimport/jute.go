@@ -108,8 +108,8 @@ func (d *decoder) count() int {
 	return int(max(n, 0))
 }
 
-// acl reads an access list. One that allows nobody anything it does not name is
-// never empty: ZooKeeper takes an empty one for everything to anyone.
+// acl reads an access list. To ZooKeeper an empty one allows everything to
+// anyone.
 func (d *decoder) acl() znode.ACL {
 	var a znode.ACL
 	for range d.count() {
