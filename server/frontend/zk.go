@@ -190,6 +190,9 @@ func (c *zkConn) handle(r *zkproto.Request) {
 	case zkproto.OpMultiRead:
 		ask.parts = slices.Clone(r.Ops)
 		c.read(ask)
+	case zkproto.OpGetEphemerals:
+		ask.owner = c.sess.id
+		c.read(ask)
 	case zkproto.OpSetWatches, zkproto.OpSetWatches2:
 		ask.seen, ask.lists = r.Zxid, &r.Watches
 		c.read(ask)

@@ -17,6 +17,7 @@ type zkAsk struct {
 	watch bool
 	code  znode.Code // it is refused already
 	path  string
+	owner int64          // of getEphemerals: the session, which may have left when its turn comes
 	parts []zkproto.Part // of a multiRead
 	seen  znode.Zxid     // of setWatches
 	lists *[5][]string   // the same
@@ -215,7 +216,7 @@ func (r *zkReader) multiRead(b []byte) []byte {
 }
 
 func (r *zkReader) getEphemerals(b []byte) []byte {
-	paths := r.t.Ephemerals(r.c.sess.id)
+	paths := r.t.Ephemerals(r.owner)
 	if strings.TrimSpace(r.path) != "" && r.path != znode.Root {
 		kept := paths[:0]
 		for _, p := range paths {
