@@ -118,6 +118,7 @@ func (x *theatre) client(name string) *actor {
 // Between two acts nobody gets a line that is not in the play.
 func (x *theatre) act(script string) {
 	x.t.Helper()
+	synctest.Wait()
 	for line := range strings.Lines(script) {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {

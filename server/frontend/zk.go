@@ -239,17 +239,7 @@ func (c *zkConn) read(ask zkAsk) {
 }
 
 // sync answers when what was committed before is applied here. It takes mu.
-func (c *zkConn) sync(ask zkAsk) {
-	r := c.newRead(ask)
-	c.mu.Lock()
-	if !c.goesOn() {
-		c.mu.Unlock()
-		return
-	}
-	c.enqueue(&r.item)
-	c.mu.Unlock()
-	c.s.cfg.Backend.Barrier(r.passed)
-}
+func (c *zkConn) sync(ask zkAsk) { c.submitBarrier(&c.newRead(ask).item) }
 
 // zkRead is what waits for its turn.
 type zkRead struct {

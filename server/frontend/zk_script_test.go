@@ -18,6 +18,8 @@ import (
 //	z1> connect ttl=5000       the first frame; without it a usual one is sent, and accepted
 //	z1< session 0x3e9 5000 …   or: refused
 //	z1> create /a x ; ping     requests of one packet
+//	z1> short setData /a x     without the last byte of the body
+//	z1> raw 00000000           any bytes
 //	z1< 1 #2 ok /a             xid, zxid (of epoch 1), outcome, body
 //	z1< event created /a #2
 //
@@ -56,13 +58,22 @@ func (z *zkClient) frames(t testing.TB, line string) (all []byte) {
 			}
 			all = append(all, b...)
 		default:
+			short := words[0] == "short"
+			if short {
+				words = words[1:]
+			}
 			r := zkRequest(t, words)
 			if r.Xid == 0 {
 				z.xid++
 				r.Xid = z.xid
 			}
 			z.asked = append(z.asked, r)
+			start := len(all)
 			all = zkproto.AppendRequest(all, &r)
+			if short {
+				all = all[:len(all)-1]
+				zkproto.EndFrame(all, start)
+			}
 		}
 	}
 	return all
