@@ -208,7 +208,7 @@ func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 		o.out = it.turn.appendAnswer(c.outbox(), t, table)
 		o.answered++
 		c.noteTurn(it, t, now)
-		o.ending = it.last || it.code == znode.ErrUncertain
+		o.ending = o.ending || it.last || it.code == znode.ErrUncertain
 	}
 }
 

@@ -334,8 +334,11 @@ func zkResult(r *zkproto.Result) string {
 }
 
 func zkData(b []byte) string {
-	if b == nil {
+	switch {
+	case b == nil:
 		return "null"
+	case len(b) > 1000:
+		return fmt.Sprintf("(%d bytes)", len(b))
 	}
 	return strconv.Quote(string(b))
 }

@@ -23,6 +23,11 @@ type zkAsk struct {
 	lists *[5][]string   // the same
 }
 
+// isRead says whether the answer tells something of the state.
+func (a *zkAsk) isRead() bool {
+	return a.code == znode.OK && a.op != zkproto.OpPing && a.op != zkproto.OpAuth && a.op != zkproto.OpSASL
+}
+
 // appendRead executes a request and appends its answer. The state lock and the
 // connection's are held. Without a tree nothing is known of the state.
 func (c *zkConn) appendRead(b []byte, a *zkAsk, ids []znode.Identity, t *tree.Tree, table *watch.Table) []byte {
@@ -197,15 +202,21 @@ func shownACL(t *tree.Tree, z *tree.Znode, ids []znode.Identity) znode.ACL {
 	return z.ACL.Redacted()
 }
 
+// multiRead executes its parts until the answer is so long that the rest is refused:
+// a frame of some KB could ask for a GB.
 func (r *zkReader) multiRead(b []byte) []byte {
+	begin := len(b)
 	for i := range r.parts {
 		p := &r.parts[i]
 		start := len(b)
 		var code znode.Code
 		b = zkproto.AppendMultiResult(b, p.Op)
-		if p.Op == zkproto.OpGetData {
+		switch {
+		case start-begin >= MaxOutboxBytes:
+			code = znode.ErrTooBig
+		case p.Op == zkproto.OpGetData:
 			b, code = r.getData(b, p.Path, false)
-		} else {
+		default:
 			b, code = r.getChildren(b, p.Path, false)
 		}
 		if code != znode.OK {
