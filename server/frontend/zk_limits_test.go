@@ -199,7 +199,7 @@ func TestZooKeeperClientThatDoesNotRead(t *testing.T) {
 			z := &zkClient{}
 			var taken int
 			go func() {
-				_, _ = io.WriteString(d, string(z.frames(t, "connect ttl=40000")))
+				_, _ = d.Write(z.frames(t, "connect ttl=40000"))
 				one := z.frames(t, request)
 				for range 100_000 {
 					n, err := d.Write(one)
