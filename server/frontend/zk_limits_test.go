@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -383,6 +385,47 @@ func TestZooKeeperStatistics(t *testing.T) {
 			}
 		}
 	}, func(cfg *frontend.Config, _ *backend) { cfg.FourLetter = []string{"*"} })
+}
+
+// TestZooKeeperDamagedBytes: whatever comes behind a connect, what is answered is
+// whole, and the server is well afterwards.
+func TestZooKeeperDamagedBytes(t *testing.T) {
+	t.Parallel()
+	seed := time.Now().UnixNano()
+	r := rand.New(rand.NewPCG(uint64(seed), 0))
+	whole := zkBytes(t, "create /a x acl=digest:bob:h:31,world:anyone:31", "multi check /a + setData /a y + create /b z", "setWatches2 zxid=#1 data=/a exist=/b child=/ persistent=/p recursive=/r",
+		"getChildren2 / watch", "addWatch /a kind=1", "removeWatches /a kind=3", "multiRead getData /a + getChildren /", "createTTL /t x flags=5 ttl=9", "reconfig", "auth digest a:b")
+	for range 300 {
+		in := []byte(whole)
+		for range 1 + r.IntN(4) {
+			switch at := r.IntN(len(in)); r.IntN(4) {
+			case 0:
+				in[at] = byte(r.Uint32())
+			case 1:
+				in[at] ^= 1 << r.IntN(8)
+			case 2:
+				in = slices.Delete(in, at, min(at+1+r.IntN(4), len(in)))
+			case 3:
+				in = slices.Insert(in, at, in[at:min(at+1+r.IntN(30), len(in))]...)
+			}
+		}
+		stage(t, func(x *theatre) {
+			x.loose = true
+			c := x.open(home)
+			go func() {
+				c.say(string(in))
+				_ = c.CloseWrite()
+			}()
+			<-c.done
+			if in[0] == 0 { // else it may be another protocol
+				countFrames(t, c.got.String())
+			}
+			x.act("z1> exists /\nz1< 1 *")
+			if t.Failed() {
+				t.Fatalf("seed %d: %x", seed, in)
+			}
+		})
+	}
 }
 
 // TestZooKeeperSecretsAreNotLogged: not at any level.

@@ -271,6 +271,19 @@ func TestZooKeeperEventsComeFirst(t *testing.T) {
 	})
 }
 
+// TestZooKeeperNothingBehindTheEnd: behind the reply to closeSession there is not
+// even an event.
+func TestZooKeeperNothingBehindTheEnd(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.act("z1> addWatch /a kind=0\nz1< 1 *\nz2> connect\nz2< session *")
+		x.hold()
+		x.act("z2> create /a x\nz1> closeSession\nz2> setData /a y")
+		x.release()
+		x.act("z1< event created /a #3\nz1< 2 #4 ok\nz2< 1 #3 *\nz2< 2 #5 *\nz1.")
+	})
+}
+
 // TestZooKeeperStops: what is under way is answered for so long, nothing more is
 // taken, and the session outlives the server.
 func TestZooKeeperStops(t *testing.T) {
