@@ -44,6 +44,15 @@ func (x *traffic) reset() {
 	*x = traffic{cxid: noCxid, zxid: noZxid, mark: x.mark, sizes: x.sizes}
 }
 
+// did notes what was answered. A negative xid is that of no request: the one before
+// it stands.
+func (x *traffic) did(op string, cxid int64) {
+	x.op = op
+	if cxid >= 0 {
+		x.cxid = cxid
+	}
+}
+
 // took notes the time that n answers took.
 func (x *traffic) took(n int64, d time.Duration, now time.Time) {
 	if x.n == 0 || d < x.least {
@@ -114,7 +123,7 @@ func (c *conn) age(at time.Time) time.Duration { return at.Sub(c.s.started) }
 func (c *conn) noteAnswer() {
 	c.mu.traffic.measure(len(c.mu.out))
 	if c.op != "" {
-		c.mu.traffic.op, c.mu.traffic.cxid = c.op, c.cxid
+		c.mu.traffic.did(c.op, c.cxid)
 		c.fresh++
 	}
 }
@@ -144,7 +153,7 @@ func (c *conn) noteTurn(it *item, t *tree.Tree, now time.Time) {
 		return
 	}
 	d := c.age(now) - it.since
-	x.op, x.cxid = it.op, it.cxid
+	x.did(it.op, it.cxid)
 	x.took(1, d, now)
 	switch {
 	case it.write != nil && it.write.result.Zxid != 0:

@@ -141,6 +141,21 @@ func (c *conn) submit(w *write) {
 	c.s.cfg.Backend.Submit(&w.txn, w.done)
 }
 
+// submitBarrier has a read wait until everything committed before it is applied
+// here. It takes mu.
+func (c *conn) submitBarrier(it *item) {
+	it.barrier = true
+	c.mu.Lock()
+	if !c.goesOn() {
+		c.mu.Unlock()
+		return
+	}
+	c.mu.barriers++
+	c.enqueue(it)
+	c.mu.Unlock()
+	c.s.cfg.Backend.Barrier(it.passed)
+}
+
 // done is told the outcome of a write. The state lock is held; mu is not.
 func (w *write) done(r tree.Result, t *tree.Tree, table *watch.Table) {
 	now := time.Now()
@@ -194,7 +209,7 @@ func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 		o.out = it.turn.appendAnswer(c.outbox(), t, table)
 		o.answered++
 		c.noteTurn(it, t, now)
-		o.ending = it.last || it.code == znode.ErrUncertain
+		o.ending = o.ending || it.last || it.code == znode.ErrUncertain
 	}
 }
 

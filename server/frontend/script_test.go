@@ -30,6 +30,7 @@ type theatre struct {
 type actor struct {
 	*caller
 	seen int
+	zk   *zkClient // nil: it speaks the text protocol
 }
 
 // stage runs a play in a bubble, and then looks for what is left behind.
@@ -93,6 +94,9 @@ func (x *theatre) client(name string) *actor {
 			from = &net.TCPAddr{IP: net.IPv4(10, 0, 0, name[0]), Port: 9}
 		}
 		c = &actor{caller: x.open(from)}
+		if name[0]|0x20 == 'z' && len(name) > 1 {
+			c.zk = &zkClient{}
+		}
 		x.clients[name] = c
 		x.names = append(x.names, name)
 	}
@@ -101,7 +105,7 @@ func (x *theatre) client(name string) *actor {
 
 // act is a play in lines:
 //
-//	A> text    the client A sends the line (\n in it is a line end)
+//	A> text    the client A, or z1 for ZooKeeper's protocol (see zkClient), sends the line (\n in it is a line end)
 //	A< text    it gets the line, in which * is anything
 //	A|         it closes its sending side
 //	A!         its connection breaks
@@ -114,6 +118,7 @@ func (x *theatre) client(name string) *actor {
 // Between two acts nobody gets a line that is not in the play.
 func (x *theatre) act(script string) {
 	x.t.Helper()
+	synctest.Wait()
 	for line := range strings.Lines(script) {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -127,6 +132,8 @@ func (x *theatre) act(script string) {
 			x.nothingUnseen(line)
 		}
 		switch {
+		case verb == '>' && x.client(name).zk != nil:
+			x.zkSay(x.client(name), rest)
 		case verb == '>':
 			c := x.client(name)
 			go c.say(strings.ReplaceAll(rest, `\n`, "\n") + "\n")
@@ -184,12 +191,44 @@ func (x *theatre) nothingUnseen(before string) {
 func (x *theatre) expect(name, want string) {
 	x.t.Helper()
 	c := x.client(name)
-	line, _, whole := strings.Cut(c.got.String()[c.seen:], "\n")
+	line, n, whole := c.next(x.t)
 	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(want), `\*`, ".*") + "$"
 	if !whole || !regexp.MustCompile(pattern).MatchString(line) {
 		x.t.Fatalf("%s got %q, want %q", name, line, want)
 	}
-	c.seen += len(line) + 1
+	c.seen += n
+}
+
+// next is the next line that a client has got, or what the next frame says, and
+// how many bytes that is.
+func (c *actor) next(t testing.TB) (line string, n int, whole bool) {
+	t.Helper()
+	rest := c.got.String()[c.seen:]
+	if c.zk == nil {
+		line, _, whole = strings.Cut(rest, "\n")
+		return line, len(line) + 1, whole
+	}
+	line, n, err := c.zk.read([]byte(rest))
+	if err != nil {
+		t.Fatalf("got %q: %v", rest, err)
+	}
+	return line, n, n > 0
+}
+
+// zkSay has a client of ZooKeeper's protocol say something, behind a usual connect
+// if it has said nothing yet.
+func (x *theatre) zkSay(c *actor, line string) {
+	x.t.Helper()
+	if !c.zk.introduced && !strings.HasPrefix(line, "connect") && !strings.HasPrefix(line, "raw") {
+		c.say(string(c.zk.frames(x.t, "connect")))
+		synctest.Wait()
+		answer, n, _ := c.next(x.t)
+		if !strings.HasPrefix(answer, "session ") {
+			x.t.Fatalf("before %q: %s", line, answer)
+		}
+		c.seen += n
+	}
+	go c.say(string(c.zk.frames(x.t, line)))
 }
 
 // paths are all znodes of clients.

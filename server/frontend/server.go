@@ -25,7 +25,7 @@ import (
 const (
 	MaxPipelined     = 1000     // requests under way; then reading stops
 	MaxInFlightBytes = 1 << 20  // bytes of these; one larger request is allowed
-	MaxOutboxBytes   = 4 << 20  // answers that wait for the client; then a read behind a write is refused
+	MaxOutboxBytes   = 4 << 20  // answers that wait for the client; then a read behind a write is refused, and the rest of a multiRead
 	MaxListBytes     = 1 << 20  // of one LIST; the rest is for the next page
 	MaxChunkBytes    = 64 << 10 // of one CHUNK
 	MaxIdentities    = 16       // added by AUTH

@@ -187,17 +187,7 @@ func (c *textConn) read(req *text.Request) {
 // readBehind answers a read once everything committed before it is applied here.
 // It takes mu.
 func (c *textConn) readBehind(req *text.Request) {
-	r := c.newRead(req)
-	r.barrier = true
-	c.mu.Lock()
-	if !c.goesOn() {
-		c.mu.Unlock()
-		return
-	}
-	c.mu.barriers++
-	c.enqueue(&r.item)
-	c.mu.Unlock()
-	c.s.cfg.Backend.Barrier(r.passed)
+	c.submitBarrier(&c.newRead(req).item)
 }
 
 func (c *textConn) newRead(req *text.Request) *textRead {

@@ -49,7 +49,7 @@ var zkOpCodes = map[zkproto.Op]string{
 	zkproto.OpGetChildren2: "GETC", zkproto.OpMulti: "MULT", zkproto.OpCreate2: "CREA", zkproto.OpReconfig: "RECO",
 	zkproto.OpCheckWatches: "CHKW", zkproto.OpRemoveWatches: "REMW", zkproto.OpCreateContainer: "CREA", zkproto.OpCreateTTL: "CREA",
 	zkproto.OpMultiRead: "MLTR", zkproto.OpSetWatches: "SETW", zkproto.OpSetWatches2: "STW2", zkproto.OpGetEphemerals: "GETE",
-	zkproto.OpGetAllChildrenNumber: "GACN", zkproto.OpAddWatch: "ADDW", zkproto.OpWhoAmI: "WHOA", zkproto.OpCloseSession: "CLOS",
+	zkproto.OpGetAllChildrenNumber: "GETACN", zkproto.OpAddWatch: "ADDW", zkproto.OpWhoAmI: "HOMI", zkproto.OpCloseSession: "CLOS",
 }
 
 // handleAll takes every whole frame from the bytes received.
@@ -155,7 +155,7 @@ const maxOps = 1000
 func (c *zkConn) take(frame []byte) {
 	r := c.req
 	err := (&zkproto.Decoder{MaxOps: maxOps}).Decode(frame, r)
-	c.op, c.cxid = zkOpCodes[r.Op], int64(uint32(r.Xid))
+	c.op, c.cxid = zkOpCodes[r.Op], int64(r.Xid)
 	if err == nil {
 		c.handle(r)
 		return
@@ -189,6 +189,9 @@ func (c *zkConn) handle(r *zkproto.Request) {
 		c.closeSession(r)
 	case zkproto.OpMultiRead:
 		ask.parts = slices.Clone(r.Ops)
+		c.read(ask)
+	case zkproto.OpGetEphemerals:
+		ask.owner = c.sess.id
 		c.read(ask)
 	case zkproto.OpSetWatches, zkproto.OpSetWatches2:
 		ask.seen, ask.lists = r.Zxid, &r.Watches
@@ -236,17 +239,7 @@ func (c *zkConn) read(ask zkAsk) {
 }
 
 // sync answers when what was committed before is applied here. It takes mu.
-func (c *zkConn) sync(ask zkAsk) {
-	r := c.newRead(ask)
-	c.mu.Lock()
-	if !c.goesOn() {
-		c.mu.Unlock()
-		return
-	}
-	c.enqueue(&r.item)
-	c.mu.Unlock()
-	c.s.cfg.Backend.Barrier(r.passed)
-}
+func (c *zkConn) sync(ask zkAsk) { c.submitBarrier(&c.newRead(ask).item) }
 
 // zkRead is what waits for its turn.
 type zkRead struct {
@@ -263,6 +256,7 @@ func (c *zkConn) newRead(ask zkAsk) *zkRead {
 	}
 	r := &zkRead{item: c.newItem(), ask: ask, by: c, ids: c.ids}
 	r.turn = r
+	r.size += opBytes * len(ask.parts)
 	return r
 }
 
@@ -271,7 +265,7 @@ func (r *zkRead) appendAnswer(b []byte, t *tree.Tree, table *watch.Table) []byte
 	switch {
 	case r.code != znode.OK:
 		r.ask.code = r.code
-	case len(b)+c.mu.sending >= MaxOutboxBytes:
+	case r.ask.isRead() && len(b)+c.mu.sending >= MaxOutboxBytes:
 		c.s.stats.limitsReached.Add(1)
 		r.ask.code = znode.ErrThrottledOp
 	}

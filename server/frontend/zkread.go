@@ -17,9 +17,15 @@ type zkAsk struct {
 	watch bool
 	code  znode.Code // it is refused already
 	path  string
+	owner int64          // of getEphemerals: the session, which may have left when its turn comes
 	parts []zkproto.Part // of a multiRead
 	seen  znode.Zxid     // of setWatches
 	lists *[5][]string   // the same
+}
+
+// isRead says whether the answer tells something of the state.
+func (a *zkAsk) isRead() bool {
+	return a.code == znode.OK && a.op != zkproto.OpPing && a.op != zkproto.OpAuth && a.op != zkproto.OpSASL
 }
 
 // appendRead executes a request and appends its answer. The state lock and the
@@ -196,15 +202,21 @@ func shownACL(t *tree.Tree, z *tree.Znode, ids []znode.Identity) znode.ACL {
 	return z.ACL.Redacted()
 }
 
+// multiRead executes its parts until the answer is so long that the rest is refused:
+// a frame of some KB could ask for a GB.
 func (r *zkReader) multiRead(b []byte) []byte {
+	begin := len(b)
 	for i := range r.parts {
 		p := &r.parts[i]
 		start := len(b)
 		var code znode.Code
 		b = zkproto.AppendMultiResult(b, p.Op)
-		if p.Op == zkproto.OpGetData {
+		switch {
+		case start-begin >= MaxOutboxBytes:
+			code = znode.ErrTooBig
+		case p.Op == zkproto.OpGetData:
 			b, code = r.getData(b, p.Path, false)
-		} else {
+		default:
 			b, code = r.getChildren(b, p.Path, false)
 		}
 		if code != znode.OK {
@@ -215,7 +227,7 @@ func (r *zkReader) multiRead(b []byte) []byte {
 }
 
 func (r *zkReader) getEphemerals(b []byte) []byte {
-	paths := r.t.Ephemerals(r.c.sess.id)
+	paths := r.t.Ephemerals(r.owner)
 	if strings.TrimSpace(r.path) != "" && r.path != znode.Root {
 		kept := paths[:0]
 		for _, p := range paths {
