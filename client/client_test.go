@@ -19,10 +19,10 @@ import (
 	"coord/tree/znode"
 )
 
-var stat = znode.Stat{
+var stat = text.Stat{TTLMS: 1500, Stat: znode.Stat{
 	Czxid: 1, Mzxid: 1<<32 | 5, Pzxid: 3, CtimeMS: 1000, MtimeMS: 2000, Version: 4, Cversion: 5, Aversion: 6,
 	EphemeralOwner: 1 << 56, DataLength: 7, NumChildren: 8,
-}
+}}
 
 // TestEachMethod shows which line each method sends and what it makes of the
 // answer.

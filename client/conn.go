@@ -78,6 +78,13 @@ func (c *Conn) Err() error {
 	return c.mu.err
 }
 
+// Idle says whether the connection lives and no request waits for its answer.
+func (c *Conn) Idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.err == nil && c.mu.head == len(c.mu.pending)
+}
+
 // Close ends the connection; what is unanswered fails.
 func (c *Conn) Close() error {
 	c.fail(errClosed)

@@ -19,7 +19,7 @@ type Value struct {
 	Data    []byte // never nil
 	Version int32
 	Zxid    znode.Zxid // of the last change that the node had applied
-	Stat    znode.Stat // if it was asked for
+	Stat    text.Stat  // if it was asked for
 }
 
 // GetOptions say how a Get reads.
@@ -45,23 +45,23 @@ func (c *Conn) Get(ctx context.Context, path string, o GetOptions) (Value, error
 }
 
 // Exists reads a znode's stat. A missing znode is no error.
-func (c *Conn) Exists(ctx context.Context, path string) (s znode.Stat, ok bool, err error) {
+func (c *Conn) Exists(ctx context.Context, path string) (s text.Stat, ok bool, err error) {
 	r, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbExists, Path: path}})
 	switch {
 	case err == nil:
 		return r.Stat(), true, nil
 	case errors.Is(err, znode.ErrNoNode):
-		return znode.Stat{}, false, nil
+		return text.Stat{}, false, nil
 	}
-	return znode.Stat{}, false, err
+	return text.Stat{}, false, err
 }
 
 // Item is one znode of a list.
 type Item struct {
 	Path string
-	Stat znode.Stat // if it was asked for
-	Data []byte     // if it was asked for
-	Err  error      // why what was asked for is missing: it may not be read; else nil
+	Stat text.Stat // if it was asked for
+	Data []byte    // if it was asked for
+	Err  error     // why what was asked for is missing: it may not be read; else nil
 }
 
 // ListOptions say what Ls and Tree list.

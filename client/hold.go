@@ -26,7 +26,8 @@ type Holder struct {
 
 	mu struct {
 		sync.Mutex
-		conn    *Conn // nil while there is none
+		conn    *Conn  // nil while there is none
+		server  string // of the last one
 		is      Session
 		sent    time.Time     // when the last answered sign of life was sent
 		waiting bool          // a LOCK waits: answers to pings come behind it
@@ -114,27 +115,45 @@ func (h *Holder) Conn(ctx context.Context) (*Conn, error) {
 }
 
 // Lock takes a lock for the session. It waits on where the connection is lost
-// meanwhile; its place in the queue is then a new one. The time counts from the
-// call.
+// meanwhile, or the cluster has no leader; its place in the queue is then a new
+// one. The time counts from the call. When it is over and there still is no
+// server, or none that answers, the error says so: that is no znode.ErrTimeout.
 func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, error) {
-	began, whole := time.Now(), o.Timeout
+	until := time.Now().Add(o.Timeout)
 	for {
-		c, err := h.Conn(ctx)
-		if err != nil {
-			return Lock{}, err
+		l, err := h.lock(ctx, path, o, until)
+		if err == nil || !isConnection(err) || ctx.Err() != nil || !time.Now().Before(until) {
+			return l, err
 		}
-		h.setWaiting(true)
-		l, err := c.Lock(ctx, path, o)
-		h.setWaiting(false)
-		switch {
-		case err == nil:
-			return l, h.confirm(ctx, c)
-		case !isConnection(err) || ctx.Err() != nil:
-			return Lock{}, err
+		select {
+		case <-time.After(connectPause):
+		case <-ctx.Done():
 		}
-		h.dropped(c)
-		o.Timeout = max(whole-time.Since(began), 0)
+		o.Timeout = max(time.Until(until), 0)
 	}
+}
+
+// lock asks once. After the time it waits as long as for the answer to a ping.
+func (h *Holder) lock(ctx context.Context, path string, o LockOptions, until time.Time) (Lock, error) {
+	h.mu.Lock()
+	away := &UnreachableError{Server: h.mu.server, Err: context.DeadlineExceeded}
+	h.mu.Unlock()
+	ctx, cancel := context.WithDeadlineCause(ctx, until.Add(h.session.TTL/pingsPerTTL), away)
+	defer cancel()
+	c, err := h.Conn(ctx)
+	if err != nil {
+		return Lock{}, err
+	}
+	h.setWaiting(true)
+	l, err := c.Lock(ctx, path, o)
+	h.setWaiting(false)
+	if err == nil {
+		return l, h.confirm(ctx, c)
+	}
+	if isConnection(err) {
+		h.dropped(c) // one with which a refusal came is open still, but leads nowhere
+	}
+	return Lock{}, err
 }
 
 // isConnection says whether an error is about the connection and not about what
@@ -187,7 +206,7 @@ func (h *Holder) setWaiting(w bool) {
 
 func (h *Holder) connected(c *Conn, s Session, sent time.Time) {
 	h.mu.Lock()
-	h.mu.conn, h.mu.is, h.mu.sent = c, s, sent
+	h.mu.conn, h.mu.server, h.mu.is, h.mu.sent = c, c.Server(), s, sent
 	close(h.mu.up)
 	h.mu.Unlock()
 	h.tell()

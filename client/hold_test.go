@@ -25,6 +25,7 @@ type keeper struct {
 	mute  bool       // nothing is answered
 	gone  znode.Code // what RESUME says
 	held  bool       // LOCK waits
+	blind bool       // there is no leader: LOCK is refused
 	conns []net.Conn
 }
 
@@ -68,6 +69,8 @@ func (k *keeper) answer(r *text.Request) []byte {
 	switch {
 	case k.mute || k.held && (r.Verb == text.VerbLock || r.Verb == text.VerbPing):
 		return []byte{}
+	case k.blind && r.Verb == text.VerbLock:
+		return reply(text.Reply{Kind: text.KindErr, Code: znode.ErrNoLeader})
 	case r.Action == text.ResumeSession && k.gone != znode.OK:
 		return reply(text.Reply{Kind: text.KindErr, Code: k.gone})
 	case r.Action == text.NewSession, r.Action == text.ResumeSession:
@@ -222,6 +225,66 @@ func TestHoldLock(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestHoldLockWithoutLeader: a refusal that says that there is no leader is no end:
+// the lock is asked for again, not all the time, until there is one.
+func TestHoldLockWithoutLeader(t *testing.T) {
+	t.Parallel()
+	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
+		k.set(func() { k.blind = true })
+		time.AfterFunc(2450*time.Millisecond, func() { k.set(func() { k.blind = false }) })
+		start := time.Now()
+		if l, err := h.Lock(t.Context(), "/l", client.LockOptions{Timeout: time.Minute}); err != nil || l.Token != 9 {
+			t.Errorf("%+v, %v", l, err)
+		}
+		if took := time.Since(start); took < 2450*time.Millisecond || took > 3*time.Second {
+			t.Errorf("locked after %v", took)
+		}
+		if got := k.all(); strings.Count(got, "LOCK ") > 30 || !strings.HasSuffix(got, resumeSession+", LOCK /l timeout=57500ms") {
+			t.Errorf("heard %s", got)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestHoldLockInTime: the time for a lock is over also if there is no leader, no
+// server, or none that answers, and the error says which.
+func TestHoldLockInTime(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		change func(k *keeper)
+		took   time.Duration
+		is     func(error) bool
+	}{
+		{"no leader", func(k *keeper) { k.blind = true }, 20 * time.Second, func(err error) bool { return errors.Is(err, znode.ErrNoLeader) }},
+		{"no server", func(k *keeper) { k.down = true }, 23 * time.Second, func(err error) bool {
+			_, ok := errors.AsType[*client.UnreachableError](err)
+			return ok
+		}},
+		{"no answer", func(k *keeper) { k.mute = true }, 23 * time.Second, func(err error) bool { return errors.Is(err, znode.ErrUncertain) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
+				k.set(func() { test.change(k) })
+				if test.name == "no server" {
+					k.cut()
+				}
+				start := time.Now()
+				_, err := h.Lock(t.Context(), "/l", client.LockOptions{Timeout: 20 * time.Second})
+				if took := time.Since(start); !test.is(err) || took < test.took || took > test.took+time.Second {
+					t.Errorf("%v after %v", err, took)
+				}
+				k.set(func() { k.down, k.mute, k.blind = false, false, false })
+				if err := h.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // TestHoldCloseAfterCancel: a context that ends while a lock is waited for closes

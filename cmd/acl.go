@@ -142,7 +142,7 @@ func (r *run) setACLs(ctx context.Context, path string, acl znode.ACL) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer r.leave(c)
 	if err := r.walkOn(ctx, c, path, client.ListOptions{}, func(it client.Item) error {
 		paths = append(paths, it.Path)
 		return nil

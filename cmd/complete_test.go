@@ -10,7 +10,6 @@ import (
 
 	"coord/server"
 	"coord/server/text"
-	"coord/tree/znode"
 )
 
 // complete is what completion offers behind words: what the shell does, then the
@@ -130,7 +129,7 @@ func TestCompleteIsQuick(t *testing.T) {
 		}
 		reply := text.Reply{Kind: text.KindList, Fields: []text.Field{text.Int("more", 1)}}
 		for i := range offered {
-			reply.Items = append(reply.Items, text.Reply{Kind: text.KindItem, Arg: fmt.Sprintf("job-%04d", i), Fields: text.AppendStat(nil, &znode.Stat{})})
+			reply.Items = append(reply.Items, text.Reply{Kind: text.KindItem, Arg: fmt.Sprintf("job-%04d", i), Fields: text.AppendStat(nil, &text.Stat{})})
 		}
 		return reply.Append(nil, text.FormatText, false)
 	})

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,13 +63,65 @@ func (r *run) long(ctx context.Context) (_ context.Context, step time.Duration, 
 	return ctx, stepWithin, func() {}
 }
 
-// connect dials a server, within the command's time.
+// connect reaches a server, within the command's time.
 func (r *run) connect(ctx context.Context) (*client.Conn, error) {
 	ctx, cancel := r.limit(ctx)
 	defer cancel()
-	return r.dial(ctx)
+	return r.reach(ctx)
 }
 
+// reach gives the connection of the shell that runs the command, or else a new
+// one; leave is for both.
+func (r *run) reach(ctx context.Context) (*client.Conn, error) {
+	if r.link == nil || r.explainer != nil {
+		return r.dial(ctx)
+	}
+	servers, o, err := r.target("")
+	if err != nil {
+		return nil, err
+	}
+	return r.link.to(ctx, servers, o)
+}
+
+// leave gives a connection back that reach gave.
+func (r *run) leave(c *client.Conn) {
+	if r.link == nil || r.link.conn != c {
+		_ = c.Close()
+	}
+}
+
+// link is the connection that the commands of a shell have one after the other.
+// The zero value has none. It belongs to one goroutine at a time.
+type link struct {
+	conn    *client.Conn
+	servers []string
+	as      client.Options
+}
+
+// to is the connection to these servers, with this identity. Another one, or one
+// that has ended, or on which a command has left requests behind, is not gone on
+// with.
+func (l *link) to(ctx context.Context, servers []string, as client.Options) (*client.Conn, error) {
+	if l.conn != nil && l.conn.Idle() && slices.Equal(l.servers, servers) && l.as.User == as.User && bytes.Equal(l.as.Password, as.Password) {
+		return l.conn, nil
+	}
+	l.close()
+	c, err := client.Dial(ctx, servers, as)
+	if err != nil {
+		return nil, err
+	}
+	l.conn, l.servers, l.as = c, servers, as
+	return c, nil
+}
+
+func (l *link) close() {
+	if l.conn != nil {
+		_ = l.conn.Close()
+		l.conn = nil
+	}
+}
+
+// dial makes a connection of the command's own.
 func (r *run) dial(ctx context.Context) (*client.Conn, error) { return r.dialAs(ctx, "", nil) }
 
 // dialAs dials a server. name is what the client calls itself, "" for coord;
@@ -109,7 +162,7 @@ func (r *run) walk(ctx context.Context, path string, o client.ListOptions, f fun
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer r.leave(c)
 	return r.walkOn(ctx, c, path, o, f)
 }
 
@@ -175,12 +228,20 @@ func waitStep(ctx context.Context, step time.Duration, call *client.Call) (*text
 func (r *run) with(ctx context.Context, f func(ctx context.Context, c *client.Conn) error) error {
 	ctx, cancel := r.limit(ctx)
 	defer cancel()
-	c, err := r.dial(ctx)
+	c, err := r.reach(ctx)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer r.leave(c)
 	return f(ctx, c)
+}
+
+// alone is with on a connection of the command's own, for what is tied to it:
+// sessions.
+func (r *run) alone(ctx context.Context, f func(ctx context.Context, c *client.Conn) error) error {
+	own := *r
+	own.link = nil
+	return own.with(ctx, f)
 }
 
 // credential is the user and password of --auth-file or COORD_AUTH.

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
@@ -21,8 +23,9 @@ var errOut = errors.New("stdout")
 // nothing else.
 type console struct {
 	in                 io.Reader
-	out                *bufio.Writer
+	out                *bufio.Writer // to stdout
 	err                io.Writer
+	stdout, stderr     *stream
 	inTTY, outTTY, tty bool // tty: stderr
 	quiet              bool // nothing to stderr
 	json               bool
@@ -31,11 +34,14 @@ type console struct {
 	barAt              time.Time
 }
 
-func newConsole(stdin io.Reader, stdout, stderr io.Writer) *console {
-	return &console{
-		in: stdin, out: bufio.NewWriterSize(outWriter{stdout}, 32<<10), err: stderr,
+// newConsole makes one for as long as no signal ends ctx; see stream.
+func newConsole(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) *console {
+	c := &console{
+		in: stdin, stdout: &stream{w: stdout, ctx: ctx}, stderr: &stream{w: stderr, ctx: ctx},
 		inTTY: isTerminal(stdin), outTTY: isTerminal(stdout), tty: isTerminal(stderr),
 	}
+	c.out, c.err = bufio.NewWriterSize(outWriter{c.stdout}, 32<<10), c.stderr
+	return c
 }
 
 func isTerminal(stream any) bool {
@@ -54,8 +60,60 @@ func (o outWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// stream is stdout or stderr. Where nobody reads a pipe that is full, a write to it
+// never ends: once a signal has come it is left behind, and all that follow, so
+// that the command can end as it would else. Any goroutine may write.
+type stream struct {
+	w      io.Writer
+	ctx    context.Context //nolint:containedctx // of the signals
+	behind atomic.Bool     // a write was left behind
+}
+
+// lastWrite is how long a write may take when a signal has come.
+const lastWrite = 500 * time.Millisecond
+
+func (s *stream) Write(b []byte) (int, error) {
+	if s.behind.Load() {
+		return 0, context.Cause(s.ctx)
+	}
+	type outcome struct {
+		n   int
+		err error
+	}
+	done := make(chan outcome, 1)
+	own := bytes.Clone(b) // who is left behind may read it still
+	go func() {
+		n, err := s.w.Write(own)
+		done <- outcome{n, err}
+	}()
+	var late <-chan time.Time
+	for ended := s.ctx.Done(); ; {
+		select {
+		case o := <-done:
+			return o.n, o.err
+		case <-ended:
+			ended, late = nil, time.After(lastWrite)
+		case <-late:
+			s.behind.Store(true)
+			return 0, context.Cause(s.ctx)
+		}
+	}
+}
+
 // flush sends what is left of the answer.
 func (c *console) flush() error { return c.out.Flush() }
+
+// settle is the end of a command that has returned err: what is left of its
+// answer is sent, and if a signal has come that is why it failed.
+func (c *console) settle(ctx context.Context, err error) error {
+	if flushErr := c.flush(); flushErr != nil && (err == nil || errors.Is(err, errOut)) {
+		err = flushErr
+	}
+	if by, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil && !is[*codeError](err) {
+		err = by.after(err)
+	}
+	return err
+}
 
 // printf writes to stdout. Its error stays in the writer until flush.
 func (c *console) printf(format string, a ...any) { _, _ = fmt.Fprintf(c.out, format, a...) }

@@ -80,7 +80,10 @@ func TestDataCommands(t *testing.T) {
 		{"rm /app", "", 0, "", ""},
 		{"rm -r -y -v 0 /made", "", 0, "", ""},
 		{"ls /", "", 0, "zookeeper\n", ""},
-		{"status", "", 0, `(?s)server +unix:.*\nnode +node1\n.*znode_count +4\n.*`, ""},
+		{"status", "", 0, "server +unix:.*\nversion +.*\nnode +node1\nrole +standalone\ncluster +coord\nzxid +0x.*\nuptime +\\d+s\nznodes +4\ndata +[1-9]\\d* B\n" +
+			"ephemerals +0\nsessions +0\nconnections +[1-9]\nwatches +0\nslow clients +0\nreads +[\\d.]+ ms, p99 .*, most \\d+ ms\nwrites +[\\d.]+ ms, p99 .*, most \\d+ ms\n" +
+			"fsync +[\\d.]+ ms, p99 [\\d.]+ ms, most [\\d.]+ ms\nlog +[1-9]\\d* B\nlast snapshot +none since the start\n", ""},
+		{"status --all", "", 0, `(?s)server +unix:.*\nnode +node1\n.*znode_count +4\n.*coord_fsync_p99_ms +\d.*`, ""},
 		{"rm /zookeeper/quota", "", 2, "", "cannot be deleted"},
 	} {
 		got := coord(t, tt.stdin, strings.Fields(tt.args)...)

@@ -356,8 +356,8 @@ func TestExport(t *testing.T) {
 	}{
 		{"export /a", 0, "{\"v\":1,\"path\":\"/\",\"data\":\"x\"}\n{\"v\":1,\"path\":\"/b\",\"data\":\"y\"}\n{\"v\":1,\"end\":true}\n", "2 znodes with 2 B exported"},
 		{"export /a - --json --format env", 2, "", `"message":"the format env cannot hold`},
-		{"export /a/b - --json", 0, "{\"v\":1,\"path\":\"/\",\"data\":\"y\"}\n{\"v\":1,\"end\":true}\n", `"znodes":1,"bytes":1,"ephemerals":0}`},
-		{"export /a a.yml --json", 0, `{"v":1,"path":"/a","file":"a.yml","format":"yaml","znodes":2,"bytes":2,"ephemerals":0}` + "\n", ""},
+		{"export /a/b - --json", 0, "{\"v\":1,\"path\":\"/\",\"data\":\"y\"}\n{\"v\":1,\"end\":true}\n", `"znodes":1,"bytes":1,"ephemerals":0,"plain":0}`},
+		{"export /a a.yml --json", 0, `{"v":1,"path":"/a","file":"a.yml","format":"yaml","znodes":2,"bytes":2,"ephemerals":0,"plain":0}` + "\n", ""},
 		{"export /a a.yml", 13, "", "--force overwrites it"},
 		{"export /a a.yml --force", 0, "", "2 znodes"},
 		{"export /a a.doc", 2, "", "--format is one of json, yaml, tar, env"},
@@ -494,7 +494,7 @@ func TestImportMeets(t *testing.T) {
 		case text.VerbTree:
 			l := text.Reply{Kind: text.KindList}
 			for _, p := range []string{"/m", "/m/a", "/m/a/live", "/m/b", "/m/b/c"} {
-				s := znode.Stat{Version: 9}
+				s := text.Stat{Stat: znode.Stat{Version: 9}}
 				if strings.HasSuffix(p, "live") {
 					s.EphemeralOwner = 7
 				}

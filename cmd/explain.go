@@ -18,7 +18,7 @@ import (
 // sends is its answer. What it makes of the replies goes nowhere.
 func (r *run) explain(ctx context.Context) error {
 	r.explainer = &explainer{out: r.console}
-	r.console = newConsole(r.in, io.Discard, io.Discard)
+	r.console = newConsole(ctx, r.in, io.Discard, io.Discard)
 	r.quiet = true
 	err := r.cmd.run(ctx, r)
 	return r.explainer.end(err)

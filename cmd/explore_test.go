@@ -27,7 +27,8 @@ func must(t *testing.T, lines ...string) {
 func TestExplore(t *testing.T) {
 	serve(t, nil)
 	must(t, "create -p /app/hosts/a 10.0.0.7", "create /app/hosts/b bbbbb", "create /app/url http://x",
-		"create /app/hidden secret --acl world:anyone:cw", "create /app/hidden/below x")
+		"create /app/hidden secret --acl world:anyone:cw", "create /app/hidden/below x",
+		"create --container /brief", "create --ttl 90s /brief/t", "create /brief/c", "create --container /brief/c/c")
 	const unread = "of the znodes may not be read"
 	for _, tt := range []struct {
 		args string
@@ -54,11 +55,22 @@ func TestExplore(t *testing.T) {
 		{"find /app/hosts --smaller 6 --name b", 0, "/app/hosts/b\n", ""},
 		{"find /app/hosts --smaller 1", 0, "/app/hosts\n", ""},
 		{"find /app/hosts --bigger 1k", 0, "", ""},
-		{"find / --empty", 0, "/zookeeper/config\n/zookeeper/quota\n", unread},
+		{"find / --empty", 0, "/brief/c/c\n/brief/t\n/zookeeper/config\n/zookeeper/quota\n", unread},
 		{"find /app/hosts --newer 1h", 0, "/app/hosts\n/app/hosts/a\n/app/hosts/b\n", ""},
 		{"find /app/hosts --older 1h", 0, "", ""},
 		{"find /zookeeper --older 1h -0", 0, "/zookeeper\x00/zookeeper/config\x00/zookeeper/quota\x00", ""},
 		{"find /app/hosts --ephemeral", 0, "", ""},
+		{"find /brief --container", 0, "/brief\n/brief/c/c\n", ""},
+		{"find / --ttl", 0, "/brief/t\n", unread},
+		{"find /brief --ttl --container", 0, "", ""},
+		{"find /app/hidden --ttl", 6, "", "not permitted"},
+		{"tree -l /brief", 0, ` +0 +2 +0 +container 2.*Z /brief\n +0 +1 +0 +- 2.*Z /brief/c\n +0 +0 +0 +container 2.*Z /brief/c/c\n +0 +0 +0 +ttl=1m30s 2.*Z /brief/t\n`, ""},
+		{"exists -s /brief", 0, `(?s)version=0\n.*\npzxid=0x\w+\ncontainer=true\n`, ""},
+		{"get -s /brief/t", 0, `(?s)version=0\n.*\npzxid=0x\w+\nttl_ms=90000\n`, ""},
+		{"get -s /brief/c", 0, `(?s)version=0\n.*\npzxid=0x\w+\n`, ""},
+		{"ls -l --json /brief", 0, `.*"/brief/c",.*"pzxid":"0x\w+"}}\n.*"/brief/t",.*"pzxid":"0x\w+","ttl_ms":90000}}\n`, ""},
+		{"export /brief - --json", 0, `(?s).*`, `"znodes":4,"bytes":0,"ephemerals":0,"plain":3}`},
+		{"export /brief", 0, `(?s).*`, "written as plain znodes, without what makes them go: 3 znodes\n"},
 		{"find /app/url -l", 0, ` +0 +0 +8 +- 2.*Z /app/url\n`, ""},
 	} {
 		got := coord(t, "", strings.Fields(tt.args)...)
@@ -75,7 +87,7 @@ func TestExplore(t *testing.T) {
 func TestFindConditions(t *testing.T) {
 	now := time.Now()
 	item := func(path string, s znode.Stat) text.Reply {
-		return text.Reply{Kind: text.KindItem, Arg: path, Fields: text.AppendStat(nil, &s)}
+		return text.Reply{Kind: text.KindItem, Arg: path, Fields: text.AppendStat(nil, &text.Stat{Stat: s})}
 	}
 	fake(t, func(*text.Request) []byte {
 		return reply(text.Reply{Kind: text.KindList, Items: []text.Reply{
@@ -107,7 +119,7 @@ func TestFindConditions(t *testing.T) {
 func TestDuKeepsTheBiggest(t *testing.T) {
 	var items []text.Reply
 	add := func(path string, n int32) {
-		items = append(items, text.Reply{Kind: text.KindItem, Arg: path, Fields: text.AppendStat(nil, &znode.Stat{DataLength: n})})
+		items = append(items, text.Reply{Kind: text.KindItem, Arg: path, Fields: text.AppendStat(nil, &text.Stat{Stat: znode.Stat{DataLength: n}})})
 	}
 	add("/", 1)
 	for i := range 400 {
@@ -155,7 +167,7 @@ func TestDrawnTree(t *testing.T) {
 		path     string
 		children int32
 	}{{"/", 2}, {"/a", 1}, {"/a/b", 1}, {"/a/b/c", 0}, {"/d", 0}, {"/meanwhile", 0}} {
-		lines = append(lines, d.line(client.Item{Path: b.path, Stat: znode.Stat{NumChildren: b.children}}))
+		lines = append(lines, d.line(client.Item{Path: b.path, Stat: text.Stat{Stat: znode.Stat{NumChildren: b.children}}}))
 	}
 	if got, want := strings.Join(lines, "\n"), "/\n├── a\n│   └── b\n│       └── c\n└── d\n└── meanwhile"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

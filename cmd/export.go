@@ -26,8 +26,8 @@ func exportCommand() *command {
 		name: "export", args: "PATH [FILE|-]", does: "write a znode and all below it to a file", min: 1, max: 2, connects: true,
 		details: dumpHelp + `
 Without FILE, or with -, it goes to stdout. FILE gets its name when it is whole.
-What is exported are paths and values. Versions, ACLs, TTLs and what makes a container are not, ephemeral znodes are left out
-(stderr says how many), and so is the server's own /zookeeper unless PATH lies there. A znode that may not be read ends it.
+What is exported are paths and values. Versions and ACLs are not; containers and znodes with a TTL become plain ones, ephemeral znodes
+are left out (stderr says how many), and so is the server's own /zookeeper unless PATH lies there. A znode that may not be read ends it.
 It is read in pages: what changes meanwhile may or may not be seen. coord snapshot is exact, and holds everything.`,
 		examples: []string{"coord export /app app.yaml", "coord export /app | coord import /copy", "coord export --format tar /app - | tar tv", "coord export /app/env .env"},
 		flags:    []cli.Flag{formatFlag(), boolFlag("force", "overwrite FILE")},
@@ -45,6 +45,7 @@ type jsonExport struct {
 	Znodes     int64  `json:"znodes"`
 	Bytes      int64  `json:"bytes"`      // of the values
 	Ephemerals int64  `json:"ephemerals"` // left out
+	Plain      int64  `json:"plain"`      // of the znodes: containers and those with a TTL, which the file does not tell
 }
 
 func runExport(ctx context.Context, r *run) error {
@@ -99,6 +100,9 @@ func runExport(ctx context.Context, r *run) error {
 		if report.Ephemerals > 0 {
 			r.note("coord: left out, since sessions own them: %s", znodes(report.Ephemerals))
 		}
+		if report.Plain > 0 {
+			r.note("coord: written as plain znodes, without what makes them go: %s", znodes(report.Plain))
+		}
 	}
 	return nil
 }
@@ -128,6 +132,9 @@ func (r *run) export(ctx context.Context, top string, w dumpWriter, report *json
 			return err
 		}
 		last, lastPath = &entry{path: below(top, it.Path), data: it.Data}, it.Path
+		if it.Stat.Container || it.Stat.TTLMS != 0 {
+			report.Plain++
+		}
 		report.Znodes++
 		report.Bytes += int64(len(it.Data))
 		r.progress("coord: %s znodes exported", count(report.Znodes))

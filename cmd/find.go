@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"coord/client"
+	"coord/server/text"
 	"coord/tree/znode"
 )
 
@@ -32,6 +33,8 @@ A znode that may not be read meets no condition but --name; those below it are n
 			&cli.StringFlag{Name: "newer", Usage: "last set less than `TIME` ago"},
 			&cli.StringFlag{Name: "bigger", Usage: "its value has more bytes than `SIZE`"},
 			&cli.StringFlag{Name: "smaller", Usage: "its value has fewer bytes than `SIZE`"},
+			boolFlag("container", "it goes with its last child"),
+			boolFlag("ttl", "it has a ttl"),
 			boolFlag("empty", "it has neither bytes nor children"),
 			boolFlag("long", "with version, children, bytes, owner and time", "l"),
 			nullFlag("end each entry with a NUL byte instead of a line end"),
@@ -41,7 +44,7 @@ A znode that may not be read meets no condition but --name; those below it are n
 }
 
 // condition is what find asks of a znode.
-type condition func(name string, s *znode.Stat) bool
+type condition func(name string, s *text.Stat) bool
 
 func runFind(ctx context.Context, r *run) error {
 	top, err := r.path(znode.Persistent)
@@ -86,17 +89,17 @@ func (r *run) conditions(now time.Time) (all []condition, err error) {
 		if _, err := path.Match(glob, ""); err != nil || strings.Contains(glob, "/") {
 			return nil, &usageError{msg: "--name " + quote(glob) + " is no pattern of a name", hint: "such as 'job-*': * ? and [a-z] are known, and a name has no /"}
 		}
-		all = append(all, func(name string, _ *znode.Stat) bool { ok, _ := path.Match(glob, name); return ok })
+		all = append(all, func(name string, _ *text.Stat) bool { ok, _ := path.Match(glob, name); return ok })
 	}
 	if r.flags.Bool("ephemeral") {
-		all = append(all, func(_ string, s *znode.Stat) bool { return s.EphemeralOwner != 0 })
+		all = append(all, func(_ string, s *text.Stat) bool { return s.EphemeralOwner != 0 })
 	}
 	if id := r.flags.String("owner"); r.flags.IsSet("owner") {
 		owner, err := strconv.ParseUint(id, 0, 64)
 		if err != nil || owner == 0 {
 			return nil, usagef("--owner %s: the id of a session is meant, such as 0x1000000000001", quote(id))
 		}
-		all = append(all, func(_ string, s *znode.Stat) bool { return uint64(s.EphemeralOwner) == owner })
+		all = append(all, func(_ string, s *text.Stat) bool { return uint64(s.EphemeralOwner) == owner })
 	}
 	for flag, holds := range map[string]func(mtime, than int64) bool{
 		"older": func(mtime, than int64) bool { return mtime < than },
@@ -108,7 +111,7 @@ func (r *run) conditions(now time.Time) (all []condition, err error) {
 				return nil, usagef("--%s %s: a time such as 30s, 1h or 7d is meant", flag, quote(v))
 			}
 			than := now.Add(-d).UnixMilli()
-			all = append(all, func(_ string, s *znode.Stat) bool { return holds(s.MtimeMS, than) })
+			all = append(all, func(_ string, s *text.Stat) bool { return holds(s.MtimeMS, than) })
 		}
 	}
 	for flag, holds := range map[string]func(n, than int64) bool{
@@ -120,11 +123,17 @@ func (r *run) conditions(now time.Time) (all []condition, err error) {
 			if err != nil {
 				return nil, usagef("--%s: %v", flag, err)
 			}
-			all = append(all, func(_ string, s *znode.Stat) bool { return holds(int64(s.DataLength), than) })
+			all = append(all, func(_ string, s *text.Stat) bool { return holds(int64(s.DataLength), than) })
 		}
 	}
+	if r.flags.Bool("container") {
+		all = append(all, func(_ string, s *text.Stat) bool { return s.Container })
+	}
+	if r.flags.Bool("ttl") {
+		all = append(all, func(_ string, s *text.Stat) bool { return s.TTLMS != 0 })
+	}
 	if r.flags.Bool("empty") {
-		all = append(all, func(_ string, s *znode.Stat) bool { return s.DataLength == 0 && s.NumChildren == 0 })
+		all = append(all, func(_ string, s *text.Stat) bool { return s.DataLength == 0 && s.NumChildren == 0 })
 	}
 	return all, nil
 }

@@ -88,7 +88,7 @@ func runImport(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer r.leave(c)
 	p := plan{report: jsonImport{V: schema, Path: top}}
 	if err := p.compare(ctx, r, c, wanted); err != nil {
 		return err

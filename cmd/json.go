@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"coord/server/text"
 	"coord/tree/znode"
 )
 
@@ -53,13 +54,15 @@ type jsonStat struct {
 	Czxid          string `json:"czxid"`
 	Mzxid          string `json:"mzxid"`
 	Pzxid          string `json:"pzxid"`
+	Container      bool   `json:"container,omitempty"`
+	TTLMS          int64  `json:"ttl_ms,omitempty"`
 }
 
-func statOf(s *znode.Stat) *jsonStat {
+func statOf(s *text.Stat) *jsonStat {
 	return &jsonStat{
 		Version: s.Version, Cversion: s.Cversion, Aversion: s.Aversion, Children: s.NumChildren, Length: s.DataLength,
 		EphemeralOwner: znode.Hex(uint64(s.EphemeralOwner)), Ctime: stamp(s.CtimeMS), Mtime: stamp(s.MtimeMS),
-		Czxid: s.Czxid.String(), Mzxid: s.Mzxid.String(), Pzxid: s.Pzxid.String(),
+		Czxid: s.Czxid.String(), Mzxid: s.Mzxid.String(), Pzxid: s.Pzxid.String(), Container: s.Container, TTLMS: s.TTLMS,
 	}
 }
 
@@ -118,8 +121,14 @@ func marshal(v any) []byte {
 func (c *console) object(v any) { c.printf("%s\n", marshal(v)) }
 
 // stat prints a stat as key=value lines, with the names of the JSON.
-func (c *console) stat(s *znode.Stat) {
+func (c *console) stat(s *text.Stat) {
 	j := statOf(s)
 	c.printf("version=%d\ncversion=%d\naversion=%d\nchildren=%d\nlength=%d\nephemeral_owner=%s\nctime=%s\nmtime=%s\nczxid=%s\nmzxid=%s\npzxid=%s\n",
 		j.Version, j.Cversion, j.Aversion, j.Children, j.Length, j.EphemeralOwner, j.Ctime, j.Mtime, j.Czxid, j.Mzxid, j.Pzxid)
+	if j.Container {
+		c.printf("container=true\n")
+	}
+	if j.TTLMS != 0 {
+		c.printf("ttl_ms=%d\n", j.TTLMS)
+	}
 }

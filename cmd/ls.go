@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -44,7 +45,7 @@ func runLs(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer r.leave(c)
 	ctx, step, cancel := r.long(ctx)
 	defer cancel()
 	var items iter.Seq2[client.Item, error]
@@ -108,8 +109,8 @@ func (r *run) item(it client.Item, long, full bool) {
 }
 
 // longHelp explains -l.
-const longHelp = `-l adds, before the name: version, number of children, bytes, session of an ephemeral znode (or -), time of the last set;
-- for each of them if the znode may not be read.`
+const longHelp = `-l adds, before the name: version, number of children, bytes, session of an ephemeral znode (or container, ttl=TIME, -),
+time of the last set; - for each of them if the znode may not be read.`
 
 // columns prints what -l adds.
 func (r *run) columns(it client.Item) {
@@ -118,8 +119,13 @@ func (r *run) columns(it client.Item) {
 		return
 	}
 	owner := "-"
-	if it.Stat.EphemeralOwner != 0 {
-		owner = znode.Hex(uint64(it.Stat.EphemeralOwner))
+	switch s := &it.Stat; {
+	case s.EphemeralOwner != 0:
+		owner = znode.Hex(uint64(s.EphemeralOwner))
+	case s.Container:
+		owner = "container"
+	case s.TTLMS != 0:
+		owner = "ttl=" + (time.Duration(s.TTLMS) * time.Millisecond).String()
 	}
 	r.printf("%5d %5d %7d %18s %s ", it.Stat.Version, it.Stat.NumChildren, it.Stat.DataLength, owner, stamp(it.Stat.MtimeMS))
 }

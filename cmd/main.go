@@ -46,14 +46,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := catchSignals(context.Background())
 	defer stop()
 
-	c := newConsole(stdin, stdout, stderr)
-	err := dispatch(ctx, c, args)
-	if flushErr := c.flush(); err == nil || errors.Is(err, errOut) {
-		err = flushErr
-	}
-	if by, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil && !is[*codeError](err) {
-		err = by.after(err)
-	}
+	c := newConsole(ctx, stdin, stdout, stderr)
+	err := c.settle(ctx, dispatch(ctx, c, nil, args))
 	if err == nil {
 		return exitOK
 	}
@@ -61,8 +55,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-// dispatch finds the command and runs it.
-func dispatch(ctx context.Context, c *console, args []string) error {
+// dispatch finds the command and runs it; in a shell it has its link.
+func dispatch(ctx context.Context, c *console, of *link, args []string) error {
 	if len(args) == 0 {
 		args = []string{"coord"}
 	}
@@ -87,7 +81,7 @@ func dispatch(ctx context.Context, c *console, args []string) error {
 			Name: cmd.name, HideHelp: true, Flags: cmd.allFlags(),
 			OnUsageError: func(_ *cli.Context, err error, _ bool) error { return badFlag(cmd, err) },
 			Action: func(f *cli.Context) error {
-				r := &run{console: c, cmd: cmd, flags: f, line: line, args: line.args, literal: line.literal}
+				r := &run{console: c, link: of, cmd: cmd, flags: f, line: line, args: line.args, literal: line.literal}
 				if r.flags.Bool("explain") && cmd.name != "shell" { // whose commands each do
 					return r.explain(ctx)
 				}
@@ -103,6 +97,7 @@ func dispatch(ctx context.Context, c *console, args []string) error {
 // run is one command being run.
 type run struct {
 	*console
+	link      *link // of the shell that runs it; nil: there is none
 	cmd       *command
 	flags     *cli.Context // and the environment's values of them
 	line      *line

@@ -80,7 +80,7 @@ func (r *run) removeTree(ctx context.Context, path string, dry, yes bool) error 
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer r.leave(c)
 	paths, err := r.survey(ctx, c, path, dry)
 	if err != nil || dry {
 		return err

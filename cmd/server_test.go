@@ -54,7 +54,7 @@ func optionsOf(t *testing.T, args ...string) (o serverOptions, err error) {
 		t.Fatal(err)
 	}
 	app := &cli.App{Name: "x", DisableSliceFlagSeparator: true, HideHelp: true, Flags: serverFlags(), Action: func(f *cli.Context) error {
-		o, _, err = (&run{console: newConsole(nil, nil, nil), flags: f, line: l}).options()
+		o, _, err = (&run{console: newConsole(t.Context(), nil, nil, nil), flags: f, line: l}).options()
 		return nil
 	}}
 	if runErr := app.RunContext(context.Background(), append([]string{"x"}, l.flags...)); runErr != nil {
@@ -136,7 +136,7 @@ func TestServerInUse(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(zk, "version-2"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if got := coord(t, "", "server", "--listen", "127.0.0.1:0", "--data-dir", zk); got.code != exitUnsafe || !strings.Contains(got.errOut, "hint: choose another") {
+	if got := coord(t, "", "server", "--listen", "127.0.0.1:0", "--data-dir", zk); got.code != exitUnsafe || !strings.Contains(got.errOut, "hint: coord restore --from-zookeeper") {
 		t.Errorf("ZooKeeper's folder: %+v", got)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 	"coord/client"
 	"coord/server/text"
-	"coord/snapshot/datadir"
+	"coord/snapshot"
 	"coord/tree/znode"
 )
 
@@ -70,7 +70,7 @@ the file, with all it owns.`,
 			if _, err := os.Lstat(file); err == nil && !r.flags.Bool("force") && r.explainer == nil {
 				return existing(file)
 			}
-			return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+			return r.alone(ctx, func(ctx context.Context, c *client.Conn) error {
 				s, err := c.NewSession(ctx, client.SessionOptions{TTL: ttl, Hold: ttl})
 				if err != nil {
 					return err
@@ -115,7 +115,7 @@ func writeSession(file string, s client.Session) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return datadir.SyncDir(filepath.Dir(file))
+	return snapshot.SyncDir(filepath.Dir(file))
 }
 
 // readSession reads the file that --session names.
@@ -194,7 +194,7 @@ func sessionCloseCommand() *command {
 			if err != nil {
 				return err
 			}
-			err = r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+			err = r.alone(ctx, func(ctx context.Context, c *client.Conn) error {
 				if _, err := c.ResumeSession(ctx, s, client.SessionOptions{TTL: s.TTL}); err != nil {
 					return err
 				}

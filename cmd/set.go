@@ -65,7 +65,7 @@ func runSet(ctx context.Context, r *run) error {
 
 // setWithParents creates a znode and its parents, or sets it if somebody else
 // has just created it.
-func (r *run) setWithParents(ctx context.Context, c *client.Conn, set text.Op) (client.Change, *znode.Stat, error) {
+func (r *run) setWithParents(ctx context.Context, c *client.Conn, set text.Op) (client.Change, *text.Stat, error) {
 	create := text.Op{Verb: text.VerbCreate, Path: set.Path, Value: set.Value, Parents: true}
 	for {
 		change, stat, err := r.write(ctx, c, create)
@@ -80,7 +80,7 @@ func (r *run) setWithParents(ctx context.Context, c *client.Conn, set text.Op) (
 
 // write does one write. With -s it also reads the stat right behind it: nothing
 // can come between, except for a sequential znode, whose name is not known yet.
-func (r *run) write(ctx context.Context, c *client.Conn, op text.Op) (client.Change, *znode.Stat, error) {
+func (r *run) write(ctx context.Context, c *client.Conn, op text.Op) (client.Change, *text.Stat, error) {
 	call, err := c.Send(&text.Request{Op: op})
 	if err != nil {
 		return client.Change{}, nil, err
@@ -112,7 +112,7 @@ func (r *run) write(ctx context.Context, c *client.Conn, op text.Op) (client.Cha
 }
 
 // changed prints the outcome of a set or create.
-func (r *run) changed(change client.Change, stat *znode.Stat, answer string) {
+func (r *run) changed(change client.Change, stat *text.Stat, answer string) {
 	switch {
 	case r.json:
 		out := jsonChange{V: schema, Path: change.Path, Version: &change.Version, Zxid: change.Zxid.String()}

@@ -28,7 +28,8 @@ one character; # begins a comment; a quote may span lines. There are no variable
 
 Paths may be relative: cd PATH goes to a znode, cd to /, cd - back, pwd says where. ls, tree, du and find without a path mean
 the znode where you are. help [COMMAND] explains, exit [CODE] ends, as does the end of the input. The flags of coord shell
-that commands share (--server, --timeout, --auth-file, --json, -q) are those of every line, unless it has its own.
+that commands share (--server, --timeout, --auth-file, --json, -q) are those of every line, unless it has its own. All lines use one
+connection; commands that are tied to theirs (lock, elect, barrier, watch, those with a session) have their own.
 
 On a terminal: Tab completes commands, flags, and paths from the live tree; the history is in ~/.local/state/coord (or
 $XDG_STATE_HOME/coord), but for lines that begin with a space; Ctrl-C ends the command that runs; errors are red, unless
@@ -60,12 +61,11 @@ var atCwd = []string{"ls", "tree", "du", "find"}
 type shell struct {
 	r        *run
 	cwd, old string
-	shared   []string     // flags of every line
-	link     *client.Conn // for cd and Tab; nil: none
-	stdin    io.Reader    // of the commands
-	source   string       // of the lines, for messages; empty: the keyboard
-	tty      bool         // lines come from the keyboard
-	first    int          // exit code of the first line that failed
+	shared   []string  // flags of every line
+	stdin    io.Reader // of the commands
+	source   string    // of the lines, for messages; empty: the keyboard
+	tty      bool      // lines come from the keyboard
+	first    int       // exit code of the first line that failed
 	nFailed  int
 	nRun     int
 }
@@ -109,13 +109,14 @@ func (noStdin) Read([]byte) (int, error) {
 
 func runShell(ctx context.Context, r *run) error {
 	s := &shell{r: r, cwd: "/", old: "/"}
+	r.link = &link{}
+	defer r.link.close()
 	for _, f := range r.line.flags {
 		name, _, _ := strings.Cut(strings.TrimPrefix(f, "--"), "=")
 		if findFlag((&command{connects: true}).commonFlags(), name) != nil {
 			s.shared = append(s.shared, f)
 		}
 	}
-	defer s.hangUp()
 	switch {
 	case len(r.args) == 1 && r.args[0] != "-":
 		f, err := os.Open(r.args[0])
@@ -306,15 +307,8 @@ func (s *shell) command(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	c := &console{in: s.stdin, out: s.r.out, err: s.r.err, inTTY: s.r.inTTY && s.tty, outTTY: s.r.outTTY, tty: s.r.tty}
-	err = dispatch(ctx, c, append([]string{"coord"}, words...))
-	if flushErr := c.flush(); err == nil || errors.Is(err, errOut) {
-		err = flushErr
-	}
-	if by, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil && !is[*codeError](err) {
-		err = by.after(err)
-	}
-	return err
+	c := &console{in: s.stdin, out: s.r.out, err: s.r.err, stdout: s.r.stdout, stderr: s.r.stderr, inTTY: s.r.inTTY && s.tty, outTTY: s.r.outTTY, tty: s.r.tty}
+	return c.settle(ctx, dispatch(ctx, c, s.r.link, append([]string{"coord"}, words...)))
 }
 
 // complete makes of a line what dispatch reads: with the flags of every line, and
@@ -405,7 +399,11 @@ func (s *shell) cd(ctx context.Context, args []string) error {
 	}
 	ctx, cancel := s.r.limit(ctx)
 	defer cancel()
-	_, ok, err := s.exists(ctx, to)
+	c, err := s.r.reach(ctx)
+	if err != nil {
+		return err
+	}
+	_, ok, err := c.Exists(ctx, to)
 	switch {
 	case err != nil:
 		return err
@@ -414,46 +412,6 @@ func (s *shell) cd(ctx context.Context, args []string) error {
 	}
 	s.cwd, s.old = to, s.cwd
 	return nil
-}
-
-// exists asks on the shell's own connection, which may have ended since.
-func (s *shell) exists(ctx context.Context, p string) (stat znode.Stat, ok bool, err error) {
-	fresh := s.link == nil
-	c, err := s.linked(ctx)
-	if err != nil {
-		return stat, false, err
-	}
-	stat, ok, err = c.Exists(ctx, p)
-	if err != nil && !fresh && is[*client.UnreachableError](err) && ctx.Err() == nil {
-		s.hangUp()
-		return s.exists(ctx, p)
-	}
-	return stat, ok, err
-}
-
-// linked is the shell's own connection.
-func (s *shell) linked(ctx context.Context) (*client.Conn, error) {
-	if s.link != nil {
-		select {
-		case <-s.link.Done():
-			s.hangUp()
-		default:
-			return s.link, nil
-		}
-	}
-	c, err := s.r.dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.link = c
-	return c, nil
-}
-
-func (s *shell) hangUp() {
-	if s.link != nil {
-		_ = s.link.Close()
-		s.link = nil
-	}
 }
 
 // interruptible is a context for one command at the keyboard, which Ctrl-C ends

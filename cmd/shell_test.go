@@ -4,15 +4,19 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
+
+	"coord/server/text"
 )
 
 func TestSplitWords(t *testing.T) {
@@ -166,7 +170,8 @@ func TestShellCompletions(t *testing.T) {
 	}
 	s := &shell{cwd: "/app"}
 	s.r = runOf(t, "shell")
-	defer s.hangUp()
+	s.r.link = &link{}
+	defer s.r.link.close()
 	complete := s.completer(t.Context())
 	for _, test := range []struct {
 		line string
@@ -298,7 +303,148 @@ func runOf(t *testing.T, name string) *run {
 		}
 	}
 	return &run{
-		console: newConsole(strings.NewReader(""), io.Discard, io.Discard), cmd: cmd, line: &line{command: cmd},
+		console: newConsole(t.Context(), strings.NewReader(""), io.Discard, io.Discard), cmd: cmd, line: &line{command: cmd},
 		flags: cli.NewContext(&cli.App{}, set, nil),
+	}
+}
+
+// gate is a way to a server that counts the connections through it.
+type gate struct {
+	mu   sync.Mutex
+	made int
+	open []net.Conn
+}
+
+func gateTo(t *testing.T, server string) (*gate, string) {
+	t.Helper()
+	addr := filepath.Join(t.TempDir(), "gate")
+	l, err := net.Listen("unix", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	g := &gate{}
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("unix", strings.TrimPrefix(server, "unix:"))
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			g.mu.Lock()
+			g.made++
+			g.open = append(g.open, near, far)
+			g.mu.Unlock()
+			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+				go func() {
+					_, _ = io.Copy(way[0], way[1])
+					_ = way[0].Close()
+				}()
+			}
+		}
+	}()
+	return g, "unix:" + addr
+}
+
+// cut ends all connections.
+func (g *gate) cut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, nc := range g.open {
+		_ = nc.Close()
+	}
+}
+
+func (g *gate) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.made
+}
+
+// TestShellHasOneConnection: all lines share one, but for those that are tied to
+// their own, and those with another address or identity.
+func TestShellHasOneConnection(t *testing.T) {
+	server := serve(t, nil)
+	g, addr := gateTo(t, server)
+	t.Setenv("COORD_SERVER", addr)
+	file, auth := filepath.Join(t.TempDir(), "s"), filepath.Join(t.TempDir(), "auth")
+	if err := os.WriteFile(auth, []byte("ann:secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, script string
+		made         int
+		code         int
+	}{
+		{"one", "create /app v\ncd /app\nget .\nls -R /\nget /nope\nexists /nope\nset . w\nacl .\ntree .\nrm -r -y /app\nget --explain /app\nversion -q", 1, exitNotFound},
+		{"none is needed", "pwd\nhelp cd", 0, exitOK},
+		{"sessions", "pwd\nls /\nsession new --file " + file + "\nsession close --session " + file + "\nls /", 3, exitOK},
+		{"an ephemeral goes with its command", "create /x\ntxn -f " + opsFile(t, "CREATE /x/e EPHEMERAL v\n") + "\nwatch -q --until gone --timeout 5s /x/e\nls /x\nrm /x", 3, exitOK},
+		{"another address", "create /x\nls --server " + server + " /x\nls /x\nls /x\nrm /x", 2, exitOK},
+		{"another identity", "create /x\nls --auth-file " + auth + " /x\nls --auth-file " + auth + " /x\nls /x\nrm /x", 3, exitOK},
+	} {
+		before := g.count()
+		got := coord(t, test.script, "shell", "--keep-going")
+		if made := g.count() - before; made != test.made || got.code != test.code {
+			t.Errorf("%s: %d connections, not %d: %+v", test.name, made, test.made, got)
+		}
+	}
+}
+
+func opsFile(t *testing.T, ops string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ops")
+	if err := os.WriteFile(file, []byte(ops), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// lineOf runs a line of a shell and gives what it prints.
+func lineOf(t *testing.T, s *shell, line string) (string, error) {
+	t.Helper()
+	var out strings.Builder
+	s.r.console = newConsole(t.Context(), strings.NewReader(""), &out, io.Discard)
+	words, err := splitWords(line)
+	if err == nil {
+		err = s.line(t.Context(), words)
+	}
+	return out.String(), err
+}
+
+// TestShellDialsAgain: a connection that has ended is no fault of the next line,
+// nor is one on which an answer is still owed taken for it.
+func TestShellDialsAgain(t *testing.T) {
+	g, addr := gateTo(t, serve(t, nil))
+	t.Setenv("COORD_SERVER", addr)
+	s := &shell{cwd: "/", r: runOf(t, "shell")}
+	s.r.link = &link{}
+	defer s.r.link.close()
+	if _, err := lineOf(t, s, "create /app v"); err != nil {
+		t.Fatal(err)
+	}
+	g.cut()
+	<-s.r.link.conn.Done()
+	if out, err := lineOf(t, s, "get /app"); out != "v" || err != nil || g.count() != 2 {
+		t.Errorf("%q %v, %d connections", out, err, g.count())
+	}
+
+	fake(t, func(r *text.Request) []byte {
+		if r.Path == "/slow" {
+			return nil
+		}
+		return reply(text.Reply{Kind: text.KindData, Data: []byte(r.Path)})
+	})
+	for range 2 {
+		if out, err := lineOf(t, s, "get /a"); out != "/a" || err != nil {
+			t.Errorf("%q %v", out, err)
+		}
+		if _, err := lineOf(t, s, "get --timeout 20ms /slow"); exitCode(err) != exitNoAnswer {
+			t.Error(err)
+		}
 	}
 }

@@ -29,6 +29,7 @@ const shellCompleteWithin = time.Second
 // interact runs lines from the keyboard until exit or Ctrl-D.
 func (s *shell) interact(ctx context.Context) error {
 	base := context.WithoutCancel(ctx) // SIGINT ends a command, not the shell
+	s.r.stdout.ctx, s.r.stderr.ctx = base, base
 	cooked, err := liner.TerminalMode()
 	if err != nil {
 		return err
@@ -158,7 +159,7 @@ func (s *shell) prompt(ed *liner.State) (line string, err error) {
 func (s *shell) welcome(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	c, err := s.linked(ctx)
+	c, err := s.r.reach(ctx)
 	if err != nil {
 		s.r.report(err)
 		return
@@ -324,7 +325,7 @@ func (s *shell) paths(ctx context.Context, typed string) (all []string) {
 	if dir != "" {
 		parent = s.resolve(dir, false)
 	}
-	c, err := s.linked(ctx)
+	c, err := s.r.reach(ctx)
 	if err != nil {
 		return nil
 	}

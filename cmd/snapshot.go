@@ -167,7 +167,7 @@ func (r *run) fetch(ctx context.Context, w io.Writer) (client.Snapshot, error) {
 	if err != nil {
 		return client.Snapshot{}, err
 	}
-	defer c.Close()
+	defer r.leave(c)
 	ctx, _, cancel := r.long(ctx)
 	defer cancel()
 	start := time.Now()

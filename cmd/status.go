@@ -2,7 +2,12 @@ package cmd
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"coord/client"
 )
@@ -10,7 +15,11 @@ import (
 func statusCommand() *command {
 	return &command{
 		name: "status", does: "show how the server is", connects: true,
-		examples: []string{"coord status", "coord status --server 10.0.0.7:2181", "coord status --json | jq .facts.znode_count"},
+		details: `What an operator wants to know first, a name and a value a line. data are the bytes of paths and values, slow clients those that
+were cut off since the start, reads and writes the times from request to answer, log what the next start reads at most.
+--all shows all that the server tells instead, by the names of the four-letter word mntr; --json always has it.`,
+		examples: []string{"coord status", "coord status --server 10.0.0.7:2181", "coord status --all | grep fsync", "coord status --json | jq .facts.znode_count"},
+		flags:    []cli.Flag{boolFlag("all", "all figures, by their names in mntr")},
 		run:      runStatus,
 	}
 }
@@ -49,6 +58,10 @@ func runStatus(ctx context.Context, r *run) error {
 			{Name: "server", Value: c.Server()}, {Name: "version", Value: h.Version}, {Name: "node", Value: h.Node},
 			{Name: "role", Value: h.Role}, {Name: "cluster", Value: h.Cluster}, {Name: "zxid", Value: h.Zxid.String()},
 		}
+		if !r.flags.Bool("all") {
+			r.table(append(rows, digestOf(facts)...))
+			return nil
+		}
 		shown := []string{"version", "server_state"} // above already
 		for _, f := range facts {
 			if !slices.Contains(shown, f.Name) {
@@ -58,6 +71,73 @@ func runStatus(ctx context.Context, r *run) error {
 		r.table(rows)
 		return nil
 	})
+}
+
+// digestOf is what of the facts goes on one screen. A row of which the server
+// tells nothing is left out.
+func digestOf(facts []client.Fact) (rows []client.Fact) {
+	f := make(map[string]string, len(facts))
+	for _, fact := range facts {
+		f[fact.Name] = fact.Value
+	}
+	row := func(name, fact string, show func(string) string) {
+		if v, told := f[fact]; told {
+			rows = append(rows, client.Fact{Name: name, Value: show(v)})
+		}
+	}
+	number := func(show func(int64) string) func(string) string {
+		return func(v string) string {
+			if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+				return show(n)
+			}
+			return v
+		}
+	}
+	latency := func(of string) func(string) string {
+		return func(n string) string {
+			if n == "0" {
+				return "none yet"
+			}
+			p99 := f["p99_"+of] + " ms"
+			if p99 == "0 ms" {
+				p99 = "below 1 ms"
+			}
+			return fmt.Sprintf("%s ms, p99 %s, most %s ms", f["avg_"+of], p99, f["max_"+of])
+		}
+	}
+	row("uptime", "uptime", number(span))
+	row("znodes", "znode_count", number(count))
+	row("data", "approximate_data_size", number(size))
+	row("ephemerals", "ephemerals_count", number(count))
+	row("sessions", "global_sessions", number(count))
+	row("connections", "num_alive_connections", number(count))
+	row("watches", "watch_count", number(count))
+	row("slow clients", "coord_slow_clients", number(count))
+	row("reads", "cnt_readlatency", latency("readlatency"))
+	row("writes", "cnt_updatelatency", latency("updatelatency"))
+	row("fsync", "coord_fsync_p99_ms", func(p99 string) string {
+		return fmt.Sprintf("%s ms, p99 %s ms, most %s ms", f["avg_fsynctime"], p99, f["coord_fsync_max_ms"])
+	})
+	row("log", "coord_log_bytes", number(size))
+	row("last snapshot", "coord_last_snapshot", func(zxid string) string {
+		if zxid == "0x0" {
+			return "none since the start"
+		}
+		return zxid
+	})
+	if f["coord_disk_full"] == "true" {
+		rows = append(rows, client.Fact{Name: "disk", Value: "FULL: writes are refused"})
+	}
+	return rows
+}
+
+// span prints a time in ms: days and hours, or hours, minutes and seconds.
+func span(ms int64) string {
+	d := time.Duration(ms) * time.Millisecond
+	if days := d / (24 * time.Hour); days > 0 {
+		return fmt.Sprintf("%dd%dh", days, d/time.Hour%24)
+	}
+	return d.Truncate(time.Second).String()
 }
 
 // table prints names and values in two columns.

@@ -66,7 +66,11 @@ func runTxn(ctx context.Context, r *run) error {
 		r.sent(req, text.AppendRequest(nil, req))
 		return nil
 	}
-	return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+	with := r.with
+	if slices.ContainsFunc(ops, func(op text.Op) bool { return op.Mode.Ephemeral() }) {
+		with = r.alone // they go with its connection
+	}
+	return with(ctx, func(ctx context.Context, c *client.Conn) error {
 		changes, zxid, err := c.Txn(ctx, ops)
 		if refused, ok := errors.AsType[*client.Error](err); ok && refused.Op >= 0 && refused.Op < len(lines) {
 			at := *refused

@@ -495,10 +495,11 @@ wait:
 // outputGone is closed when whoever read stdout has left: else that would show
 // with the next change only, and coord stay until then.
 func (w *watcher) outputGone() (gone <-chan struct{}, stop func()) {
-	if _, real := w.r.err.(*os.File); !real || len(w.argv) > 0 {
+	f, real := w.r.stdout.w.(*os.File)
+	if !real || len(w.argv) > 0 {
 		return nil, func() {}
 	}
-	fd := int(os.Stdout.Fd())
+	fd := int(f.Fd())
 	var st unix.Stat_t
 	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return nil, func() {}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"coord/client"
+	"coord/server/text"
 	"coord/tree/znode"
 )
 
@@ -395,7 +396,7 @@ func (f *feed) unchanged(ctx context.Context, c *client.Conn, since znode.Zxid) 
 	if at, err = f.greet(ctx, c); err != nil {
 		return 0, false, err
 	}
-	older := func(s *znode.Stat) bool { return max(s.Czxid, s.Mzxid, s.Pzxid) <= since }
+	older := func(s *text.Stat) bool { return max(s.Czxid, s.Mzxid, s.Pzxid) <= since }
 	missing := f.isMissing()
 	if !f.recursive || missing {
 		ctx, cancel := within(ctx)
@@ -442,7 +443,7 @@ func (f *feed) tellAll(ctx context.Context, c *client.Conn) error {
 // tellNow pushes all that is there. What is newer than at goes into seen: the
 // changes that made it so are not told again.
 func (f *feed) tellNow(ctx context.Context, c *client.Conn, at znode.Zxid, seen map[string]shown) error {
-	tell := func(path string, data []byte, stat *znode.Stat) {
+	tell := func(path string, data []byte, stat *text.Stat) {
 		if max(stat.Mzxid, stat.Pzxid) > at {
 			seen[path] = shown{stat.Mzxid, stat.Pzxid}
 		}
@@ -452,41 +453,39 @@ func (f *feed) tellNow(ctx context.Context, c *client.Conn, at znode.Zxid, seen 
 		}
 		f.queue.push(change{Event: e})
 	}
-	setMissing := func(is bool) {
-		f.mu.Lock()
-		f.mu.missing = is
-		f.mu.Unlock()
+	err := f.readNow(ctx, c, tell)
+	missing := errors.Is(err, znode.ErrNoNode)
+	if err != nil && !missing {
+		return err
 	}
+	f.mu.Lock()
+	f.mu.missing = missing
+	f.mu.Unlock()
+	if missing {
+		f.queue.push(change{Event: client.Event{Type: eventMissing, Path: f.path, Zxid: at}})
+	}
+	return nil
+}
+
+// readNow reads all that is there.
+func (f *feed) readNow(ctx context.Context, c *client.Conn, tell func(path string, data []byte, stat *text.Stat)) error {
 	if !f.recursive {
-		get, cancel := within(ctx)
+		ctx, cancel := within(ctx)
 		defer cancel()
-		v, err := c.Get(get, f.path, client.GetOptions{Stat: true})
-		switch {
-		case errors.Is(err, znode.ErrNoNode):
-			setMissing(true)
-			f.queue.push(change{Event: client.Event{Type: eventMissing, Path: f.path, Zxid: at}})
-			return nil
-		case err != nil:
-			return err
+		v, err := c.Get(ctx, f.path, client.GetOptions{Stat: true})
+		if err == nil {
+			tell(f.path, v.Data, &v.Stat)
 		}
-		setMissing(false)
-		tell(f.path, v.Data, &v.Stat)
-		return nil
+		return err
 	}
 	for it, err := range c.Tree(ctx, f.path, client.ListOptions{Stat: true, Data: f.data, Within: stepWithin}) {
-		switch {
-		case errors.Is(err, znode.ErrNoNode):
-			setMissing(true)
-			f.queue.push(change{Event: client.Event{Type: eventMissing, Path: f.path, Zxid: at}})
-			return nil
-		case err != nil:
+		if err != nil {
 			return err
-		case it.Err != nil: // it may not be read, nor are its changes told
-			continue
 		}
-		tell(it.Path, it.Data, &it.Stat)
+		if it.Err == nil { // else it may not be read, nor are its changes told
+			tell(it.Path, it.Data, &it.Stat)
+		}
 	}
-	setMissing(false)
 	return nil
 }
 

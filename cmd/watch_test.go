@@ -505,7 +505,7 @@ func TestWatchSinceLast(t *testing.T) {
 
 // TestWatchForgotten: what the server does not remember.
 func TestWatchForgotten(t *testing.T) {
-	var stat znode.Stat
+	var stat text.Stat
 	there := true
 	fake(t, func(r *text.Request) []byte {
 		ok := text.Reply{Kind: text.KindOK}
@@ -517,7 +517,7 @@ func TestWatchForgotten(t *testing.T) {
 			ok.Fields = []text.Field{text.Int(text.KeyID, 1), text.Zxid(text.KeyZxid, 100)}
 			event := text.Reply{Kind: text.KindEvent, Arg: "deleted", Fields: []text.Field{text.Str(text.KeyPath, "/app"), text.Zxid(text.KeyZxid, 101)}}
 			return append(reply(ok), reply(event)...)
-		case text.VerbExists, text.VerbGet:
+		case text.VerbExists, text.VerbGet, text.VerbTree:
 			if !there {
 				return reply(text.Reply{Kind: text.KindErr, Code: znode.ErrNoNode})
 			}
@@ -544,8 +544,10 @@ func TestWatchForgotten(t *testing.T) {
 	if got := coord(t, "", "watch", "--since", "0x7", "--once", "/app"); got.code != exitForgotten {
 		t.Errorf("it was deleted: %+v", got)
 	}
-	if got := coord(t, "", "watch", "--since", "0x7", "--once", "--initial", "/app"); got.code != exitOK || got.out != "missing 0x0 - /app\n" {
-		t.Errorf("--initial: %+v", got)
+	for _, how := range [][]string{{}, {"-r"}} {
+		if got := coord(t, "", append([]string{"watch", "--since", "0x7", "--once", "--initial", "/app"}, how...)...); got.code != exitOK || got.out != "missing 0x0 - /app\n" {
+			t.Errorf("--initial %v: %+v", how, got)
+		}
 	}
 }
 

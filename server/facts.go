@@ -22,19 +22,21 @@ import (
 // slowSync is when ZooKeeper calls an fsync slow (fsync.warningthresholdms).
 const slowSync = time.Second
 
-// measured is what the node has seen itself do, for mntr. All but slowSyncs
-// counts since the start or since srst.
+// measured is what the node has seen itself do, for mntr. All but slowSyncs and
+// syncs counts since the start or since srst.
 type measured struct {
 	fsync, snapshot             frontend.Summary // µs
 	snapLoad, txnsLoad, wholeUp frontend.Summary // µs, of the start
 	txnsLoaded                  frontend.Summary
 	snapshots                   atomic.Int64
 	slowSyncs                   atomic.Int64
+	syncs                       frontend.Latencies
 }
 
 // synced is told of each fsync that a batch waited for.
 func (m *measured) synced(took time.Duration) {
 	m.fsync.AddTime(took)
+	m.syncs.AddTime(took)
 	if took > slowSync {
 		m.slowSyncs.Add(1)
 	}
@@ -76,6 +78,7 @@ func (n *node) Facts() []frontend.Fact {
 		{Key: "coord_batches", Value: u(stats.Batches)},
 		{Key: "coord_fsyncs", Value: u(w.Syncs)},
 		{Key: "coord_fsync_last_ms", Value: ms(w.LastSync)},
+		{Key: "coord_fsync_p99_ms", Value: ms(time.Duration(m.syncs.Percentile(990)) * time.Microsecond)},
 		{Key: "coord_fsync_max_ms", Value: ms(w.MaxSync)},
 		{Key: "coord_log_bytes", Value: i(n.wal.Size())},
 		{Key: "coord_log_segments", Value: strconv.Itoa(w.Segments)},
@@ -111,6 +114,8 @@ func (n *node) Conf() []frontend.Fact {
 		return path
 	}
 	i := func(x int64) string { return strconv.FormatInt(x, 10) }
+	ms := func(d time.Duration) string { return i(d.Milliseconds()) }
+	least, most := n.cfg.sessionBounds()
 	return []frontend.Fact{
 		{Key: "clientPort", Value: strconv.Itoa(n.port)},
 		{Key: "secureClientPort", Value: "-1"}, // there is no TLS
@@ -118,7 +123,10 @@ func (n *node) Conf() []frontend.Fact {
 		{Key: "dataDirSize", Value: i(snapshots)},
 		{Key: "dataLogDir", Value: folder(n.dir.WAL())},
 		{Key: "dataLogSize", Value: i(log)},
+		{Key: "tickTime", Value: ms(n.cfg.TickTime)},
 		{Key: "maxClientCnxns", Value: strconv.Itoa(n.cfg.MaxClientConns)},
+		{Key: "minSessionTimeout", Value: ms(least)},
+		{Key: "maxSessionTimeout", Value: ms(most)},
 		{Key: "clientPortListenBacklog", Value: "-1"}, // the system's
 		{Key: "serverId", Value: "0"},                 // a node that is alone has no number
 	}

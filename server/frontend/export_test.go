@@ -7,11 +7,11 @@ import (
 
 // Percentiles are those of some times, as mntr shows them.
 func Percentiles(ms []int) (p50, p99, most int64) {
-	var l latencies
+	var l Latencies
 	for _, x := range ms {
 		l.add(1, time.Duration(x)*time.Millisecond)
 	}
-	return l.percentile(500) / 1000, l.percentile(990) / 1000, l.most.Load() / 1000
+	return l.Percentile(500) / 1000, l.Percentile(990) / 1000, l.most.Load() / 1000
 }
 
 // FallBehind has a server's connections fall behind at the first event that waits,

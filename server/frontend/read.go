@@ -12,7 +12,7 @@ import (
 
 // appendRead executes a read and appends its answer. The state lock and the
 // connection's are held.
-func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f text.Format, t *tree.Tree, table *watch.Table) []byte {
+func (c *textConn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f text.Format, t *tree.Tree, table *watch.Table) []byte {
 	fields := borrowFields()
 	defer fields.giveBack()
 	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: fields[:0]}
@@ -54,23 +54,19 @@ func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f t
 		b = grow(b, len(z.Data))
 		r.Kind, r.Data = text.KindData, bytesOf(z.Data)
 		if req.Stat {
-			r.Fields = text.AppendStat(r.Fields, &z.Stat)
+			r.Fields = appendStat(r.Fields, &z)
 		} else {
 			r.Fields = append(r.Fields, text.Int(text.KeyVersion, int64(z.Stat.Version)))
 		}
 		r.Fields = append(r.Fields, seen(t))
 	case text.VerbExists:
-		r.Fields = append(text.AppendStat(r.Fields, &z.Stat), seen(t))
+		r.Fields = append(appendStat(r.Fields, &z), seen(t))
 	case text.VerbCat:
 		return append(grow(b, len(z.Data)), z.Data...)
 	case text.VerbGetACL:
 		r.Kind = text.KindList
 		r.Fields = append(r.Fields, text.Int(text.KeyAversion, int64(z.Stat.Aversion)))
-		acl := z.ACL
-		if !t.Counters().Settings.SkipACL && !acl.Allows(ids, znode.Admin) {
-			acl = acl.Redacted()
-		}
-		for _, e := range acl {
+		for _, e := range shownACL(t, &z, ids) {
 			r.Items = append(r.Items, text.Reply{Kind: text.KindItem, Arg: e.String()})
 		}
 	case text.VerbLs, text.VerbTree:
@@ -96,6 +92,10 @@ func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f t
 	return r.Append(b, f, req.CRLF)
 }
 
+func appendStat(dst []text.Field, z *tree.Znode) []text.Field {
+	return text.AppendStat(dst, &text.Stat{Stat: z.Stat, Container: z.Owner.Container, TTLMS: z.Owner.TTLMS})
+}
+
 // seen is the last change that this node has applied.
 func seen(t *tree.Tree) text.Field { return text.Zxid(text.KeyZxid, t.Counters().Zxid) }
 
@@ -106,7 +106,7 @@ func bytesOf(s string) []byte {
 
 // hello introduces the node. A client that has seen more than this node must not
 // see time go back: it is told to go elsewhere.
-func (c *conn) hello(r *text.Reply, req *text.Request, t *tree.Tree) {
+func (c *textConn) hello(r *text.Reply, req *text.Request, t *tree.Tree) {
 	if zxid := t.Counters().Zxid; req.Zxid > zxid {
 		r.Kind, r.Code = text.KindErr, znode.ErrTimeout
 		r.Message = "this node has come to zxid " + zxid.String() + " only"
@@ -183,7 +183,7 @@ func (l *list) children(req *text.Request, t *tree.Tree) {
 		if req.Stat {
 			if z := child(); l.mayRead(&z) {
 				from := len(l.fields)
-				l.fields = text.AppendStat(l.fields, &z.Stat)
+				l.fields = appendStat(l.fields, &z)
 				item.Fields = l.since(from)
 			}
 		}
@@ -228,7 +228,7 @@ func (l *list) tree(req *text.Request, t *tree.Tree) {
 		switch {
 		case !readable:
 		case req.Stat:
-			l.fields = text.AppendStat(l.fields, &z.Stat)
+			l.fields = appendStat(l.fields, &z)
 		case req.Data:
 			l.fields = append(l.fields, text.Int(text.KeyVersion, int64(z.Stat.Version)))
 		}

@@ -79,8 +79,10 @@ func TestSession(t *testing.T) {
 			B< ERR AUTHFAILED - *
 			B> SESSION RESUME 0x3e9 zxid=0x100000009 :32\n` + password + `
 			B< ERR TIMEOUT - *
+			B> SESSION RESUME 0x3e9 ttl=3s hold=4s live=ping :32\n` + password + `
+			B< OK id=0x3e9 ttl=3s hold=4s live=ping password=` + password + ` zxid=0x100000002
 			B> ` + resume + `
-			B< OK id=0x3e9 ttl=5s hold=0s live=tcp password=` + password + ` zxid=0x100000002
+			B< OK id=0x3e9 ttl=10s hold=0s live=tcp password=` + password + ` zxid=0x100000002
 			sleep 1h
 			B> SESSION INFO
 			B< OK id=0x3e9 * ephemerals=1 zxid=*

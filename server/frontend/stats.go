@@ -15,8 +15,8 @@ type stats struct {
 	received, sent           atomic.Int64 // requests, answers
 	bytesReceived, bytesSent atomic.Int64
 	rejected, unheard        atomic.Int64 // connections: too many of an address; without a first line in time
-	reads                    latencies    // of what is answered from the state
-	updates                  latencies    // of writes
+	reads                    Latencies    // of what is answered from the state
+	updates                  Latencies    // of writes
 	sizes                    sharedSizes  // of answers
 
 	// srst leaves these alone.
@@ -36,7 +36,7 @@ func (s *stats) reset() {
 
 func (s *stats) wrote(took time.Duration) {
 	s.writes.Add(1)
-	s.updates.add(1, took)
+	s.updates.AddTime(took)
 }
 
 // latency is that of reads and writes, in milliseconds, as ZooKeeper shows it.
@@ -45,7 +45,7 @@ func (s *stats) latency() (least int64, avg float64, most int64) {
 	if n := reads + updates; n > 0 {
 		avg = float64(s.reads.sum.Load()+s.updates.sum.Load()) / float64(n) / 1000
 	}
-	for _, l := range []*latencies{&s.reads, &s.updates} {
+	for _, l := range []*Latencies{&s.reads, &s.updates} {
 		if x := l.least.Load(); x > 0 && (least == 0 || x < least) {
 			least = x
 		}

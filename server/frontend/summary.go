@@ -54,14 +54,17 @@ func (s *Summary) Facts(name string, parts int64) []Fact {
 // roundUp divides so that what is shown as the most is never below the mean.
 func roundUp(x, parts int64) int64 { return (x + parts - 1) / parts }
 
-// latencies are a Summary of µs with a histogram: four buckets for each power of
+// Latencies are a Summary of µs with a histogram: four buckets for each power of
 // two, so that a percentile is off by a quarter at most.
-type latencies struct {
+type Latencies struct {
 	Summary
 	buckets [4 * 28]atomic.Int64
 }
 
-func (l *latencies) add(n int64, d time.Duration) {
+// AddTime takes a time in.
+func (l *Latencies) AddTime(d time.Duration) { l.add(1, d) }
+
+func (l *Latencies) add(n int64, d time.Duration) {
 	us := max(d.Microseconds(), 0)
 	l.Add(n, us)
 	l.buckets[min(bucketOf(us), len(l.buckets)-1)].Add(n)
@@ -85,15 +88,15 @@ func bucketEnd(i int) int64 {
 	return int64(i%4+5)<<e - 1
 }
 
-func (l *latencies) reset() {
+func (l *Latencies) reset() {
 	l.Reset()
 	for i := range l.buckets {
 		l.buckets[i].Store(0)
 	}
 }
 
-// percentile is the µs that so many of a thousand do not exceed.
-func (l *latencies) percentile(permille int64) int64 {
+// Percentile is the µs that so many of a thousand do not exceed.
+func (l *Latencies) Percentile(permille int64) int64 {
 	var all int64
 	for i := range l.buckets {
 		all += l.buckets[i].Load()
@@ -110,13 +113,13 @@ func (l *latencies) percentile(permille int64) int64 {
 	return l.most.Load()
 }
 
-func (l *latencies) facts(name string) []Fact {
+func (l *Latencies) facts(name string) []Fact {
 	facts := l.Facts(name, 1000)
 	for _, p := range []struct {
 		name     string
 		permille int64
 	}{{"p50_", 500}, {"p95_", 950}, {"p99_", 990}, {"p999_", 999}} {
-		facts = append(facts, Fact{p.name + name, strconv.FormatInt(l.percentile(p.permille)/1000, 10)})
+		facts = append(facts, Fact{p.name + name, strconv.FormatInt(l.Percentile(p.permille)/1000, 10)})
 	}
 	return facts
 }

@@ -44,6 +44,13 @@ func TestVerbs(t *testing.T) {
 		{"exists", "CREATE /a x\nEXISTS /a\nEXISTS /b\n", "OK path=/a v=0 zxid=0x100000001\nOK v=0 " + stat0 +
 			" len=1 ctime=1 mtime=1 czxid=0x100000001 mzxid=0x100000001 pzxid=0x100000001 zxid=0x100000001\n" +
 			"ERR NOTFOUND path=/b\n"},
+		{"what goes by itself", "CREATE /c CONTAINER \"\"\nCREATE /t ttl=90s \"\"\nEXISTS /c\nGET /t stat\nTREE /c stat\nFORMAT json\nEXISTS /t\n",
+			"OK path=/c v=0 zxid=0x100000001\nOK path=/t v=0 zxid=0x100000002\n" +
+				"OK v=0 " + stat0 + " len=0 ctime=1 mtime=1 czxid=0x100000001 mzxid=0x100000001 pzxid=0x100000001 container=1 zxid=0x100000002\n" +
+				"DATA 0 v=0 " + stat0 + " len=0 ctime=2 mtime=2 czxid=0x100000002 mzxid=0x100000002 pzxid=0x100000002 ttl=90s zxid=0x100000002\n\n" +
+				"LIST 1 zxid=0x100000002\nITEM /c v=0 " + stat0 + " len=0 ctime=1 mtime=1 czxid=0x100000001 mzxid=0x100000001 pzxid=0x100000001 container=1\n" +
+				`{"t":"OK","format":"json"}` + "\n" + `{"t":"OK","v":0,"cv":0,"av":0,"children":0,"eph":"0x0","len":0,"ctime":2,"mtime":2,` +
+				`"czxid":"0x100000002","mzxid":"0x100000002","pzxid":"0x100000002","ttl":"90s","zxid":"0x100000002"}` + "\n"},
 		{"payloads", "CREATE /a :5\n\x00\r\n\xff\x01\nGET /a\nSET /a :0\n\nGET /a\n",
 			"OK path=/a v=0 zxid=0x100000001\nDATA 5 v=0 zxid=0x100000001\n\x00\r\n\xff\x01\nOK v=1 zxid=0x100000002\nDATA 0 v=1 zxid=0x100000002\n\n"},
 		{"set errors", "CREATE /a x\nSET /a v=7 y\nSET /b y\nSET /b create y\n",

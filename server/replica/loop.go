@@ -144,7 +144,7 @@ func (r *Replica) propose() {
 			r.proposeBatch()
 		}
 		if s.txn.Kind == tree.KindSession {
-			c.stampSession(s.txn, r.cfg.NodeID)
+			c.stampSession(s.txn)
 		}
 		c.seq++
 		s.txn.Origin, s.txn.Seq = r.cfg.NodeID, c.seq
@@ -155,15 +155,29 @@ func (r *Replica) propose() {
 	r.proposeBatch()
 }
 
-// stampSession gives a new session its id and password. The id is as ZooKeeper
-// makes it (SessionTrackerImpl.initializeNextSessionId): the node's byte, 40 bits
-// of the time in ms, and a counter of 16 bits below; so no id comes twice, unless
-// a node makes more than 65,536 sessions a ms.
-func (c *core) stampSession(x *tree.Txn, node uint64) {
+// firstSession finds the id behind which those of new sessions begin. It is as
+// ZooKeeper makes it (SessionTrackerImpl.initializeNextSessionId): the node's
+// byte, 40 bits of the time in ms, and a counter of 16 bits below; so no id comes
+// twice, unless a node makes more than 65,536 sessions a ms. The clock may have
+// been set back since the last start: the ids of sessions that live are passed over.
+func (r *Replica) firstSession() {
+	c := &r.core
 	c.stamp = max(c.stamp, time.Now().UnixMilli())
-	if c.session == 0 {
-		c.session = int64(node&0x7f)<<56 | c.stamp<<24>>8&(1<<56-1)
-	}
+	const nodeShift = 56
+	c.session = int64(r.cfg.NodeID&0x7f)<<nodeShift | c.stamp<<24>>8&(1<<nodeShift-1)
+	r.View(func(t *tree.Tree, _ *watchTable) {
+		t.Sessions(c.session, func(s tree.Session, _ int) bool {
+			ours := s.ID>>nodeShift == c.session>>nodeShift
+			if ours {
+				c.session = s.ID
+			}
+			return ours
+		})
+	})
+}
+
+// stampSession gives a new session its id and password.
+func (c *core) stampSession(x *tree.Txn) {
 	c.session++
 	x.Target, x.Password = c.session, make([]byte, 16)
 	_, _ = rand.Read(x.Password) // never fails
@@ -254,6 +268,7 @@ func (r *Replica) lead(now tree.Counters) {
 	c := &r.core
 	c.isReady = true
 	c.stamp = max(c.stamp, now.TimeMS)
+	r.firstSession()
 	if now.Settings == r.cfg.Settings {
 		close(r.ready)
 		return

@@ -15,6 +15,7 @@ const (
 	KeyCzxid       = "czxid"
 	KeyMzxid       = "mzxid"
 	KeyPzxid       = "pzxid"
+	KeyContainer   = "container"
 	KeyZxid        = "zxid"
 	KeyPath        = "path"
 	KeyMore        = "more"
@@ -49,7 +50,7 @@ var keys = func() map[string]string {
 	m := make(map[string]string)
 	for _, k := range []string{
 		KeyVersion, KeyCversion, KeyAversion, KeyChildren, KeyOwner, KeyLen, KeyCtime, KeyMtime, KeyCzxid, KeyMzxid,
-		KeyPzxid, KeyZxid, KeyPath, KeyMore, KeyOp, KeyHave, KeyUser, KeyFormat, KeyProto, KeyServer, KeyNodeVersion,
+		KeyPzxid, KeyContainer, KeyZxid, KeyPath, KeyMore, KeyOp, KeyHave, KeyUser, KeyFormat, KeyProto, KeyServer, KeyNodeVersion,
 		KeyNode, KeyRole, KeyCluster, KeyValue, KeySHA256, KeyBytes, KeyID, KeyTTL, KeyHold, KeyLive, KeyPassword, KeyEphemerals, KeyToken, KeyAddr,
 		KeySession, KeyData64,
 	} {
@@ -58,9 +59,17 @@ var keys = func() map[string]string {
 	return m
 }()
 
+// Stat is a znode's stat, and when it goes by itself: that is no part of
+// ZooKeeper's.
+type Stat struct {
+	znode.Stat
+	Container bool
+	TTLMS     int64 // of a TTL znode, else 0
+}
+
 // AppendStat appends the fields of a stat, in the order of the documentation.
-func AppendStat(dst []Field, s *znode.Stat) []Field {
-	return append(dst,
+func AppendStat(dst []Field, s *Stat) []Field {
+	dst = append(dst,
 		Int(KeyVersion, int64(s.Version)),
 		Int(KeyCversion, int64(s.Cversion)),
 		Int(KeyAversion, int64(s.Aversion)),
@@ -73,4 +82,11 @@ func AppendStat(dst []Field, s *znode.Stat) []Field {
 		Zxid(KeyMzxid, s.Mzxid),
 		Zxid(KeyPzxid, s.Pzxid),
 	)
+	if s.Container {
+		dst = append(dst, Int(KeyContainer, 1))
+	}
+	if s.TTLMS != 0 {
+		dst = append(dst, Duration(KeyTTL, s.TTLMS))
+	}
+	return dst
 }

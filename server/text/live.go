@@ -161,7 +161,7 @@ func finishSession(r *Request) *Error {
 	case !attaches && (r.TTLMS != 0 || r.HasLive), r.HasZxid && r.Action != ResumeSession,
 		r.HasHold && !attaches && r.Action != DetachSession:
 		return misuse("an option belongs to another action")
-	case r.Action == NewSession && r.TTLMS == 0:
+	case attaches && r.TTLMS == 0:
 		r.TTLMS = DefaultSessionMS
 	case r.Action == DetachSession && !r.HasHold:
 		r.HoldMS = DefaultDetachMS

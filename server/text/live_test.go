@@ -86,7 +86,7 @@ func TestLiveRequests(t *testing.T) {
 		{"SESSION NEW", request(text.VerbSession, "", session(text.NewSession, 0), ttl(10_000))},
 		{"session new ttl=1ms hold=24h live=PING", request(text.VerbSession, "", session(text.NewSession, 0), ttl(1), hold(86_400_000), live(text.LivePing))},
 		{"SESSION NEW live=tcp ttl=24h", request(text.VerbSession, "", session(text.NewSession, 0), ttl(86_400_000), live(text.LiveTCP))},
-		{"SESSION RESUME 0x1000000000001 :32\n" + password, request(text.VerbSession, "", session(text.ResumeSession, 0x1000000000001), value(password))},
+		{"SESSION RESUME 0x1000000000001 :32\n" + password, request(text.VerbSession, "", session(text.ResumeSession, 0x1000000000001), ttl(10_000), value(password))},
 		{"SESSION RESUME 0xffffffffffffff00 ttl=5s hold=0s live=ping zxid=0x5 :0\n",
 			request(text.VerbSession, "", session(text.ResumeSession, -256), ttl(5000), hold(0), live(text.LivePing), zxid(5), value(""))},
 		{"SESSION DETACH", request(text.VerbSession, "", session(text.DetachSession, 0), func(r *text.Request) { r.HoldMS = 60_000 })},

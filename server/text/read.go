@@ -353,8 +353,8 @@ func (r *Reply) Str(key string) string {
 }
 
 // Stat is the stat that AppendStat wrote, as far as it is there.
-func (r *Reply) Stat() znode.Stat {
-	return znode.Stat{
+func (r *Reply) Stat() Stat {
+	return Stat{Container: r.Int(KeyContainer) != 0, TTLMS: r.Duration(KeyTTL), Stat: znode.Stat{
 		Version:        int32(r.Int(KeyVersion)),
 		Cversion:       int32(r.Int(KeyCversion)),
 		Aversion:       int32(r.Int(KeyAversion)),
@@ -366,7 +366,7 @@ func (r *Reply) Stat() znode.Stat {
 		Czxid:          r.Zxid(KeyCzxid),
 		Mzxid:          r.Zxid(KeyMzxid),
 		Pzxid:          r.Zxid(KeyPzxid),
-	}
+	}}
 }
 
 // Detach gives the reply its own copy of all data.

@@ -297,18 +297,25 @@ func TestReplyFields(t *testing.T) {
 
 func TestStat(t *testing.T) {
 	t.Parallel()
-	want := znode.Stat{
+	plain := znode.Stat{
 		Czxid: 1, Mzxid: 2, Pzxid: 3, CtimeMS: 4, MtimeMS: 5, Version: -6, Cversion: 7, Aversion: 8,
 		EphemeralOwner: -1 << 63, DataLength: 10, NumChildren: 11,
 	}
-	r := text.Reply{Kind: text.KindOK, Fields: text.AppendStat(nil, &want)}
-	line := r.Append(nil, text.FormatText, false)
-	got, err := readAll(t, line, len(line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s := got[0].Stat(); !reflect.DeepEqual(s, want) {
-		t.Errorf("got %+v from %s", s, line)
+	for end, want := range map[string]text.Stat{
+		"pzxid=0x3\n":             {Stat: plain},
+		"pzxid=0x3 container=1\n": {Stat: plain, Container: true},
+		"pzxid=0x3 ttl=90s\n":     {Stat: plain, TTLMS: 90_000},
+		"pzxid=0x3 ttl=1ms\n":     {Stat: plain, TTLMS: 1},
+	} {
+		r := text.Reply{Kind: text.KindOK, Fields: text.AppendStat(nil, &want)}
+		line := r.Append(nil, text.FormatText, false)
+		got, err := readAll(t, line, len(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := got[0].Stat(); !reflect.DeepEqual(s, want) || !strings.HasSuffix(string(line), end) {
+			t.Errorf("got %+v from %s", s, line)
+		}
 	}
 }
 

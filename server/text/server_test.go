@@ -29,7 +29,7 @@ type mapServer struct {
 
 type mapNode struct {
 	data []byte
-	stat znode.Stat
+	stat text.Stat
 }
 
 // startMapServer serves on a free port.

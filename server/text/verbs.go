@@ -118,7 +118,7 @@ var verbs = [numVerbs]verb{
 	VerbGet: {
 		name: "GET", form: "GET path [stat] [lin] [watch]", since: since, path: true,
 		does:    "Reads the value of a znode. lin asks the leader first, so that every write that was answered before is seen. watch arms a one-shot watch as WATCH path data does.",
-		replies: []string{"DATA len v= zxid=", "with stat: DATA len v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= zxid=", "with watch: id= too"},
+		replies: []string{"DATA len v= zxid=", "with stat: DATA len v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=] zxid=", "with watch: id= too"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth, znode.ErrNoLeader},
 		example: []string{"GET /app", "GET /app stat lin watch"},
 		options: []option{optStat, setFlag("lin", func(r *Request) *bool { return &r.Lin }), optWatch},
@@ -134,7 +134,7 @@ var verbs = [numVerbs]verb{
 	VerbExists: {
 		name: "EXISTS", form: "EXISTS path [watch]", since: since, path: true,
 		does:    "Shows the stat of a znode. watch arms a one-shot watch as WATCH path exists does, also where nothing is.",
-		replies: []string{"OK v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= zxid=", "with watch: id= too, behind ERR NOTFOUND also"},
+		replies: []string{"OK v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=] zxid=", "with watch: id= too, behind ERR NOTFOUND also"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"EXISTS /app", "EXISTS /app watch"},
 		options: []option{optWatch},
@@ -142,7 +142,7 @@ var verbs = [numVerbs]verb{
 	VerbLs: {
 		name: "LS", form: "LS path [stat] [limit=1000] [after=name] [watch]", since: since, path: true,
 		does:    "Lists the names of a znode's children in byte order, at most limit of them, beginning behind the name given by after. more=1 says that there are more. watch arms a one-shot watch as WATCH path children does.",
-		replies: []string{"LIST n zxid= [more=1], n times ITEM name", "with stat: ITEM name, and where the child may be read v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid=", "with watch: id= too"},
+		replies: []string{"LIST n zxid= [more=1], n times ITEM name", "with stat: ITEM name, and where the child may be read v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=]", "with watch: id= too"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"LS /app", "LS /app stat limit=10 after=b"},
 		options: []option{optStat, optLimit, optAfter, optWatch},
@@ -151,7 +151,7 @@ var verbs = [numVerbs]verb{
 	VerbTree: {
 		name: "TREE", form: "TREE path [depth=N] [limit=1000] [after=path] [stat] [data]", since: since, path: true,
 		does:    "Lists a znode and all below it, each followed by its children in byte order: full paths, at most limit of them, depth levels down, beginning behind the path given by after. With data each comes with its value.",
-		replies: []string{"LIST n zxid= [more=1], n times ITEM path", "with data: n times DATA len path= v=, or ERR NOAUTH path= where the value may not be read", "with stat: each that may be read with v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid="},
+		replies: []string{"LIST n zxid= [more=1], n times ITEM path", "with data: n times DATA len path= v=, or ERR NOAUTH path= where the value may not be read", "with stat: each that may be read with v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=]"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"TREE /app depth=2", "TREE / limit=100 after=/app/b stat data"},
 		options: []option{
@@ -351,7 +351,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbSession: {
 		name: "SESSION", since: since, value: valueMaybe, write: true,
-		form: "SESSION NEW [ttl=10s] [hold=0s] [live=tcp|ping] | RESUME id [ttl=] [hold=] [live=] [zxid=zxid] :len | DETACH [hold=60s] | INFO | CLOSE [id]",
+		form: "SESSION NEW [ttl=10s] [hold=0s] [live=tcp|ping] | RESUME id [ttl=10s] [hold=0s] [live=tcp|ping] [zxid=zxid] :len | DETACH [hold=60s] | INFO | CLOSE [id]",
 		does: "A session owns ephemeral znodes and locks; CREATE EPHEMERAL and LOCK make one if there is none. With live=tcp it lives as long as its " +
 			"connection; with live=ping it needs a line of the client every ttl. When the connection ends, a session that has no hold ends at once; with hold it waits " +
 			"that long for a RESUME, whose payload is the password that NEW gave; RESUME takes it from another connection, too. DETACH leaves it without a connection. " +

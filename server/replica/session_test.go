@@ -1,0 +1,56 @@
+package replica_test
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coord/tree"
+)
+
+// newSession makes a session and gives its id.
+func (n *node) newSession() int64 {
+	n.t.Helper()
+	x := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: 10_000}
+	n.must(x)
+	return x.Target
+}
+
+// TestNoSessionIDComesTwice though no time passes between two starts, or it went
+// back: ids begin behind those of sessions that live, and stay the node's own.
+func TestNoSessionIDComesTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		seen := map[int64]bool{}
+		for range 3 {
+			n := m.ready()
+			for range 3 {
+				id := n.newSession()
+				if seen[id] || id>>56 != self {
+					t.Errorf("%#x", id)
+				}
+				seen[id] = true
+			}
+			n.stop()
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		state, at := m.snaps.load(t)
+		later := time.Now().Add(time.Hour).UnixMilli()
+		ahead := self<<56 | later<<24>>8&(1<<56-1)
+		for _, id := range []int64{5, ahead, ahead + 1, (self + 1) << 56} {
+			x := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, Target: id, TimeoutMS: 1000, Password: bytes.Repeat([]byte{1}, 16)}
+			if r, _ := state.Apply(1, x); r.Code != 0 {
+				t.Fatal(r.Code)
+			}
+		}
+		m.snaps.saved = []savedState{{at, state.Freeze()}}
+		n := m.ready()
+		if id := n.newSession(); id != ahead+2 {
+			t.Errorf("%#x behind %#x", id, ahead+1)
+		}
+		n.stop()
+	})
+}
