@@ -127,38 +127,45 @@ func (r *run) changeLoad(l *bench.Load) error {
 // benchServer is one of the servers that are measured.
 type benchServer struct {
 	bench.Server
-	name    string
-	servers []string // addresses: the first that answers is taken from then on
+	name string // its address
+}
+
+// benchServer makes one of the first of the addresses that answers. One that is
+// alone is asked when it is measured.
+func (r *run) benchServer(ctx context.Context, addrs []string, pid string) (*benchServer, error) {
+	within, _ := r.timeout()
+	b := &benchServer{name: addrs[0]}
+	b.Server = bench.Server{Dial: b.dial, Within: within, PID: r.flags.Int(pid)}
+	var errs []error
+	for i := 0; i < len(addrs) && len(addrs) > 1; i++ {
+		limited, cancel := r.limit(ctx)
+		defer cancel()
+		b.name = addrs[i]
+		nc, err := b.dial(limited)
+		if err == nil {
+			return b, nc.Close()
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) > 0 {
+		return nil, &client.UnreachableError{Server: strings.Join(addrs, ","), Err: errors.Join(errs...)}
+	}
+	return b, nil
 }
 
 func (b *benchServer) dial(ctx context.Context) (net.Conn, error) {
-	var errs []error
-	for _, s := range b.servers {
-		network, addr, err := client.SplitServer(s)
-		if err != nil {
-			return nil, err
-		}
-		nc, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err == nil {
-			b.name, b.servers = s, []string{s}
-			return nc, nil
-		}
-		if op, ok := errors.AsType[*net.OpError](err); ok {
-			err = op.Err
-		}
-		errs = append(errs, &client.UnreachableError{Server: s, Err: err})
+	network, addr, err := client.SplitServer(b.name)
+	if err != nil {
+		return nil, err
 	}
-	if len(errs) == 1 {
-		return nil, errs[0]
+	nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err == nil {
+		return nc, nil
 	}
-	return nil, &client.UnreachableError{Server: b.name, Err: errors.Join(errs...)}
-}
-
-func (r *run) benchServer(addrs []string, pid string) *benchServer {
-	within, _ := r.timeout()
-	b := &benchServer{name: strings.Join(addrs, ","), servers: addrs}
-	b.Server = bench.Server{Dial: b.dial, Within: within, PID: r.flags.Int(pid)}
-	return b
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err
+	}
+	return nil, &client.UnreachableError{Server: b.name, Err: err}
 }
 
 func runBench(ctx context.Context, r *run) error {
@@ -176,14 +183,13 @@ func runBench(ctx context.Context, r *run) error {
 	if len(addrs) == 0 {
 		addrs = []string{client.DefaultServer}
 	}
-	servers := []*benchServer{r.benchServer(addrs, "pid")}
-	rounds := 1
+	var servers []*benchServer
+	pids, targets, rounds := []string{"pid", "compare-pid"}, [][]string{addrs}, 1
 	if other := r.flags.String("compare"); other != "" {
 		if _, _, err := client.SplitServer(other); err != nil {
 			return usagef("--compare: %q is not HOST:PORT or unix:PATH", other)
 		}
-		servers = append(servers, r.benchServer([]string{other}, "compare-pid"))
-		rounds = 3
+		targets, rounds = append(targets, []string{other}), 3
 	}
 	if r.flags.IsSet("rounds") {
 		rounds = r.flags.Int("rounds")
@@ -191,15 +197,20 @@ func runBench(ctx context.Context, r *run) error {
 	switch {
 	case rounds < 1:
 		return usagef("--rounds: from 1")
-	case r.flags.IsSet("compare-pid") && len(servers) == 1:
+	case r.flags.IsSet("compare-pid") && len(targets) == 1:
 		return &usageError{msg: "--compare-pid without --compare", hint: "--pid is the process of --server"}
 	case r.flags.Bool("keep") && rounds*len(loads) > 1 && r.flags.IsSet("path"):
 		return &usageError{msg: "--keep and --path are for one load and one round", hint: "leave --path out"}
 	}
-	if o.User != "" {
-		for _, s := range servers {
+	for i, addrs := range targets {
+		s, err := r.benchServer(ctx, addrs, pids[i])
+		if err != nil {
+			return err
+		}
+		if o.User != "" {
 			s.Auth = append([]byte(o.User+":"), o.Password...)
 		}
+		servers = append(servers, s)
 	}
 	return r.benchAll(ctx, servers, loads, rounds)
 }
@@ -229,15 +240,17 @@ func (r *run) benchAll(ctx context.Context, servers []*benchServer, loads []benc
 			}
 		}
 		r.progressEnd()
-		out.Loads = append(out.Loads, loadOf(l, rounds, servers, all))
-		if !r.json {
-			r.benchTable(l, servers, &out.Loads[i])
+		if figures := loadOf(l, rounds, servers, all); len(figures.Servers) > 0 {
+			out.Loads = append(out.Loads, figures)
+			if !r.json {
+				r.benchTable(l, servers, &figures)
+			}
 		}
 		if failed != nil {
 			break
 		}
 	}
-	if r.json {
+	if r.json && len(out.Loads) > 0 {
 		r.object(out)
 	}
 	return failed
@@ -245,13 +258,17 @@ func (r *run) benchAll(ctx context.Context, servers []*benchServer, loads []benc
 
 // benchError words what ended a run.
 func (r *run) benchError(s *benchServer, err error) error {
-	var lost *bench.LostError
-	switch {
+	switch left, isLeft := errors.AsType[*bench.LeftError](err); {
 	case err == nil:
 		return nil
-	case errors.As(err, &lost) && !is[*client.UnreachableError](err):
+	case is[*signalError](err):
+		if isLeft { // a signal's error says no more than that
+			r.note("coord: %s", oneLine(left.Error()))
+		}
+		return err
+	case is[*bench.LostError](err):
 		return &client.UnreachableError{Server: s.name, Err: err}
-	case is[*client.UnreachableError](err) || is[*signalError](err):
+	case is[*client.UnreachableError](err):
 		return err
 	}
 	return fmt.Errorf("%s: %w", s.name, err)
@@ -331,9 +348,6 @@ func ratio(a, b float64) *float64 {
 // benchTable prints a load for people.
 func (r *run) benchTable(l *bench.Load, servers []*benchServer, out *jsonBenchLoad) {
 	r.printf("%s: %v\n", l.Name, l)
-	if len(out.Servers) == 0 {
-		return
-	}
 	r.printf("%-11s %-9s %12s %8s %12s %10s %10s %10s %10s %10s\n", "", "", "count", "errors", "per second", "p50", "p95", "p99", "p99.9", "max")
 	names := []string{"", ""}
 	if len(servers) > 1 {

@@ -243,7 +243,7 @@ func (l *Load) String() string {
 	case l.Watchers > 0:
 		fmt.Fprintf(&b, "sets of %d B, watched by %d sessions", l.Size, l.Watchers)
 	default:
-		fmt.Fprintf(&b, "%d x %d under way, %v", l.Clients, l.Outstanding, l.Mix)
+		fmt.Fprintf(&b, "%d clients x %d under way, %v", l.Clients, l.Outstanding, l.Mix)
 		fmt.Fprintf(&b, ", %d B, %d keys", l.Size, l.Keys)
 	}
 	if l.Rate > 0 {

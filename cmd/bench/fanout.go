@@ -148,7 +148,7 @@ func (w *watching) rounds(ctx context.Context, setter *session) (*Result, error)
 	for n := 0; ; {
 		passed := time.Since(begun)
 		switch {
-		case w.load.Requests > 0 && n == w.load.Requests, w.load.Requests == 0 && passed >= w.load.Warmup+w.load.Duration:
+		case w.load.Requests > 0 && n == w.load.Requests, w.load.Requests == 0 && n > 0 && passed >= w.load.Warmup+w.load.Duration:
 			used.end()
 			seconds := time.Duration(max(telling, 1)).Seconds()
 			res := &Result{Ops: []Figure{

@@ -93,6 +93,9 @@ func openSessions(ctx context.Context, s *Server, l *Load) (*Result, error) {
 	all, opening, err := openMany(ctx, s, l.Sessions, l.Clients)
 	opened := time.Since(begun).Seconds()
 	used.end()
+	if len(all) == 0 {
+		return nil, err
+	}
 	if err == nil {
 		err = keep(ctx, s, all, l.Hold)
 	}
