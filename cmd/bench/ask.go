@@ -75,6 +75,9 @@ func ask(ctx context.Context, s *Server, l *Load) (*Result, error) {
 		res, err := a.measure(ctx)
 		var created []made
 		for _, c := range a.clients {
+			if l.Ephemeral { // they went with their sessions
+				break
+			}
 			first := int(c.deleted)
 			created = append(created, made{int(c.created) - first, func(i int) string { return l.createdPath(c.id, first+i) }})
 		}

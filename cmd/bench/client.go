@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"io"
 	"math/bits"
 	"math/rand/v2"
 	"os"
@@ -183,7 +182,7 @@ func (c *client) send(timely bool) (next int64) {
 	if c.full { // the next answer makes room
 		return now + c.run.interval
 	}
-	return c.due
+	return min(c.due, c.run.until)
 }
 
 // end stops the client, because of err or because it is time, and wakes its
@@ -212,7 +211,7 @@ func (c *client) refill(now int64, timely bool) {
 		}
 		at := now
 		if r.interval > 0 {
-			if at = c.due; at > now && at < r.until {
+			if at = c.due; at > now && now < r.until {
 				c.full = false
 				return
 			}
@@ -410,11 +409,7 @@ func (c *client) leave(ctx context.Context) error {
 	c.run.senders.Wait()
 	_ = c.nc.SetDeadline(time.Time{})
 	c.xid = xidOf(1<<30 - 1) // is none of another request under way
-	err := c.close(ctx)
-	if lost, ok := errors.AsType[*LostError](err); ok && errors.Is(lost.Err, io.EOF) {
-		return nil
-	}
-	return err
+	return c.close(ctx)
 }
 
 // stop ends what the client sends.

@@ -28,12 +28,17 @@ type fake struct {
 	mu       sync.Mutex
 	zxid     znode.Zxid
 	session  int64
-	znodes   map[string]int // number of creates
+	znodes   map[string]fakeZnode
 	watchers map[string][]*fakeConn
 	conns    map[*fakeConn]bool
 	closed   int // sessions that were closed as they should be
 	opened   int
 	wg       sync.WaitGroup
+}
+
+type fakeZnode struct {
+	children, creates int
+	owner             int64
 }
 
 type fakeConn struct {
@@ -45,7 +50,7 @@ type fakeConn struct {
 }
 
 func serveFake(l net.Listener, f *fake) {
-	f.znodes, f.watchers, f.conns = map[string]int{}, map[string][]*fakeConn{}, map[*fakeConn]bool{}
+	f.znodes, f.watchers, f.conns = map[string]fakeZnode{}, map[string][]*fakeConn{}, map[*fakeConn]bool{}
 	for {
 		nc, err := l.Accept()
 		if err != nil {
@@ -186,7 +191,7 @@ func (c *fakeConn) answer(r *zkproto.Request) {
 		before := maps.Clone(f.znodes)
 		for i := 0; i < len(r.Ops) && code == znode.OK; i++ {
 			if code = f.check(&r.Ops[i]); code == znode.OK {
-				f.change(&r.Ops[i])
+				f.change(&r.Ops[i], c.id)
 			}
 		}
 		if code != znode.OK {
@@ -194,9 +199,14 @@ func (c *fakeConn) answer(r *zkproto.Request) {
 		}
 	case zkproto.OpCloseSession:
 		f.closed++
+		for path, z := range f.znodes {
+			if z.owner == c.id {
+				f.change(&zkproto.Part{Op: zkproto.OpDelete, Path: path}, 0)
+			}
+		}
 	default:
 		if code = f.check(&r.Part); code == znode.OK {
-			f.change(&r.Part)
+			f.change(&r.Part, c.id)
 		}
 	}
 	if r.Watch && code == znode.OK {
@@ -222,7 +232,7 @@ func (c *fakeConn) answer(r *zkproto.Request) {
 }
 
 func (f *fake) check(p *zkproto.Part) znode.Code {
-	_, there := f.znodes[p.Path]
+	z, there := f.znodes[p.Path]
 	switch {
 	case p.Path == "":
 		return znode.OK
@@ -236,22 +246,36 @@ func (f *fake) check(p *zkproto.Part) znode.Code {
 		}
 	case !there:
 		return znode.ErrNoNode
+	case p.Op == zkproto.OpDelete && z.children > 0:
+		return znode.ErrNotEmpty
 	}
 	return znode.OK
 }
 
-func (f *fake) change(p *zkproto.Part) {
+func (f *fake) change(p *zkproto.Part, session int64) {
+	path := p.Path
+	parent, _ := znode.Split(path)
+	above := f.znodes[parent]
 	switch p.Op {
 	case zkproto.OpCreate:
-		path := p.Path
-		if p.Flags&2 != 0 {
-			parent, _ := znode.Split(path)
-			path += digits10(f.znodes[parent])
-			f.znodes[parent]++
+		var z fakeZnode
+		if p.Flags&1 != 0 {
+			z.owner = session
 		}
-		f.znodes[path] = 0
+		if p.Flags&2 != 0 {
+			path += digits10(above.creates)
+		}
+		above.creates++
+		above.children++
+		f.znodes[path] = z
 	case zkproto.OpDelete:
-		delete(f.znodes, p.Path)
+		above.children--
+		delete(f.znodes, path)
+	default:
+		return
+	}
+	if parent != znode.Root {
+		f.znodes[parent] = above
 	}
 }
 
