@@ -16,7 +16,8 @@ import (
 // down, neighbours meet through interfaces (see ARCHITECTURE.md).
 var rooms = map[string]string{
 	"":                  "cmd",
-	"cmd":               "client server server/text snapshot snapshot/datadir snapshot/restore snapshot/zkimport tree tree/znode",
+	"cmd":               "client cmd/bench server server/text snapshot snapshot/datadir snapshot/restore snapshot/zkimport tree tree/znode",
+	"cmd/bench":         "server/zkproto tree/znode",
 	"server":            "server/frontend server/replica server/session server/watch snapshot snapshot/datadir snapshot/restore tree tree/znode wal",
 	"server/frontend":   "server/text server/watch server/zkproto tree tree/znode",
 	"server/replica":    "server/watch tree tree/znode wal",
