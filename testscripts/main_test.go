@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"coord/cmd"
+	"coord/testscripts/clients"
 )
 
 var update = flag.Bool("update", false, "rewrite what the scripts compare with")
@@ -34,6 +35,8 @@ func TestMain(m *testing.M) {
 		"coord-echo": echo,
 		// What runs under a lock: see TestMutualExclusion.
 		"coord-critical": critical,
+		// A client of ZooKeeper's protocol: see TestClients.
+		"coord-go-zk": func() { os.Exit(clients.GoZK(os.Args[1], os.Stdin, os.Stdout)) },
 	})
 }
 

@@ -1,0 +1,167 @@
+package testscripts
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var clientsZooKeeper = flag.Bool("clients.zookeeper", false, "run the programs of TestClients against a real ZooKeeper too; so does COORD_TEST_ALL")
+
+// target is a server that clients connect to.
+type target struct {
+	addr    string
+	restart func() // in the same place, with the same data
+}
+
+func coordTarget(t testing.TB) *target {
+	t.Helper()
+	dir, addr := t.TempDir(), freeAddr(t)
+	start := func() *process { return launch(t, dir, "--listen", addr, "--4lw-whitelist", "*") }
+	p := start()
+	return &target{addr: addr, restart: func() {
+		p.kill()
+		p = start()
+	}}
+}
+
+func zooKeeperTarget(t testing.TB) *target {
+	t.Helper()
+	z := startZooKeeper(t)
+	return &target{addr: z.addr, restart: z.restart}
+}
+
+// onServers runs a test against coord and, to hold the test itself against what
+// it speaks of, against ZooKeeper.
+func onServers(t *testing.T, f func(*testing.T, *target)) {
+	t.Run("coord", func(t *testing.T) {
+		t.Parallel()
+		p := coordTarget(t)
+		if !speaksZooKeeper(p.addr) {
+			t.Skip("SKIPPED: NOT YET: coord does not speak ZooKeeper's protocol")
+		}
+		f(t, p)
+	})
+	t.Run("zookeeper", func(t *testing.T) {
+		if !*clientsZooKeeper && os.Getenv("COORD_TEST_ALL") == "" {
+			t.Skip("SKIPPED: runs with -clients.zookeeper or COORD_TEST_ALL=1")
+		}
+		t.Parallel()
+		f(t, zooKeeperTarget(t))
+	})
+}
+
+// speaksZooKeeper goes as soon as coord does.
+func speaksZooKeeper(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	b := make([]byte, 49)
+	b[3], b[14], b[31] = 45, 40, 16
+	if _, err := c.Write(b); err != nil {
+		return false
+	}
+	_, err = io.ReadFull(c, b[:41])
+	return err == nil && binary.BigEndian.Uint32(b) == 37
+}
+
+// TestClients runs ZooKeeper's clients.
+func TestClients(t *testing.T) {
+	t.Parallel()
+	for _, c := range clientPrograms {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			need(t, c.needs...)
+			onServers(t, func(t *testing.T, s *target) {
+				for _, line := range runClient(t, c, s) {
+					t.Log(line)
+				}
+			})
+		})
+	}
+}
+
+// clientProgram is one that is given an address, prints "ok …" for each thing
+// tested, RESTART when it wants the server to be restarted, and ends with 0.
+type clientProgram struct {
+	name  string
+	needs []string
+	least int // things tested
+	// command makes the command line, to which the address is added.
+	command func(t testing.TB) []string
+}
+
+var clientPrograms = []clientProgram{
+	{name: "go-zookeeper", least: 18, command: func(testing.TB) []string { return []string{"coord-go-zk"} }},
+}
+
+func runClient(t testing.TB, c clientProgram, s *target) (lines []string) {
+	t.Helper()
+	lines, err := tryClient(t, c, s)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", c.name, err, strings.Join(lines, "\n"))
+	}
+	return lines
+}
+
+// tryClient runs a program to its end, and no longer than a minute.
+func tryClient(t testing.TB, c clientProgram, s *target) (lines []string, err error) {
+	t.Helper()
+	args := append(c.command(t), s.addr)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tested, restarted := 0, false
+	for out := bufio.NewScanner(stdout); out.Scan(); {
+		line := out.Text()
+		lines = append(lines, line)
+		switch {
+		case line == "RESTART":
+			s.restart()
+			restarted = true
+			_, _ = io.WriteString(stdin, "restarted\n")
+		case strings.HasPrefix(line, "ok "):
+			tested++
+		}
+	}
+	err = cmd.Wait()
+	switch {
+	case ctx.Err() != nil:
+		err = fmt.Errorf("not done in a minute: %s", stderr.String())
+	case err != nil:
+		err = fmt.Errorf("%w: %s", err, stderr.String())
+	case tested < c.least || !restarted:
+		err = fmt.Errorf("%d things tested, want %d; restarted: %v", tested, c.least, restarted)
+	}
+	return lines, err
+}
