@@ -105,6 +105,9 @@ type clientProgram struct {
 }
 
 var clientPrograms = []clientProgram{
+	{name: "kazoo", needs: []string{"/usr/lib/python3/dist-packages/kazoo/client.py"}, least: 27, command: func(testing.TB) []string {
+		return []string{"/usr/bin/python3", "clients/kazoo_client.py"} // the one that has Debian's packages
+	}},
 	{name: "go-zookeeper", least: 18, command: func(testing.TB) []string { return []string{"coord-go-zk"} }},
 }
 
