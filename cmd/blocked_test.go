@@ -89,10 +89,9 @@ func endsBy(t *testing.T, cmd *exec.Cmd, sig syscall.Signal) {
 		if code := exitOf(err); code != exitSignal+int(sig) {
 			t.Errorf("%s: %v ended it with %d", cmd.Args, sig, code)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		_ = cmd.Process.Kill()
-		<-ended
-		t.Errorf("%s: %v does not end it", cmd.Args, sig)
+		t.Errorf("%s: %v does not end it: %v", cmd.Args, sig, <-ended)
 	}
 }
 

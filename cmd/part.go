@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"coord/snapshot"
-	"coord/snapshot/datadir"
 )
 
 // part is a file that is being written: FILE.part, which becomes FILE once it is
@@ -99,7 +98,7 @@ func (p *part) publish() error {
 		p.done = true
 	}
 	p.remove()
-	return datadir.SyncDir(filepath.Dir(p.final))
+	return snapshot.SyncDir(filepath.Dir(p.final))
 }
 
 // remove removes the unfinished file, if there still is one, and lets go of it.

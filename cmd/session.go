@@ -16,7 +16,7 @@ import (
 
 	"coord/client"
 	"coord/server/text"
-	"coord/snapshot/datadir"
+	"coord/snapshot"
 	"coord/tree/znode"
 )
 
@@ -115,7 +115,7 @@ func writeSession(file string, s client.Session) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return datadir.SyncDir(filepath.Dir(file))
+	return snapshot.SyncDir(filepath.Dir(file))
 }
 
 // readSession reads the file that --session names.

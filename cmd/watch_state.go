@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"coord/client"
-	"coord/snapshot/datadir"
+	"coord/snapshot"
 	"coord/tree/znode"
 )
 
@@ -216,7 +216,7 @@ func (s *watchState) save() error {
 	}
 	_ = s.f.Close()
 	s.f, s.saved, s.when = f, *s.at, time.Now()
-	return datadir.SyncDir(filepath.Dir(s.file))
+	return snapshot.SyncDir(filepath.Dir(s.file))
 }
 
 // close writes what could wait.

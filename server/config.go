@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"coord/server/frontend"
 	"coord/tree"
 )
 
@@ -22,7 +23,9 @@ type Config struct {
 	MaxClientConns int      // from one address, 0 for no limit; unix sockets are exempt
 	FourLetter     []string // the four-letter words that are answered; "*" for all
 	MaxFrame       int      // bytes of the largest request and of the largest value
-	SuperDigest    string   // user:base64(sha1(user:password)) of the operator; once set, loopback alone is none
+	// MinSession and MaxSession bound the session timeouts that ZooKeeper's clients ask for.
+	MinSession, MaxSession time.Duration
+	SuperDigest            string // user:base64(sha1(user:password)) of the operator; once set, loopback alone is none
 
 	SnapshotTxns  int   // a snapshot after so many txns …
 	SnapshotBytes int64 // … or bytes of log
@@ -56,6 +59,7 @@ func DefaultConfig() Config {
 	return Config{
 		DataDir: DefaultDataDir, Name: name, Listen: []string{DefaultListen}, Cluster: DefaultCluster,
 		MaxClientConns: 60, FourLetter: []string{"ruok", "srvr", "mntr", "isro"}, MaxFrame: 1 << 20,
+		MinSession: frontend.DefaultMinSession, MaxSession: frontend.DefaultMaxSession,
 		SnapshotTxns: 100_000, SnapshotBytes: 64 << 20, SnapshotKeep: 3,
 		Settings: tree.DefaultSettings, ContainerInterval: time.Minute, Version: "dev", Built: "01/01/1970 00:00 GMT",
 	}
@@ -82,6 +86,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxClientConns < 0 {
 		bad("the limit of connections an address is %d; 0 is none", c.MaxClientConns)
+	}
+	if c.MinSession < time.Millisecond || c.MaxSession < c.MinSession || c.MaxSession > 24*time.Hour {
+		bad("session timeouts of %v to %v", c.MinSession, c.MaxSession)
 	}
 	if c.MaxFrame < 1<<10 || c.MaxFrame > MaxMaxFrame {
 		bad("the largest frame is %d bytes; 1024 to %d are possible", c.MaxFrame, MaxMaxFrame)

@@ -28,6 +28,15 @@ type SteadyFile struct {
 	noRoom bool  // cannot be taken beforehand
 }
 
+// SyncDir makes the names in a folder durable.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
 // Steady writes to f, which is empty.
 func Steady(f *os.File) *SteadyFile { return &SteadyFile{f: f} }
 

@@ -47,8 +47,8 @@ const (
 // and Prune keep the pace.
 func OpenStore(dir string, pace Pace) (*Store, error) {
 	if err := os.Mkdir(dir, 0o700); err == nil {
-		if err := syncDir(filepath.Dir(dir)); err != nil {
-			return nil, err
+		if err := SyncDir(filepath.Dir(dir)); err != nil {
+			return nil, fmt.Errorf("snapshot: %w", err)
 		}
 	} else if !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("snapshot: %w", err)
@@ -138,8 +138,8 @@ func (s *Store) put(ctx context.Context, write func(io.Writer) error) (Info, err
 		}
 		return Info{}, err
 	}
-	if err := syncDir(s.dir); err != nil {
-		return Info{}, err
+	if err := SyncDir(s.dir); err != nil {
+		return Info{}, fmt.Errorf("snapshot: %w", err)
 	}
 	s.remember(info.Path)
 	return info, nil
@@ -281,9 +281,11 @@ func (s *Store) Prune(ctx context.Context, keep int, maxAge time.Duration, now t
 		removed = append(removed, e.Path)
 	}
 	if len(removed) > 0 {
-		err = syncDir(s.dir)
+		if err := SyncDir(s.dir); err != nil {
+			return removed, fmt.Errorf("snapshot: %w", err)
+		}
 	}
-	return removed, err
+	return removed, nil
 }
 
 // check verifies a file, unless this process has and it is still the same.
@@ -344,20 +346,4 @@ func (s *Store) glob(suffix string) ([]string, error) {
 		}
 	}
 	return paths, nil
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	err = d.Sync()
-	if closed := d.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	return nil
 }

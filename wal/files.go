@@ -120,8 +120,5 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.Sync(); err != nil {
-		return errors.Join(err, d.Close())
-	}
-	return d.Close()
+	return errors.Join(d.Sync(), d.Close())
 }

@@ -7,39 +7,31 @@ import (
 	"coord/tree/znode"
 )
 
-// appendAnswer writes the answer to a request whose turn has come. The state
-// lock and the connection's are held.
-func (c *conn) appendAnswer(b []byte, it *item, t *tree.Tree, table *watch.Table) []byte {
+func (r *textRead) appendAnswer(b []byte, t *tree.Tree, table *watch.Table) []byte {
+	c := r.by
 	switch {
-	case it.fixed != nil:
-		return append(b, it.fixed...)
-	case it.wait != nil:
-		return it.wait.appendOutcome(b, t)
-	case it.write != nil:
-		return it.write.appendOutcome(b)
-	case it.code != znode.OK:
-		return it.read.appendRefusal(b, it.code, it.code.Error())
-	case it.verb != text.VerbCat && len(b)+c.mu.sending >= MaxOutboxBytes:
+	case r.code != znode.OK:
+		return r.appendRefusal(b, r.code, r.code.Error())
+	case !r.last && len(b)+c.mu.sending >= MaxOutboxBytes:
 		c.s.stats.limitsReached.Add(1)
-		return it.read.appendRefusal(b, znode.ErrThrottledOp, "too many answers wait for the client")
+		return r.appendRefusal(b, znode.ErrThrottledOp, "too many answers wait for the client")
 	}
-	return c.appendRead(b, &it.read.req, it.read.ids, it.format, t, table)
+	return c.appendRead(b, &r.req, r.ids, r.format, t, table)
 }
 
 // appendRefusal says why a read is not executed.
-func (r *read) appendRefusal(b []byte, code znode.Code, msg string) []byte {
-	if r.verb == text.VerbCat { // which has no words for it
+func (r *textRead) appendRefusal(b []byte, code znode.Code, msg string) []byte {
+	if r.last { // a CAT, which has no words for it
 		return b
 	}
-	reply := text.Reply{Kind: text.KindErr, Tag: r.req.Tag, Code: code, Message: msg}
+	reply := text.Reply{Kind: text.KindErr, Tag: r.tag, Code: code, Message: msg}
 	return reply.Append(b, r.format, r.crlf)
 }
 
 // maxFields is the most that a reply has.
 const maxFields = 15
 
-// appendOutcome writes the outcome of a write.
-func (w *write) appendOutcome(b []byte) []byte {
+func (w *textWrite) appendAnswer(b []byte, _ *tree.Tree, _ *watch.Table) []byte {
 	fields := borrowFields()
 	defer fields.giveBack()
 	r := text.Reply{Tag: w.tag, Fields: fields[:0]}
@@ -78,7 +70,7 @@ func appendResult(dst []text.Field, kind tree.Kind, r *tree.Result) []text.Field
 }
 
 // failed is the answer to a write that was not done.
-func (w *write) failed(r *text.Reply) {
+func (w *textWrite) failed(r *text.Reply) {
 	r.Kind, r.Code, r.Message = text.KindErr, w.code, w.code.Error()
 	path := w.txn.Path
 	if w.verb == text.VerbTxn && isVerdict(w.code) && w.result.Op < len(w.txn.Ops) {

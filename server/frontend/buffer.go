@@ -91,15 +91,14 @@ func (c *conn) readNow(fd uintptr) bool {
 	}
 }
 
-// rest gives back what only a connection that is heard needs.
+// rest gives back what a connection needs only while something is received.
 func (c *conn) rest() {
 	if len(c.in) == 0 {
 		giveBack(c.in)
 		c.in = nil
 	}
-	if c.parser != nil && c.parser.Idle() {
-		c.s.parsers.Put(c.parser)
-		c.parser = nil
+	if c.talk != nil {
+		c.talk.rest()
 	}
 }
 

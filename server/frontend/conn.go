@@ -19,38 +19,34 @@ import (
 // conn is one client's connection. Its reader goroutine owns everything above
 // dirty, which belongs to the goroutine that runs dones.
 type conn struct {
-	s         *Server
-	nc        net.Conn
-	addr      netip.Addr       // invalid for unix sockets
-	ids       []znode.Identity // replaced by AUTH, never changed in place
-	users     int              // of these, added by AUTH
-	operator  bool             // by address or user; the super identity is one too
-	private   bool             // nobody can listen in
-	raw       syscall.RawConn  // of nc; nil if it has none
-	tryRead   func(fd uintptr) bool
-	got       int // what it has read, or why not
-	gotErr    error
-	parser    *text.Parser // nil while nothing is received
-	format    text.Format
-	in        []byte // received; in[:used] is consumed
-	used      int
-	eager     bool          // the last read filled in: more is there
-	heard     bool          // the first line has come
-	leaving   bool          // QUIT, or an error after which the stream cannot be trusted
-	crowded   bool          // wait before the next request: see roomy
-	size      int           // bytes of the request in hand
-	received  int64         // requests not in the stats yet
-	bytes     int64         // of these
-	fresh     int64         // reads answered whose latency is not in the stats yet
-	verb      text.Verb     // of the request in hand; 0 if it has none
-	est       time.Time     // when the client came
-	total     atomic.Int64  // requests since then, or since crst
-	now       time.Time     // when the burst in hand was read
-	req       *text.Request // the read that view answers
-	view      func(*tree.Tree, *watch.Table)
-	sess      clientSession
-	name      string // as HELLO gave it
-	eventCRLF bool   // what mu.eventCRLF is
+	s        *Server
+	nc       net.Conn
+	addr     netip.Addr       // invalid for unix sockets
+	ids      []znode.Identity // replaced by AUTH, never changed in place
+	users    int              // of these, added by AUTH
+	operator bool             // by address or user; the super identity is one too
+	private  bool             // nobody can listen in
+	raw      syscall.RawConn  // of nc; nil if it has none
+	tryRead  func(fd uintptr) bool
+	got      int // what it has read, or why not
+	gotErr   error
+	in       []byte // received; in[:used] is consumed
+	used     int
+	eager    bool         // the last read filled in: more is there
+	heard    bool         // the first line has come
+	leaving  bool         // QUIT, or an error after which the stream cannot be trusted
+	crowded  bool         // wait before the next request: see roomy
+	size     int          // bytes of the request in hand
+	received int64        // requests not in the stats yet
+	bytes    int64        // of these
+	fresh    int64        // reads answered whose latency is not in the stats yet
+	op       string       // what cons calls the request in hand; "" if it is no operation
+	cxid     int64        // its xid, or noCxid
+	est      time.Time    // when the client came
+	total    atomic.Int64 // requests since then, or since crst
+	now      time.Time    // when the burst in hand was read
+	sess     clientSession
+	talk     dialect // nil before the first bytes have told
 
 	dirty bool
 
@@ -70,17 +66,21 @@ func newConn(s *Server, nc net.Conn, who guest) *conn {
 	}
 	c.mu.traffic.reset()
 	c.changed.L = &c.mu
-	c.view = func(t *tree.Tree, table *watch.Table) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.goesOn() {
-			c.mu.out = c.appendRead(c.outbox(), c.req, c.ids, c.format, t, table)
-			c.noteZxid(t)
-			c.answered()
-			c.mu.ending = c.req.Verb == text.VerbCat
-		}
-	}
 	return c
+}
+
+// dialect is the protocol that a client speaks. The reader calls it, but for
+// appendLast.
+type dialect interface {
+	// handleAll takes every whole request from the bytes received.
+	handleAll(ctx context.Context)
+	// rest gives back what is not needed while nothing is received.
+	rest()
+	// drop ends what the client watches.
+	drop(table *watch.Table)
+	// appendLast writes the last words to a client whose connection ends, if the
+	// protocol has any. The connection's lock is held.
+	appendLast(b []byte, r *text.Reply) []byte
 }
 
 // serve talks to the client until one side has enough.
@@ -101,7 +101,7 @@ func (c *conn) serve(ctx context.Context) {
 // and could not use them.
 func (c *conn) abandonLocks() {
 	for _, w := range c.waits() {
-		if w.verb == text.VerbLock {
+		if w.req.Verb == text.VerbLock {
 			w.giveUp(znode.ErrTimeout)
 		}
 	}
@@ -122,20 +122,13 @@ func (c *conn) waits() (all []*wait) {
 // endLive ends what lives with the connection: its session, unless that has a
 // hold, its watches, and what it waits for.
 func (c *conn) endLive() {
-	c.leaveSession()
-	waits := c.waits()
-	c.mu.Lock()
-	watches := c.mu.watches
-	c.mu.watches = nil
-	c.mu.Unlock()
-	if len(watches)+len(waits) == 0 {
+	if c.talk == nil {
 		return
 	}
+	c.leaveSession()
+	waits := c.waits()
 	c.s.cfg.Backend.View(func(_ *tree.Tree, table *watch.Table) {
-		for _, w := range watches {
-			w.ended.Store(true)
-			table.Drop(w)
-		}
+		c.talk.drop(table)
 		for _, w := range waits {
 			c.mu.Lock()
 			w.finish(table)
@@ -151,7 +144,7 @@ func (c *conn) endLive() {
 func (c *conn) converse(ctx context.Context) {
 	for {
 		c.now = time.Now()
-		c.handleAll(ctx)
+		c.talk.handleAll(ctx)
 		if c.leaving || !c.flushOwn() {
 			return
 		}
@@ -164,41 +157,10 @@ func (c *conn) converse(ctx context.Context) {
 			}
 			return
 		}
-		if c.sess.id != 0 && c.sess.live == text.LivePing {
+		if c.sess.isPinged() {
 			c.s.cfg.Sessions.Touch(c.sess.id)
 		}
 	}
-}
-
-// handleAll takes every whole request from the bytes received.
-func (c *conn) handleAll(ctx context.Context) {
-	if c.parser == nil {
-		c.parser = c.s.parsers.Get().(*text.Parser)
-	}
-	for !c.leaving {
-		req, n, err := c.parser.Next(c.in[c.used:])
-		c.used += n
-		c.bytes += int64(n)
-		c.size = n
-		switch {
-		case err != nil:
-			c.received++
-			c.verb = 0
-			c.refuse(err.(*text.Error)) //nolint:errorlint // Next returns nothing else
-		case req != nil:
-			c.received++
-			c.hear()
-			c.handle(ctx, req)
-		default:
-			c.judgeFirstLine()
-			c.count()
-			return
-		}
-		if c.crowded && !c.roomy() {
-			c.leaving = true
-		}
-	}
-	c.count()
 }
 
 // count puts what the burst brought into the stats.
@@ -218,57 +180,23 @@ func (c *conn) hear() {
 	}
 }
 
-// judgeFirstLine looks at an unfinished first request: its line must end soon;
-// a payload behind it may be long and take its time.
-func (c *conn) judgeFirstLine() {
-	if c.heard {
-		return
-	}
-	rest := c.in[c.used:]
-	for _, b := range rest {
-		if b == '\n' || b == '\r' {
-			c.hear()
-			return
-		}
-	}
-	if len(rest) >= FirstLineBytes {
-		c.refuse(&text.Error{Code: znode.ErrTooBig, Msg: "the first line does not end", Op: -1, Close: true})
-	}
-}
-
-// refuse answers a request that the parser did not take.
-func (c *conn) refuse(e *text.Error) {
-	switch e.Code {
-	case znode.ErrProtocol:
-		c.s.stats.protocolErrors.Add(1)
-	case znode.ErrTooBig, znode.ErrLimit:
-		c.s.stats.limitsReached.Add(1)
-	}
-	reply := e.Reply()
-	reply.Tag = e.Tag
-	c.reply(&reply, e.CRLF)
-	c.leaving = c.leaving || e.Close
-}
-
 // sniff reads the first bytes and tells the protocols apart. It answers
-// four-letter words itself and says whether the text protocol is spoken.
+// four-letter words itself, and says whether there is anything to talk about.
 func (c *conn) sniff() bool {
 	for {
 		if len(c.in) > 0 {
 			switch first := c.in[0]; {
-			case first == 0x00, first == 0x16: // a ZooKeeper frame, TLS: not spoken by this version
+			case first == 0x16: // TLS: not spoken by this version
 				c.s.stats.protocolErrors.Add(1)
 				return false
-			case first < 'a' || first > 'z':
+			case first == 0x00:
+				c.talk = newZKConn(c)
 				return true
-			case len(c.in) >= 4:
-				word := string(c.in[:4])
-				if fourLetterWords[word] == nil {
-					return true
-				}
-				c.fourLetter(word)
+			case len(c.in) >= 4 && fourLetterWords[string(c.in[:4])] != nil:
+				c.fourLetter(string(c.in[:4]))
 				return false
-			case strings.ContainsAny(string(c.in), "\r\n "):
+			case first < 'a' || first > 'z' || len(c.in) >= 4 || strings.ContainsAny(string(c.in), "\r\n "):
+				c.talk = newTextConn(c)
 				return true
 			}
 		}

@@ -16,8 +16,8 @@ import (
 // few additions and no lock, clock or allocation of its own.
 type traffic struct {
 	sent  int64
-	verb  text.Verb  // of the last answer; 0 for none
-	cxid  int64      // of the last request that had one; -1 for none
+	op    string     // of the last answer; "" for none
+	cxid  int64      // of the last request that had one; noCxid for none
 	zxid  znode.Zxid // that the last answer shows; noZxid for none
 	at    time.Time  // of the last answer
 	n     int64      // answers with a latency
@@ -30,15 +30,18 @@ type traffic struct {
 	sizes sizes // of answers that are not in the server's stats yet
 }
 
-// noZxid is how ZooKeeper says that there was none: -1.
-const noZxid = ^znode.Zxid(0)
+// noZxid and noCxid are how ZooKeeper says that there was none: -1.
+const (
+	noZxid = ^znode.Zxid(0)
+	noCxid = -1
+)
 
 // sizes are those of some answers.
 type sizes struct{ last, least, most int64 } // 0 for none: no answer is empty
 
 // reset is what crst does.
 func (x *traffic) reset() {
-	*x = traffic{cxid: -1, zxid: noZxid, mark: x.mark, sizes: x.sizes}
+	*x = traffic{cxid: noCxid, zxid: noZxid, mark: x.mark, sizes: x.sizes}
 }
 
 // took notes the time that n answers took.
@@ -78,9 +81,6 @@ var opCodes = [...]string{
 	text.VerbWait: "", text.VerbLock: "", text.VerbUnlock: "DELE",
 }
 
-// isOperation says whether a request's latency counts.
-func isOperation(v text.Verb) bool { return opCodes[v] != "" }
-
 // sessionOf is the connection's session, 0 if it has none, and its timeout. It
 // takes mu.
 func (c *conn) sessionOf() (id int64, timeout time.Duration) {
@@ -113,8 +113,8 @@ func (c *conn) age(at time.Time) time.Duration { return at.Sub(c.s.started) }
 // latency is known when the burst ends: see settleReads. mu is held.
 func (c *conn) noteAnswer() {
 	c.mu.traffic.measure(len(c.mu.out))
-	if isOperation(c.verb) {
-		c.mu.traffic.verb = c.verb
+	if c.op != "" {
+		c.mu.traffic.op, c.mu.traffic.cxid = c.op, c.cxid
 		c.fresh++
 	}
 }
@@ -140,11 +140,11 @@ func (c *conn) settleReads() {
 func (c *conn) noteTurn(it *item, t *tree.Tree, now time.Time) {
 	x := &c.mu.traffic
 	x.measure(len(c.mu.out))
-	if !isOperation(it.verb) {
+	if it.op == "" {
 		return
 	}
 	d := c.age(now) - it.since
-	x.verb = it.verb
+	x.op, x.cxid = it.op, it.cxid
 	x.took(1, d, now)
 	switch {
 	case it.write != nil && it.write.result.Zxid != 0:

@@ -94,7 +94,7 @@ func TestWordsAreToldFromVerbs(t *testing.T) {
 			if got := plain(c.got.String()); got != want {
 				t.Errorf("%q: got %q, want %q", in, got, want)
 			}
-			if closed := in[0] == 0 || in[0] == 0x16; closed != c.ended() && closed {
+			if closed := in[0] == 0x16; closed != c.ended() && closed {
 				t.Errorf("%q: not closed", in)
 			}
 			_ = c.Close()

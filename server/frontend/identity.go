@@ -45,7 +45,7 @@ func (s *Server) identify(nc net.Conn) guest {
 }
 
 // auth adds an identity to the connection, for the requests from here on.
-func (c *conn) auth(req *text.Request) {
+func (c *textConn) auth(req *text.Request) {
 	if !c.private {
 		c.s.stats.authFailed.Add(1)
 		c.replyError(req, znode.ErrAuthFailed, "a password is not taken over a clear connection from another host")
@@ -53,23 +53,35 @@ func (c *conn) auth(req *text.Request) {
 	}
 	id, err := znode.Digest(req.Name + ":" + string(req.Value))
 	clear(req.Value) // it need not stay in the buffer
-	if err != nil {
+	switch {
+	case err != nil:
 		c.s.stats.authFailed.Add(1)
 		c.replyError(req, znode.ErrAuthFailed, znode.ErrAuthFailed.Error())
-		return
+	case !c.addUser(id):
+		c.replyError(req, znode.ErrLimit, "a connection has at most "+strconv.Itoa(MaxIdentities)+" users")
+	default:
+		c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{text.Str(text.KeyUser, req.Name)}}, req.CRLF)
 	}
-	if !slices.Contains(c.ids, id) {
-		if c.users >= MaxIdentities {
-			c.s.stats.limitsReached.Add(1)
-			c.replyError(req, znode.ErrLimit, "a connection has at most "+strconv.Itoa(MaxIdentities)+" users")
-			return
-		}
-		ids := append(slices.Clip(c.ids), id)
-		if d := c.s.cfg.SuperDigest; d != "" && subtle.ConstantTimeCompare([]byte(id.ID), []byte(d)) == 1 {
-			ids = append(ids, znode.Super)
-			c.operator = true
-		}
-		c.ids, c.users = ids, c.users+1
+}
+
+// addUser adds an identity that the client has proved, for the requests from here
+// on, unless there are too many. It takes mu.
+func (c *conn) addUser(id znode.Identity) bool {
+	if slices.Contains(c.ids, id) {
+		return true
 	}
-	c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{text.Str(text.KeyUser, req.Name)}}, req.CRLF)
+	if c.users >= MaxIdentities {
+		c.s.stats.limitsReached.Add(1)
+		return false
+	}
+	ids := append(slices.Clip(c.ids), id)
+	if d := c.s.cfg.SuperDigest; d != "" && subtle.ConstantTimeCompare([]byte(id.ID), []byte(d)) == 1 {
+		ids = append(ids, znode.Super)
+		c.operator = true
+	}
+	c.mu.Lock() // for zkConn.Identities
+	c.ids = ids
+	c.mu.Unlock()
+	c.users++
+	return true
 }

@@ -211,7 +211,8 @@ func TestFirstLineTime(t *testing.T) {
 		{"a line and a piece", []string{"PING\nP"}, never, "OK pong\n"},
 		{"a payload takes its time", []string{"SET / :10\n", "x"}, never, ""},
 		{"a TXN takes its time", []string{"TXN 2\n", "SET / x\n"}, never, ""},
-		{"a ZooKeeper frame", []string{"\x00"}, 0, ""},
+		{"a ZooKeeper frame, byte by byte", strings.Split("\x00\x00\x00,\x00\x00\x00\x00", ""), frontend.FirstLineTime, ""},
+		{"too long a ZooKeeper frame", []string{"\x00\x00", "\x0f\xfd"}, time.Second, ""},
 		{"TLS", []string{"\x16\x03\x01"}, 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

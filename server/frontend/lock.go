@@ -113,7 +113,7 @@ func (w *wait) weigh(name string) int {
 }
 
 // lock acts on a LOCK.
-func (c *conn) lock(req *text.Request) {
+func (c *textConn) lock(req *text.Request) {
 	if !c.needSession(req) {
 		return
 	}
@@ -286,7 +286,7 @@ func (w *wait) remove() {
 }
 
 // unlock gives a lock back.
-func (c *conn) unlock(req *text.Request) {
+func (c *textConn) unlock(req *text.Request) {
 	if !c.isNext() {
 		return
 	}
@@ -308,8 +308,7 @@ func (c *conn) unlock(req *text.Request) {
 		c.replyError(req, znode.ErrNoNode, "this connection's session has no lock there")
 		return
 	}
-	w := &write{item: c.newItem(req), tag: req.Tag}
-	w.write = w
+	w := c.newWrite(req)
 	w.txn = tree.Txn{IDs: c.ids, Session: c.sess.id, Op: tree.Op{Kind: tree.KindDelete, Path: child, Version: tree.AnyVersion}}
-	c.submit(w)
+	c.submit(&w.write)
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"time"
 
-	"coord/server/text"
 	"coord/server/watch"
 	"coord/tree"
 	"coord/tree/znode"
@@ -34,13 +33,11 @@ type outbox struct {
 	session    int64         // what the reader's sess is, for others to see
 	sessionTTL time.Duration // the same
 
-	watches     map[int64]*eventWatch // by id
-	lastWatch   int64
-	eventFormat text.Format // the reader's, for events
-	eventCRLF   bool
-	events      int  // bytes of events in out
-	sentEvents  int  // in what is being sent
-	cried       bool // the crier has it on its list
+	watches    map[int64]*eventWatch // by id
+	lastWatch  int64
+	events     int  // bytes of events in out
+	sentEvents int  // in what is being sent
+	cried      bool // the crier has it on its list
 	behind
 }
 
@@ -50,46 +47,37 @@ type item struct {
 	c       *conn
 	size    int
 	since   time.Duration // from the server's start to the burst that brought it
-	verb    text.Verb
-	format  text.Format
-	crlf    bool
-	ready   bool       // the outcome of a write, or of the barrier before a read, is there
-	barrier bool       // no write behind it is begun
-	code    znode.Code // of that outcome
-	write   *write
-	read    *read
-	wait    *wait
-	fixed   []byte
+	op      string        // what cons calls it; "" if it is no operation
+	cxid    int64         // its xid, or noCxid
+	ready   bool          // the outcome of a write, or of the barrier before a read, is there
+	barrier bool          // no write behind it is begun
+	last    bool          // nothing behind it is answered
+	code    znode.Code    // of that outcome
+	turn    turn
+	write   *write // nil if it is none
+	wait    *wait  // the same
 }
 
-// write is an item and what it proposes, in one allocation.
+// turn answers a request when its turn has come. The state lock and the
+// connection's are held. The tree is nil if nothing is known of the state.
+type turn interface {
+	appendAnswer(b []byte, t *tree.Tree, table *watch.Table) []byte
+}
+
+// said is an answer that depends on no state.
+type said []byte
+
+func (s said) appendAnswer(b []byte, _ *tree.Tree, _ *watch.Table) []byte { return append(b, s...) }
+
+// write is an item and what it proposes.
 type write struct {
 	item
-	tag    string
 	txn    tree.Txn
 	result tree.Result
 }
 
-// read is an item and what it asks.
-type read struct {
-	item
-	req text.Request
-	ids []znode.Identity
-}
-
-// reply answers the request in hand with something that depends on no state.
-func (c *conn) reply(r *text.Reply, crlf bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case !c.goesOn():
-	case c.waiting():
-		answer := r.Append(nil, c.format, crlf)
-		c.enqueue(&item{c: c, size: c.size + len(answer), since: c.age(c.now), verb: c.verb, ready: true, fixed: answer})
-	default:
-		c.mu.out = r.Append(c.outbox(), c.format, crlf)
-		c.answered()
-	}
+func (c *conn) newItem() item {
+	return item{c: c, size: c.size, since: c.age(c.now), op: c.op, cxid: c.cxid}
 }
 
 // goesOn says whether a further request may be acted on. mu is held, here and
@@ -137,48 +125,6 @@ func (c *conn) isCrowded() bool {
 	return len(o.queue)-o.head >= MaxPipelined || o.inFlight >= MaxInFlightBytes || len(o.out) >= flushAt
 }
 
-// read answers a read now, or in its turn. It takes mu.
-func (c *conn) read(req *text.Request) {
-	c.mu.Lock()
-	if c.waiting() {
-		r := c.newRead(req)
-		r.ready = true
-		c.enqueue(&r.item)
-		c.mu.Unlock()
-		return
-	}
-	c.mu.Unlock()
-	c.req = req
-	c.s.cfg.Backend.View(c.view)
-}
-
-// readBehind answers a read once everything committed before it is applied here.
-// It takes mu.
-func (c *conn) readBehind(req *text.Request) {
-	r := c.newRead(req)
-	r.barrier = true
-	c.mu.Lock()
-	if !c.goesOn() {
-		c.mu.Unlock()
-		return
-	}
-	c.mu.barriers++
-	c.enqueue(&r.item)
-	c.mu.Unlock()
-	c.s.cfg.Backend.Barrier(r.done)
-}
-
-func (c *conn) newRead(req *text.Request) *read {
-	r := &read{item: c.newItem(req), req: *req, ids: c.ids} // req is the parser's
-	r.req.Value, r.req.Ops = nil, nil
-	r.read = r
-	return r
-}
-
-func (c *conn) newItem(req *text.Request) item {
-	return item{c: c, size: c.size, since: c.age(c.now), verb: req.Verb, format: c.format, crlf: req.CRLF}
-}
-
 // submit proposes a write, once no read before it waits for a barrier: that read
 // is not to see it. If a write before it is lost it must not succeed. It takes
 // mu.
@@ -202,9 +148,9 @@ func (w *write) done(r tree.Result, t *tree.Tree, table *watch.Table) {
 	w.settle(r.Code, t, table, now)
 }
 
-// done is told that a barrier is passed.
-func (r *read) done(result tree.Result, t *tree.Tree, table *watch.Table) {
-	r.settle(result.Code, t, table, time.Now())
+// passed is told that a barrier is passed. The state lock is held; mu is not.
+func (it *item) passed(r tree.Result, t *tree.Tree, table *watch.Table) {
+	it.settle(r.Code, t, table, time.Now())
 }
 
 func (it *item) settle(code znode.Code, t *tree.Tree, table *watch.Table, now time.Time) {
@@ -222,7 +168,7 @@ func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 	o := &c.mu.outbox
 	for o.head < len(o.queue) {
 		it := o.queue[o.head]
-		if it.verb == text.VerbWait && !it.ready && !it.wait.begun {
+		if it.wait != nil && !it.ready && !it.wait.begun {
 			it.wait.begin(t, table)
 		}
 		if !it.ready {
@@ -244,10 +190,10 @@ func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 			}
 			continue
 		}
-		o.out = c.appendAnswer(c.outbox(), it, t, table)
+		o.out = it.turn.appendAnswer(c.outbox(), t, table)
 		o.answered++
 		c.noteTurn(it, t, now)
-		o.ending = it.code == znode.ErrUncertain || it.verb == text.VerbCat
+		o.ending = it.last || it.code == znode.ErrUncertain
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // appendRead executes a read and appends its answer. The state lock and the
 // connection's are held.
-func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f text.Format, t *tree.Tree, table *watch.Table) []byte {
+func (c *textConn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f text.Format, t *tree.Tree, table *watch.Table) []byte {
 	fields := borrowFields()
 	defer fields.giveBack()
 	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: fields[:0]}
@@ -66,11 +66,7 @@ func (c *conn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f t
 	case text.VerbGetACL:
 		r.Kind = text.KindList
 		r.Fields = append(r.Fields, text.Int(text.KeyAversion, int64(z.Stat.Aversion)))
-		acl := z.ACL
-		if !t.Counters().Settings.SkipACL && !acl.Allows(ids, znode.Admin) {
-			acl = acl.Redacted()
-		}
-		for _, e := range acl {
+		for _, e := range shownACL(t, &z, ids) {
 			r.Items = append(r.Items, text.Reply{Kind: text.KindItem, Arg: e.String()})
 		}
 	case text.VerbLs, text.VerbTree:
@@ -110,7 +106,7 @@ func bytesOf(s string) []byte {
 
 // hello introduces the node. A client that has seen more than this node must not
 // see time go back: it is told to go elsewhere.
-func (c *conn) hello(r *text.Reply, req *text.Request, t *tree.Tree) {
+func (c *textConn) hello(r *text.Reply, req *text.Request, t *tree.Tree) {
 	if zxid := t.Counters().Zxid; req.Zxid > zxid {
 		r.Kind, r.Code = text.KindErr, znode.ErrTimeout
 		r.Message = "this node has come to zxid " + zxid.String() + " only"

@@ -13,8 +13,8 @@ import (
 // handle acts on one request of the text protocol. What it changes (identities,
 // format) is for the requests behind it: those before it, answered or not, keep
 // what was in force when they came.
-func (c *conn) handle(ctx context.Context, req *text.Request) {
-	c.verb = req.Verb
+func (c *textConn) handle(ctx context.Context, req *text.Request) {
+	c.op = opCodes[req.Verb]
 	if req.CRLF != c.eventCRLF {
 		c.writeEvents(c.format, req.CRLF)
 	}
@@ -87,7 +87,7 @@ func (c *conn) handle(ctx context.Context, req *text.Request) {
 	}
 }
 
-func (c *conn) replyError(req *text.Request, code znode.Code, msg string) {
+func (c *textConn) replyError(req *text.Request, code znode.Code, msg string) {
 	c.reply(&text.Reply{Kind: text.KindErr, Tag: req.Tag, Code: code, Message: msg}, req.CRLF)
 }
 
@@ -100,7 +100,7 @@ func (c *conn) isAhead(zxid znode.Zxid) (ahead bool) {
 }
 
 // info lists the facts, once what is before it is answered.
-func (c *conn) info(req *text.Request) {
+func (c *textConn) info(req *text.Request) {
 	if !c.isAlone() {
 		return
 	}
@@ -114,12 +114,11 @@ func (c *conn) info(req *text.Request) {
 
 // write turns a request into a txn. Values are copied: the request lives in the
 // receive buffer.
-func (c *conn) write(req *text.Request) {
+func (c *textConn) write(req *text.Request) {
 	if needsSession(req) && !c.needSession(req) {
 		return
 	}
-	w := &write{item: c.newItem(req), tag: req.Tag}
-	w.write = w
+	w := c.newWrite(req)
 	w.txn.IDs, w.txn.Session = c.ids, c.sess.id
 	if req.Verb == text.VerbTxn {
 		w.txn.Kind = tree.KindMulti
@@ -131,7 +130,7 @@ func (c *conn) write(req *text.Request) {
 	} else {
 		makeOp(&w.txn.Op, &req.Op)
 	}
-	c.submit(w)
+	c.submit(&w.write)
 }
 
 func needsSession(req *text.Request) bool {
@@ -139,7 +138,7 @@ func needsSession(req *text.Request) bool {
 }
 
 // setFormat waits for its turn: EVENTs before the reply are written as before.
-func (c *conn) setFormat(req *text.Request) {
+func (c *textConn) setFormat(req *text.Request) {
 	if req.Format != c.format && c.isNext() {
 		c.format = req.Format
 		c.writeEvents(c.format, req.CRLF)
@@ -147,10 +146,10 @@ func (c *conn) setFormat(req *text.Request) {
 }
 
 // writeEvents says how EVENTs are written from here on.
-func (c *conn) writeEvents(f text.Format, crlf bool) {
+func (c *textConn) writeEvents(f text.Format, crlf bool) {
 	c.eventCRLF = crlf
 	c.mu.Lock()
-	c.mu.eventFormat, c.mu.eventCRLF = f, crlf
+	c.events.format, c.events.crlf = f, crlf
 	c.mu.Unlock()
 }
 

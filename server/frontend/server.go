@@ -41,9 +41,10 @@ const (
 	StopTime         = time.Second      // for answers to what is under way when the server stops
 	WithdrawTime     = time.Second      // until a lock that could not be taken away is tried again
 
-	flushAt   = 48 << 10 // the reader sends what it has before it goes on
-	keepQueue = 256      // places of a queue that an idle connection keeps
-	opBytes   = 128      // what an op of a TXN weighs beside its bytes
+	frameRoom = 128 << 10 // beside the largest value, in a frame of ZooKeeper's protocol
+	flushAt   = 48 << 10  // the reader sends what it has before it goes on
+	keepQueue = 256       // places of a queue that an idle connection keeps
+	opBytes   = 128       // what an op of a TXN weighs beside its bytes
 )
 
 // Done is told the outcome of a submission: see replica.Done.
@@ -84,8 +85,10 @@ type Config struct {
 	MaxClientConns int      // from one address; 0 for no limit
 	FourLetter     []string // words that are answered; "*" for all
 	MaxFrame       int      // bytes of the largest value or request
-	SuperDigest    string   // user:hash of the operator
-	Version, Built string
+	// MinSession and MaxSession bound the timeouts that ZooKeeper's clients ask for.
+	MinSession, MaxSession time.Duration
+	SuperDigest            string // user:hash of the operator
+	Version, Built         string
 	// SessionDeadline says when a session ends unless its client is heard of; nil
 	// while nobody counts that here.
 	SessionDeadline func(id int64) (at time.Time, ok bool)
@@ -94,14 +97,15 @@ type Config struct {
 
 // Server serves clients on any number of listeners.
 type Server struct {
-	cfg     Config
-	log     zerolog.Logger
-	words   map[string]bool
-	limits  text.Limits
-	parsers sync.Pool // of *text.Parser
-	dirty   []*conn   // with something to send; only the caller of dones and Flush touches it
-	echo    echo      // of Notify; the same
-	pace    pace
+	cfg      Config
+	log      zerolog.Logger
+	words    map[string]bool
+	limits   text.Limits
+	maxFrame int       // of ZooKeeper's protocol
+	parsers  sync.Pool // of *text.Parser
+	dirty    []*conn   // with something to send; only the caller of dones and Flush touches it
+	echo     echo      // of Notify; the same
+	pace     pace
 
 	mu struct { // taken before a connection's own lock
 		sync.Mutex
@@ -128,7 +132,8 @@ func New(cfg Config) *Server {
 		}
 	}
 	s.limits.Payload = cfg.MaxFrame
-	s.limits.Txn = cfg.MaxFrame + 128<<10
+	s.maxFrame = cfg.MaxFrame + frameRoom
+	s.limits.Txn = cfg.MaxFrame + frameRoom
 	s.parsers.New = func() any { return text.NewParser(s.limits) }
 	s.locks.waiting = map[string]*wait{}
 	s.mu.conns = map[*conn]struct{}{}

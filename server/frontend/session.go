@@ -30,6 +30,9 @@ type clientSession struct {
 	password  [16]byte
 }
 
+// isPinged says whether the client must be heard of for the session to live.
+func (s *clientSession) isPinged() bool { return s.id != 0 && s.live == text.LivePing }
+
 // sessionEnd waits for the end of a connection's session: a watch.Watcher.
 type sessionEnd struct{ c *conn }
 
@@ -50,7 +53,7 @@ func (c *conn) lose(why string, id int64) {
 }
 
 // session acts on a SESSION.
-func (c *conn) session(req *text.Request) {
+func (c *textConn) session(req *text.Request) {
 	if !c.isAlone() {
 		return
 	}
@@ -61,7 +64,7 @@ func (c *conn) session(req *text.Request) {
 	switch req.Action {
 	case text.NewSession:
 		c.leaveSession()
-		if c.openSession(req, ms(req.TTLMS), ms(req.HoldMS), req.Live) {
+		if c.newSession(req, ms(req.TTLMS), ms(req.HoldMS), req.Live) {
 			c.replySession(req, true)
 		}
 	case text.ResumeSession:
@@ -82,11 +85,10 @@ func (c *conn) session(req *text.Request) {
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// openSession makes a session for a request and waits for it. If it cannot be made
-// the request is answered.
-func (c *conn) openSession(req *text.Request, ttl, hold time.Duration, live text.Live) bool {
+// openSession makes a session and waits for it. Not ok: the connection has ended
+// before it was known what became of it.
+func (c *conn) openSession(ttl, hold time.Duration, live text.Live) (code znode.Code, ok bool) {
 	x := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: int32(max(ttl, hold).Milliseconds())}
-	var code znode.Code
 	came, gone := false, false
 	c.s.cfg.Backend.Submit(x, func(r tree.Result, _ *tree.Tree, w *watch.Table) {
 		c.mu.Lock()
@@ -99,19 +101,15 @@ func (c *conn) openSession(req *text.Request, ttl, hold time.Duration, live text
 	})
 	c.mu.Lock()
 	c.await(func() bool { return came })
-	made := came && code == znode.OK
 	gone = !came
 	c.mu.Unlock()
 	switch {
-	case made:
-		c.adopt(clientSession{x.Target, ttl, hold, live, [16]byte(x.Password)})
-	case came:
-		c.replyError(req, code, code.Error())
-		c.leaving = c.leaving || code == znode.ErrUncertain
-	default:
+	case gone:
 		c.leaving = true
+	case code == znode.OK:
+		c.adopt(clientSession{x.Target, ttl, hold, live, [16]byte(x.Password)})
 	}
-	return made
+	return code, !gone
 }
 
 // adopt makes a session the connection's. The watch table knows it already, and
@@ -133,26 +131,47 @@ func (c *conn) adopt(s clientSession) {
 
 // needSession makes a session for a request that cannot be without. If it
 // cannot be made the request is answered.
-func (c *conn) needSession(req *text.Request) bool {
-	return c.sess.id != 0 || c.isAlone() && c.openSession(req, text.DefaultSessionMS*time.Millisecond, 0, text.LiveTCP)
+func (c *textConn) needSession(req *text.Request) bool {
+	return c.sess.id != 0 || c.isAlone() && c.newSession(req, text.DefaultSessionMS*time.Millisecond, 0, text.LiveTCP)
+}
+
+// newSession makes a session for a request. If it cannot be made the request is
+// answered.
+func (c *textConn) newSession(req *text.Request, ttl, hold time.Duration, live text.Live) bool {
+	code, ok := c.openSession(ttl, hold, live)
+	if ok && code != znode.OK {
+		c.replyError(req, code, code.Error())
+		c.leaving = c.leaving || code == znode.ErrUncertain
+	}
+	return ok && code == znode.OK
 }
 
 // resume takes a session over.
-func (c *conn) resume(req *text.Request) {
-	var password [16]byte
-	n, err := hex.Decode(password[:], req.Value[:min(len(req.Value), 2*len(password))])
-	good := err == nil && n == len(password) && len(req.Value) == 2*len(password)
+func (c *textConn) resume(req *text.Request) {
+	s := clientSession{id: req.Session, ttl: ms(req.TTLMS), hold: ms(req.HoldMS), live: req.Live}
+	n, err := hex.Decode(s.password[:], req.Value[:min(len(req.Value), 2*len(s.password))])
+	good := err == nil && n == len(s.password) && len(req.Value) == 2*len(s.password)
 	clear(req.Value)
-	s := clientSession{id: req.Session, ttl: ms(req.TTLMS), hold: ms(req.HoldMS), live: req.Live, password: password}
+	if code := c.takeOver(s, good, req.Zxid); code != znode.OK {
+		c.replyError(req, code, code.Error())
+		return
+	}
+	c.replySession(req, true)
+}
+
+// takeOver makes a session that there is the connection's, if the password is its
+// and has the right form. A client that has seen more than this node gets
+// ErrTimeout.
+func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) znode.Code {
 	code := znode.ErrSessionExpired
 	var before watch.Watcher
 	c.s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) {
 		is, there := t.Session(s.id)
 		switch {
-		case req.Zxid > t.Counters().Zxid:
+		case zxid > t.Counters().Zxid:
 			code = znode.ErrTimeout
 		case !there:
-		case !good || subtle.ConstantTimeCompare(is.Password[:], password[:]) != 1:
+		case !good || subtle.ConstantTimeCompare(is.Password[:], s.password[:]) != 1:
 			code = znode.ErrAuthFailed
 		default:
 			code = znode.OK
@@ -165,8 +184,7 @@ func (c *conn) resume(req *text.Request) {
 		if code == znode.ErrAuthFailed {
 			c.s.stats.authFailed.Add(1)
 		}
-		c.replyError(req, code, code.Error())
-		return
+		return code
 	}
 	if old, ok := before.(sessionEnd); ok {
 		old.c.lose("moved", s.id)
@@ -176,11 +194,11 @@ func (c *conn) resume(req *text.Request) {
 		c.leaveSession()
 	}
 	c.adopt(s)
-	c.replySession(req, true)
+	return znode.OK
 }
 
 // replySession describes the connection's session.
-func (c *conn) replySession(req *text.Request, secret bool) {
+func (c *textConn) replySession(req *text.Request, secret bool) {
 	s := &c.sess
 	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{
 		text.Hex(text.KeyID, uint64(s.id)), text.Duration(text.KeyTTL, s.ttl.Milliseconds()),
@@ -199,7 +217,7 @@ func (c *conn) replySession(req *text.Request, secret bool) {
 }
 
 // closeSession ends the connection's session, or, for an operator, any.
-func (c *conn) closeSession(req *text.Request) {
+func (c *textConn) closeSession(req *text.Request) {
 	id := req.Session
 	if id == 0 || id == c.sess.id {
 		id = c.sess.id
@@ -210,10 +228,9 @@ func (c *conn) closeSession(req *text.Request) {
 		c.replyError(req, znode.ErrNoAuth, "to close another's session needs operator rights")
 		return
 	}
-	w := &write{item: c.newItem(req), tag: req.Tag}
-	w.write = w
+	w := c.newWrite(req)
 	w.txn = tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id, IDs: c.ids}
-	c.submit(w)
+	c.submit(&w.write)
 }
 
 // leave leaves the session without a connection, for hold. It says whether it was
@@ -259,7 +276,7 @@ func (c *conn) leaveSession() {
 }
 
 // listSessions answers SESSIONS.
-func (c *conn) listSessions(req *text.Request) {
+func (c *textConn) listSessions(req *text.Request) {
 	if !c.operator {
 		c.replyError(req, znode.ErrNoAuth, "the list of sessions needs operator rights")
 		return

@@ -13,7 +13,7 @@ import (
 
 // snapshot streams the state to an operator, straight to the socket: a slow
 // client slows its own snapshot and nothing else.
-func (c *conn) snapshot(ctx context.Context, req *text.Request) {
+func (c *textConn) snapshot(ctx context.Context, req *text.Request) {
 	if !c.operator {
 		c.replyError(req, znode.ErrNoAuth, "a snapshot needs operator rights")
 		return
@@ -83,7 +83,7 @@ func codeOf(err error) znode.Code {
 
 // chunkWriter sends what is written to it as CHUNKs.
 type chunkWriter struct {
-	c     *conn
+	c     *textConn
 	req   *text.Request
 	sum   hash.Hash
 	bytes int64

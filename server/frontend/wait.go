@@ -15,10 +15,11 @@ import (
 // no write behind it is begun.
 type wait struct {
 	item
+	script
 	req   text.Request
 	value string // for VALUE=
 	ids   []znode.Identity
-	begun bool
+	begun bool // of a WAIT: it has looked
 	timer *time.Timer
 	ended atomic.Bool
 
@@ -39,7 +40,7 @@ func (w *wait) Closed() bool { return w.ended.Load() }
 // Identities of a LOCK see everything: a lock that somebody may not read is in
 // the way all the same.
 func (w *wait) Identities() []znode.Identity {
-	if w.verb == text.VerbLock {
+	if w.req.Verb == text.VerbLock {
 		return everybody
 	}
 	return w.ids
@@ -56,7 +57,7 @@ func (w *wait) Notify(e znode.Event) {
 	if w.ready {
 		return
 	}
-	if w.verb == text.VerbLock {
+	if w.req.Verb == text.VerbLock {
 		w.lockEvent(&e)
 	} else {
 		w.ready = w.fulfils(&e)
@@ -81,7 +82,7 @@ func (w *wait) fulfils(e *znode.Event) bool {
 }
 
 // waitFor puts a WAIT into the queue, where its turn comes.
-func (c *conn) waitFor(req *text.Request) {
+func (c *textConn) waitFor(req *text.Request) {
 	w := c.newWait(req)
 	w.value = string(req.Value)
 	if !c.enterWait(w) {
@@ -90,10 +91,10 @@ func (c *conn) waitFor(req *text.Request) {
 	c.s.cfg.Backend.View(c.advanceView)
 }
 
-func (c *conn) newWait(req *text.Request) *wait {
-	w := &wait{item: c.newItem(req), req: *req, ids: c.ids}
+func (c *textConn) newWait(req *text.Request) *wait {
+	w := &wait{item: c.newItem(), script: c.script(req), req: *req, ids: c.ids, begun: req.Verb == text.VerbLock}
 	w.req.Value, w.req.Ops = nil, nil
-	w.wait, w.barrier = w, true
+	w.wait, w.turn, w.barrier = w, w, true
 	return w
 }
 
@@ -169,12 +170,12 @@ func (w *wait) giveUp(code znode.Code) {
 	given := !w.ready && w.code == znode.OK
 	if given {
 		w.code = code
-		w.ready = w.verb == text.VerbWait
+		w.ready = w.req.Verb == text.VerbWait
 	}
 	c.mu.Unlock()
 	switch {
 	case !given:
-	case w.verb == text.VerbLock:
+	case w.req.Verb == text.VerbLock:
 		w.withdraw()
 	default:
 		c.wake()
@@ -204,16 +205,15 @@ func (w *wait) finish(table *watch.Table) {
 	table.Drop(w)
 }
 
-// appendOutcome answers.
-func (w *wait) appendOutcome(b []byte, t *tree.Tree) []byte {
+func (w *wait) appendAnswer(b []byte, t *tree.Tree, _ *watch.Table) []byte {
 	fields := borrowFields()
 	defer fields.giveBack()
-	r := text.Reply{Kind: text.KindOK, Tag: w.req.Tag, Fields: fields[:0]}
+	r := text.Reply{Kind: text.KindOK, Tag: w.tag, Fields: fields[:0]}
 	switch {
 	case w.code != znode.OK:
 		r.Kind, r.Code, r.Message = text.KindErr, w.code, w.code.Error()
 		r.Fields = append(r.Fields, text.Str(text.KeyPath, w.req.Path))
-	case w.verb == text.VerbLock:
+	case w.req.Verb == text.VerbLock:
 		w.c.s.locks.release(w)
 		r.Fields = append(r.Fields, text.Zxid(text.KeyToken, w.token), text.Str(text.KeyPath, w.child), seen(t))
 	default:

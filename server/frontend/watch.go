@@ -22,7 +22,7 @@ var everybody = []znode.Identity{znode.Super}
 // eventWatch is one watch of a client, by its id: a watch.Watcher of its own, so
 // that each is told, and removed, by itself.
 type eventWatch struct {
-	c         *conn
+	c         *textConn
 	id        int64
 	path      string
 	ids       []znode.Identity
@@ -112,13 +112,13 @@ func (c *conn) cutOff() {
 }
 
 // appendEvent tells the client. last is what was written last, or nil.
-func (c *conn) appendEvent(w *eventWatch, e *znode.Event, last *echo) {
+func (c *textConn) appendEvent(w *eventWatch, e *znode.Event, last *echo) {
 	o := &c.mu.outbox
 	if o.broken || o.ending {
 		return
 	}
 	before := len(o.out)
-	form := eventForm{w.id, w.data, o.eventFormat, o.eventCRLF}
+	form := eventForm{w.id, w.data, c.events.format, c.events.crlf}
 	switch {
 	case last == nil:
 		o.out = writeEvent(c.outbox(), e, form)
@@ -155,7 +155,7 @@ func (c *conn) end(r *text.Reply) {
 	if o.broken || o.ending {
 		return
 	}
-	o.out = r.Append(c.outbox(), o.eventFormat, o.eventCRLF)
+	o.out = c.talk.appendLast(c.outbox(), r)
 	o.ending = true
 	c.changed.Broadcast()
 	if !o.flushing {
@@ -165,7 +165,7 @@ func (c *conn) end(r *text.Reply) {
 
 // newWatch gives a request's watch its id. It is not armed yet. A nil one says
 // that the connection has too many.
-func (c *conn) newWatch(req *text.Request, ids []znode.Identity) *eventWatch {
+func (c *textConn) newWatch(req *text.Request, ids []znode.Identity) *eventWatch {
 	o := &c.mu.outbox
 	if len(o.watches) >= MaxWatches {
 		c.s.stats.limitsReached.Add(1)
@@ -198,7 +198,7 @@ func tooManyWatches(r *text.Reply) {
 }
 
 // arm registers a watch. The state lock is held.
-func (c *conn) arm(w *eventWatch, table *watch.Table) error {
+func (c *textConn) arm(w *eventWatch, table *watch.Table) error {
 	if err := table.Add(w, w.path, w.kind()); err != nil {
 		c.s.stats.limitsReached.Add(1)
 		return err
@@ -207,7 +207,7 @@ func (c *conn) arm(w *eventWatch, table *watch.Table) error {
 	return nil
 }
 
-func (c *conn) keep(w *eventWatch) {
+func (c *textConn) keep(w *eventWatch) {
 	if c.mu.watches == nil {
 		c.mu.watches = map[int64]*eventWatch{}
 	}
@@ -216,7 +216,7 @@ func (c *conn) keep(w *eventWatch) {
 
 // watchFor arms the watch that a request asks for and adds its id to the answer,
 // or makes the answer say why not.
-func (c *conn) watchFor(r *text.Reply, req *text.Request, ids []znode.Identity, table *watch.Table) {
+func (c *textConn) watchFor(r *text.Reply, req *text.Request, ids []znode.Identity, table *watch.Table) {
 	w := c.newWatch(req, ids)
 	if w == nil {
 		tooManyWatches(r)
@@ -240,7 +240,7 @@ func watchable(req *text.Request, ids []znode.Identity, t *tree.Tree) znode.Code
 
 // catchUp answers a WATCH or FOLLOW with since. If anything is kept that has come
 // since then the connection is behind, and is told it.
-func (c *conn) catchUp(req *text.Request) {
+func (c *textConn) catchUp(req *text.Request) {
 	if !c.isAlone() {
 		return
 	}
@@ -272,7 +272,7 @@ func (c *conn) catchUp(req *text.Request) {
 
 // replay answers a request with since, and returns its watch or nil, whether
 // something has happened that it is to be told, and whether all of that is kept.
-func (c *conn) replay(req *text.Request, t *tree.Tree, table *watch.Table) (w *eventWatch, missed, whole bool) {
+func (c *textConn) replay(req *text.Request, t *tree.Tree, table *watch.Table) (w *eventWatch, missed, whole bool) {
 	fields := borrowFields()
 	defer fields.giveBack()
 	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: fields[:0]}
@@ -306,7 +306,7 @@ func (c *conn) replay(req *text.Request, t *tree.Tree, table *watch.Table) (w *e
 // compareStat tells what the znode's stat shows to have changed since a zxid that
 // is not remembered, as ZooKeeper's setWatches does, and says whether something
 // has.
-func (c *conn) compareStat(w *eventWatch, since znode.Zxid, t *tree.Tree) bool {
+func (c *textConn) compareStat(w *eventWatch, since znode.Zxid, t *tree.Tree) bool {
 	z, code := t.Get(w.path, w.ids, znode.Read)
 	e := znode.Event{Path: w.path, Zxid: z.Stat.Mzxid, Type: znode.NodeDataChanged, Version: z.Stat.Version, Data: z.Data}
 	if w.mask&childEvents != 0 {
@@ -320,7 +320,7 @@ func (c *conn) compareStat(w *eventWatch, since znode.Zxid, t *tree.Tree) bool {
 }
 
 // unwatch ends a watch.
-func (c *conn) unwatch(req *text.Request) {
+func (c *textConn) unwatch(req *text.Request) {
 	if !c.isNext() {
 		return
 	}

@@ -134,8 +134,8 @@ func (c *conn) line(asks, long bool) string {
 		return line + ")\n"
 	}
 	lop, cxid, last := "NA", "", int64(0)
-	if x.verb != 0 {
-		lop = opCodes[x.verb]
+	if x.op != "" {
+		lop = x.op
 	}
 	if x.cxid >= 0 {
 		cxid = fmt.Sprintf(",lcxid=0x%x", x.cxid)

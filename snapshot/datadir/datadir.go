@@ -470,22 +470,13 @@ func WriteIdentity(path string, id Identity) error {
 		err = os.Rename(aside, file)
 	}
 	if err == nil {
-		err = SyncDir(path)
+		err = snapshot.SyncDir(path)
 	}
 	if err != nil {
 		_ = os.Remove(aside)
 		return fmt.Errorf("identity: %w", err)
 	}
 	return nil
-}
-
-// SyncDir makes the names in a folder durable.
-func SyncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // NodeString prints a node id: 16 hexadecimal digits.

@@ -125,7 +125,7 @@ func (r *run) build() (err error) {
 	if err := r.step(Write, "fsync the folders"); err != nil {
 		return err
 	}
-	if err := errors.Join(datadir.SyncDir(dir), datadir.SyncDir(t.around())); err != nil {
+	if err := errors.Join(snapshot.SyncDir(dir), snapshot.SyncDir(t.around())); err != nil {
 		return err
 	}
 	if err := r.step(Verify, "read the new folder back"); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"coord/snapshot"
 	"coord/snapshot/datadir"
 )
 
@@ -109,7 +110,7 @@ func (p *plan) append(v any) error {
 		err = p.file.Sync()
 	}
 	if err == nil {
-		err = datadir.SyncDir(filepath.Dir(p.file.Name()))
+		err = snapshot.SyncDir(filepath.Dir(p.file.Name()))
 	}
 	return err
 }
@@ -129,7 +130,7 @@ func (p *plan) remove() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, datadir.SyncDir(filepath.Dir(p.file.Name())), p.release())
+	return errors.Join(err, snapshot.SyncDir(filepath.Dir(p.file.Name())), p.release())
 }
 
 // release gives the plan up and leaves it to Recover.

@@ -182,7 +182,7 @@ func (r *Report) write(dir string) error {
 	_, err = f.Write(append(b, '\n'))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		if err = os.Rename(name+".new", name); err == nil {
-			err = datadir.SyncDir(dir)
+			err = snapshot.SyncDir(dir)
 		}
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"coord/snapshot"
 	"coord/snapshot/datadir"
 )
 
@@ -56,7 +57,7 @@ func (p *plan) swapBeside() (back bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			if err := datadir.SyncDir(p.around()); err != nil {
+			if err := snapshot.SyncDir(p.around()); err != nil {
 				return false, err
 			}
 		}
@@ -66,7 +67,7 @@ func (p *plan) swapBeside() (back bool, err error) {
 		if err := p.moveIn(); err != nil {
 			return false, err
 		}
-		if err := datadir.SyncDir(p.around()); err != nil {
+		if err := snapshot.SyncDir(p.around()); err != nil {
 			return false, err
 		}
 	}
@@ -80,10 +81,10 @@ func (p *plan) swapBeside() (back bool, err error) {
 		p.told("remove the empty old folder")
 		// Only if it is empty indeed; else it is kept like any other.
 		if holds(kept, func(name string) bool { return name != datadir.LockName }) || clearLitter(kept) != nil {
-			return false, datadir.SyncDir(p.around())
+			return false, snapshot.SyncDir(p.around())
 		}
 	}
-	return false, datadir.SyncDir(p.around())
+	return false, snapshot.SyncDir(p.around())
 }
 
 // swapBack is what remains if the new folder is gone, by hand say.
@@ -98,7 +99,7 @@ func (p *plan) swapBack() (back bool, err error) {
 		if err := os.Rename(p.kept(), p.dir); err != nil {
 			return false, err
 		}
-		return true, datadir.SyncDir(p.around())
+		return true, snapshot.SyncDir(p.around())
 	}
 	return false, fmt.Errorf("neither %s nor %s nor %s is there", p.dir, p.build(), p.kept())
 }
@@ -150,7 +151,7 @@ func (p *plan) swapInside() (back bool, err error) {
 		if err := mkdirLike(kept, p.dir); err != nil {
 			return false, err
 		}
-		if err := datadir.SyncDir(p.dir); err != nil {
+		if err := snapshot.SyncDir(p.dir); err != nil {
 			return false, err
 		}
 	}
@@ -163,7 +164,7 @@ func (p *plan) swapInside() (back bool, err error) {
 		}
 	}
 	if len(p.Old) > 0 {
-		if err := errors.Join(datadir.SyncDir(kept), datadir.SyncDir(p.dir)); err != nil {
+		if err := errors.Join(snapshot.SyncDir(kept), snapshot.SyncDir(p.dir)); err != nil {
 			return false, err
 		}
 	}
@@ -173,7 +174,7 @@ func (p *plan) swapInside() (back bool, err error) {
 			continue // moved before the interruption
 		}
 		if i == len(names)-1 { // all the rest is durable before the identity
-			if err := errors.Join(datadir.SyncDir(build), datadir.SyncDir(p.dir)); err != nil {
+			if err := errors.Join(snapshot.SyncDir(build), snapshot.SyncDir(p.dir)); err != nil {
 				return false, err
 			}
 		}
@@ -186,14 +187,14 @@ func (p *plan) swapInside() (back bool, err error) {
 			return false, err
 		}
 	}
-	if err := errors.Join(datadir.SyncDir(build), datadir.SyncDir(p.dir)); err != nil {
+	if err := errors.Join(snapshot.SyncDir(build), snapshot.SyncDir(p.dir)); err != nil {
 		return false, err
 	}
 	p.told("remove the folder it was built in")
 	if err := clearLitter(build); err != nil {
 		return false, err
 	}
-	return false, datadir.SyncDir(p.dir)
+	return false, snapshot.SyncDir(p.dir)
 }
 
 // untouched says, after a failure, whether the target still is what it was.

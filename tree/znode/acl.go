@@ -278,6 +278,13 @@ func Digest(credential string) (Identity, error) {
 	if !ok || user == "" {
 		return Identity{}, fmt.Errorf("%w: a digest credential is user:password", ErrAuthFailed)
 	}
+	return DigestOf(credential), nil
+}
+
+// DigestOf is the identity of any credential, as ZooKeeper takes it: all before
+// the first colon is the user, also if that is nothing or there is no colon.
+func DigestOf(credential string) Identity {
+	user, _, _ := strings.Cut(credential, ":")
 	sum := sha1.Sum([]byte(credential)) //nolint:gosec // see the import
-	return Identity{SchemeDigest, user + ":" + base64.StdEncoding.EncodeToString(sum[:])}, nil
+	return Identity{SchemeDigest, user + ":" + base64.StdEncoding.EncodeToString(sum[:])}
 }

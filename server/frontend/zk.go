@@ -1,0 +1,402 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coord/server/text"
+	"coord/server/watch"
+	"coord/server/zkproto"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// zkConn is a connection that speaks ZooKeeper's protocol. It is a watch.Watcher:
+// in that protocol a watch belongs to the connection and has no id.
+type zkConn struct {
+	*conn
+	req       *zkproto.Request // nil while nothing is received
+	ask       zkAsk            // the read that view answers
+	view      func(*tree.Tree, *watch.Table)
+	connected bool // the connect request has been answered
+	ended     atomic.Bool
+}
+
+func newZKConn(conn *conn) *zkConn {
+	c := &zkConn{conn: conn}
+	c.view = func(t *tree.Tree, table *watch.Table) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.goesOn() {
+			c.mu.out = c.appendRead(c.outbox(), &c.ask, c.ids, t, table)
+			c.noteZxid(t)
+			c.answered()
+		}
+	}
+	return c
+}
+
+var zkRequests = sync.Pool{New: func() any { return new(zkproto.Request) }}
+
+// zkOpCodes are the names of the operations in cons. What has none is no operation
+// to it.
+var zkOpCodes = map[zkproto.Op]string{
+	zkproto.OpCreate: "CREA", zkproto.OpDelete: "DELE", zkproto.OpExists: "EXIS", zkproto.OpGetData: "GETD", zkproto.OpSetData: "SETD",
+	zkproto.OpGetACL: "GETA", zkproto.OpSetACL: "SETA", zkproto.OpGetChildren: "GETC", zkproto.OpSync: "SYNC", zkproto.OpPing: "PING",
+	zkproto.OpGetChildren2: "GETC", zkproto.OpMulti: "MULT", zkproto.OpCreate2: "CREA", zkproto.OpReconfig: "RECO",
+	zkproto.OpCheckWatches: "CHKW", zkproto.OpRemoveWatches: "REMW", zkproto.OpCreateContainer: "CREA", zkproto.OpCreateTTL: "CREA",
+	zkproto.OpMultiRead: "MLTR", zkproto.OpSetWatches: "SETW", zkproto.OpSetWatches2: "STW2", zkproto.OpGetEphemerals: "GETE",
+	zkproto.OpGetAllChildrenNumber: "GACN", zkproto.OpAddWatch: "ADDW", zkproto.OpWhoAmI: "WHOA", zkproto.OpCloseSession: "CLOS",
+}
+
+// handleAll takes every whole frame from the bytes received.
+func (c *zkConn) handleAll(context.Context) {
+	defer c.count()
+	if c.req == nil {
+		c.req = zkRequests.Get().(*zkproto.Request)
+	}
+	for !c.leaving {
+		limit := c.s.maxFrame
+		if !c.connected {
+			limit = FirstLineBytes - 4
+		}
+		frame, n, err := zkproto.CutFrame(c.in[c.used:], limit)
+		switch {
+		case err != nil:
+			c.s.stats.limitsReached.Add(1)
+			c.leaving = true
+			return
+		case frame == nil:
+			return
+		}
+		c.used += n
+		c.bytes += int64(n)
+		c.size = n
+		c.received++
+		if !c.connected {
+			c.connect(frame)
+		} else {
+			c.take(frame)
+		}
+		if c.crowded && !c.roomy() {
+			c.leaving = true
+		}
+	}
+}
+
+func (c *zkConn) rest() {
+	if c.req != nil {
+		zkRequests.Put(c.req)
+		c.req = nil
+	}
+}
+
+// drop ends what the client watches.
+func (c *zkConn) drop(table *watch.Table) {
+	c.ended.Store(true)
+	table.Drop(c)
+}
+
+// appendLast says nothing: ZooKeeper closes the connection.
+func (c *zkConn) appendLast(b []byte, _ *text.Reply) []byte { return b }
+
+// connect answers the first frame: with a session, a refusal, or by closing.
+func (c *zkConn) connect(frame []byte) {
+	r, err := zkproto.ReadConnect(frame)
+	if err != nil {
+		c.s.stats.protocolErrors.Add(1)
+		c.leaving = true
+		return
+	}
+	c.op, c.cxid = "SESS", noCxid
+	ttl := min(max(ms(int64(r.TimeoutMS)), c.s.cfg.MinSession), c.s.cfg.MaxSession)
+	s := clientSession{id: r.Session, ttl: ttl, hold: ttl, live: text.LivePing}
+	var code znode.Code
+	ok := true
+	switch {
+	case c.isAhead(r.LastZxid): // a client must not see time go back: it is to look for another server
+		c.leaving = true
+		return
+	case r.Session == 0:
+		code, ok = c.openSession(s.ttl, s.hold, s.live)
+	default:
+		n := copy(s.password[:], r.Password)
+		code = c.takeOver(s, n == len(s.password) && n == len(r.Password), r.LastZxid)
+	}
+	answer := zkproto.Connected{HasReadOnly: r.HasReadOnly}
+	switch {
+	case !ok:
+		return
+	case code == znode.OK:
+		answer.TimeoutMS, answer.Session, answer.Password = int32(ttl.Milliseconds()), c.sess.id, c.sess.password
+		c.connected = true
+		c.hear()
+	case code == znode.ErrSessionExpired || code == znode.ErrAuthFailed: // refused
+		c.leaving = true
+	default: // whether there is a session is not known, or there is no leader
+		c.leaving = true
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.isOver() {
+		c.mu.out = zkproto.AppendConnected(c.outbox(), &answer)
+		c.answered()
+	}
+}
+
+// maxOps is how many operations a multi may have.
+const maxOps = 1000
+
+// take acts on one frame behind the first.
+func (c *zkConn) take(frame []byte) {
+	r := c.req
+	err := (&zkproto.Decoder{MaxOps: maxOps}).Decode(frame, r)
+	c.op, c.cxid = zkOpCodes[r.Op], int64(uint32(r.Xid))
+	if err == nil {
+		c.handle(r)
+		return
+	}
+	var e *zkproto.Error
+	errors.As(err, &e)
+	c.s.stats.protocolErrors.Add(1)
+	if e.Code != znode.OK {
+		c.refuse(r, e.Code)
+	}
+	c.leaving = c.leaving || e.Close
+}
+
+// refuse answers a request that goes no further.
+func (c *zkConn) refuse(r *zkproto.Request, code znode.Code) {
+	c.read(zkAsk{xid: r.Xid, op: r.Op, code: code})
+}
+
+// handle acts on one request.
+func (c *zkConn) handle(r *zkproto.Request) {
+	ask := zkAsk{xid: r.Xid, op: r.Op, kind: r.Kind, watch: r.Watch, path: r.Path}
+	switch r.Op {
+	case zkproto.OpCreate, zkproto.OpCreate2, zkproto.OpCreateContainer, zkproto.OpCreateTTL, zkproto.OpDelete,
+		zkproto.OpSetData, zkproto.OpSetACL, zkproto.OpMulti:
+		c.write(r)
+	case zkproto.OpSync:
+		c.sync(ask)
+	case zkproto.OpAuth:
+		c.auth(r)
+	case zkproto.OpCloseSession:
+		c.closeSession(r)
+	case zkproto.OpMultiRead:
+		ask.parts = slices.Clone(r.Ops)
+		c.read(ask)
+	case zkproto.OpSetWatches, zkproto.OpSetWatches2:
+		ask.seen, ask.lists = r.Zxid, &r.Watches
+		c.read(ask)
+	default:
+		c.read(ask)
+	}
+}
+
+// auth adds what the client proves to its identities. Who fails is closed.
+func (c *zkConn) auth(r *zkproto.Request) {
+	ask := zkAsk{xid: r.Xid, op: r.Op}
+	switch r.Scheme {
+	case znode.SchemeIP: // every connection from the network has it
+	case znode.SchemeDigest:
+		id := znode.DigestOf(string(r.Data))
+		clear(r.Data) // it need not stay in the buffer
+		if r.Data == nil || !c.addUser(id) {
+			ask.code = znode.ErrAuthFailed
+		}
+	default:
+		ask.code = znode.ErrAuthFailed
+	}
+	if ask.code != znode.OK {
+		c.s.stats.authFailed.Add(1)
+	}
+	c.read(ask)
+	c.leaving = c.leaving || ask.code != znode.OK
+}
+
+// read answers what changes nothing, now or in its turn. It takes mu.
+func (c *zkConn) read(ask zkAsk) {
+	c.mu.Lock()
+	if c.waiting() {
+		r := c.newRead(ask)
+		r.ready = true
+		c.enqueue(&r.item)
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	c.ask = ask
+	c.s.cfg.Backend.View(c.view)
+	c.ask = zkAsk{}
+}
+
+// sync answers when what was committed before is applied here. It takes mu.
+func (c *zkConn) sync(ask zkAsk) {
+	r := c.newRead(ask)
+	c.mu.Lock()
+	if !c.goesOn() {
+		c.mu.Unlock()
+		return
+	}
+	c.enqueue(&r.item)
+	c.mu.Unlock()
+	c.s.cfg.Backend.Barrier(r.passed)
+}
+
+// zkRead is what waits for its turn.
+type zkRead struct {
+	item
+	ask zkAsk
+	by  *zkConn
+	ids []znode.Identity
+}
+
+func (c *zkConn) newRead(ask zkAsk) *zkRead {
+	if ask.lists != nil { // they are the request's
+		lists := *ask.lists
+		ask.lists = &lists
+	}
+	r := &zkRead{item: c.newItem(), ask: ask, by: c, ids: c.ids}
+	r.turn = r
+	return r
+}
+
+func (r *zkRead) appendAnswer(b []byte, t *tree.Tree, table *watch.Table) []byte {
+	c := r.by
+	switch {
+	case r.code != znode.OK:
+		r.ask.code = r.code
+	case len(b)+c.mu.sending >= MaxOutboxBytes:
+		c.s.stats.limitsReached.Add(1)
+		r.ask.code = znode.ErrThrottledOp
+	}
+	return c.appendRead(b, &r.ask, r.ids, t, table)
+}
+
+// zkWrite is a write and how it is answered.
+type zkWrite struct {
+	write
+	xid int32
+	op  zkproto.Op
+}
+
+func (c *zkConn) newWrite(r *zkproto.Request) *zkWrite {
+	w := &zkWrite{write: write{item: c.newItem()}, xid: r.Xid, op: r.Op}
+	w.write.write, w.turn = &w.write, w
+	w.txn.IDs, w.txn.Session = c.ids, c.sess.id
+	return w
+}
+
+// write turns a request into a txn. Values are copied: the request lives in the
+// receive buffer.
+func (c *zkConn) write(r *zkproto.Request) {
+	w := c.newWrite(r)
+	if r.Op != zkproto.OpMulti {
+		if code := zkOp(&w.txn.Op, &r.Part); code != znode.OK {
+			c.refuse(r, code)
+			return
+		}
+		c.submit(&w.write)
+		return
+	}
+	w.txn.Kind = tree.KindMulti
+	w.txn.Ops = make([]tree.Op, len(r.Ops))
+	w.size += opBytes * len(r.Ops)
+	for i := range r.Ops {
+		// The tree judges the mode in its turn: what is before it may fail first.
+		_ = zkOp(&w.txn.Ops[i], &r.Ops[i])
+	}
+	c.submit(&w.write)
+}
+
+// noMode is one that no create can have.
+const noMode = znode.Mode(0xff)
+
+// zkOp makes an op of a part, and says what is wrong with its flags.
+func zkOp(out *tree.Op, p *zkproto.Part) znode.Code {
+	out.Path, out.Version = p.Path, p.Version
+	switch p.Op {
+	case zkproto.OpDelete:
+		out.Kind = tree.KindDelete
+	case zkproto.OpSetData:
+		out.Kind, out.Data = tree.KindSetData, cloneData(p.Data)
+	case zkproto.OpSetACL:
+		out.Kind, out.ACL = tree.KindSetACL, p.ACL
+	case zkproto.OpCheck:
+		out.Kind = tree.KindCheck
+	default:
+		mode, err := p.Mode()
+		out.Kind, out.Data, out.ACL, out.Mode, out.TTLMS = tree.KindCreate, cloneData(p.Data), p.ACL, mode, p.TTLMS
+		if err != nil {
+			out.Mode = noMode
+			return znode.ErrBadArguments
+		}
+	}
+	return znode.OK
+}
+
+// cloneData copies data: null remains null, and empty empty.
+func cloneData(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	return append(make([]byte, 0, len(b)), b...)
+}
+
+// closeSession ends the session, and then the connection.
+func (c *zkConn) closeSession(r *zkproto.Request) {
+	w := c.newWrite(r)
+	w.txn = tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: c.sess.id}
+	w.last = true
+	if c.leave(c.sess.ttl) { // from here on its end is answered, not told
+		c.submit(&w.write)
+	}
+	c.leaving = true
+}
+
+// Identities are asked for when an event's ACL does not let everyone read. It
+// takes mu.
+func (c *zkConn) Identities() []znode.Identity {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ids
+}
+
+// Closed says whether the connection has ended.
+func (c *zkConn) Closed() bool { return c.ended.Load() }
+
+// Notify puts the event into the outbox. The state lock is held.
+func (c *zkConn) Notify(e znode.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isSlow(false) {
+		c.cutOff()
+	}
+	c.appendEvent(e.Type, e.Path, e.Zxid)
+	c.soil()
+}
+
+// appendEvent tells the client.
+func (c *zkConn) appendEvent(typ znode.EventType, path string, zxid znode.Zxid) {
+	o := &c.mu.outbox
+	if o.broken || o.ending {
+		return
+	}
+	before := len(o.out)
+	o.out = zkproto.AppendEvent(c.outbox(), typ, path, zxid)
+	o.events += len(o.out) - before
+	c.s.eventBytes.Add(int64(len(o.out) - before))
+}
+
+// DefaultMinSession and DefaultMaxSession bound the timeouts of ZooKeeper's
+// clients: two and twenty ticks of its sample configuration.
+const (
+	DefaultMinSession = 4 * time.Second
+	DefaultMaxSession = 40 * time.Second
+)

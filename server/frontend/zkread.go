@@ -1,0 +1,363 @@
+package frontend
+
+import (
+	"strings"
+
+	"coord/server/watch"
+	"coord/server/zkproto"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// zkAsk is a request that changes nothing.
+type zkAsk struct {
+	xid   int32
+	op    zkproto.Op
+	kind  int32 // of a watch, see zkproto.Request
+	watch bool
+	code  znode.Code // it is refused already
+	path  string
+	parts []zkproto.Part // of a multiRead
+	seen  znode.Zxid     // of setWatches
+	lists *[5][]string   // the same
+}
+
+// appendRead executes a request and appends its answer. The state lock and the
+// connection's are held. Without a tree nothing is known of the state.
+func (c *zkConn) appendRead(b []byte, a *zkAsk, ids []znode.Identity, t *tree.Tree, table *watch.Table) []byte {
+	var zxid znode.Zxid
+	if t != nil {
+		zxid = t.Counters().Zxid
+	}
+	switch {
+	case a.op == zkproto.OpAuth || a.op == zkproto.OpSASL:
+		zxid = 0
+	case a.code == znode.ErrUnimplemented:
+		zxid = zkproto.NoZxid
+	}
+	if a.code == znode.ErrUncertain {
+		return b // the connection ends
+	}
+	r := zkReader{zkAsk: a, c: c, ids: ids, t: t, table: table}
+	if a.lists != nil && a.code == znode.OK {
+		b = r.setWatches(b)
+	}
+	xid := a.xid
+	if a.op == zkproto.OpPing {
+		xid = zkproto.XidPing
+	}
+	start := len(b)
+	body, code := zkproto.BeginReply(b, xid, zxid), a.code
+	if code == znode.OK {
+		body, code = r.read(body)
+	}
+	if code != znode.OK {
+		return zkproto.AppendReply(body[:start], xid, zxid, code)
+	}
+	zkproto.EndFrame(body, start)
+	return body
+}
+
+// zkReader executes one request.
+type zkReader struct {
+	*zkAsk
+	c     *zkConn
+	ids   []znode.Identity
+	t     *tree.Tree
+	table *watch.Table
+}
+
+// read appends the body of the answer, or says why there is none.
+func (r *zkReader) read(b []byte) ([]byte, znode.Code) {
+	switch r.op {
+	case zkproto.OpExists:
+		return r.exists(b)
+	case zkproto.OpGetData:
+		return r.getData(b, r.path, r.watch)
+	case zkproto.OpGetChildren, zkproto.OpGetChildren2:
+		return r.getChildren(b, r.path, r.watch)
+	case zkproto.OpGetACL:
+		return r.getACL(b)
+	case zkproto.OpSync:
+		return zkproto.AppendString(b, r.path), znode.OK
+	case zkproto.OpMultiRead:
+		return r.multiRead(b), znode.OK
+	case zkproto.OpGetEphemerals:
+		return r.getEphemerals(b), znode.OK
+	case zkproto.OpGetAllChildrenNumber:
+		return r.getAllChildrenNumber(b)
+	case zkproto.OpWhoAmI:
+		return r.whoAmI(b), znode.OK
+	case zkproto.OpCheckWatches:
+		return b, watcherCode(r.table.Has(r.c, r.path, watch.Type(r.kind)))
+	case zkproto.OpRemoveWatches:
+		return b, watcherCode(r.table.Remove(r.c, r.path, watch.Type(r.kind)))
+	case zkproto.OpAddWatch:
+		kind := watch.Persistent
+		if r.kind == zkproto.AddRecursive {
+			kind = watch.PersistentRecursive
+		}
+		return zkproto.AppendInt(b, 0), r.arm(r.path, kind)
+	case zkproto.OpReconfig:
+		return b, znode.ErrReconfigDisabled
+	case zkproto.OpSASL: // there is no login: an empty token, as ZooKeeper without one
+		return zkproto.AppendNull(b), znode.OK
+	}
+	return b, znode.OK // OpPing, OpAuth, OpSetWatches
+}
+
+func watcherCode(there bool) znode.Code {
+	if there {
+		return znode.OK
+	}
+	return znode.ErrNoWatcher
+}
+
+// arm registers a watch. ZooKeeper has no limit of them: who reaches it is
+// disconnected, and may find the other node less busy.
+func (r *zkReader) arm(path string, kind watch.Kind) znode.Code {
+	if err := r.table.Add(r.c, path, kind); err != nil {
+		r.c.s.stats.limitsReached.Add(1)
+		r.c.mu.ending = true
+		r.c.interrupt()
+		return znode.ErrLimit
+	}
+	return znode.OK
+}
+
+func (r *zkReader) exists(b []byte) ([]byte, znode.Code) {
+	if strings.IndexByte(r.path, 0) >= 0 {
+		return b, znode.ErrBadArguments
+	}
+	z, code := r.t.Get(r.path, r.ids, znode.Read)
+	if r.watch && code != znode.ErrNoAuth {
+		if failed := r.arm(r.path, watch.Exist); failed != znode.OK {
+			return b, failed
+		}
+	}
+	if code != znode.OK {
+		return b, code
+	}
+	return zkproto.AppendStat(b, &z.Stat), znode.OK
+}
+
+func (r *zkReader) getData(b []byte, path string, armed bool) ([]byte, znode.Code) {
+	z, code := r.t.Get(path, r.ids, znode.Read)
+	if code == znode.OK && armed {
+		code = r.arm(path, watch.Data)
+	}
+	if code != znode.OK {
+		return b, code
+	}
+	if z.Null {
+		b = zkproto.AppendNull(b)
+	} else {
+		b = zkproto.AppendString(grow(b, len(z.Data)), z.Data)
+	}
+	return zkproto.AppendStat(b, &z.Stat), znode.OK
+}
+
+// getChildren lists the names. With OpGetChildren2 the stat comes behind them.
+func (r *zkReader) getChildren(b []byte, path string, armed bool) ([]byte, znode.Code) {
+	z, code := r.t.Get(path, r.ids, znode.Read)
+	if code == znode.OK && armed {
+		code = r.arm(path, watch.Children)
+	}
+	if code != znode.OK {
+		return b, code
+	}
+	b = zkproto.AppendInt(b, z.Stat.NumChildren)
+	r.t.Children(path, "", func(name string, _ func() tree.Znode) bool {
+		b = zkproto.AppendString(grow(b, len(name)), name)
+		return true
+	})
+	if r.op == zkproto.OpGetChildren2 {
+		b = zkproto.AppendStat(b, &z.Stat)
+	}
+	return b, znode.OK
+}
+
+func (r *zkReader) getACL(b []byte) ([]byte, znode.Code) {
+	z, code := r.t.Get(r.path, r.ids, znode.Read|znode.Admin)
+	if code != znode.OK {
+		return b, code
+	}
+	return zkproto.AppendStat(zkproto.AppendACL(b, shownACL(r.t, &z, r.ids)), &z.Stat), znode.OK
+}
+
+// shownACL hides the hashes of passwords from those who may not change the list.
+func shownACL(t *tree.Tree, z *tree.Znode, ids []znode.Identity) znode.ACL {
+	if t.Counters().Settings.SkipACL || z.ACL.Allows(ids, znode.Admin) {
+		return z.ACL
+	}
+	return z.ACL.Redacted()
+}
+
+func (r *zkReader) multiRead(b []byte) []byte {
+	for i := range r.parts {
+		p := &r.parts[i]
+		start := len(b)
+		var code znode.Code
+		b = zkproto.AppendMultiResult(b, p.Op)
+		if p.Op == zkproto.OpGetData {
+			b, code = r.getData(b, p.Path, false)
+		} else {
+			b, code = r.getChildren(b, p.Path, false)
+		}
+		if code != znode.OK {
+			b = zkproto.AppendMultiError(b[:start], code)
+		}
+	}
+	return zkproto.AppendMultiEnd(b)
+}
+
+func (r *zkReader) getEphemerals(b []byte) []byte {
+	paths := r.t.Ephemerals(r.c.sess.id)
+	if strings.TrimSpace(r.path) != "" && r.path != znode.Root {
+		kept := paths[:0]
+		for _, p := range paths {
+			if strings.HasPrefix(p, r.path) {
+				kept = append(kept, p)
+			}
+		}
+		paths = kept
+	}
+	return zkproto.AppendStrings(b, paths)
+}
+
+// getAllChildrenNumber counts what is below, whoever may read it.
+func (r *zkReader) getAllChildrenNumber(b []byte) ([]byte, znode.Code) {
+	if _, code := r.t.Get(r.path, r.ids, znode.Read); code != znode.OK {
+		return b, code
+	}
+	n := int32(r.t.Counts().Znodes)
+	if r.path != znode.Root && r.path != "" {
+		n = 0
+		r.t.Walk(r.path, "", -1, everybody, func(string, func() tree.Znode) bool { n++; return true })
+	}
+	return zkproto.AppendInt(b, n-1), znode.OK
+}
+
+// whoAmI lists the identities: of a digest the user alone.
+func (r *zkReader) whoAmI(b []byte) []byte {
+	names := make([]znode.Identity, len(r.ids))
+	for i, id := range r.ids {
+		if id.Scheme == znode.SchemeDigest {
+			id.ID, _, _ = strings.Cut(id.ID, ":")
+		}
+		names[i] = id
+	}
+	return zkproto.AppendIdentities(b, names)
+}
+
+// setWatches is what a client asks that has come back: for each watch it had, an
+// event if the znode has changed since, before the answer, or else the watch again.
+func (r *zkReader) setWatches(b []byte) []byte {
+	for i, list := range r.lists {
+		kind := watch.Kind(i + 1)
+		for _, path := range list {
+			if typ := r.missed(path, kind); typ != 0 {
+				b = zkproto.AppendEvent(b, typ, path, zkproto.NoZxid)
+			} else if code := r.arm(path, kind); code != znode.OK {
+				r.code = code
+				return b
+			}
+		}
+	}
+	return b
+}
+
+// missed is the event that a watch would have told since, or 0. No ACL counts: the
+// client was told so when it had the watch.
+func (r *zkReader) missed(path string, kind watch.Kind) znode.EventType {
+	z, code := r.t.Get(path, nil, 0)
+	there := code == znode.OK
+	switch {
+	case kind == watch.Exist && there:
+		return znode.NodeCreated
+	case (kind == watch.Data || kind == watch.Children) && !there:
+		return znode.NodeDeleted
+	case kind == watch.Data && z.Stat.Mzxid > r.seen:
+		return znode.NodeDataChanged
+	case kind == watch.Children && z.Stat.Pzxid > r.seen:
+		return znode.NodeChildrenChanged
+	}
+	return 0
+}
+
+// appendAnswer writes the outcome of a write. If that is not known nothing is
+// said: the connection is closed, which is ZooKeeper's connection loss.
+func (w *zkWrite) appendAnswer(b []byte, t *tree.Tree, _ *watch.Table) []byte {
+	zxid := w.result.Zxid
+	if zxid == 0 && t != nil { // it has not come to the tree
+		zxid = t.Counters().Zxid
+	}
+	failedMulti := w.op == zkproto.OpMulti && w.code != znode.OK && isVerdict(w.code)
+	switch {
+	case w.code == znode.ErrUncertain:
+		return b
+	case w.code != znode.OK && !failedMulti:
+		return zkproto.AppendReply(b, w.xid, zxid, w.code)
+	}
+	start := len(b)
+	b = zkproto.BeginReply(b, w.xid, zxid)
+	switch {
+	case failedMulti:
+		b = w.appendFailure(b)
+	case w.op == zkproto.OpMulti:
+		for i := range w.result.Ops {
+			op, r := &w.txn.Ops[i], &w.result.Ops[i]
+			b = appendZKResult(zkproto.AppendMultiResult(b, resultOp(op)), resultOp(op), r)
+		}
+		b = zkproto.AppendMultiEnd(b)
+	default:
+		b = appendZKResult(b, w.op, &w.result)
+	}
+	zkproto.EndFrame(b, start)
+	return b
+}
+
+// appendFailure writes what became of each operation of a multi that was not done.
+func (w *zkWrite) appendFailure(b []byte) []byte {
+	for i := range w.txn.Ops {
+		code := znode.OK // it was taken back
+		switch {
+		case i == w.result.Op:
+			code = w.code
+		case i > w.result.Op:
+			code = znode.ErrRuntimeInconsistency
+		}
+		b = zkproto.AppendMultiError(b, code)
+	}
+	return zkproto.AppendMultiEnd(b)
+}
+
+// resultOp is the operation as which ZooKeeper answers one in a multi: it goes by
+// the mode of a create, not by what was sent.
+func resultOp(op *tree.Op) zkproto.Op {
+	switch op.Kind {
+	case tree.KindDelete:
+		return zkproto.OpDelete
+	case tree.KindSetData:
+		return zkproto.OpSetData
+	case tree.KindCheck:
+		return zkproto.OpCheck
+	}
+	if op.Mode == znode.Container || op.Mode.TTL() {
+		return zkproto.OpCreate2
+	}
+	return zkproto.OpCreate
+}
+
+// appendZKResult writes the body of a write that was done.
+func appendZKResult(b []byte, op zkproto.Op, r *tree.Result) []byte {
+	switch op {
+	case zkproto.OpCreate:
+		b = zkproto.AppendString(b, r.Path)
+	case zkproto.OpCreate2, zkproto.OpCreateContainer, zkproto.OpCreateTTL:
+		b = zkproto.AppendStat(zkproto.AppendString(b, r.Path), &r.Stat)
+	case zkproto.OpSetData, zkproto.OpSetACL:
+		b = zkproto.AppendStat(b, &r.Stat)
+	}
+	return b
+}
