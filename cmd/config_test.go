@@ -111,6 +111,9 @@ func TestApplyConfig(t *testing.T) {
 		{"znode.container.checkIntervalMs=500", func(o serverOptions) any { return o.ContainerInterval }, 500 * time.Millisecond},
 		{"zookeeper.DigestAuthenticationProvider.superDigest=s:x=", func(o serverOptions) any { return o.SuperDigest }, "s:x="},
 		{"jute.maxbuffer=0x100000", func(o serverOptions) any { return o.MaxFrame }, 1 << 20},
+		{"jute.maxbuffer=4096", func(o serverOptions) any { return fmt.Sprint(o.MaxFrame, o.ZooKeeperFrame) }, "4096 4096"},
+		{"tickTime=50\nminSessionTimeout=-1\nzookeeper.maxSessionTimeout=900", func(o serverOptions) any { return fmt.Sprint(o.TickTime, o.MinSession, o.MaxSession) }, "50ms 0s 900ms"},
+		{"reconfigEnabled=true", func(o serverOptions) any { return o.ReconfigEnabled }, true},
 		{"log-level=debug", func(o serverOptions) any { return o.logLevel }, "debug"},
 		{"log-format=json", func(o serverOptions) any { return o.logFormat }, "json"},
 		{"standaloneEnabled=true\npeerType=participant\nname=n", func(o serverOptions) any { return o.Name }, "n"},
@@ -142,6 +145,8 @@ func TestApplyConfigRefuses(t *testing.T) {
 		"jute.maxbuffer=99999999":             "at most 3145728",
 		"jute.maxbuffer=big":                  "not a number",
 		"znode.container.checkIntervalMs=0":   "from 1",
+		"tickTime=0":                          "from 1",
+		"minSessionTimeout=-2":                "minSessionTimeout",
 		"server.1=a:2888:3888":                "line 1: server.1: ensembles are not supported yet",
 		"zookeeper.server.12=a:2888:3888":     "ensembles are not supported yet",
 		"group.1=1:2":                         "ensembles are not supported yet",
@@ -176,7 +181,7 @@ func TestConfigWarnings(t *testing.T) {
 	}
 	want := []string{
 		"given again further down, which counts: maxClientCnxns (line 10)",
-		"without meaning here: tickTime (line 2), initLimit (line 3), syncLimit (line 4), autopurge.purgeInterval (line 7), " +
+		"without meaning here: initLimit (line 3), syncLimit (line 4), autopurge.purgeInterval (line 7), " +
 			"metricsProvider.httpPort (line 8), zookeeper.admin.enableServer (line 9)",
 	}
 	if strings.Join(warnings, "\n") != strings.Join(want, "\n") {

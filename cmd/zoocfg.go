@@ -52,15 +52,15 @@ var zooKeys = []zooKey{
 	}},
 	{name: "4lw.commands.whitelist", means: "the four-letter words that are answered", like: "4lw-whitelist"},
 	{name: "DigestAuthenticationProvider.superDigest", means: "the operator", like: "super-digest"},
-	{name: "jute.maxbuffer", means: "bytes of the largest request", set: setMaxBuffer},
-	{name: "znode.container.checkIntervalMs", means: "how long a container stays empty before it is deleted", set: func(o *serverOptions, v string) error {
-		n, err := number(v)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("a number from 1 is meant")
-		}
-		o.ContainerInterval = time.Duration(n) * time.Millisecond
-		return err
-	}},
+	{name: "jute.maxbuffer", means: "bytes of the largest request, exactly", set: setMaxBuffer},
+	{name: "tickTime", means: "ms; two and twenty of them bound the session timeouts that ZooKeeper's clients ask for",
+		set: millis(func(o *serverOptions) *time.Duration { return &o.TickTime })},
+	{name: "minSessionTimeout", means: "ms; the least of these timeouts; -1: two ticks",
+		set: millisOrUnset(func(o *serverOptions) *time.Duration { return &o.MinSession })},
+	{name: "maxSessionTimeout", means: "ms; the largest of them; -1: twenty ticks",
+		set: millisOrUnset(func(o *serverOptions) *time.Duration { return &o.MaxSession })},
+	{name: "reconfigEnabled", means: "whether reconfig is refused as not possible, or as switched off", set: yesNo(func(o *serverOptions, v bool) { o.ReconfigEnabled = v })},
+	{name: "znode.container.checkIntervalMs", means: "how long a container stays empty before it is deleted", set: millis(func(o *serverOptions) *time.Duration { return &o.ContainerInterval })},
 	{name: "enforceQuota", means: "whether hard quotas refuse", set: yesNo(func(o *serverOptions, v bool) { o.Settings.EnforceQuota = v })},
 	{name: "extendedTypesEnabled", means: "whether znodes with a ttl may be created", set: yesNo(func(o *serverOptions, v bool) { o.Settings.ExtendedTypes = v })},
 	{name: "skipACL", means: "whether ACLs are left unchecked", set: yesNo(func(o *serverOptions, v bool) { o.Settings.SkipACL = v })},
@@ -93,14 +93,14 @@ var zooIgnored = strings.Fields(`
 	jmx.log4j.disable jute.maxbuffer.extrasize jvm.pause.* kerberos.* largeRequestMaxBytes largeRequestThreshold
 	leader.* leaderServes learner.* localSessionsEnabled localSessionsUpgradingEnabled maxBatchSize maxCnxns
 	maxConcurrentDiffSyncs maxConcurrentSnapSyncs maxGetChildrenResponseCacheSize maxInProcessingDeadWatchers
-	maxResponseCacheSize maxSessionTimeout maxWriteQueuePollTime metricsProvider.* minRequestThrottle
-	minSessionTimeout multiAddress.* netty.* nio.* observer.* outstandingHandshake.limit portUnification
+	maxResponseCacheSize maxWriteQueuePollTime metricsProvider.* minRequestThrottle
+	multiAddress.* netty.* nio.* observer.* outstandingHandshake.limit portUnification
 	preAllocSize quorum.auth.* quorum.cnxn.threads.size quorumListenOnAllIPs readonlymode.enabled
-	readResponseCacheSize reconfigEnabled request_throttler.shutdownTimeout requestStaleConnectionCheck
+	readResponseCacheSize request_throttler.shutdownTimeout requestStaleConnectionCheck
 	requestStaleLatencyCheck requestThrottleDropStale requestThrottleLimit requestThrottleStallTime
 	secureClientPortAddress serverCnxnFactory
 	snapshot.compression.method snapshot.trust.empty ssl.* sslQuorum sslQuorumReloadCertFiles superUser
-	syncEnabled syncLimit tcpKeepAlive throttledOpWaitTime tickTime txnLogSizeLimitInKb
+	syncEnabled syncLimit tcpKeepAlive throttledOpWaitTime txnLogSizeLimitInKb
 	watcherCleanIntervalInSeconds watcherCleanThreadsNum watcherCleanThreshold watchManagerName
 	X509AuthenticationProvider.superUser znode.container.maxNeverUsedIntervalMs znode.container.maxPerMinute
 `)
@@ -135,8 +135,32 @@ func setMaxBuffer(o *serverOptions, v string) error {
 	case n > server.MaxMaxFrame:
 		return fmt.Errorf("at most %d bytes are possible here", server.MaxMaxFrame)
 	}
-	o.MaxFrame = int(n)
+	o.MaxFrame, o.ZooKeeperFrame = int(n), int(n)
 	return nil
+}
+
+// millis makes the setter of a time in ms, from 1.
+func millis(field func(*serverOptions) *time.Duration) func(*serverOptions, string) error {
+	return func(o *serverOptions, v string) error {
+		n, err := number(v)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("a number from 1 is meant")
+		}
+		*field(o) = time.Duration(n) * time.Millisecond
+		return err
+	}
+}
+
+// millisOrUnset is the same, with -1 for the default.
+func millisOrUnset(field func(*serverOptions) *time.Duration) func(*serverOptions, string) error {
+	set := millis(field)
+	return func(o *serverOptions, v string) error {
+		if v == "-1" {
+			*field(o) = 0
+			return nil
+		}
+		return set(o, v)
+	}
 }
 
 // yesNo makes the setter of a Boolean; ZooKeeper takes yes and no beside true

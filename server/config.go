@@ -3,11 +3,11 @@ package server
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"time"
 
-	"coord/server/frontend"
 	"coord/tree"
 )
 
@@ -23,9 +23,13 @@ type Config struct {
 	MaxClientConns int      // from one address, 0 for no limit; unix sockets are exempt
 	FourLetter     []string // the four-letter words that are answered; "*" for all
 	MaxFrame       int      // bytes of the largest request and of the largest value
-	// MinSession and MaxSession bound the session timeouts that ZooKeeper's clients ask for.
-	MinSession, MaxSession time.Duration
-	SuperDigest            string // user:base64(sha1(user:password)) of the operator; once set, loopback alone is none
+	// What only ZooKeeper's clients see: the bounds of the session timeouts that they
+	// ask for (0: two and twenty ticks), the longest frame (0: room for MaxFrame),
+	// and whether reconfig is switched off or not possible.
+	TickTime, MinSession, MaxSession time.Duration
+	ZooKeeperFrame                   int
+	ReconfigEnabled                  bool
+	SuperDigest                      string // user:base64(sha1(user:password)) of the operator; once set, loopback alone is none
 
 	SnapshotTxns  int   // a snapshot after so many txns …
 	SnapshotBytes int64 // … or bytes of log
@@ -59,7 +63,7 @@ func DefaultConfig() Config {
 	return Config{
 		DataDir: DefaultDataDir, Name: name, Listen: []string{DefaultListen}, Cluster: DefaultCluster,
 		MaxClientConns: 60, FourLetter: []string{"ruok", "srvr", "mntr", "isro"}, MaxFrame: 1 << 20,
-		MinSession: frontend.DefaultMinSession, MaxSession: frontend.DefaultMaxSession,
+		TickTime:     2 * time.Second,
 		SnapshotTxns: 100_000, SnapshotBytes: 64 << 20, SnapshotKeep: 3,
 		Settings: tree.DefaultSettings, ContainerInterval: time.Minute, Version: "dev", Built: "01/01/1970 00:00 GMT",
 	}
@@ -67,6 +71,17 @@ func DefaultConfig() Config {
 
 // MaxMaxFrame is the largest MaxFrame: the log takes entries of 4 MiB.
 const MaxMaxFrame = 3 << 20
+
+// sessionBounds are those of the timeouts of ZooKeeper's clients.
+func (c Config) sessionBounds() (least, most time.Duration) {
+	if least = c.MinSession; least == 0 {
+		least = 2 * c.TickTime
+	}
+	if most = c.MaxSession; most == 0 {
+		most = 20 * c.TickTime
+	}
+	return least, most
+}
 
 // Validate says what is wrong, in words for the command line.
 func (c Config) Validate() error {
@@ -87,8 +102,8 @@ func (c Config) Validate() error {
 	if c.MaxClientConns < 0 {
 		bad("the limit of connections an address is %d; 0 is none", c.MaxClientConns)
 	}
-	if c.MinSession < time.Millisecond || c.MaxSession < c.MinSession || c.MaxSession > 24*time.Hour {
-		bad("session timeouts of %v to %v", c.MinSession, c.MaxSession)
+	if least, most := c.sessionBounds(); least < time.Millisecond || most < least || most > math.MaxInt32*time.Millisecond {
+		bad("the session timeouts of ZooKeeper's clients are %v to %v", least, most)
 	}
 	if c.MaxFrame < 1<<10 || c.MaxFrame > MaxMaxFrame {
 		bad("the largest frame is %d bytes; 1024 to %d are possible", c.MaxFrame, MaxMaxFrame)

@@ -114,6 +114,8 @@ func (n *node) Conf() []frontend.Fact {
 		return path
 	}
 	i := func(x int64) string { return strconv.FormatInt(x, 10) }
+	ms := func(d time.Duration) string { return i(d.Milliseconds()) }
+	least, most := n.cfg.sessionBounds()
 	return []frontend.Fact{
 		{Key: "clientPort", Value: strconv.Itoa(n.port)},
 		{Key: "secureClientPort", Value: "-1"}, // there is no TLS
@@ -121,7 +123,10 @@ func (n *node) Conf() []frontend.Fact {
 		{Key: "dataDirSize", Value: i(snapshots)},
 		{Key: "dataLogDir", Value: folder(n.dir.WAL())},
 		{Key: "dataLogSize", Value: i(log)},
+		{Key: "tickTime", Value: ms(n.cfg.TickTime)},
 		{Key: "maxClientCnxns", Value: strconv.Itoa(n.cfg.MaxClientConns)},
+		{Key: "minSessionTimeout", Value: ms(least)},
+		{Key: "maxSessionTimeout", Value: ms(most)},
 		{Key: "clientPortListenBacklog", Value: "-1"}, // the system's
 		{Key: "serverId", Value: "0"},                 // a node that is alone has no number
 	}

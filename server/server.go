@@ -64,8 +64,10 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	}
 	n.tree = nil // the replica's from now on
 	keeper := session.New(session.Config{Replica: n.replica, ContainerInterval: cfg.ContainerInterval, Logger: log.With().Str("room", "session").Logger()})
+	least, most := cfg.sessionBounds()
 	n.front = frontend.New(frontend.Config{
-		Backend: n.replica, Node: n, Sessions: keeper, SessionDeadline: keeper.Deadline, MaxClientConns: cfg.MaxClientConns, FourLetter: cfg.FourLetter, MaxFrame: cfg.MaxFrame, MinSession: cfg.MinSession, MaxSession: cfg.MaxSession,
+		Backend: n.replica, Node: n, Sessions: keeper, SessionDeadline: keeper.Deadline, MaxClientConns: cfg.MaxClientConns, FourLetter: cfg.FourLetter,
+		MaxFrame: cfg.MaxFrame, MinSession: least, MaxSession: most, ZooKeeperFrame: cfg.ZooKeeperFrame, ReconfigEnabled: cfg.ReconfigEnabled,
 		SuperDigest: cfg.SuperDigest, Version: cfg.Version, Built: cfg.Built, Logger: log.With().Str("room", "frontend").Logger(),
 	})
 

@@ -265,7 +265,7 @@ func newWorld(t testing.TB, change ...func(*frontend.Config, *backend)) *world {
 	w := &world{backend: newBackend(), t: t, node: &fakeNode{snapshot: emptySnapshot}, log: &lockedBuffer{}}
 	cfg := frontend.Config{
 		Backend: w.backend, Node: w.node, Sessions: fakeSessions{}, FourLetter: []string{"ruok", "srvr", "mntr", "isro"}, MaxFrame: 1 << 20,
-		MinSession: frontend.DefaultMinSession, MaxSession: frontend.DefaultMaxSession, Version: "0.1", Built: "02/01/2026 03:04 GMT", Logger: zerolog.New(w.log),
+		MinSession: 4 * time.Second, MaxSession: 40 * time.Second, Version: "0.1", Built: "02/01/2026 03:04 GMT", Logger: zerolog.New(w.log),
 	}
 	for _, f := range change {
 		f(&cfg, w.backend)

@@ -87,6 +87,8 @@ type Config struct {
 	MaxFrame       int      // bytes of the largest value or request
 	// MinSession and MaxSession bound the timeouts that ZooKeeper's clients ask for.
 	MinSession, MaxSession time.Duration
+	ZooKeeperFrame         int    // the longest frame of their requests; 0: room for MaxFrame
+	ReconfigEnabled        bool   // reconfig is not switched off, but not possible
 	SuperDigest            string // user:hash of the operator
 	Version, Built         string
 	// SessionDeadline says when a session ends unless its client is heard of; nil
@@ -132,7 +134,9 @@ func New(cfg Config) *Server {
 		}
 	}
 	s.limits.Payload = cfg.MaxFrame
-	s.maxFrame = cfg.MaxFrame + frameRoom
+	if s.maxFrame = cfg.ZooKeeperFrame; s.maxFrame == 0 {
+		s.maxFrame = cfg.MaxFrame + frameRoom
+	}
 	s.limits.Txn = cfg.MaxFrame + frameRoom
 	s.parsers.New = func() any { return text.NewParser(s.limits) }
 	s.locks.waiting = map[string]*wait{}

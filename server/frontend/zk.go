@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"coord/server/text"
 	"coord/server/watch"
@@ -393,10 +392,3 @@ func (c *zkConn) appendEvent(typ znode.EventType, path string, zxid znode.Zxid) 
 	o.events += len(o.out) - before
 	c.s.eventBytes.Add(int64(len(o.out) - before))
 }
-
-// DefaultMinSession and DefaultMaxSession bound the timeouts of ZooKeeper's
-// clients: two and twenty ticks of its sample configuration.
-const (
-	DefaultMinSession = 4 * time.Second
-	DefaultMaxSession = 40 * time.Second
-)

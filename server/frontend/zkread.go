@@ -99,6 +99,9 @@ func (r *zkReader) read(b []byte) ([]byte, znode.Code) {
 		}
 		return zkproto.AppendInt(b, 0), r.arm(r.path, kind)
 	case zkproto.OpReconfig:
+		if r.c.s.cfg.ReconfigEnabled { // but there is no ensemble
+			return b, znode.ErrUnimplemented
+		}
 		return b, znode.ErrReconfigDisabled
 	case zkproto.OpSASL: // there is no login: an empty token, as ZooKeeper without one
 		return zkproto.AppendNull(b), znode.OK
