@@ -3,11 +3,9 @@ package testscripts
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -46,11 +44,7 @@ func zooKeeperTarget(t testing.TB) *target {
 func onServers(t *testing.T, f func(*testing.T, *target)) {
 	t.Run("coord", func(t *testing.T) {
 		t.Parallel()
-		p := coordTarget(t)
-		if !speaksZooKeeper(p.addr) {
-			t.Skip("SKIPPED: NOT YET: coord does not speak ZooKeeper's protocol")
-		}
-		f(t, p)
+		f(t, coordTarget(t))
 	})
 	t.Run("zookeeper", func(t *testing.T) {
 		if !*clientsZooKeeper && os.Getenv("COORD_TEST_ALL") == "" {
@@ -61,26 +55,15 @@ func onServers(t *testing.T, f func(*testing.T, *target)) {
 	})
 }
 
-// speaksZooKeeper goes as soon as coord does.
-func speaksZooKeeper(addr string) bool {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		return false
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-	b := make([]byte, 49)
-	b[3], b[14], b[31] = 45, 40, 16
-	if _, err := c.Write(b); err != nil {
-		return false
-	}
-	_, err = io.ReadFull(c, b[:41])
-	return err == nil && binary.BigEndian.Uint32(b) == 37
-}
-
 // TestClients runs ZooKeeper's clients.
 func TestClients(t *testing.T) {
 	t.Parallel()
+	for _, c := range transcripts {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t)
+		})
+	}
 	for _, c := range clientPrograms {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
