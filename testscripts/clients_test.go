@@ -91,8 +91,28 @@ var clientPrograms = []clientProgram{
 	{name: "kazoo", needs: []string{"/usr/lib/python3/dist-packages/kazoo/client.py"}, least: 27, command: func(testing.TB) []string {
 		return []string{"/usr/bin/python3", "clients/kazoo_client.py"} // the one that has Debian's packages
 	}},
+	{name: "curator", needs: []string{"java", ecj, "/usr/share/java/curator-recipes.jar", "/usr/share/java/curator-x-discovery.jar"}, least: 24, command: compileRecipes},
 	{name: "go-zookeeper", least: 18, command: func(testing.TB) []string { return []string{"coord-go-zk"} }},
 }
+
+// compileRecipes compiles Recipes.java and makes the command line to run it. The
+// compiler is one that Debian's ZooKeeper brings with it: a JDK is 70 MB more.
+func compileRecipes(t testing.TB) []string {
+	t.Helper()
+	dir := t.TempDir()
+	jars := []string{dir}
+	for jar := range strings.FieldsSeq("curator-recipes curator-x-discovery curator-framework curator-client zookeeper zookeeper-jute slf4j-nop") {
+		jars = append(jars, "/usr/share/java/"+jar+".jar") // these name the others that they need
+	}
+	path := strings.Join(jars, ":")
+	javac := exec.Command("java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-jar", ecj, "-17", "-proc:none", "-nowarn", "-cp", path, "-d", dir, "clients/Recipes.java")
+	if out, err := javac.CombinedOutput(); err != nil {
+		t.Fatalf("Recipes.java: %v\n%s", err, out)
+	}
+	return []string{"java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", path, "Recipes"}
+}
+
+const ecj = "/usr/share/java/eclipse-jdt-core.jar"
 
 func runClient(t testing.TB, c clientProgram, s *target) (lines []string) {
 	t.Helper()
