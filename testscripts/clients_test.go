@@ -3,6 +3,7 @@ package testscripts
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -20,6 +21,8 @@ var clientsZooKeeper = flag.Bool("clients.zookeeper", false, "run the programs o
 type target struct {
 	addr    string
 	restart func() // in the same place, with the same data
+	// impatient ends a client with its first failure.
+	impatient bool
 }
 
 func coordTarget(t testing.TB) *target {
@@ -68,8 +71,13 @@ func TestClients(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			need(t, c.needs...)
+			args := c.command(t)
 			onServers(t, func(t *testing.T, s *target) {
-				for _, line := range runClient(t, c, s) {
+				lines, err := tryClient(t, c, args, s)
+				if err != nil {
+					t.Errorf("%s: %v", c.name, err)
+				}
+				for _, line := range lines {
 					t.Log(line)
 				}
 			})
@@ -114,22 +122,12 @@ func compileRecipes(t testing.TB) []string {
 
 const ecj = "/usr/share/java/eclipse-jdt-core.jar"
 
-func runClient(t testing.TB, c clientProgram, s *target) (lines []string) {
-	t.Helper()
-	lines, err := tryClient(t, c, s)
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", c.name, err, strings.Join(lines, "\n"))
-	}
-	return lines
-}
-
 // tryClient runs a program to its end, and no longer than a minute.
-func tryClient(t testing.TB, c clientProgram, s *target) (lines []string, err error) {
+func tryClient(t testing.TB, c clientProgram, args []string, s *target) (lines []string, err error) {
 	t.Helper()
-	args := append(c.command(t), s.addr)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd := exec.CommandContext(ctx, args[0], append(args[1:len(args):len(args)], s.addr)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
@@ -158,10 +156,14 @@ func tryClient(t testing.TB, c clientProgram, s *target) (lines []string, err er
 			_, _ = io.WriteString(stdin, "restarted\n")
 		case strings.HasPrefix(line, "ok "):
 			tested++
+		case strings.HasPrefix(line, "FAIL ") && s.impatient:
+			cancel()
 		}
 	}
 	err = cmd.Wait()
 	switch {
+	case ctx.Err() == context.Canceled:
+		err = errors.New("it has failed")
 	case ctx.Err() != nil:
 		err = fmt.Errorf("not done in a minute: %s", stderr.String())
 	case err != nil:

@@ -62,11 +62,7 @@ const asides = "# What the watches said:\n"
 // run holds a client's transcript against the one in the file.
 func (c transcript) run(t *testing.T) {
 	need(t, c.command[0])
-	b, err := os.ReadFile(c.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := string(b)
+	want := c.read(t)
 	if *update {
 		got, err := c.record(t, want, zooKeeperTarget(t))
 		if err != nil {
@@ -86,6 +82,15 @@ func (c transcript) run(t *testing.T) {
 			t.Errorf("the transcript differs:\n%s", diffCommands(want, got))
 		}
 	})
+}
+
+func (c transcript) read(t testing.TB) string {
+	t.Helper()
+	b, err := os.ReadFile(c.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 // record gives the commands of a transcript to the client and returns what comes
