@@ -15,22 +15,23 @@ import (
 // is not here fails the test: change the table on purpose only. Imports point
 // down, neighbours meet through interfaces (see ARCHITECTURE.md).
 var rooms = map[string]string{
-	"":                 "cmd",
-	"cmd":              "client server server/text snapshot snapshot/datadir snapshot/restore tree tree/znode",
-	"server":           "server/frontend server/replica server/session server/watch snapshot snapshot/datadir snapshot/restore tree tree/znode wal",
-	"server/frontend":  "server/text server/watch server/zkproto tree tree/znode",
-	"server/replica":   "server/watch tree tree/znode wal",
-	"server/session":   "server/watch tree tree/znode",
-	"client":           "server/text tree/znode",
-	"snapshot/restore": "snapshot snapshot/datadir tree tree/znode wal",
-	"snapshot/datadir": "snapshot",
-	"snapshot":         "tree tree/znode",
-	"server/text":      "tree/znode",
-	"server/watch":     "tree/znode",
-	"server/zkproto":   "tree/znode",
-	"tree":             "tree/znode",
-	"tree/znode":       "",
-	"wal":              "",
+	"":                  "cmd",
+	"cmd":               "client server server/text snapshot snapshot/datadir snapshot/restore snapshot/zkimport tree tree/znode",
+	"server":            "server/frontend server/replica server/session server/watch snapshot snapshot/datadir snapshot/restore tree tree/znode wal",
+	"server/frontend":   "server/text server/watch server/zkproto tree tree/znode",
+	"server/replica":    "server/watch tree tree/znode wal",
+	"server/session":    "server/watch tree tree/znode",
+	"client":            "server/text tree/znode",
+	"snapshot/restore":  "snapshot snapshot/datadir snapshot/zkimport tree tree/znode wal",
+	"snapshot/zkimport": "tree tree/znode",
+	"snapshot/datadir":  "snapshot",
+	"snapshot":          "tree tree/znode",
+	"server/text":       "tree/znode",
+	"server/watch":      "tree/znode",
+	"server/zkproto":    "tree/znode",
+	"tree":              "tree/znode",
+	"tree/znode":        "",
+	"wal":               "",
 }
 
 // pure rooms do no I/O and know no time: bytes in, values out.
@@ -50,7 +51,7 @@ var owners = map[string]string{
 	"go.etcd.io/raft/v3":                "server/replica wal",
 	"github.com/urfave/cli/v2":          "cmd",
 	"github.com/rs/zerolog":             "cmd server server/frontend server/replica server/session",
-	"github.com/klauspost/compress":     "snapshot",
+	"github.com/klauspost/compress":     "snapshot snapshot/zkimport",
 	"github.com/zeebo/xxh3":             "tree",
 	"go.yaml.in/yaml/v3":                "cmd",
 }

@@ -27,7 +27,7 @@ type target struct {
 
 func coordTarget(t testing.TB) *target {
 	t.Helper()
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), "127.0.0.1:"+freePort(t)
 	start := func() *process { return launch(t, dir, "--listen", addr, "--4lw-whitelist", "*") }
 	p := start()
 	return &target{addr: addr, restart: func() {
@@ -38,8 +38,18 @@ func coordTarget(t testing.TB) *target {
 
 func zooKeeperTarget(t testing.TB) *target {
 	t.Helper()
-	z := startZooKeeper(t)
-	return &target{addr: z.addr, restart: z.restart}
+	needZooKeeper(t)
+	dir, port := t.TempDir(), freePort(t)
+	start := func() *zooKeeper { // with what coord has on unless told otherwise
+		z := launchZooKeeper(t, dir, port, "ZooKeeperServerMain", "enforceQuota=true\nextendedTypesEnabled=true\n", "-XX:TieredStopAtLevel=1")
+		z.await()
+		return z
+	}
+	z := start()
+	return &target{addr: z.addr, restart: func() {
+		z.kill()
+		z = start()
+	}}
 }
 
 // onServers runs a test against coord and, to hold the test itself against what

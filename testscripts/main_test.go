@@ -72,6 +72,13 @@ func TestScript(t *testing.T) {
 				}
 				return err == nil, nil
 			}
+			if cond == "utf8" {
+				err := exec.Command("bash", "-c", `LC_ALL=C.UTF-8; x=$'\xc3\xa9'; test ${#x} = 1`).Run()
+				if err != nil && os.Getenv("COORD_TEST_ALL") != "" {
+					return false, fmt.Errorf("there is no locale C.UTF-8 for bash, and COORD_TEST_ALL wants every test to run: %w", err)
+				}
+				return err == nil, nil
+			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -59,8 +59,9 @@ func checkWords(t *testing.T, addr string, side words.Side, situation string) {
 // TestWordsOfZooKeeper holds the shapes against a real ZooKeeper: idle; with
 // sessions, ephemerals and watches; and with many changes behind it.
 func TestWordsOfZooKeeper(t *testing.T) {
+	needZooKeeper(t)
 	t.Parallel()
-	addr := startZooKeeper(t).addr
+	addr := startZooKeeper(t, t.TempDir()).addr
 	checkWords(t, addr, words.ZooKeeper, "idle")
 
 	a, b := dialZooKeeper(t, addr, 30000), dialZooKeeper(t, addr, 6000)

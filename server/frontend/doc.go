@@ -4,6 +4,15 @@
 // wait for and hold. It knows sockets, identities, sessions and limits; it does not
 // know how a write is replicated or what a request means to the tree.
 //
+// # Dialects
+//
+// The first bytes tell what a client speaks: the text protocol (textConn), ZooKeeper's
+// (zkConn), or a four-letter word. What a connection is beside that (conn) is the same:
+// a reader, a queue of requests that wait for their turn, an outbox, identities, a
+// session. A dialect takes requests from what was received, and writes answers and
+// events. So the promises below hold for all clients together, and a session may come
+// back in the other protocol.
+//
 // # One connection
 //
 // A reader goroutine parses requests as they come. A read with no unanswered
@@ -39,7 +48,7 @@
 //
 // # Events
 //
-// Each watch of a client is a watch.Watcher of its own, armed in the View that
+// Each watch of a client of the text protocol is a watch.Watcher of its own, armed in the View that
 // answers its request: no event is lost or told too early. Notify puts the EVENT
 // into the outbox, before the dones of that txn and of all later ones add their
 // answers. UNWATCH ends the watch before it puts its reply there. The stream of a
@@ -50,6 +59,9 @@
 // remembers, a page at a time, each in one View. A watch with since begins so. One with
 // too many watches is cut off: with MaxEventBytes waiting, or MaxAllEventBytes for all
 // clients, ERR SLOWCLIENT is its last line.
+//
+// Of ZooKeeper's clients the connection is the watcher, and a watch has no id. They do
+// not fall behind: their watches are one-shot as a rule.
 //
 // # Waits and locks
 //
