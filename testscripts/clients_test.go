@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -182,4 +183,26 @@ func tryClient(t testing.TB, c clientProgram, args []string, s *target) (lines [
 		err = fmt.Errorf("%d things tested, want %d; restarted: %v", tested, c.least, restarted)
 	}
 	return lines, err
+}
+
+// TestClientsAreDocumented: README and its page have each of them.
+func TestClientsAreDocumented(t *testing.T) {
+	for _, page := range []string{"../README.md", "../docs/clients.md"} {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := []string{}
+		for _, c := range clientPrograms {
+			names = append(names, c.name)
+		}
+		for _, c := range transcripts {
+			names = append(names, c.name)
+		}
+		for _, name := range names {
+			if !regexp.MustCompile(`(?mi)^\|.*\b` + name + `\b.*\|`).Match(b) {
+				t.Errorf("%s has no line for %s", page, name)
+			}
+		}
+	}
 }

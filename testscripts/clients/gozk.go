@@ -189,9 +189,8 @@ func (g *goZK) connect() {
 }
 
 // mkdir makes the part's own znode.
-func (g *goZK) mkdir(path string) string {
+func (g *goZK) mkdir(path string) {
 	same("the path", must(g.c.Create(path, nil, 0, everyone)), path)
-	return path
 }
 
 func (g *goZK) stat(path string) *zk.Stat {
