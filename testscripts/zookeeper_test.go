@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,15 +67,21 @@ func startZooKeeper(t testing.TB, dir string, props ...string) *zooKeeper {
 	return z
 }
 
+// freePort is one that a server can have again after a restart: it is not of the
+// range that outgoing connections take theirs from, one of which could be a
+// client's own, waiting for that server.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(22000))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("no free port in 100 attempts")
+	return ""
 }
 
 // launchZooKeeper is startZooKeeper without the waiting, for a server of any kind.
