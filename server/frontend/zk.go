@@ -162,7 +162,11 @@ func (c *zkConn) take(frame []byte) {
 	}
 	var e *zkproto.Error
 	errors.As(err, &e)
-	c.s.stats.protocolErrors.Add(1)
+	if e.Code == znode.ErrTooBig {
+		c.s.stats.limitsReached.Add(1)
+	} else {
+		c.s.stats.protocolErrors.Add(1)
+	}
 	if e.Code != znode.OK {
 		c.refuse(r, e.Code)
 	}
@@ -190,6 +194,11 @@ func (c *zkConn) handle(r *zkproto.Request) {
 	case zkproto.OpMultiRead:
 		ask.parts = slices.Clone(r.Ops)
 		c.read(ask)
+	case zkproto.OpGetAllChildrenNumber:
+		if c.isNext() {
+			ask.below = c.countBelow(r.Path)
+			c.read(ask)
+		}
 	case zkproto.OpGetEphemerals:
 		ask.owner = c.sess.id
 		c.read(ask)

@@ -18,6 +18,7 @@ type zkAsk struct {
 	code  znode.Code // it is refused already
 	path  string
 	owner int64          // of getEphemerals: the session, which may have left when its turn comes
+	below int32          // of getAllChildrenNumber: how many there are
 	parts []zkproto.Part // of a multiRead
 	seen  znode.Zxid     // of setWatches
 	lists *[5][]string   // the same
@@ -240,17 +241,38 @@ func (r *zkReader) getEphemerals(b []byte) []byte {
 	return zkproto.AppendStrings(b, paths)
 }
 
-// getAllChildrenNumber counts what is below, whoever may read it.
+// getAllChildrenNumber tells what is below, whoever may read it.
 func (r *zkReader) getAllChildrenNumber(b []byte) ([]byte, znode.Code) {
 	if _, code := r.t.Get(r.path, r.ids, znode.Read); code != znode.OK {
 		return b, code
 	}
-	n := int32(r.t.Counts().Znodes)
-	if r.path != znode.Root && r.path != "" {
-		n = 0
-		r.t.Walk(r.path, "", -1, everybody, func(string, func() tree.Znode) bool { n++; return true })
+	if r.path == znode.Root || r.path == "" {
+		r.below = int32(r.t.Counts().Znodes) - 1
 	}
-	return zkproto.AppendInt(b, n-1), znode.OK
+	return zkproto.AppendInt(b, r.below), znode.OK
+}
+
+// countBelow counts what is below a path, in steps: a View holds writes up, and a
+// done even more. What changes meanwhile may be counted or not, as with ZooKeeper.
+func (c *zkConn) countBelow(path string) (n int32) {
+	if path == znode.Root || path == "" { // it is known, see getAllChildrenNumber
+		return 0
+	}
+	for after, more := path, true; more; {
+		more = false
+		c.s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) {
+			looks := 0
+			t.Walk(path, after, -1, everybody, func(path string, _ func() tree.Znode) bool {
+				if more = looks == countStep; more {
+					return false
+				}
+				looks++
+				n, after = n+1, path
+				return true
+			})
+		})
+	}
+	return n
 }
 
 // whoAmI lists the identities: of a digest the user alone.
