@@ -36,7 +36,7 @@ func commands() []*command {
 		watchCommand(), shellCommand(),
 		lockCommand(), lockAcquireCommand(), lockReleaseCommand(), lockLsCommand(), lockBreakCommand(), electCommand(), barrierCommand(), fenceCommand(), fenceCheckCommand(),
 		sessionCommand(), sessionNewCommand(), sessionRenewCommand(), sessionCloseCommand(), sessionLsCommand(),
-		statusCommand(),
+		statusCommand(), benchCommand(),
 		snapshotCommand(), snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(),
 		restoreCommand(),
 		completionCommand(), manCommand(),

@@ -10,6 +10,7 @@ import (
 	"coord/snapshot"
 	"coord/snapshot/datadir"
 	"coord/snapshot/restore"
+	"coord/snapshot/zkimport"
 	"coord/tree/znode"
 )
 
@@ -155,11 +156,12 @@ func exitCode(err error) int {
 		return exitUnsafe
 	case is[*restore.TargetError](err):
 		return exitUsage
-	case is[*snapshot.DamageError](err), is[*snapshot.ForeignError](err), is[*datadir.DamageError](err), errors.Is(err, client.ErrCut):
+	case is[*snapshot.DamageError](err), is[*snapshot.ForeignError](err), is[*datadir.DamageError](err),
+		is[*zkimport.DamageError](err), is[*zkimport.ForeignError](err), errors.Is(err, client.ErrCut):
 		return exitDamaged
 	case is[*snapshot.NewerError](err), errors.Is(err, datadir.ErrNewer):
 		return exitVersion
-	case is[*datadir.InUseError](err):
+	case is[*datadir.InUseError](err), is[*zkimport.InUseError](err):
 		return exitInUse
 	}
 	if code, ok := errors.AsType[znode.Code](err); ok {

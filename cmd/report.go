@@ -125,7 +125,7 @@ func hintOf(err error) string {
 	case errors.Is(err, znode.ErrNoAuth):
 		return "authenticate with --auth-file FILE or COORD_AUTH=user:password"
 	case errors.Is(err, server.ErrZooKeeper):
-		return "choose another --data-dir; importing ZooKeeper's data (coord restore --from-zookeeper) is not supported yet"
+		return "coord restore --from-zookeeper DIR --data-dir NEW brings its data into a new folder: docs/migrating-from-zookeeper.md"
 	case errors.Is(err, server.ErrFatalIO):
 		return "start it again: the start decides what has reached the disk"
 	case errors.Is(err, server.ErrDamaged):

@@ -2,7 +2,9 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -10,11 +12,12 @@ import (
 	"coord/client"
 	"coord/snapshot/datadir"
 	"coord/snapshot/restore"
+	"coord/snapshot/zkimport"
 )
 
 func restoreCommand() *command {
 	return &command{
-		name: "restore", args: "FILE|- --data-dir DIR", does: "bring a backup back into a data folder", min: 1, max: 1,
+		name: "restore", args: "FILE|- --data-dir DIR", does: "bring a backup, or ZooKeeper's data, into a data folder", max: 1,
 		details: `DIR is the data folder of a server that does not run, or a new one. The backup is read whole and checked before
 anything is written; at every moment DIR is the old state or the new one.
 A folder with data is replaced only with --replace: the old one is kept beside it. That asks on a terminal;
@@ -23,12 +26,15 @@ grow. Sessions and their ephemeral znodes are dropped, and listed in DIR/restore
 		examples: []string{
 			"coord restore backup.coord --data-dir /var/lib/coord", "coord restore --dry-run backup.coord --data-dir /var/lib/coord",
 			"coord restore --replace -y backup.coord --data-dir /var/lib/coord", "ssh host cat backup.coord | coord restore - --data-dir /tmp/copy --exact",
+			"coord restore --from-zookeeper /var/lib/zookeeper --data-dir /var/lib/coord",
 		},
 		flags: []cli.Flag{
 			&cli.StringFlag{Name: "data-dir", Usage: "the data folder `DIR`"},
 			boolFlag("dry-run", "check everything, tell what would be done, and write nothing"),
 			boolFlag("replace", "DIR may hold data; it is kept under another name"),
 			boolFlag("exact", "a copy for tests: versions and counters as in the backup"),
+			&cli.StringFlag{Name: "from-zookeeper", Usage: "import the data folder `DIR` of a stopped ZooKeeper"},
+			&cli.StringFlag{Name: "log-dir", Usage: "its logs lie in `DIR`, the dataLogDir of zoo.cfg", DefaultText: "where the data lies"},
 			boolFlag("yes", "do not ask", "y"),
 		},
 		run: runRestore,
@@ -38,14 +44,29 @@ grow. Sessions and their ephemeral znodes are dropped, and listed in DIR/restore
 func runRestore(ctx context.Context, r *run) error {
 	dir := r.flags.String("data-dir")
 	dry, replace, yes := r.flags.Bool("dry-run"), r.flags.Bool("replace"), r.flags.Bool("yes")
+	zooKeeper, logDir, exact := r.flags.String("from-zookeeper"), r.flags.String("log-dir"), r.flags.Bool("exact")
+	usage := func(msg string) error { return &usageError{msg: msg, hint: "coord help restore"} }
+	file := ""
+	if len(r.args) > 0 {
+		file = r.file(0)
+	}
 	switch {
+	case file == "" && zooKeeper == "":
+		return usage("an argument is missing: the backup FILE, or --from-zookeeper DIR")
+	case file != "" && zooKeeper != "":
+		return usage("there is a backup FILE and --from-zookeeper DIR: one of them is to be restored")
+	case logDir != "" && zooKeeper == "":
+		return usage("--log-dir goes with --from-zookeeper")
+	case exact && zooKeeper != "":
+		return usage("--exact does not go with --from-zookeeper, which leaves versions and counters as they are")
 	case dir == "":
-		return &usageError{msg: "--data-dir DIR is missing: where the backup is to go", hint: "coord help restore"}
+		return usage("--data-dir DIR is missing: where the data is to go")
 	case replace && !dry && !yes && !r.asks():
 		return r.confirm(ctx, false, "")
 	}
 	o := restore.Options{
-		File: r.file(0), In: r.in, DataDir: dir, DryRun: dry, Replace: replace, Exact: r.flags.Bool("exact"), Writer: writer,
+		File: file, In: r.in, ZooKeeper: zooKeeper, ZooKeeperLog: logDir,
+		DataDir: dir, DryRun: dry, Replace: replace, Exact: exact, Writer: writer,
 		Progress: func(p restore.Progress) error {
 			if p.Total > 0 {
 				r.progress("coord: %s: %d %%", p.Stage, 100*p.Done/p.Total)
@@ -59,8 +80,12 @@ func runRestore(ctx context.Context, r *run) error {
 				return nil
 			}
 			r.progressEnd()
-			return r.confirm(ctx, yes, fmt.Sprintf("Replace the data in %s by a backup of %s, zxid %s? The old data is kept.",
-				plan.Target, stamp(plan.Backup.TimeMS), plan.Zxid.Before))
+			what := "the ZooKeeper data"
+			if plan.Backup != nil {
+				what = "a backup"
+			}
+			return r.confirm(ctx, yes, fmt.Sprintf("Replace the data in %s by %s of %s, zxid %s? The old data is kept.",
+				plan.Target, what, stamp(restoredTime(plan)), plan.Zxid.Before))
 		},
 	}
 	report, err := restore.Run(ctx, o)
@@ -76,10 +101,22 @@ func restoreHint(err error) error {
 	switch {
 	case is[*restore.NotEmptyError](err):
 		return &hinted{err, "--replace puts the backup in its place and keeps the old data"}
-	case is[*datadir.InUseError](err):
+	case is[*datadir.InUseError](err), is[*zkimport.InUseError](err):
 		return &hinted{err, "stop that server first"}
 	}
+	if damage, ok := errors.AsType[*zkimport.DamageError](err); ok && damage.Offset > 0 && strings.HasPrefix(filepath.Base(damage.File), "log.") {
+		return &hinted{err, fmt.Sprintf("another member's folder may be whole. To do without what follows: in a copy of the folder, truncate -s %d %s, and remove the later logs and snapshots",
+			damage.Offset, shellWord(filepath.Base(damage.File)))}
+	}
 	return err
+}
+
+// restoredTime is when the last change in the restored data was made.
+func restoredTime(p *restore.Report) int64 {
+	if p.Backup != nil {
+		return p.Backup.TimeMS
+	}
+	return p.ZooKeeper.TimeMS
 }
 
 // restored prints what was done, or would be.
@@ -95,20 +132,26 @@ func (r *run) restored(p *restore.Report) {
 	add := func(name, format string, a ...any) {
 		rows = append(rows, client.Fact{Name: name, Value: fmt.Sprintf(format, a...)})
 	}
-	add("backup", "%s of %s, zxid %s", p.Backup.BackupID, stamp(p.Backup.TimeMS), p.Zxid.Before)
+	if p.Backup != nil {
+		add("backup", "%s of %s, zxid %s", p.Backup.BackupID, stamp(p.Backup.TimeMS), p.Zxid.Before)
+	} else {
+		add("zookeeper", "%s of %s, zxid %s", p.ZooKeeper.Dir, stamp(p.ZooKeeper.TimeMS), p.Zxid.Before)
+	}
 	for _, c := range p.Checks {
 		add("checked", "%s: %s", c.Name, c.Result)
 	}
 	add("znodes", "%s, %s", count(int64(p.Znodes)), size(p.Bytes))
 	add("dropped", "%s ephemeral znodes of %s sessions", count(int64(len(p.Dropped.Ephemerals))), count(int64(len(p.Dropped.Sessions))))
 	if p.Advanced.Exact {
-		add("clocks", "versions and counters as in the backup, zxid %s", p.Zxid.After)
+		add("clocks", "versions and counters as they were, zxid %s", p.Zxid.After)
 	} else {
 		add("clocks", "%s versions, %s counters moved forward, zxid %s", count(int64(p.Advanced.Versions+p.Advanced.ACLVersions)),
 			count(int64(p.Advanced.Counters)), p.Zxid.After)
 	}
 	add("identity", "cluster %s, epoch %s after %s", p.Identity.Cluster, p.Epoch.After, p.Epoch.Before)
-	add("digest", "%s, as in the backup", p.Digest.Before)
+	if p.Backup != nil {
+		add("digest", "%s, as in the backup", p.Digest.Before)
+	}
 	switch {
 	case p.DryRun && p.Replaced != nil:
 		add("would replace", "the data in %s, and keep it", p.Target)

@@ -136,7 +136,7 @@ func TestServerInUse(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(zk, "version-2"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if got := coord(t, "", "server", "--listen", "127.0.0.1:0", "--data-dir", zk); got.code != exitUnsafe || !strings.Contains(got.errOut, "hint: choose another") {
+	if got := coord(t, "", "server", "--listen", "127.0.0.1:0", "--data-dir", zk); got.code != exitUnsafe || !strings.Contains(got.errOut, "hint: coord restore --from-zookeeper") {
 		t.Errorf("ZooKeeper's folder: %+v", got)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"coord/cmd"
+	"coord/testscripts/clients"
 )
 
 var update = flag.Bool("update", false, "rewrite what the scripts compare with")
@@ -34,6 +35,8 @@ func TestMain(m *testing.M) {
 		"coord-echo": echo,
 		// What runs under a lock: see TestMutualExclusion.
 		"coord-critical": critical,
+		// A client of ZooKeeper's protocol: see TestClients.
+		"coord-go-zk": func() { os.Exit(clients.GoZK(os.Args[1], os.Stdin, os.Stdout)) },
 	})
 }
 
@@ -66,6 +69,13 @@ func TestScript(t *testing.T) {
 				_, err := exec.LookPath(tool)
 				if err != nil && os.Getenv("COORD_TEST_ALL") != "" {
 					return false, fmt.Errorf("%s is not installed, and COORD_TEST_ALL wants every test to run", tool)
+				}
+				return err == nil, nil
+			}
+			if cond == "utf8" {
+				err := exec.Command("bash", "-c", `LC_ALL=C.UTF-8; x=$'\xc3\xa9'; test ${#x} = 1`).Run()
+				if err != nil && os.Getenv("COORD_TEST_ALL") != "" {
+					return false, fmt.Errorf("there is no locale C.UTF-8 for bash, and COORD_TEST_ALL wants every test to run: %w", err)
 				}
 				return err == nil, nil
 			}
@@ -114,11 +124,16 @@ func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(files[0], b, 0o600))
 }
 
-// need skips a test for want of a program, loudly; with COORD_TEST_ALL it fails.
+// need skips a test for want of a program, or of a file of a library, loudly; with
+// COORD_TEST_ALL it fails.
 func need(t testing.TB, tools ...string) {
 	t.Helper()
 	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
+		_, err := exec.LookPath(tool)
+		if strings.HasPrefix(tool, "/") {
+			_, err = os.Stat(tool)
+		}
+		if err != nil {
 			if os.Getenv("COORD_TEST_ALL") != "" {
 				t.Fatalf("%s is not installed, and COORD_TEST_ALL wants every test to run", tool)
 			}

@@ -7,11 +7,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -61,10 +59,9 @@ func checkWords(t *testing.T, addr string, side words.Side, situation string) {
 // TestWordsOfZooKeeper holds the shapes against a real ZooKeeper: idle; with
 // sessions, ephemerals and watches; and with many changes behind it.
 func TestWordsOfZooKeeper(t *testing.T) {
-	const jar = "/usr/share/java/zookeeper.jar" // Debian's; zkServer.sh is of the same package
-	need(t, "java", "/usr/share/zookeeper/bin/zkServer.sh")
+	needZooKeeper(t)
 	t.Parallel()
-	addr := startZooKeeper(t, jar)
+	addr := startZooKeeper(t, t.TempDir()).addr
 	checkWords(t, addr, words.ZooKeeper, "idle")
 
 	a, b := dialZooKeeper(t, addr, 30000), dialZooKeeper(t, addr, 6000)
@@ -97,52 +94,6 @@ func TestWordsOfZooKeeper(t *testing.T) {
 	if askWord(t, addr, "hash") == "" {
 		t.Error("no digest after 300 changes")
 	}
-}
-
-func startZooKeeper(t *testing.T, jar string) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	_ = l.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	dir := t.TempDir()
-	cfg := filepath.Join(dir, "zoo.cfg")
-	text := "dataDir=" + filepath.Join(dir, "data") + "\nclientPort=" + port + "\nclientPortAddress=127.0.0.1\n" +
-		"admin.enableServer=false\n4lw.commands.whitelist=*\n"
-	if err := os.WriteFile(cfg, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var log strings.Builder
-	p := exec.Command("java", "-Xmx128m", "-cp", jar, "org.apache.zookeeper.server.ZooKeeperServerMain", cfg)
-	p.Dir, p.Stdout, p.Stderr = dir, &log, &log
-	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = p.Wait() // killed, or its output says why
-	}()
-	t.Cleanup(func() {
-		_ = p.Process.Kill()
-		<-ended
-	})
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		select {
-		case <-ended:
-			t.Fatalf("ZooKeeper ended: %s", log.String())
-		default:
-		}
-		if answer, err := tryWord(addr, "srvr", time.Second); err == nil && strings.HasPrefix(answer, "Zookeeper version: ") {
-			return addr
-		}
-	}
-	t.Fatal("ZooKeeper does not serve after a minute")
-	return ""
 }
 
 // zkClient speaks as much of ZooKeeper's protocol as makes something to show.

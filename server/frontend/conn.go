@@ -90,10 +90,26 @@ func (c *conn) serve(ctx context.Context) {
 	if c.sniff() {
 		c.converse(ctx)
 	}
+	c.leaveIfShut()
 	drained := c.drain()
 	c.endLive()
 	if drained && c.leaving {
 		c.linger()
+	}
+}
+
+// leaveIfShut leaves the session if the client closes its side, or is killed, while
+// a WAIT goes on: behind its QUIT nothing is read, and no FIN is seen otherwise.
+func (c *conn) leaveIfShut() {
+	if c.sess.id == 0 {
+		return
+	}
+	c.mu.Lock()
+	c.await(func() bool { return c.mu.waits == 0 || c.mu.shut || c.isOver() })
+	shut := c.mu.shut
+	c.mu.Unlock()
+	if shut {
+		c.leaveSession()
 	}
 }
 

@@ -25,6 +25,7 @@ type outbox struct {
 	flushing bool   // somebody sends
 	ending   bool   // the last answer is in out: behind it nothing is answered
 	retired  bool   // the server ends: nothing more is read
+	shut     bool   // watchPeer has seen the client close its side
 	broken   bool   // nothing can be sent any more
 
 	until   time.Time // when the client must have sent something; zero for no limit
@@ -350,7 +351,11 @@ func (c *conn) await(enough func() bool) bool {
 		case c.mu.waits > 0 && stop == nil:
 			stop = make(chan struct{})
 			defer close(stop)
-			go c.watchPeer(stop)
+			var pinged int64
+			if c.sess.isPinged() {
+				pinged = c.sess.id
+			}
+			go c.watchPeer(stop, pinged, c.sess.ttl)
 		}
 		c.changed.Wait()
 	}
@@ -409,16 +414,22 @@ func (c *conn) drain() bool {
 	return drained
 }
 
-// watchPeer looks after the client until stop is closed: the connection is cut
-// if it is gone, and LOCKs are given up if it has closed its side.
-func (c *conn) watchPeer(stop <-chan struct{}) {
+// watchPeer looks after the client of a reader that waits, until stop is closed:
+// the connection is cut if it is gone, and LOCKs are given up if it has closed its
+// side. What it sends meanwhile is a sign of life of its session, though nobody reads
+// it yet; pinged is that session, or 0.
+func (c *conn) watchPeer(stop <-chan struct{}, pinged int64, ttl time.Duration) {
+	every := PeerTime
+	if pinged != 0 {
+		every = min(every, ttl/3)
+	}
 	if peerState(c.nc) == peerGone {
 		c.cut()
 		return
 	}
-	tick := time.NewTicker(PeerTime)
+	tick := time.NewTicker(max(every, time.Millisecond))
 	defer tick.Stop()
-	for {
+	for had := 0; ; {
 		select {
 		case <-stop:
 			return
@@ -429,6 +440,14 @@ func (c *conn) watchPeer(stop <-chan struct{}) {
 				return
 			case peerShut:
 				c.abandonLocks()
+				c.mu.Lock()
+				c.mu.shut = true
+				c.changed.Broadcast()
+				c.mu.Unlock()
+			}
+			if has := unread(c.nc); has > had && pinged != 0 {
+				had = has
+				c.s.cfg.Sessions.Touch(pinged)
 			}
 		}
 	}

@@ -47,6 +47,18 @@ func noticeSilence(nc net.Conn, within time.Duration) {
 	}
 }
 
+// unread asks the kernel how many bytes of the client wait to be read.
+func unread(nc net.Conn) (n int) {
+	s, ok := nc.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	if raw, err := s.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) //nolint:gosec // a descriptor
+	}
+	return n
+}
+
 // peerState asks the kernel what it knows of the other end.
 func peerState(nc net.Conn) peer {
 	s, ok := nc.(syscall.Conn)

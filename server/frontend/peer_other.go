@@ -12,4 +12,6 @@ func peerUID(net.Conn) (int, bool) { return 0, false }
 
 func noticeSilence(net.Conn, time.Duration) {}
 
+func unread(net.Conn) int { return 0 }
+
 func peerState(net.Conn) peer { return peerThere }

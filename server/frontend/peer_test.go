@@ -4,10 +4,13 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"coord/server/frontend"
+	"coord/server/session"
+	"coord/server/text"
 	"coord/tree"
 	"coord/tree/znode"
 )
@@ -116,6 +119,12 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 		_ = c.Conn.(*net.TCPConn).SetLinger(0)
 		_ = c.Close()
 	}
+	killed := dial(t, addr) // it has nothing unread: a FIN
+	killed.send("CREATE /e- EPHEMERAL SEQ x\n")
+	killed.reply()
+	killed.send("WAIT /x EXISTS timeout=1h\nQUIT\n")
+	time.Sleep(20 * time.Millisecond)
+	_ = killed.Close()
 	shut := dial(t, addr)
 	shut.send("LOCK /l timeout=1h\nSET / 2\nPING\n")
 	shut.shut()
@@ -141,4 +150,32 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	}
 	shut.reply()
 	shut.reply()
+}
+
+// TestPingsBehindAWaitCount although nobody reads them yet.
+func TestPingsBehindAWaitCount(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("the kernel is not asked here")
+	}
+	var keeper *session.Keeper
+	w := newWorld(t, func(cfg *frontend.Config, b *backend) {
+		keeper = session.New(session.Config{Replica: b, ContainerInterval: time.Minute})
+		cfg.Sessions = keeper
+	})
+	go func() { _ = keeper.Run(w.ctx) }()
+	c := dial(t, w.tcp())
+	const ttl = 900 * time.Millisecond
+	c.ask("SESSION NEW ttl=900ms live=ping\n")
+	c.send("WAIT /x EXISTS timeout=1h\nSET / 1\n") // behind the SET nothing is read
+	for start := time.Now(); time.Since(start) < 3*ttl; time.Sleep(ttl / 9) {
+		c.send("PING\n")
+	}
+	w.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindCreate, Path: "/x", ACL: znode.OpenACL}}, nobody)
+	if r := c.reply(); r.Kind != text.KindOK || r.Code != znode.OK {
+		t.Errorf("WAIT got %+v", r)
+	}
+	if got := c.rest(); !strings.HasPrefix(got, "OK v=1 ") || !strings.Contains(got, "OK pong") || !strings.HasSuffix(got, "\n") || !strings.Contains(got, "EVENT expired session=") {
+		t.Errorf("then it got %q", got)
+	}
 }

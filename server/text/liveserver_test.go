@@ -173,6 +173,9 @@ func (s *mapServer) session(c *mapConn, r *text.Request) text.Reply {
 	case r.Action == text.ResumeSession && own.password != string(r.Value):
 		return failure(znode.ErrAuthFailed, text.Hex(text.KeySession, uint64(id)))
 	}
+	if r.Action == text.ResumeSession {
+		own.holdMS = r.HoldMS
+	}
 	fields := []text.Field{text.Hex(text.KeyID, uint64(id))}
 	switch r.Action {
 	case text.CloseSession:

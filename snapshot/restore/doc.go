@@ -87,4 +87,14 @@
 // Sessions of a backup are over. Each is closed by a txn of the restore's epoch
 // in tree.Apply, like any session's end: its ephemerals go, the parents' cversion
 // and pzxid and the quotas' usage follow. The report lists them.
+//
+// # ZooKeeper
+//
+// An import (Options.ZooKeeper) is a restore whose backup is the folder of a
+// stopped ZooKeeper, read by package zkimport; it takes the place of the steps 3
+// and 5. The folder is what its clients saw last, so versions and counters stay as
+// they are and the epoch is the next one; but for a member of an ensemble, of
+// which others may have elected later leaders, it advances by EpochAdvance. The
+// data has no lineage yet: the new cluster's own begins. /zookeeper/config, which
+// names servers that are not there any more, is emptied.
 package restore

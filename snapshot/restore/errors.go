@@ -9,8 +9,8 @@ import (
 // Errors from below that come through as they are: snapshot.DamageError,
 // snapshot.ForeignError and datadir.DamageError (exit code 12),
 // snapshot.NewerError and datadir.ErrNewer (14), datadir.InUseError (17),
-// datadir.ErrUnfinished (18), ENOSPC and EDQUOT (11). A cancelled context is its
-// cause.
+// datadir.ErrUnfinished (18), ENOSPC and EDQUOT (11). An import has package
+// zkimport's instead of a snapshot's. A cancelled context is its cause.
 
 // TargetError means that the path cannot be a data folder's (exit code 2).
 type TargetError struct {

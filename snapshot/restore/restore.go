@@ -12,6 +12,7 @@ import (
 
 	"coord/snapshot"
 	"coord/snapshot/datadir"
+	"coord/snapshot/zkimport"
 	"coord/tree"
 )
 
@@ -24,6 +25,11 @@ type Options struct {
 	DryRun  bool // do all that writes nothing
 	Replace bool // the target may hold a node's data; it is kept under another name
 	Exact   bool // leave versions and counters as they are in the backup: for a test copy
+
+	// ZooKeeper is the data folder of a stopped ZooKeeper: it is imported, and
+	// there is no backup. Versions and counters stay as they are in it.
+	ZooKeeper    string
+	ZooKeeperLog string // its dataLogDir; "": the logs lie there too
 
 	// How far clocks advance where the clients' last state is unknown.
 	SequenceAdvance int32 // default SequenceAdvance
@@ -94,6 +100,7 @@ type run struct {
 	meta     snapshot.Meta // of the backup
 	summary  snapshot.Summary
 	identity datadir.Identity // of the new node
+	imported *zkimport.Import // nil for a backup
 	state    *tree.Tree       // the new one
 	built    *datadir.Dir     // the new folder, nil before it is made
 }
@@ -111,8 +118,8 @@ func (r *run) release() {
 // newRun checks the options (step 1).
 func newRun(ctx context.Context, o Options) (*run, error) {
 	switch {
-	case o.File == "":
-		return nil, errors.New("restore: no backup is named")
+	case (o.File == "") == (o.ZooKeeper == ""):
+		return nil, errors.New("restore: there must be a backup or a folder of ZooKeeper")
 	case o.SequenceAdvance < 0 || o.VersionAdvance < 0:
 		return nil, errors.New("restore: clocks do not advance backwards")
 	}
@@ -134,6 +141,9 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	r := &run{ticker: ticker{ctx: ctx, progress: o.Progress}, o: o}
 	r.report = Report{V: 1, ID: newRestoreID(o.Now()), State: Planned, DryRun: o.DryRun,
 		Dropped: Dropped{Sessions: []DroppedSession{}, Ephemerals: []DroppedEphemeral{}}}
+	if o.File != "" {
+		r.report.Backup = &Backup{File: o.File}
+	}
 	return r, nil
 }
 
@@ -142,11 +152,16 @@ func (r *run) prepare() error {
 	if err := r.takeTarget(); err != nil {
 		return err
 	}
-	backup, err := r.readBackup()
+	source := r.readBackup
+	if r.o.ZooKeeper != "" {
+		source = r.readZooKeeper
+	}
+	backup, err := source()
 	if err != nil {
 		return err
 	}
-	c := clock{exact: r.o.Exact, by: By{r.o.VersionAdvance, r.o.SequenceAdvance}}
+	c := clock{exact: r.o.Exact || r.imported != nil, by: By{r.o.VersionAdvance, r.o.SequenceAdvance}}
+	c.member = r.imported != nil && r.imported.Member
 	ofBackup, ofLive := r.lookAtLive(backup.Counters(), &c)
 	var advance int64
 	if c.epoch, advance, err = c.epochAfter(ofBackup, ofLive); err != nil {
@@ -166,10 +181,14 @@ func (r *run) prepare() error {
 	if r.meta.LineageID == (snapshot.ID{}) {
 		r.identity.Lineage = r.identity.Cluster
 	}
-	r.identity.Generation = r.meta.Generation + 1
+	if r.imported == nil {
+		r.identity.Generation = r.meta.Generation + 1
+	} else if err := r.settle(); err != nil {
+		return err
+	}
 	rep.Identity = identityOf(r.identity)
 	rep.Epoch = Change{fmt.Sprint(max(ofBackup, ofLive)), fmt.Sprint(c.epoch)}
-	rep.Zxid = Change{r.meta.EndZxid.String(), r.state.Counters().Zxid.String()}
+	rep.Zxid = Change{backup.Counters().Zxid.String(), r.state.Counters().Zxid.String()}
 	rep.Digest = Change{backup.Digest().String(), r.state.Digest().String()}
 	counts := r.state.Counts()
 	rep.Znodes, rep.Bytes = counts.Znodes, counts.DataBytes
@@ -225,7 +244,6 @@ func (r *run) takeTarget() (err error) {
 // of the steps the last comes first.
 func (r *run) readBackup() (*tree.Tree, error) {
 	rep, name := &r.report, r.o.File
-	rep.Backup.File = name
 	var in io.Reader
 	seekable := false
 	if name == "-" {
@@ -267,8 +285,13 @@ func (r *run) readBackup() (*tree.Tree, error) {
 func (r *run) lookAtLive(backup tree.Counters, c *clock) (ofBackup, ofLive int64) {
 	ofBackup = max(int64(backup.Zxid.Epoch()), addTerm(backup.EpochOffset, r.meta.RaftTerm))
 	rep := &r.report
+	if r.imported != nil {
+		ofBackup = max(ofBackup, r.imported.Epoch)
+	}
 	if r.target.kind != ours {
-		rep.notice("the clients' last state is unknown: there is no folder of the backup's cluster to compare with")
+		if r.imported == nil {
+			rep.notice("the clients' last state is unknown: there is no folder of the backup's cluster to compare with")
+		}
 		return ofBackup, 0
 	}
 	live, err := readFolder(&r.ticker, r.target.dir)
@@ -292,6 +315,8 @@ func (r *run) lookAtLive(backup tree.Counters, c *clock) (ofBackup, ofLive int64
 	switch {
 	case err != nil:
 		why = "it is damaged or incomplete: " + err.Error()
+	case r.imported != nil:
+		rep.Replaced.Why = "it is not ZooKeeper's"
 	case live.identity.Cluster != r.meta.ClusterID:
 		why = fmt.Sprintf("it belongs to cluster %s, the backup to %s", live.identity.Cluster, r.meta.ClusterID)
 	case !c.whole:

@@ -34,6 +34,9 @@ type clock struct {
 	live        *tree.Tree
 	whole, same bool
 	by          By
+	// member: what is restored is the folder of one of several servers, and the
+	// others' clients may have seen later epochs.
+	member bool
 }
 
 // epochAfter is the restore's epoch: above the highest that the backup and the
@@ -43,7 +46,7 @@ func (c *clock) epochAfter(backup, live int64) (epoch, advance int64, err error)
 	if seen >= maxEpoch-1 { // the node's first leadership takes one more
 		return 0, 0, ErrEpochs
 	}
-	if known := c.whole && c.same; !c.exact && !known {
+	if known := c.whole && c.same; !c.exact && !known || c.member {
 		backup += EpochAdvance
 		if !c.whole {
 			live += EpochAdvance

@@ -1,0 +1,548 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"coord/server/zkproto"
+	"coord/tree/znode"
+)
+
+// small is a load that is over at once.
+func small(change func(*Load)) Load {
+	l := Default()
+	l.Clients, l.Outstanding, l.Keys, l.Warmup, l.Requests = 3, 8, 250, 0, 2000
+	if change != nil {
+		change(&l)
+	}
+	return l
+}
+
+func mix(t *testing.T, s string) Mix {
+	t.Helper()
+	m, err := ParseMix(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestAllOps: every operation is asked in its share, is understood by a server,
+// and nothing is left behind: no znode, no session, no connection.
+func TestAllOps(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Load){
+		"plain":      func(*Load) {},
+		"sequential": func(l *Load) { l.Sequential, l.Ephemeral = true, true },
+		"one":        func(l *Load) { l.Clients, l.Outstanding, l.Keys = 1, 1, 1 },
+		"batches":    func(l *Load) { l.Batch = 8 },
+		"one by one": func(l *Load) { l.Batch = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := startFake(t, nil)
+			l := small(change)
+			l.Mix = mix(t, "get=20,set=20,create=10,delete=5,exists=5,children=5,multi=5,sync=30")
+			res, err := Run(t.Context(), f.server(), l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum := int64(0)
+			for _, op := range res.Ops {
+				sum += op.Count
+				if op.Count == 0 || op.Failed() > 0 || op.P50 <= 0 || op.P50 > op.P99 || op.P99 > op.P999 || op.P999 > op.Max || op.PerSecond <= 0 {
+					t.Errorf("%+v", op)
+				}
+			}
+			if sum != 2000 || len(res.Ops) != int(numOps) {
+				t.Errorf("%d requests of %d kinds", sum, len(res.Ops))
+			}
+			if get, sync := res.Ops[opGet].Count, res.Ops[opSync].Count; get < 300 || get > 500 || sync < 480 || sync > 720 {
+				t.Errorf("%d gets and %d syncs of 2000", get, sync)
+			}
+			if left := f.left(); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			if f.opened != f.closed || f.opened != l.Clients+2 {
+				t.Errorf("%d sessions opened, %d closed", f.opened, f.closed)
+			}
+			if res.GeneratorUS <= 0 || res.Seconds <= 0 {
+				t.Errorf("%+v", res)
+			}
+		})
+	}
+}
+
+// TestRequests: what is sent is what the load says, by a decoder's eyes.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	l := small(func(l *Load) { l.Path, l.Size, l.Keys, l.Multi = "/b", 50, 12345, 3 })
+	for _, sequential := range []bool{false, true} {
+		l.Sequential = sequential
+		l.Ephemeral = sequential
+		c := &client{run: &asking{load: &l}, templates: l.templates(7), random: newRandom(7)}
+		names := map[string]bool{}
+		for i := range 2000 {
+			c.pending = c.pending[:0]
+			o := op(i % int(numOps))
+			c.encode(o)
+			frame, n, err := zkproto.CutFrame(c.pending, maxReply)
+			d := zkproto.Decoder{MaxOps: 100}
+			var r zkproto.Request
+			if err != nil || n != len(c.pending) || d.Decode(frame, &r) != nil || r.Xid != xidOf(uint64(i)) {
+				t.Fatalf("%v: %v %+v", o, err, r)
+			}
+			switch o {
+			case opCreate:
+				want, flags := l.createdPath(7, i/int(numOps)), int32(0)
+				if sequential {
+					want, flags = "/b/c00007/s", 3
+				}
+				if r.Path != want || len(r.Data) != 50 || r.Flags != flags || len(r.ACL) != 1 {
+					t.Fatalf("%+v, want %s", r, want)
+				}
+			case opDelete:
+				if r.Path != l.createdPath(7, i/int(numOps)) || r.Version != zkproto.AnyVersion {
+					t.Fatalf("%+v", r)
+				}
+			case opMulti:
+				if len(r.Ops) != 3 {
+					t.Fatalf("%+v", r)
+				}
+				for _, p := range r.Ops {
+					names[p.Path] = true
+					if p.Op != zkproto.OpSetData || len(p.Data) != 50 {
+						t.Fatalf("%+v", p)
+					}
+				}
+			case opChildren:
+				names[r.Path+"/k00"] = true
+			default:
+				names[r.Path] = true
+			}
+		}
+		keys := map[string]bool{}
+		for i := range l.Keys {
+			keys[l.keyPath(i)] = true
+		}
+		for name := range names {
+			if !keys[name] {
+				t.Errorf("%s is not one of the keys", name)
+			}
+		}
+		if len(names) < 1000 {
+			t.Errorf("%d different keys only", len(names))
+		}
+	}
+}
+
+// TestNoAllocation: neither sending nor receiving makes garbage.
+func TestNoAllocation(t *testing.T) {
+	l := small(func(l *Load) { l.Batch = 4 })
+	a := &asking{load: &l, choices: []op{opGet, opSet, opCreate, opMulti}, until: never, cut: never}
+	l.Mix = Mix{opGet: 1, opSet: 1, opCreate: 1, opMulti: 1}
+	c := &client{session: &session{in: make([]byte, 64<<10)}, run: a, templates: l.templates(0), under: make([]request, 8), mask: 7, left: -1, random: newRandom(1), figures: newFigures(l.Mix)}
+	now := int64(0)
+	var replies []byte
+	round := func() {
+		now += 1000
+		c.refill(now, false)
+		c.pending = c.pending[:0]
+		replies = replies[:0]
+		for n := c.answered; n < c.sent; n++ {
+			replies = zkproto.AppendReply(replies, xidOf(n), 5, znode.OK)
+		}
+		c.r, c.w = 0, copy(c.in, replies)
+		if err := c.take(now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	round()
+	if n := testing.AllocsPerRun(1000, round); n > 0 {
+		t.Errorf("%v allocations for 8 requests", n)
+	}
+}
+
+// TestWrongServers: what no server may do ends the run, and says what it was.
+func TestWrongServers(t *testing.T) {
+	t.Parallel()
+	isGet := func(r *zkproto.Request) bool { return r.Op == zkproto.OpGetData }
+	for _, tt := range []struct {
+		name string
+		hook func(c *fakeConn, r *zkproto.Request, n int) bool
+		want string
+		is   error
+	}{
+		{"out of order", func(c *fakeConn, r *zkproto.Request, n int) bool {
+			return isGet(r) && n == 20 // its answer would come later
+		}, "an answer to request 21, when 20 was to be answered", znode.ErrProtocol},
+		{"twice", func(c *fakeConn, r *zkproto.Request, n int) bool {
+			if isGet(r) && n == 20 {
+				c.appendReply(r, zkproto.NoZxid, znode.OK)
+				c.appendReply(r, zkproto.NoZxid, znode.OK)
+				return true
+			}
+			return false
+		}, "an answer to request 20, when ", znode.ErrProtocol},
+		{"back in time", func(c *fakeConn, r *zkproto.Request, n int) bool {
+			if isGet(r) && n == 20 {
+				c.appendReply(r, 1, znode.OK)
+				return true
+			}
+			return false
+		}, "zxid 0x1 behind ", znode.ErrProtocol},
+		{"no frame", func(c *fakeConn, r *zkproto.Request, n int) bool {
+			if isGet(r) && n == 20 {
+				c.out = append(c.out, "HTTP/1.1 400 Bad Request\r\n\r\n"...)
+				return true
+			}
+			return false
+		}, "a frame of a length that none has", znode.ErrProtocol},
+		{"a short frame", func(c *fakeConn, r *zkproto.Request, n int) bool {
+			if isGet(r) && n == 20 {
+				c.out = append(c.out, 0, 0, 0, 3, 1, 2, 3)
+				return true
+			}
+			return false
+		}, "a reply of 3 bytes", znode.ErrProtocol},
+		{"hangs up", func(c *fakeConn, r *zkproto.Request, n int) bool {
+			if isGet(r) && n == 20 {
+				_ = c.nc.Close()
+				return true
+			}
+			return false
+		}, "the connection is lost", nil},
+		{"refuses", func(c *fakeConn, r *zkproto.Request, n int) bool {
+			if isGet(r) && n%2 == 0 {
+				c.out = zkproto.AppendReply(c.out, r.Xid, zkproto.NoZxid, znode.ErrNoAuth)
+				return true
+			}
+			return false
+		}, "answers to get: not permitted", znode.ErrNoAuth},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := startFake(t, tt.hook)
+			l := small(func(l *Load) { l.Mix = Mix{opGet: 1}; l.Clients = 1 })
+			res, err := Run(t.Context(), f.server(), l)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if left := f.left(); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			if tt.name == "refuses" {
+				if op := res.Ops[0]; op.Count != 2000 || op.Failed() != 1000 || op.Errors["NOAUTH"] != 1000 {
+					t.Errorf("%+v", op)
+				}
+			}
+		})
+	}
+}
+
+// TestFailedMulti: a multi that fails says so only in its results.
+func TestFailedMulti(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op == zkproto.OpMulti && r.Ops[0].Op == zkproto.OpSetData {
+			c.appendReply(r, zkproto.NoZxid, znode.ErrBadVersion)
+			return true
+		}
+		return false
+	})
+	res, err := Run(t.Context(), f.server(), small(func(l *Load) { l.Mix = Mix{opMulti: 1}; l.Requests = 100 }))
+	if !errors.Is(err, znode.ErrBadVersion) || res == nil || res.Ops[0].Errors["BADVERSION"] != 100 {
+		t.Errorf("%v, %+v", err, res)
+	}
+}
+
+// TestOpenLoop: at a rate, a server that stalls is charged with all the time that
+// requests waited, also those that could not be sent.
+func TestOpenLoop(t *testing.T) {
+	t.Parallel()
+	const stall = 300 * time.Millisecond
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op == zkproto.OpGetData && n == 50 {
+			time.Sleep(stall) // the server's, not the test's
+		}
+		return false
+	})
+	l := small(func(l *Load) {
+		l.Mix, l.Clients, l.Outstanding = Mix{opGet: 1}, 1, 4
+		l.Requests, l.Rate, l.Duration = 0, 1000, 600*time.Millisecond
+	})
+	res, err := Run(t.Context(), f.server(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op := res.Ops[0]
+	if op.Count != 600 || res.Unsent != 0 {
+		t.Errorf("%d requests of 600, %d unsent", op.Count, res.Unsent)
+	}
+	// 300 of the 600 were due in the stall, and waited 150 ms on average; a closed
+	// loop would tell of 4.
+	if op.Max < 290_000 || op.P95 < 200_000 || op.P99 < 250_000 {
+		t.Errorf("latencies leave the stall out: p95 %.0f µs, p99 %.0f µs, max %.0f µs", op.P95, op.P99, op.Max)
+	}
+}
+
+// TestOverload: what a server cannot take at a rate is told, and ends.
+func TestOverload(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op == zkproto.OpGetData {
+			time.Sleep(2 * time.Millisecond)
+		}
+		return false
+	})
+	s := f.server()
+	s.Within = time.Second
+	res, err := Run(t.Context(), s, small(func(l *Load) {
+		l.Mix, l.Clients, l.Outstanding = Mix{opGet: 1}, 2, 2
+		l.Requests, l.Rate, l.Duration = 0, 20_000, 100*time.Millisecond
+	}))
+	if err != nil || res.Unsent < 500 || res.Unsent+res.Ops[0].Count != 2000 {
+		t.Errorf("%v, %+v", err, res)
+	}
+}
+
+// TestWarmup: only what follows it counts.
+func TestWarmup(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op == zkproto.OpGetData && n < 100 {
+			time.Sleep(time.Millisecond)
+		}
+		return false
+	})
+	res, err := Run(t.Context(), f.server(), small(func(l *Load) {
+		l.Mix, l.Clients, l.Outstanding, l.Warmup, l.Requests = Mix{opGet: 1}, 1, 1, 250*time.Millisecond, 500
+	}))
+	if err != nil || res.Ops[0].Count != 500 || res.Ops[0].P50 > 1000 {
+		t.Errorf("%v, %+v", err, res)
+	}
+}
+
+// TestInterrupted: when ctx ends, in whatever phase, what was made is removed, and
+// what was measured is told.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	why := errors.New("enough")
+	for name, at := range map[string]zkproto.Op{"making": zkproto.OpMulti, "asking": zkproto.OpCreate} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+				if r.Op == at && (at == zkproto.OpCreate && n > 50 || len(r.Ops) > 0 && r.Ops[0].Op == zkproto.OpCreate) {
+					cancel(why)
+				}
+				return false
+			})
+			res, err := Run(ctx, f.server(), small(func(l *Load) {
+				l.Mix, l.Requests, l.Duration, l.Keys = Mix{opCreate: 1}, 0, time.Hour, 3000
+			}))
+			if !errors.Is(err, why) {
+				t.Errorf("error %v", err)
+			}
+			if at == zkproto.OpCreate && (res == nil || res.Ops[0].Count < 50) {
+				t.Errorf("%+v", res)
+			}
+			if left := f.left(); len(left) > 0 {
+				t.Errorf("left behind: %d znodes, %v …", len(left), left[:min(len(left), 5)])
+			}
+		})
+	}
+}
+
+// TestSilentServer: a server that does not answer any more is not waited for.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool { return r.Op == zkproto.OpGetData && n > 10 })
+	s := f.server()
+	s.Within = 300 * time.Millisecond
+	_, err := Run(t.Context(), s, small(func(l *Load) { l.Mix = Mix{opGet: 1} }))
+	var lost *LostError
+	if !errors.As(err, &lost) || !errors.Is(err, context.DeadlineExceeded) || len(f.left()) > 0 {
+		t.Errorf("%v; left: %v", err, f.left())
+	}
+}
+
+// TestBackPressure: a server that does not read while its answers are not read
+// is no deadlock: 64 requests and replies of a MiB each fit into no socket.
+func TestBackPressure(t *testing.T) {
+	t.Parallel()
+	big := make([]byte, 1<<20)
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op != zkproto.OpGetData {
+			return false
+		}
+		start := len(c.out)
+		c.out = zkproto.AppendStat(zkproto.AppendString(zkproto.BeginReply(c.out, r.Xid, zkproto.NoZxid), big), &noStat)
+		zkproto.EndFrame(c.out, start)
+		_, err := c.nc.Write(c.out) // at once, and waiting
+		c.out = c.out[:0]
+		return err == nil
+	})
+	s := f.server()
+	s.Within = 20 * time.Second
+	res, err := Run(t.Context(), s, small(func(l *Load) {
+		l.Mix, l.Clients, l.Outstanding, l.Batch, l.Size, l.Requests, l.Keys = Mix{opGet: 1, opSet: 1}, 1, 64, 1, len(big), 200, 2
+	}))
+	if err != nil || res.Ops[0].Count+res.Ops[1].Count != 200 {
+		t.Errorf("%v, %+v", err, res)
+	}
+}
+
+// TestIdleSessionsLive: a client with nothing to say pings.
+func TestIdleSessionsLive(t *testing.T) {
+	t.Parallel()
+	pinged := make(chan struct{}, 100)
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op == zkproto.OpPing {
+			pinged <- struct{}{}
+		}
+		return false
+	})
+	f.timeoutMS = 300
+	res, err := Run(t.Context(), f.server(), small(func(l *Load) {
+		l.Mix, l.Clients, l.Rate, l.Requests, l.Duration = Mix{opGet: 1}, 2, 1, 0, 2*time.Second
+	}))
+	if err != nil || res.Ops[0].Count != 2 || len(pinged) < 2 {
+		t.Errorf("%v, %+v, %d pings", err, res, len(pinged))
+	}
+}
+
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, nil)
+	f.timeoutMS = 200
+	l := small(func(l *Load) { l.Sessions, l.Hold = 50, 250*time.Millisecond })
+	res, err := Run(t.Context(), f.server(), l)
+	if err != nil || len(res.Ops) != 2 || res.Ops[0].Count != 50 || res.Ops[1].Count != 50 || res.RSSAfter == 0 {
+		t.Errorf("%v, %+v", err, res)
+	}
+	if f.opened != 50 || f.closed != 50 {
+		t.Errorf("%d opened, %d closed", f.opened, f.closed)
+	}
+}
+
+func TestFanOut(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, nil)
+	res, err := Run(t.Context(), f.server(), small(func(l *Load) { l.Watchers, l.Requests = 40, 5 }))
+	if err != nil || len(res.Ops) != 3 || res.Ops[0].Count != 5 || res.Ops[1].Count != 200 || res.Ops[2].Count != 5 {
+		t.Fatalf("%v, %+v", err, res)
+	}
+	if res.Ops[1].Max != res.Ops[2].Max || len(f.left()) > 0 || f.opened != f.closed {
+		t.Errorf("%+v; left: %v; %d opened, %d closed", res, f.left(), f.opened, f.closed)
+	}
+	// one that is never told
+	f = startFake(t, nil)
+	s := f.server()
+	s.Within = 200 * time.Millisecond
+	f.deaf = 7
+	if _, err := Run(t.Context(), s, small(func(l *Load) { l.Watchers, l.Requests = 10, 5 })); !errors.Is(err, context.DeadlineExceeded) || len(f.left()) > 0 {
+		t.Errorf("%v; left: %v", err, f.left())
+	}
+}
+
+func TestExistingPath(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, nil)
+	l := small(func(l *Load) { l.Path, l.Keep = "/mine", true })
+	if _, err := Run(t.Context(), f.server(), l); err != nil {
+		t.Fatal(err)
+	}
+	before := f.left()
+	l.Keep = false
+	if _, err := Run(t.Context(), f.server(), l); !errors.Is(err, znode.ErrNodeExists) || !slices.Equal(f.left(), before) || len(before) != 1+3+250 {
+		t.Errorf("%v: %d znodes before, %d now", err, len(before), len(f.left()))
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	no := errors.New("no")
+	s := Server{Dial: func(context.Context) (net.Conn, error) { return nil, no }}
+	if _, err := Run(t.Context(), s, small(nil)); !errors.Is(err, no) {
+		t.Error(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, answer := range map[string]string{"says nothing": "", "another protocol": "ERR PROTOCOL what is that?\n", "refuses": string(zkproto.AppendConnected(nil, &zkproto.Connected{}))} {
+		go func() {
+			nc, err := l.Accept()
+			if err == nil {
+				_, _ = nc.Read(make([]byte, 100))
+				_, _ = nc.Write([]byte(answer))
+				_ = nc.Close()
+			}
+		}()
+		s.Dial = func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+		}
+		_, err := Run(t.Context(), s, small(nil))
+		if want := map[string]bool{"says nothing": is[*LostError](err), "another protocol": is[*WrongError](err), "refuses": errors.Is(err, znode.ErrSessionExpired)}; !want[name] {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestParseMix(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"get": "get=1", "set=30,get=70": "get=70,set=30", " create=2, delete": "create=2,delete=1", "get=1,get=2": "get=3",
+		"": "", "get=": "", "put=1": "", "get=-1": "", "get=0": "", "delete=1": "", "get=10001": "", "get=x": "",
+	} {
+		m, err := ParseMix(in)
+		if (err == nil) != (want != "") || err == nil && m.String() != want {
+			t.Errorf("%q: %v, %v", in, m, err)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	for _, p := range Presets() {
+		if err := p.Validate(); err != nil {
+			t.Errorf("%s: %v", p.Name, err)
+		}
+	}
+	for name, change := range map[string]func(*Load){
+		"clients": func(l *Load) { l.Clients = 0 }, "outstanding": func(l *Load) { l.Outstanding = MaxOutstanding + 1 },
+		"keys": func(l *Load) { l.Keys = MaxKeys + 1 }, "batch": func(l *Load) { l.Batch = l.Outstanding + 1 }, "size": func(l *Load) { l.Size = -1 },
+		"loads of their own": func(l *Load) { l.Sessions, l.Watchers = 1, 1 }, "duration": func(l *Load) { l.Requests, l.Duration = 0, 0 },
+		"negative": func(l *Load) { l.Warmup = -1 }, "rate": func(l *Load) { l.Rate = -1 }, "a rate and": func(l *Load) { l.Rate = 1 },
+		"path": func(l *Load) { l.Path = "/" }, "mix": func(l *Load) { l.Mix = Mix{} }, "multi": func(l *Load) { l.Multi = 0 },
+	} {
+		l := small(change)
+		if err := l.Validate(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestMedian(t *testing.T) {
+	t.Parallel()
+	var all []*Result
+	for _, x := range []float64{5, 1, 3} {
+		all = append(all, &Result{PerSecond: x, Unsent: 1, Ops: []Figure{{Op: "get", Count: 10, P50: x, P99: 10 - x, Max: x, Errors: map[string]int64{"NOTFOUND": 1}}}})
+	}
+	m := Median(all)
+	if got := fmt.Sprintf("%v %v %+v", m.PerSecond, m.Unsent, m.Ops); got != "3 3 [{Op:get Count:30 Errors:map[NOTFOUND:3] PerSecond:0 P50:3 P95:0 P99:7 P999:0 Max:5 code:0}]" {
+		t.Error(got)
+	}
+	if Median(nil) != nil {
+		t.Error("nothing has a median")
+	}
+}

@@ -1,0 +1,191 @@
+package bench
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coord/server/zkproto"
+	"coord/tree/znode"
+)
+
+// watching is a run of sets of a znode that many sessions watch, each on a
+// connection of its own: to a server a session's second watch of the same znode
+// is the first one.
+//
+// A round arms all watches, each with a getData as a client would that reads the
+// value anew, waits until all are armed, sets the znode, and waits until all were
+// told.
+type watching struct {
+	load     *Load
+	server   *Server
+	base     time.Time
+	path     string
+	sessions []*session
+	toldAt   []atomic.Int64 // of each session: ns since base
+	missing  atomic.Int64   // sessions that are not armed, or not told, yet
+	complete chan struct{}  // when none is missing
+}
+
+func (w *watching) now() int64 { return int64(time.Since(w.base)) }
+
+func fanOut(ctx context.Context, s *Server, l *Load) (*Result, error) {
+	w := &watching{load: l, server: s, path: l.Path + "/watched", complete: make(chan struct{}, 1)}
+	part := func(int) zkproto.Part {
+		return zkproto.Part{Op: zkproto.OpCreate, Path: w.path, Data: l.value(), ACL: znode.OpenACL}
+	}
+	return furnish(ctx, s, l, 1, part, func() (*Result, []made, error) {
+		res, err := w.measure(ctx)
+		return res, nil, err
+	})
+}
+
+func (w *watching) measure(parent context.Context) (*Result, error) {
+	setter, err := open(parent, w.server)
+	if err != nil {
+		return nil, err
+	}
+	w.sessions, _, err = openMany(parent, w.server, w.load.Watchers, min(w.load.Clients, atATime))
+	var res *Result
+	if err == nil {
+		w.toldAt = make([]atomic.Int64, len(w.sessions))
+		ctx, cancel := context.WithCancelCause(parent)
+		w.base = time.Now()
+		var readers sync.WaitGroup
+		for i := range w.sessions {
+			readers.Go(func() {
+				if err := w.watch(ctx, i); err != nil {
+					cancel(err)
+				}
+			})
+		}
+		res, err = w.rounds(ctx, setter)
+		cancel(nil)
+		for _, s := range w.sessions {
+			_ = s.nc.SetReadDeadline(past)
+		}
+		readers.Wait()
+	}
+	left := each(len(w.sessions), atATime, func(i int) error { return w.sessions[i].close(parent) })
+	if closed := setter.close(parent); left == nil {
+		left = closed
+	}
+	if err == nil {
+		err = left
+	}
+	return res, err
+}
+
+// watch reads what one session is told: in turn the answer that its watch is
+// armed, and the event.
+func (w *watching) watch(ctx context.Context, i int) error {
+	s := w.sessions[i]
+	for armed := false; ; armed = !armed {
+		h, body, err := s.next()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return s.lost(ctx, err)
+		case h.Xid == zkproto.XidEvent:
+			e := body.Event()
+			if !armed || body.End() != nil || e.Path != w.path || e.Type != znode.NodeDataChanged {
+				return wrong("an event that nobody asked for")
+			}
+			w.toldAt[i].Store(w.now())
+		case armed || h.Xid != s.xid:
+			return wrong("an answer to request %d, when %d was to be answered", h.Xid, s.xid)
+		case h.Code != znode.OK:
+			return h.Code
+		}
+		if w.missing.Add(-1) == 0 {
+			w.complete <- struct{}{}
+		}
+	}
+}
+
+// all waits until none is missing.
+func (w *watching) all(ctx context.Context) error {
+	var late <-chan time.Time
+	if w.server.Within > 0 {
+		timer := time.NewTimer(w.server.Within)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-w.complete:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-late:
+		return &LostError{context.DeadlineExceeded}
+	}
+}
+
+// arm has all sessions watch.
+func (w *watching) arm(ctx context.Context) error {
+	w.missing.Store(int64(len(w.sessions)))
+	for _, s := range w.sessions {
+		s.xid++ // before it is sent: the reader looks at it when the answer is there
+		s.out = zkproto.AppendRequest(s.out[:0], &zkproto.Request{Xid: s.xid, Part: zkproto.Part{Op: zkproto.OpGetData, Path: w.path, Watch: true}})
+		if _, err := s.nc.Write(s.out); err != nil {
+			return s.lost(ctx, err)
+		}
+	}
+	return w.all(ctx)
+}
+
+// rounds measures: how long a set takes that has to tell all, how long it takes
+// until each is told, and until the last one is.
+func (w *watching) rounds(ctx context.Context, setter *session) (*Result, error) {
+	var set, told, last histogram
+	used := usage{pid: w.server.PID}
+	value := w.load.value()
+	telling := int64(0) // ns: from a set to the last one told, all together
+	measured := false
+	begun := time.Now()
+	for n := 0; ; {
+		passed := time.Since(begun)
+		switch {
+		case w.load.Requests > 0 && n == w.load.Requests, w.load.Requests == 0 && n > 0 && passed >= w.load.Warmup+w.load.Duration:
+			used.end()
+			seconds := time.Duration(max(telling, 1)).Seconds()
+			res := &Result{Ops: []Figure{
+				figureOf("set", &set, seconds, nil), figureOf("told", &told, seconds, nil), figureOf("all told", &last, seconds, nil),
+			}}
+			res.Seconds, res.PerSecond = seconds, res.Ops[1].PerSecond
+			res.ServerUS, res.GeneratorUS = used.of(told.n)
+			return res, nil
+		case passed >= w.load.Warmup && !measured:
+			measured = true
+			used.begin()
+		}
+		if err := w.arm(ctx); err != nil {
+			return nil, err
+		}
+		w.missing.Store(int64(len(w.sessions)))
+		at := w.now()
+		if _, err := setter.do(ctx, &zkproto.Request{Part: zkproto.Part{Op: zkproto.OpSetData, Path: w.path, Data: value, Version: zkproto.AnyVersion}}); err != nil {
+			return nil, err
+		}
+		acknowledged := w.now()
+		if err := w.all(ctx); err != nil {
+			return nil, err
+		}
+		w.server.Working("%d watchers told in %v", len(w.sessions), time.Duration(w.now()-at).Round(time.Microsecond))
+		if !measured {
+			continue
+		}
+		n++
+		set.record(acknowledged - at)
+		end := int64(0)
+		for i := range w.toldAt {
+			t := w.toldAt[i].Load()
+			told.record(t - at)
+			end = max(end, t)
+		}
+		last.record(end - at)
+		telling += end - at
+	}
+}

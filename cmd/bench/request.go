@@ -1,0 +1,201 @@
+package bench
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+
+	"coord/server/zkproto"
+	"coord/tree/znode"
+)
+
+// op is what a client may ask.
+type op uint8
+
+const (
+	opGet op = iota
+	opSet
+	opCreate
+	opDelete
+	opExists
+	opChildren
+	opMulti
+	opSync
+	numOps
+)
+
+var opNames = [numOps]string{"get", "set", "create", "delete", "exists", "children", "multi", "sync"}
+
+func (o op) String() string { return opNames[o] }
+
+// OpNames are what a Mix may name.
+func OpNames() []string { return opNames[:] }
+
+// Mix is the share of each op.
+type Mix [numOps]int
+
+// mostShares is the most that the shares of a mix may add up to.
+const mostShares = 10_000
+
+// ParseMix reads set=30,get=70; an op without a share has 1.
+func ParseMix(s string) (m Mix, err error) {
+	for part := range strings.SplitSeq(s, ",") {
+		name, share, given := strings.Cut(strings.TrimSpace(part), "=")
+		o := op(0)
+		for o < numOps && opNames[o] != name {
+			o++
+		}
+		n := 1
+		if given {
+			n, err = strconv.Atoi(share)
+		}
+		if o == numOps || err != nil || n < 0 || n > mostShares {
+			return Mix{}, fmt.Errorf("%q is not OP=SHARE with an OP of %s", part, strings.Join(opNames[:], ", "))
+		}
+		m[o] += n
+	}
+	return m, m.validate()
+}
+
+func (m Mix) sum() (n int) {
+	for _, share := range m {
+		n += share
+	}
+	return n
+}
+
+func (m Mix) validate() error {
+	switch sum := m.sum(); {
+	case sum == 0 || sum > mostShares:
+		return fmt.Errorf("the shares of a mix add up to %d, from 1 to %d are possible", sum, mostShares)
+	case m[opDelete] > m[opCreate]:
+		return fmt.Errorf("a mix deletes what it has created: delete=%d needs a create of as much", m[opDelete])
+	}
+	return nil
+}
+
+func (m Mix) String() string {
+	var parts []string
+	for o, share := range m {
+		if share > 0 {
+			parts = append(parts, fmt.Sprintf("%v=%d", op(o), share))
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+// Where all lies, below the root of a run:
+//
+//	/d00042          a parent of keysADir keys
+//	/d00042/k07      key 4207
+//	/c00003          the parent of what client 3 creates
+//	/c00003/n00000012, or /c00003/s0000000012 if they are sequential
+func (l *Load) dirPath(i int) string    { return fmt.Sprintf("%s/d%05d", l.Path, i) }
+func (l *Load) parentPath(i int) string { return fmt.Sprintf("%s/c%05d", l.Path, i) }
+func (l *Load) keyPath(i int) string {
+	return fmt.Sprintf("%s/d%05d/k%02d", l.Path, i/keysADir, i%keysADir)
+}
+
+func (l *Load) createdPath(client, i int) string {
+	if l.Sequential {
+		return fmt.Sprintf("%s/c%05d/s%010d", l.Path, client, i)
+	}
+	return fmt.Sprintf("%s/c%05d/n%08d", l.Path, client, i)
+}
+
+func (l *Load) dirs() int { return (l.Keys + keysADir - 1) / keysADir }
+
+// value is what is written: bytes that no disk makes fewer.
+func (l *Load) value() []byte {
+	b := make([]byte, l.Size)
+	r := rand.NewChaCha8([32]byte{})
+	_, _ = r.Read(b) // never fails
+	return b
+}
+
+// template is a request as a frame, in which what differs from one to the next is
+// written anew.
+type template struct {
+	frame []byte
+	at    []int // where the digits begin: of a key those of its parent, of a created znode those of its name
+}
+
+// The digits of a key: 5 of its parent, 2 of itself; between them is "/k".
+const (
+	dirDigits = 5
+	keyDigits = 2
+	keyAfter  = dirDigits + len("/k")
+)
+
+func (l *Load) templates(client int) (all [numOps]template) {
+	value := l.value()
+	key, dir := l.keyPath(0), l.dirPath(0)
+	created := zkproto.Part{Op: zkproto.OpCreate, Path: l.createdPath(client, 0), Data: value, ACL: znode.OpenACL}
+	if l.Ephemeral {
+		created.Flags |= int32(znode.Ephemeral)
+	}
+	if l.Sequential {
+		created.Flags |= int32(znode.PersistentSequential)
+		created.Path = l.parentPath(client) + "/s"
+	}
+	digits := len(l.Path) + len("/d")
+	for o, part := range [numOps]zkproto.Part{
+		opGet:      {Op: zkproto.OpGetData, Path: key},
+		opSet:      {Op: zkproto.OpSetData, Path: key, Data: value, Version: zkproto.AnyVersion},
+		opCreate:   created,
+		opDelete:   {Op: zkproto.OpDelete, Path: l.createdPath(client, 0), Version: zkproto.AnyVersion},
+		opExists:   {Op: zkproto.OpExists, Path: key},
+		opChildren: {Op: zkproto.OpGetChildren2, Path: dir},
+		opMulti:    {Op: zkproto.OpMulti},
+		opSync:     {Op: zkproto.OpSync, Path: key},
+	} {
+		req := zkproto.Request{Part: part}
+		if op(o) == opMulti {
+			for range l.Multi {
+				req.Ops = append(req.Ops, zkproto.Part{Op: zkproto.OpSetData, Path: key, Data: value, Version: zkproto.AnyVersion})
+			}
+		}
+		t := template{frame: zkproto.AppendRequest(nil, &req)}
+		const body = 4 + 4 + 4 // behind length, xid and op
+		switch op(o) {
+		case opCreate, opDelete: // the digits at the end of the path
+			t.at = []int{body + 4 + len(l.parentPath(client)) + len("/n")}
+		case opMulti:
+			one := (len(t.frame) - body - partHead) / l.Multi
+			for i := range l.Multi {
+				t.at = append(t.at, body+i*one+partHead+4+digits)
+			}
+		default:
+			t.at = []int{body + 4 + digits}
+		}
+		all[o] = t
+	}
+	return all
+}
+
+// partHead is the length of what stands before each part of a multi, and behind
+// the last.
+const partHead = 4 + 1 + 4
+
+// Where the number of a request is in its frame.
+const xidAt = 4
+
+func putXid(frame []byte, xid int32) { binary.BigEndian.PutUint32(frame[xidAt:], uint32(xid)) }
+
+// putDigits writes n into all of b.
+func putDigits(b []byte, n uint32) {
+	for i := len(b) - 1; i >= 0; i-- {
+		b[i] = byte('0' + n%10)
+		n /= 10
+	}
+}
+
+// putKey writes the digits of a key, or of its parent alone.
+func putKey(b []byte, key uint32, alone bool) {
+	putDigits(b[:dirDigits], key/keysADir)
+	if !alone {
+		putDigits(b[keyAfter:keyAfter+keyDigits], key%keysADir)
+	}
+}

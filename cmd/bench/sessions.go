@@ -1,0 +1,151 @@
+package bench
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coord/server/zkproto"
+)
+
+// atATime is how many sessions are opened or closed at a time, unless a load says
+// otherwise.
+const atATime = 64
+
+// each runs f for 0 to n-1, some at a time, until one fails.
+func each(n, workers int, f func(i int) error) error {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	var once sync.Once
+	var failed error
+	for range min(n, workers) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := f(i); err != nil {
+					once.Do(func() { failed = err })
+					next.Add(int64(n))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return failed
+}
+
+// timings is a histogram for several goroutines.
+type timings struct {
+	mu sync.Mutex
+	h  histogram
+}
+
+func (t *timings) since(begun time.Time) {
+	d := time.Since(begun)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.h.record(int64(d))
+}
+
+// openMany opens n sessions. With an error it returns those that were opened.
+func openMany(ctx context.Context, s *Server, n, workers int) ([]*session, *timings, error) {
+	all := make([]*session, n)
+	took := &timings{}
+	var opened atomic.Int64
+	err := each(n, workers, func(i int) (err error) {
+		begun := time.Now()
+		if all[i], err = open(ctx, s); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return err
+		}
+		took.since(begun)
+		if k := opened.Add(1); k%100 == 0 {
+			s.Working("opening %d sessions: %d", n, k)
+		}
+		return nil
+	})
+	if err == nil {
+		return all, took, nil
+	}
+	some := all[:0]
+	for _, ses := range all {
+		if ses != nil {
+			some = append(some, ses)
+		}
+	}
+	return some, took, err
+}
+
+// openSessions is the load that opens sessions, keeps them and closes them.
+func openSessions(ctx context.Context, s *Server, l *Load) (*Result, error) {
+	res := &Result{}
+	used := usage{pid: s.PID}
+	if s.PID > 0 {
+		res.RSSBefore, _ = rssOf(s.PID) // 0: not known
+	}
+	used.begin()
+	begun := time.Now()
+	all, opening, err := openMany(ctx, s, l.Sessions, l.Clients)
+	opened := time.Since(begun).Seconds()
+	used.end()
+	if len(all) == 0 {
+		return nil, err
+	}
+	if err == nil {
+		err = keep(ctx, s, all, l.Hold)
+	}
+	if s.PID > 0 {
+		res.RSSAfter, _ = rssOf(s.PID)
+	}
+	var closing timings
+	begun = time.Now()
+	left := each(len(all), l.Clients, func(i int) error {
+		begun := time.Now()
+		err := all[i].close(ctx)
+		closing.since(begun)
+		return err
+	})
+	closed := time.Since(begun).Seconds()
+	if err == nil {
+		err = left
+	}
+	res.Ops = []Figure{figureOf("open", &opening.h, opened, nil)}
+	res.sumUp(opened, &used)
+	res.Ops = append(res.Ops, figureOf("close", &closing.h, closed, nil))
+	return res, err
+}
+
+// keep keeps idle sessions alive for some time.
+func keep(ctx context.Context, s *Server, all []*session, hold time.Duration) error {
+	end := time.Now().Add(hold)
+	for {
+		wait := time.Until(end)
+		if wait <= 0 {
+			return nil
+		}
+		s.Working("keeping %d sessions for %v", len(all), wait.Round(time.Second))
+		timer := time.NewTimer(min(wait, all[0].timeout/4))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		if time.Now().After(end) {
+			return nil
+		}
+		if err := each(len(all), atATime, func(i int) error { return all[i].ping(ctx) }); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) ping(ctx context.Context) error {
+	_, err := s.call(ctx, &zkproto.Request{Xid: zkproto.XidPing, Part: zkproto.Part{Op: zkproto.OpPing}})
+	return err
+}

@@ -1,0 +1,241 @@
+package zkimport
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/snappy"
+)
+
+// file is a snapshot or a log.
+type file struct {
+	path     string
+	zxid     uint64 // of its name
+	size     int64
+	modified time.Time
+}
+
+// folder is what ZooKeeper left.
+type folder struct {
+	dir, logDir     string // those that hold the files
+	snapshots, logs []file // snapshots newest first, logs oldest first
+	epoch           int64  // the last that a member of an ensemble speaks of
+	member          bool
+}
+
+// list looks at the folders; logDir "" is dir.
+func list(dir, logDir string) (*folder, error) {
+	at, err := version2(dir)
+	if err != nil {
+		return nil, err
+	}
+	f := &folder{dir: at, logDir: at}
+	if logDir != "" {
+		if f.logDir, err = version2(logDir); err != nil {
+			return nil, err
+		}
+	}
+	if f.snapshots, err = named(f.dir, "snapshot", ".gz", ".snappy"); err != nil {
+		return nil, err
+	}
+	slices.Reverse(f.snapshots)
+	if f.logs, err = named(f.logDir, "log"); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"currentEpoch", "acceptedEpoch"} {
+		path := filepath.Join(f.dir, name)
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+		if err != nil || n < 0 {
+			return nil, &DamageError{path, -1, "is not a number"}
+		}
+		f.member, f.epoch = true, max(f.epoch, n)
+	}
+	return f, nil
+}
+
+// version2 finds the folder that holds the files: dir itself may be it.
+func version2(dir string) (string, error) {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		return "", &ForeignError{dir, "it is a file"}
+	} else if err != nil {
+		return "", err
+	}
+	sub := filepath.Join(dir, "version-2")
+	if info, err := os.Stat(sub); err == nil && info.IsDir() {
+		return sub, nil
+	}
+	if filepath.Base(dir) == "version-2" {
+		return dir, nil
+	}
+	return "", &ForeignError{dir, "it has no version-2"}
+}
+
+// named lists the files whose name is the prefix, a dot, a zxid, and one of the
+// endings or nothing.
+func named(dir, prefix string, endings ...string) ([]file, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []file
+	for _, e := range entries {
+		hex, ok := strings.CutPrefix(e.Name(), prefix+".")
+		for _, end := range endings {
+			hex = strings.TrimSuffix(hex, end)
+		}
+		zxid, err := strconv.ParseUint(hex, 16, 63)
+		if !ok || err != nil {
+			continue
+		}
+		info, err := os.Stat(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		if info.Mode().IsRegular() {
+			all = append(all, file{filepath.Join(dir, e.Name()), zxid, info.Size(), info.ModTime()})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b file) int {
+		if a.zxid < b.zxid {
+			return -1
+		}
+		return int(min(a.zxid-b.zxid, 1))
+	})
+	return all, nil
+}
+
+// needed are the logs behind a snapshot's zxid: the last that begins before it
+// or with it, and all later ones.
+func needed(logs []file, zxid uint64) []file {
+	first := 0
+	for i, l := range logs {
+		if l.zxid <= zxid {
+			first = i
+		}
+	}
+	return logs[first:]
+}
+
+// running says whether a ZooKeeper that was started with zkServer.sh runs on the
+// folder: it leaves its process number there.
+func running(dir string) error {
+	if filepath.Base(dir) == "version-2" {
+		dir = filepath.Dir(dir)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "zookeeper_server.pid"))
+	if err != nil {
+		return nil
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil
+	}
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err == nil && bytes.Contains(line, []byte("zookeeper")) {
+		return &InUseError{dir, pid}
+	}
+	return nil
+}
+
+// same says whether nothing has changed since.
+func (f *folder) same() error {
+	now, err := list(f.dir, f.logDir)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(f.snapshots, now.snapshots) || !slices.Equal(f.logs, now.logs) {
+		return &InUseError{f.dir, 0}
+	}
+	return nil
+}
+
+// unpacked is a snapshot's content.
+func unpacked(path string, r io.Reader) (io.Reader, error) {
+	switch filepath.Ext(path) {
+	case ".gz":
+		return gzip.NewReader(r)
+	case ".snappy":
+		return newXerial(r)
+	}
+	return r, nil
+}
+
+// xerial reads the framing of snappy-java's streams: a head of 16 bytes (magic,
+// version, the oldest version that can read it), then blocks, each its length
+// (4 bytes) and so many bytes of raw snappy. The library's own reader of it
+// wants the whole file in memory.
+type xerial struct {
+	r           io.Reader
+	packed, raw []byte
+	rest        []byte // of raw, not yet read
+}
+
+const (
+	xerialMagic = "\x82SNAPPY\x00"
+	// maxBlock is the largest block; snappy-java's have 32 KiB.
+	maxBlock = 1 << 20
+)
+
+func newXerial(r io.Reader) (*xerial, error) {
+	var head [16]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	if string(head[:8]) != xerialMagic || binary.BigEndian.Uint32(head[12:]) > 1 {
+		return nil, errors.New("is not a file of snappy-java")
+	}
+	return &xerial{r: r}, nil
+}
+
+func (x *xerial) Read(b []byte) (int, error) {
+	for len(x.rest) == 0 {
+		if err := x.block(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, x.rest)
+	x.rest = x.rest[n:]
+	return n, nil
+}
+
+func (x *xerial) block() error {
+	var head [4]byte
+	if _, err := io.ReadFull(x.r, head[:]); err != nil {
+		return err // io.EOF: the end
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n > maxBlock {
+		return fmt.Errorf("has a block of %d bytes", n)
+	}
+	x.packed = slices.Grow(x.packed[:0], int(n))[:n]
+	if _, err := io.ReadFull(x.r, x.packed); err != nil {
+		return io.ErrUnexpectedEOF
+	}
+	size, err := snappy.DecodedLen(x.packed)
+	if err == nil && size > maxBlock {
+		err = fmt.Errorf("has a block that unpacks to %d bytes", size)
+	}
+	if err == nil {
+		x.raw, err = snappy.Decode(x.raw[:cap(x.raw)], x.packed)
+	}
+	x.rest = x.raw
+	return err
+}

@@ -1,0 +1,695 @@
+package testscripts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"coord/snapshot/zkimport"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+const (
+	zooKeeperJar = "/usr/share/java/zookeeper.jar" // Debian's; zkServer.sh is of the same package
+	zooGolden    = "../snapshot/zkimport/testdata/zookeeper-3.8.0"
+)
+
+var importTime = flag.Duration("import.time", 2*time.Second, "how long TestImport's clients write")
+
+func needZooKeeper(t testing.TB) {
+	t.Helper()
+	need(t, "java", "/usr/share/zookeeper/bin/zkServer.sh")
+}
+
+// zooKeeper is a real one.
+type zooKeeper struct {
+	t     testing.TB
+	addr  string
+	dir   string // dataDir
+	p     *exec.Cmd
+	log   strings.Builder // complete once it has ended
+	ended chan struct{}
+}
+
+// startZooKeeper starts one on dir/data; props are Java's, but for dataLogDir.
+func startZooKeeper(t testing.TB, dir string, props ...string) *zooKeeper {
+	t.Helper()
+	logDir := ""
+	props = slices.DeleteFunc(slices.Clone(props), func(p string) bool {
+		if strings.HasPrefix(p, "dataLogDir=") {
+			logDir = p + "\n"
+			return true
+		}
+		return false
+	})
+	z := launchZooKeeper(t, dir, freePort(t), "ZooKeeperServerMain", logDir, props...)
+	z.await()
+	return z
+}
+
+// freePort is one that a server can have again after a restart: it is not of the
+// range that outgoing connections take theirs from, one of which could be a
+// client's own, waiting for that server.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(22000))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port in 100 attempts")
+	return ""
+}
+
+// launchZooKeeper is startZooKeeper without the waiting, for a server of any kind.
+func launchZooKeeper(t testing.TB, dir, port, class, more string, props ...string) *zooKeeper {
+	t.Helper()
+	z := &zooKeeper{t: t, addr: "127.0.0.1:" + port, dir: filepath.Join(dir, "data"), ended: make(chan struct{})}
+	cfg := filepath.Join(dir, "zoo.cfg")
+	text := "dataDir=" + z.dir + "\nclientPort=" + port + "\nclientPortAddress=127.0.0.1\n" +
+		"admin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n" + more
+	must(t, os.WriteFile(cfg, []byte(text), 0o600))
+	args := append([]string{"-Xmx128m"}, props...)
+	z.p = exec.Command("java", append(args, "-cp", zooKeeperJar, "org.apache.zookeeper.server."+class, cfg)...)
+	z.p.Dir, z.p.Stdout, z.p.Stderr = dir, &z.log, &z.log
+	z.p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, z.p.Start())
+	go func() {
+		defer close(z.ended)
+		_ = z.p.Wait() // killed, or its output says why
+	}()
+	t.Cleanup(z.kill)
+	return z
+}
+
+// await waits until it serves, and says what it is: standalone, leader, follower.
+func (z *zooKeeper) await() (mode string) {
+	z.t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		select {
+		case <-z.ended:
+			z.t.Fatalf("ZooKeeper ended: %s", z.log.String())
+		default:
+		}
+		if answer, err := tryWord(z.addr, "srvr", time.Second); err == nil && strings.HasPrefix(answer, "Zookeeper version: ") {
+			_, mode, _ = strings.Cut(answer, "Mode: ")
+			mode, _, _ = strings.Cut(mode, "\n")
+			return mode
+		}
+	}
+	z.t.Fatal("ZooKeeper does not serve after a minute")
+	return ""
+}
+
+// kill ends it as a crash would.
+func (z *zooKeeper) kill() {
+	_ = z.p.Process.Kill()
+	<-z.ended
+}
+
+// session opens one, which ends with the test unless it is closed.
+func (z *zooKeeper) session() *zk.Conn {
+	z.t.Helper()
+	c, events, err := zk.Connect([]string{z.addr}, 20*time.Second, zk.WithLogger(quiet{}))
+	if err != nil {
+		z.t.Fatal(err)
+	}
+	z.t.Cleanup(c.Close)
+	must(z.t, c.AddAuth("digest", []byte("ann:secret")))
+	go func() {
+		for range events { // else it blocks
+			continue
+		}
+	}()
+	return c
+}
+
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// seen is a znode as a client of ZooKeeper saw it.
+type seen struct {
+	Path string
+	Data []byte `json:",omitempty"`
+	Null bool   `json:",omitempty"`
+	ACL  string
+	Stat zk.Stat
+}
+
+// look reads all znodes, as one from whom nothing is hidden.
+func (z *zooKeeper) look() []seen {
+	z.t.Helper()
+	c := z.session()
+	must(z.t, c.AddAuth("digest", []byte("super:admin")))
+	var all []seen
+	var walk func(path string)
+	walk = func(path string) {
+		data, stat, err := c.Get(path)
+		if errors.Is(err, zk.ErrNoNode) {
+			return
+		}
+		must(z.t, err)
+		acl, _, err := c.GetACL(path)
+		must(z.t, err)
+		s := seen{Path: path, Data: data, Null: data == nil, Stat: *stat}
+		for i, e := range acl {
+			s.ACL += strings.Repeat(",", min(i, 1)) + znode.ACLEntry{Perms: znode.Perms(e.Perms), Identity: znode.Identity{Scheme: e.Scheme, ID: e.ID}}.String()
+		}
+		all = append(all, s)
+		children, _, err := c.Children(path)
+		must(z.t, err)
+		slices.Sort(children)
+		for _, name := range children {
+			walk(znode.Join(path, name))
+		}
+	}
+	walk("/")
+	c.Close()
+	return all
+}
+
+// imported is what a tree has of the same.
+func imported(tr *tree.Tree) []seen {
+	var all []seen
+	tr.Freeze().Nodes("/", func(n *tree.Node) bool {
+		v, _ := tr.Get(n.Path, nil, 0)
+		s := v.Stat
+		all = append(all, seen{n.Path, slices.Clone(n.Data), v.Null, v.ACL.String(), zk.Stat{
+			Czxid: int64(s.Czxid), Mzxid: int64(s.Mzxid), Pzxid: int64(s.Pzxid), Ctime: s.CtimeMS, Mtime: s.MtimeMS, Version: s.Version,
+			Cversion: s.Cversion, Aversion: s.Aversion, EphemeralOwner: s.EphemeralOwner, DataLength: s.DataLength, NumChildren: s.NumChildren,
+		}})
+		return true
+	})
+	slices.SortFunc(all, func(a, b seen) int { return strings.Compare(a.Path, b.Path) })
+	return all
+}
+
+// compare says where an import differs from what a client saw.
+func compareSeen(t testing.TB, got, want []seen) {
+	t.Helper()
+	want = slices.Clone(want)
+	slices.SortFunc(want, func(a, b seen) int { return strings.Compare(a.Path, b.Path) })
+	paths := func(all []seen) map[string]seen {
+		m := map[string]seen{}
+		for _, s := range all {
+			if len(s.Data) == 0 {
+				s.Data = nil
+			}
+			m[s.Path] = s
+		}
+		return m
+	}
+	g, w := paths(got), paths(want)
+	wrong := 0
+	for _, path := range slices.Sorted(maps.Keys(w)) {
+		if !reflect.DeepEqual(g[path], w[path]) {
+			t.Errorf("%s is\n%+v, ZooKeeper's clients saw\n%+v", path, g[path], w[path])
+			if wrong++; wrong > 5 {
+				t.FailNow()
+			}
+		}
+	}
+	for path := range g {
+		if _, ok := w[path]; !ok {
+			t.Errorf("%s is too many: %+v", path, g[path])
+		}
+	}
+}
+
+func readZooKeeper(t testing.TB, dir, logDir string) *zkimport.Import {
+	t.Helper()
+	z, err := zkimport.Read(context.Background(), zkimport.Options{Dir: dir, LogDir: logDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z
+}
+
+var (
+	annOnly = zk.DigestACL(zk.PermAll, "ann", "secret")
+	opened  = zk.WorldACL(zk.PermAll)
+)
+
+// furnish makes some of everything. owner's session stays open.
+func furnish(t testing.TB, c, owner *zk.Conn, brief *zk.Conn) {
+	t.Helper()
+	create := func(path string, data string, flags int32, acl []zk.ACL) string {
+		t.Helper()
+		got, err := c.Create(path, []byte(data), flags, acl)
+		must(t, err)
+		return got
+	}
+	set := func(path, data string) {
+		t.Helper()
+		_, err := c.Set(path, []byte(data), -1)
+		must(t, err)
+	}
+	create("/app", "one", 0, opened)
+	set("/app", "two")
+	set("/app", "")
+	create("/app/caf\u00e9", "accents", 0, opened)
+	_, err := c.Create("/app/null", nil, 0, opened)
+	must(t, err)
+	create("/app/bytes", "\x00\xff\n", 0, opened)
+	create("/queue", "", 0, opened)
+	for range 5 {
+		create("/queue/job-", "j", zk.FlagSequence, opened)
+	}
+	must(t, c.Delete("/queue/job-0000000001", -1))
+	must(t, c.Delete("/queue/job-0000000004", -1))
+	create("/queue/job-", "j", zk.FlagSequence, opened)
+
+	create("/acl", "", 0, opened)
+	create("/acl/digest", "secret", 0, annOnly)
+	create("/acl/ip", "x", 0, []zk.ACL{{Perms: zk.PermAll, Scheme: "ip", ID: "127.0.0.1"}, {Perms: zk.PermRead, Scheme: "ip", ID: "10.0.0.0/8"}})
+	create("/acl/read", "x", 0, append(zk.WorldACL(zk.PermRead), annOnly...))
+	create("/acl/auth", "x", 0, zk.AuthACL(zk.PermRead|zk.PermAdmin))
+	create("/acl/changed", "x", 0, opened)
+	for _, acl := range [][]zk.ACL{annOnly, zk.WorldACL(zk.PermRead | zk.PermWrite)} {
+		create("/acl/changed/now", "x", 0, acl)
+		must(t, c.Delete("/acl/changed/now", -1))
+	}
+	_, err = c.SetACL("/acl/changed", append(zk.WorldACL(zk.PermRead), annOnly...), -1)
+	must(t, err)
+
+	for _, path := range []string{"/containers", "/ttl"} {
+		create(path, "", 0, opened)
+	}
+	for _, name := range []string{"unused", "used", "full"} {
+		_, err = c.CreateContainer("/containers/"+name, []byte("c"), zk.FlagContainer, opened)
+		must(t, err)
+	}
+	create("/containers/used/child", "", 0, opened)
+	must(t, c.Delete("/containers/used/child", -1))
+	create("/containers/full/child", "", 0, opened)
+	for _, flags := range []int32{zk.FlagTTL, zk.FlagPersistentSequentialWithTTL} {
+		_, err = c.CreateTTL("/ttl/hour-", []byte("t"), flags, opened, time.Hour)
+		must(t, err)
+	}
+
+	_, err = c.Multi(&zk.CreateRequest{Path: "/multi", Data: []byte("m"), Acl: opened}, &zk.CreateRequest{Path: "/multi/a", Acl: annOnly},
+		&zk.CreateRequest{Path: "/multi/b", Acl: opened}, &zk.SetDataRequest{Path: "/multi/a", Data: []byte("set"), Version: 0},
+		&zk.CheckVersionRequest{Path: "/multi", Version: 0}, &zk.DeleteRequest{Path: "/multi/b", Version: 0})
+	must(t, err)
+	if _, err = c.Multi(&zk.CreateRequest{Path: "/multi/c", Acl: opened}, &zk.DeleteRequest{Path: "/none", Version: -1}); err == nil {
+		t.Fatal("a multi that should fail")
+	}
+	if err := c.Delete("/none", -1); err == nil {
+		t.Fatal("a delete that should fail")
+	}
+
+	create("/zookeeper/quota/app", "", 0, opened)
+	create("/zookeeper/quota/app/zookeeper_limits", "count=100,bytes=-1=;byteHardLimit=5000;countHardLimit=-1", 0, opened)
+	create("/zookeeper/quota/app/zookeeper_stats", "count=0,bytes=0", 0, opened)
+	create("/app/counted", "12345", 0, opened)
+
+	create("/members", "", 0, opened)
+	for _, conn := range []*zk.Conn{owner, brief} {
+		for range 2 {
+			_, err = conn.Create("/members/m-", []byte("e"), zk.FlagEphemeral|zk.FlagSequence, opened)
+			must(t, err)
+		}
+	}
+	brief.Close()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, stat, err := c.Exists("/members")
+		must(t, err)
+		if stat.NumChildren == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the session does not end")
+		}
+	}
+}
+
+var javaProps = []string{
+	"-Dzookeeper.extendedTypesEnabled=true", "-Dzookeeper.preAllocSize=4",
+	"-Dzookeeper.DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs=", // super:admin
+}
+
+// TestImport: a real ZooKeeper with some of everything, its clients writing while
+// it takes snapshots, is killed and imported. Every znode is as its clients saw
+// it, whichever snapshot the import begins with.
+func TestImport(t *testing.T) {
+	needZooKeeper(t)
+	for _, method := range []string{"", "gz", "snappy"} {
+		t.Run("snapshots "+method, func(t *testing.T) {
+			t.Parallel()
+			base := t.TempDir()
+			logDir := filepath.Join(base, "logs")
+			props := append([]string{"dataLogDir=" + logDir, "-Dzookeeper.snapCount=150", "-Dzookeeper.snapshot.compression.method=" + method}, javaProps...)
+			found := 0
+			// Whether a snapshot is fuzzy is luck: as a rule the first round has some.
+			for round := 0; found == 0; round++ {
+				if round == 8 {
+					t.Fatal("no snapshot was fuzzy")
+				}
+				z := startZooKeeper(t, base, props...)
+				if round == 0 {
+					furnish(t, z.session(), z.session(), z.session())
+				}
+				z.churn(*importTime)
+				want := z.look()
+				z.kill()
+				var snapshots int
+				found, snapshots = fromEach(t, z.dir, logDir, want)
+				t.Logf("%d znodes, %d snapshots, %d changes were in them already", len(want), snapshots, found)
+			}
+			if method != "" {
+				if left, _ := filepath.Glob(filepath.Join(base, "data", "version-2", "snapshot.*."+method)); len(left) == 0 {
+					t.Error("the snapshots are not packed")
+				}
+			}
+		})
+	}
+}
+
+// fromEach imports with each of the snapshots as the newest, and removes all but
+// the oldest on the way. Each time the tree is the one that clients saw.
+func fromEach(t testing.TB, dir, logDir string, want []seen) (found, snapshots int) {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(dir, "version-2", "snapshot.*"))
+	must(t, err)
+	for i := range all {
+		z := readZooKeeper(t, dir, logDir)
+		found += z.Found
+		compareSeen(t, imported(z.Tree), want)
+		if !strings.Contains(z.Digest, "equal") {
+			t.Errorf("from %s: digest %s", z.Snapshot, z.Digest)
+		}
+		if i < len(all)-1 {
+			must(t, os.Remove(filepath.Join(dir, "version-2", z.Snapshot)))
+		}
+	}
+	return found, len(all)
+}
+
+// churn writes from several sessions at once.
+func (z *zooKeeper) churn(d time.Duration) {
+	z.t.Helper()
+	deadline := time.Now().Add(d)
+	var group sync.WaitGroup
+	for w := range 4 {
+		c := z.session()
+		if _, err := c.Create(fmt.Sprintf("/churn%d", w), nil, 0, opened); err != nil && !errors.Is(err, zk.ErrNodeExists) {
+			z.t.Fatal(err)
+		}
+		group.Go(func() {
+			top := fmt.Sprintf("/churn%d", w)
+			for i := 0; time.Now().Before(deadline); i++ {
+				dir := fmt.Sprintf("%s/d%d", top, i%7)
+				// Of these some fail, each time others: that is as it should be.
+				_, _ = c.Create(dir, nil, 0, opened)
+				for j := range 12 {
+					_, _ = c.Create(fmt.Sprintf("%s/s%d-", dir, j), fmt.Append(nil, i), zk.FlagSequence, opened)
+				}
+				_, _ = c.Create(dir+"/x", nil, zk.FlagEphemeral, annOnly)
+				_, _ = c.Set(dir, fmt.Append(nil, i), -1)
+				_, _ = c.SetACL(dir+"/x", opened, -1)
+				_, _ = c.Create(fmt.Sprintf("%s/u%d", dir, i), nil, 0, append(zk.WorldACL(zk.PermRead), zk.DigestACL(zk.PermAll, fmt.Sprint("user", i), "x")...))
+				_, _ = c.Multi(&zk.CreateRequest{Path: dir + "/m", Acl: opened}, &zk.SetDataRequest{Path: dir, Data: []byte("m"), Version: -1},
+					&zk.CreateRequest{Path: dir + "/m/n", Acl: annOnly})
+				_, _ = c.CreateContainer(fmt.Sprintf("%s/c%d", dir, i), nil, zk.FlagContainer, opened)
+				_, _ = c.CreateTTL(fmt.Sprintf("%s/t%d", dir, i), nil, zk.FlagTTL, opened, time.Duration(i+1)*time.Hour)
+				if i%3 == 0 {
+					_, _ = c.Multi(&zk.DeleteRequest{Path: dir + "/m/n", Version: -1}, &zk.DeleteRequest{Path: dir + "/m", Version: -1})
+					_ = c.Delete(dir+"/x", -1)
+				}
+				if i%5 == 0 { // and all of another one, which is made anew
+					other := fmt.Sprintf("%s/d%d", top, (i+3)%7)
+					names, _, _ := c.Children(other)
+					for _, n := range names {
+						_ = c.Delete(other+"/"+n+"/n", -1)
+						_ = c.Delete(other+"/"+n, -1)
+					}
+					_ = c.Delete(other, -1)
+				}
+			}
+			if w%2 == 0 {
+				c.Close()
+			}
+		})
+	}
+	group.Wait()
+}
+
+// TestImportThrough: the whole way, from a ZooKeeper that was stopped to a coord
+// that serves: what is kept, what is dropped, what comes next.
+func TestImportThrough(t *testing.T) {
+	needZooKeeper(t)
+	t.Parallel()
+	base := t.TempDir()
+	z := startZooKeeper(t, base, javaProps...)
+	c, owner := z.session(), z.session()
+	furnish(t, c, owner, z.session())
+	want := z.look()
+	z.kill()
+	before := hashes(t, z.dir)
+
+	// A server does not take the folder, and says what does.
+	data := filepath.Join(base, "coord")
+	if _, stderr, code := run(t, "server", "--data-dir", z.dir, "--listen", "127.0.0.1:0"); code != 13 || !strings.Contains(stderr, "coord restore --from-zookeeper") {
+		t.Errorf("a server on it: %d %s", code, stderr)
+	}
+	if _, stderr, code := run(t, "restore", "--from-zookeeper", z.dir, "--data-dir", z.dir); code != 13 {
+		t.Errorf("onto itself: %d %s", code, stderr)
+	}
+	if out, stderr, code := run(t, "restore", "--from-zookeeper", z.dir, "--data-dir", data, "--dry-run"); code != 0 || !strings.Contains(out, "would make") {
+		t.Errorf("a dry run: %d %s%s", code, out, stderr)
+	}
+	out, stderr, code := run(t, "restore", "--from-zookeeper", z.dir, "--data-dir", data, "--json")
+	if code != 0 {
+		t.Fatalf("%d %s%s", code, out, stderr)
+	}
+	var report struct {
+		State     string
+		Backup    *struct{}
+		ZooKeeper struct {
+			Sessions, Ephemerals, Txns int
+			Digest                     string
+		}
+		Epoch, Zxid struct{ Before, After string }
+		Dropped     struct {
+			Sessions   []struct{ ID string }
+			Ephemerals []struct{ Path, Session string }
+		}
+		Notices []string
+	}
+	must(t, json.Unmarshal([]byte(out), &report))
+	session := fmt.Sprintf("0x%x", uint64(owner.SessionID()))
+	if report.State != "done" || report.Backup != nil || len(report.Dropped.Sessions) != 2 || len(report.Dropped.Ephemerals) != 2 ||
+		report.Dropped.Ephemerals[0].Path != "/members/m-0000000000" || report.Dropped.Ephemerals[0].Session != session {
+		t.Errorf("the report is %s", out)
+	}
+	if report.Epoch.Before != "0" || report.Epoch.After != "1" || !strings.Contains(report.ZooKeeper.Digest, "equal") {
+		t.Errorf("epoch %+v, digest %s", report.Epoch, report.ZooKeeper.Digest)
+	}
+	if now := hashes(t, z.dir); !maps.Equal(now, before) {
+		t.Error("ZooKeeper's folder is not as it was")
+	}
+	if _, stderr, code := run(t, "restore", "--from-zookeeper", z.dir, "--data-dir", data); code != 13 || !strings.Contains(stderr, "--replace") {
+		t.Errorf("a second time: %d %s", code, stderr)
+	}
+
+	p := launch(t, data)
+	ours := map[string]string{} // the stat of each znode as coord's clients see it
+	for _, s := range want {
+		lines := strings.SplitAfter(p.ask("AUTH digest ann :6", "secret", "EXISTS "+s.Path), "\n")
+		ours[s.Path] = lines[1]
+	}
+	for _, s := range want {
+		line := ours[s.Path]
+		if s.Stat.EphemeralOwner != 0 {
+			if !strings.HasPrefix(line, "ERR NOTFOUND") {
+				t.Errorf("%s is still there: %s", s.Path, line)
+			}
+			continue
+		}
+		if s.Path == "/members" { // two ephemerals went
+			s.Stat.Cversion, s.Stat.NumChildren, s.Stat.Pzxid = s.Stat.Cversion+2, 0, 0
+		}
+		if s.Path == "/zookeeper/config" {
+			continue
+		}
+		for _, field := range []string{
+			fmt.Sprintf(" v=%d", s.Stat.Version), fmt.Sprintf(" cv=%d", s.Stat.Cversion), fmt.Sprintf(" av=%d", s.Stat.Aversion),
+			fmt.Sprintf(" czxid=0x%x", s.Stat.Czxid), fmt.Sprintf(" mzxid=0x%x", s.Stat.Mzxid),
+		} {
+			if !strings.Contains(line+" ", field) {
+				t.Errorf("%s: no%s in %s", s.Path, field, line)
+			}
+		}
+	}
+
+	// The next sequential name is the one that ZooKeeper gives out.
+	again := startZooKeeper(t, base, javaProps...)
+	c = again.session()
+	for _, s := range want {
+		if s.Stat.EphemeralOwner != 0 || strings.HasPrefix(s.Path, "/zookeeper") {
+			continue
+		}
+		name := znode.Join(s.Path, "next-")
+		theirs, err := c.Create(name, nil, zk.FlagSequence, opened)
+		if err != nil {
+			t.Logf("%s: %v", name, err)
+			continue
+		}
+		got := p.ask("AUTH digest ann :6", "secret", "CREATE "+name+" SEQ x")
+		if !strings.Contains(got, "path="+theirs+" ") {
+			t.Errorf("the next name is %s in ZooKeeper, here %s", theirs, got)
+		}
+	}
+}
+
+// TestImportEnsemble: of three servers the leader is killed, and the others go on
+// in a new epoch. Their folders have all; that of the first leader has what was
+// then. What names the servers goes.
+func TestImportEnsemble(t *testing.T) {
+	needZooKeeper(t)
+	t.Parallel()
+	base := t.TempDir()
+	more := "tickTime=500\ninitLimit=20\nsyncLimit=10\n"
+	for i := 1; i <= 3; i++ {
+		more += fmt.Sprintf("server.%d=127.0.0.1:%s:%s\n", i, freePort(t), freePort(t))
+	}
+	var all []*zooKeeper
+	for i := 1; i <= 3; i++ {
+		dir := filepath.Join(base, fmt.Sprint(i))
+		must(t, os.MkdirAll(filepath.Join(dir, "data"), 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, "data", "myid"), fmt.Append(nil, i), 0o600))
+		all = append(all, launchZooKeeper(t, dir, freePort(t), "quorum.QuorumPeerMain", more, javaProps...))
+	}
+	leader := -1
+	for i, z := range all {
+		if z.await() == "leader" {
+			leader = i
+		}
+	}
+	if leader < 0 {
+		t.Fatal("nobody leads")
+	}
+	first := all[leader]
+	furnish(t, first.session(), first.session(), first.session())
+	before := first.look()
+	first.kill()
+	others := slices.Delete(slices.Clone(all), leader, leader+1)
+	for _, z := range others {
+		for deadline := time.Now().Add(time.Minute); z.await() != "leader" && z.await() != "follower"; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("nobody leads in place of the first one")
+			}
+		}
+	}
+	c := others[0].session()
+	eventually := func(path string, flags int32) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			if _, err := c.Create(path, []byte("x"), flags, opened); err == nil || errors.Is(err, zk.ErrNodeExists) {
+				return
+			} else if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+	}
+	eventually("/later", 0)
+	eventually("/later/e", zk.FlagEphemeral)
+	want := others[0].look()
+	for _, z := range others {
+		z.kill()
+	}
+	for _, z := range all {
+		want, epoch := want, 2
+		if z == first {
+			want, epoch = before, 1
+		}
+		got := readZooKeeper(t, z.dir, "")
+		if !got.Member || got.Epoch != int64(epoch) || !strings.Contains(got.Digest, "equal") {
+			t.Errorf("member %v, epoch %d, digest %s", got.Member, got.Epoch, got.Digest)
+		}
+		// Each leader writes the configuration, with its own time, into memory only.
+		without := func(all []seen) []seen {
+			return slices.DeleteFunc(all, func(s seen) bool { return s.Path == "/zookeeper/config" })
+		}
+		compareSeen(t, without(imported(got.Tree)), without(slices.Clone(want)))
+	}
+	data := filepath.Join(base, "coord")
+	out, stderr, code := run(t, "restore", "--from-zookeeper", others[0].dir, "--data-dir", data)
+	if code != 0 || !strings.Contains(stderr, "one of several servers") || !strings.Contains(out, "epoch 100003 after 2") {
+		t.Errorf("%d %s%s", code, out, stderr)
+	}
+	if got := launch(t, data).ask("GET /zookeeper/config"); !strings.HasPrefix(got, "DATA 0 ") {
+		t.Errorf("/zookeeper/config: %s", got)
+	}
+}
+
+func hashes(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		all[path] = string(b)
+		return err
+	}))
+	return all
+}
+
+// TestImportGolden writes the folder that the tests of package zkimport read,
+// with -update.
+func TestImportGolden(t *testing.T) {
+	if !*update {
+		t.Skip("only with -update")
+	}
+	needZooKeeper(t)
+	base := t.TempDir()
+	z := startZooKeeper(t, base, javaProps...)
+	c := z.session()
+	for _, path := range []string{"/before", "/before/a", "/before/b"} {
+		_, err := c.Create(path, []byte("before"), 0, annOnly)
+		must(t, err)
+	}
+	z.kill()
+	z = startZooKeeper(t, base, javaProps...) // takes a snapshot
+	c, owner := z.session(), z.session()
+	furnish(t, c, owner, z.session())
+	want := z.look()
+	z.kill()
+	must(t, os.RemoveAll(zooGolden))
+	must(t, os.CopyFS(zooGolden, os.DirFS(z.dir)))
+	b, err := json.MarshalIndent(want, "", " ")
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(zooGolden, "seen.json"), append(b, '\n'), 0o644))
+}
