@@ -179,8 +179,14 @@ func (c *zkConn) handle(r *zkproto.Request) {
 	ask := zkAsk{xid: r.Xid, op: r.Op, kind: r.Kind, watch: r.Watch, path: r.Path}
 	switch r.Op {
 	case zkproto.OpCreate, zkproto.OpCreate2, zkproto.OpCreateContainer, zkproto.OpCreateTTL, zkproto.OpDelete,
-		zkproto.OpSetData, zkproto.OpSetACL, zkproto.OpMulti:
+		zkproto.OpSetData, zkproto.OpSetACL, zkproto.OpCheck, zkproto.OpMulti:
 		c.write(r)
+	case zkproto.OpSASL:
+		if r.Data == nil { // ZooKeeper trips over it
+			c.leaving = true
+			return
+		}
+		c.read(ask)
 	case zkproto.OpSync:
 		c.sync(ask)
 	case zkproto.OpAuth:
