@@ -86,6 +86,9 @@ func (r *zkReader) read(b []byte) ([]byte, znode.Code) {
 	case zkproto.OpGetACL:
 		return r.getACL(b)
 	case zkproto.OpSync:
+		if r.path == znode.Null {
+			return zkproto.AppendNull(b), znode.OK
+		}
 		return zkproto.AppendString(b, r.path), znode.OK
 	case zkproto.OpMultiRead:
 		return r.multiRead(b), znode.OK
@@ -293,6 +296,10 @@ func (r *zkReader) setWatches(b []byte) []byte {
 	for i, list := range r.lists {
 		kind := watch.Kind(i + 1)
 		for _, path := range list {
+			if path == znode.Null { // ZooKeeper comes so far, and no further
+				r.code = znode.ErrMarshalling
+				return b
+			}
 			if typ := r.missed(path, kind); typ != 0 {
 				b = zkproto.AppendEvent(b, typ, path, zkproto.NoZxid)
 			} else if code := r.arm(path, kind); code != znode.OK {
@@ -330,6 +337,10 @@ func (w *zkWrite) appendAnswer(b []byte, t *tree.Tree, _ *watch.Table) []byte {
 		zxid = t.Counters().Zxid
 	}
 	failedMulti := w.op == zkproto.OpMulti && w.code != znode.OK && isVerdict(w.code)
+	if failedMulti && w.txn.Ops[w.result.Op].TTLMS == noTTL {
+		w.code = znode.ErrMarshalling // where ZooKeeper stumbles it is the whole request that fails
+	}
+	failedMulti = failedMulti && w.code != znode.ErrMarshalling
 	switch {
 	case w.code == znode.ErrUncertain:
 		return b
