@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -37,20 +38,56 @@ func coordTarget(t testing.TB) *target {
 	}}
 }
 
+// zooKeeperTarget passes connections on only when it serves: one that it takes
+// while it starts may hear nothing until the client gives up, seconds later.
 func zooKeeperTarget(t testing.TB) *target {
 	t.Helper()
 	needZooKeeper(t)
-	dir, port := t.TempDir(), freePort(t)
+	dir, port, addr := t.TempDir(), freePort(t), "127.0.0.1:"+freePort(t)
+	var door net.Listener
 	start := func() *zooKeeper { // with what coord has on unless told otherwise
 		z := launchZooKeeper(t, dir, port, "ZooKeeperServerMain", "enforceQuota=true\nextendedTypesEnabled=true\n", "-XX:TieredStopAtLevel=1")
 		z.await()
+		door = passOn(t, addr, z.addr)
 		return z
 	}
 	z := start()
-	return &target{addr: z.addr, restart: func() {
+	return &target{addr: addr, restart: func() {
+		_ = door.Close()
 		z.kill()
 		z = start()
 	}}
+}
+
+// passOn passes what connects to one address on to another.
+func passOn(t testing.TB, from, to string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			pipe := func(a, b net.Conn) {
+				_, _ = io.Copy(a, b)
+				_ = a.Close()
+				_ = b.Close()
+			}
+			go pipe(c, s)
+			go pipe(s, c)
+		}
+	}()
+	return l
 }
 
 // onServers runs a test against coord and, to hold the test itself against what
