@@ -117,7 +117,7 @@ func (r *run) changeLoad(l *bench.Load) error {
 		if err != nil {
 			return usagef("--size: %v", err)
 		}
-		l.Size = int(n)
+		l.Size = int(min(n, bench.MaxSize+1)) // which is refused
 	}
 	l.Sequential, l.Ephemeral = r.flags.Bool("seq"), r.flags.Bool("ephemeral")
 	l.Path, l.Keep = r.flags.String("path"), r.flags.Bool("keep")

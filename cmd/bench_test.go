@@ -24,7 +24,7 @@ func TestBench(t *testing.T) {
 	if got.code != exitOK || got.errOut != "" {
 		t.Fatalf("%+v", got)
 	}
-	for _, want := range []string{"default: 3 clients x 64 under way, get=1,", "\nchildren  ", "\nsync  ", " p99.9 ", addr + ": generator "} {
+	for _, want := range []string{"default: 3 clients x 64 under way, get=1,", "\nchildren  ", "\nsync  ", " p99.9 ", addr + ": ", "generator "} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("no %q in\n%s", want, got.out)
 		}

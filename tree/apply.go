@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -127,6 +128,13 @@ func (t *Tree) alive(x *Txn) bool {
 	return there || x.Session == 0
 }
 
+// codeOf is the code in an error of znode's.
+func codeOf(err error) znode.Code {
+	var c znode.Code
+	errors.As(err, &c)
+	return c
+}
+
 func refuse(c znode.Code) Result { return Result{Code: c} }
 
 // may says whether the caller holds a permission on a znode.
@@ -187,7 +195,7 @@ func (t *Tree) create(x *Txn, op *Op) Result {
 	if len(op.ACL) != 1 || op.ACL[0] != znode.OpenACL[0] {
 		var err error
 		if acl, err = op.ACL.Normalize(x.IDs); err != nil {
-			return refuse(znode.ErrInvalidACL)
+			return refuse(codeOf(err))
 		}
 	}
 	parent, there := t.find(parentPath)
@@ -413,7 +421,7 @@ func (t *Tree) setACL(x *Txn, op *Op) Result {
 	}
 	acl, err := op.ACL.Normalize(x.IDs)
 	if err != nil {
-		return refuse(znode.ErrInvalidACL)
+		return refuse(codeOf(err))
 	}
 	id, there := t.find(op.Path)
 	if !there {

@@ -29,6 +29,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"time"
@@ -85,7 +86,7 @@ func (l *Load) Validate() error {
 		n, least, most int
 	}{
 		{"clients", l.Clients, 1, MaxClients}, {"outstanding", l.Outstanding, 1, MaxOutstanding}, {"batch", l.Batch, 0, l.Outstanding}, {"keys", l.Keys, 1, MaxKeys},
-		{"size", l.Size, 0, MaxSize}, {"multi", l.Multi, 1, MaxMulti}, {"rate", l.Rate, 0, 1e9}, {"requests", l.Requests, 0, 1 << 40},
+		{"size", l.Size, 0, MaxSize}, {"multi", l.Multi, 1, MaxMulti}, {"rate", l.Rate, 0, 1e9}, {"requests", l.Requests, 0, math.MaxInt32},
 		{"watchers", l.Watchers, 0, MaxClients}, {"sessions", l.Sessions, 0, MaxClients},
 	} {
 		if n.n < n.least || n.n > n.most {

@@ -164,8 +164,8 @@ func (c *client) over() bool {
 	return c.stopped && c.sent == c.answered
 }
 
-// send sends what may be sent now, and says when that is to be done again. timely says that this is the pacer: what it
-// finds due late is its own fault.
+// send sends what may be sent now, and says when that is to be done again. timely
+// says that this is the pacer: what it finds due late is its own fault.
 func (c *client) send(timely bool) (next int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

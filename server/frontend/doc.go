@@ -44,7 +44,8 @@
 // moves or ends a session, a replay, INFO and SNAPSHOT wait for that (isAlone).
 // While the reader waits and a WAIT or LOCK is unanswered, the kernel is asked at
 // once and every PeerTime whether the client is still there (watchPeer): nobody else would
-// notice.
+// notice. And whenever it waits or sends, and the session is one that needs pings, the
+// kernel is asked whether any have come (lookOut).
 //
 // # Events
 //

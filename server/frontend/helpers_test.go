@@ -35,6 +35,7 @@ type backend struct {
 	events []znode.Event // of all txns
 
 	disorder bool // barriers and txns keep no order between them
+	views    atomic.Int64
 
 	state   sync.RWMutex
 	tree    *tree.Tree
@@ -71,6 +72,7 @@ func (b *backend) Submit(x *tree.Txn, done frontend.Done) { b.take(task{txn: x, 
 func (b *backend) Barrier(done frontend.Done)             { b.take(task{done: done}) }
 
 func (b *backend) View(read func(*tree.Tree, *watch.Table)) {
+	b.views.Add(1)
 	b.state.RLock()
 	defer b.state.RUnlock()
 	read(b.tree, b.watches)

@@ -40,6 +40,7 @@ type outbox struct {
 	sentEvents int  // in what is being sent
 	cried      bool // the crier has it on its list
 	behind
+	lookout lookout
 }
 
 // item is a request that waits for its turn to be answered: a write, a read, or
@@ -331,7 +332,9 @@ func (c *conn) flushOwn() bool {
 	c.settleReads()
 	if c.mustSend() {
 		c.mu.flushing = true
+		c.lookOut()
 		c.flush()
+		c.mu.lookout.stop()
 	}
 	c.mu.idle = true
 	return !c.isOver()
@@ -342,7 +345,9 @@ func (c *conn) flushOwn() bool {
 // long, it looks now and then whether there still is a client.
 func (c *conn) await(enough func() bool) bool {
 	var stop chan struct{}
+	defer c.mu.lookout.stop()
 	for !c.mu.broken && !enough() {
+		c.lookOut()
 		switch {
 		case c.mustSend():
 			c.mu.flushing = true
@@ -351,11 +356,7 @@ func (c *conn) await(enough func() bool) bool {
 		case c.mu.waits > 0 && stop == nil:
 			stop = make(chan struct{})
 			defer close(stop)
-			var pinged int64
-			if c.sess.isPinged() {
-				pinged = c.sess.id
-			}
-			go c.watchPeer(stop, pinged, c.sess.ttl)
+			go c.watchPeer(stop)
 		}
 		c.changed.Wait()
 	}
@@ -416,20 +417,15 @@ func (c *conn) drain() bool {
 
 // watchPeer looks after the client of a reader that waits, until stop is closed:
 // the connection is cut if it is gone, and LOCKs are given up if it has closed its
-// side. What it sends meanwhile is a sign of life of its session, though nobody reads
-// it yet; pinged is that session, or 0.
-func (c *conn) watchPeer(stop <-chan struct{}, pinged int64, ttl time.Duration) {
-	every := PeerTime
-	if pinged != 0 {
-		every = min(every, ttl/3)
-	}
+// side.
+func (c *conn) watchPeer(stop <-chan struct{}) {
 	if peerState(c.nc) == peerGone {
 		c.cut()
 		return
 	}
-	tick := time.NewTicker(max(every, time.Millisecond))
+	tick := time.NewTicker(PeerTime)
 	defer tick.Stop()
-	for had := 0; ; {
+	for {
 		select {
 		case <-stop:
 			return
@@ -445,10 +441,52 @@ func (c *conn) watchPeer(stop <-chan struct{}, pinged int64, ttl time.Duration) 
 				c.changed.Broadcast()
 				c.mu.Unlock()
 			}
-			if has := unread(c.nc); has > had && pinged != 0 {
-				had = has
-				c.s.cfg.Sessions.Touch(pinged)
-			}
 		}
 	}
+}
+
+// lookout looks for signs of life of a session's client while its reader sends or
+// waits: what comes meanwhile is one, though nobody reads it yet. The connection's
+// lock guards it.
+type lookout struct {
+	timer *time.Timer // of the next look; made when first needed
+	is    bool        // the reader is busy
+	had   int         // bytes that were not read at the last look
+}
+
+// lookOut begins to look, unless it has begun or silence is no matter.
+func (c *conn) lookOut() {
+	o := &c.mu.lookout
+	switch {
+	case o.is || !c.sess.isPinged():
+		return
+	case o.timer == nil:
+		o.timer = time.AfterFunc(c.lookEvery(), c.look)
+	default:
+		o.timer.Reset(c.lookEvery())
+	}
+	o.is, o.had = true, 0
+}
+
+func (o *lookout) stop() {
+	if o.is {
+		o.is = false
+		o.timer.Stop()
+	}
+}
+
+func (c *conn) lookEvery() time.Duration { return max(c.mu.sessionTTL/3, time.Millisecond) }
+
+func (c *conn) look() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := &c.mu.lookout
+	if !o.is || c.isOver() {
+		return
+	}
+	if has := unread(c.nc); has > o.had {
+		o.had = has
+		c.s.cfg.Sessions.Touch(c.mu.session)
+	}
+	o.timer.Reset(c.lookEvery())
 }

@@ -152,6 +152,41 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	shut.reply()
 }
 
+// TestPingsBehindALongAnswerCount: a client that takes its time for an answer and
+// sends pings meanwhile keeps its session, and one that sends none does not.
+func TestPingsBehindALongAnswerCount(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("the kernel is not asked here")
+	}
+	const ttl = 900 * time.Millisecond
+	var keeper *session.Keeper
+	w := newWorld(t, func(cfg *frontend.Config, b *backend) {
+		keeper = session.New(session.Config{Replica: b, ContainerInterval: time.Minute})
+		cfg.Sessions, cfg.MinSession, cfg.MaxSession = keeper, ttl, ttl
+	})
+	go func() { _ = keeper.Run(w.ctx) }()
+	w.do(tree.Op{Kind: tree.KindCreate, Path: "/long", Data: make([]byte, 16<<20), ACL: znode.OpenACL})
+	sessions := func() (n int) {
+		w.View(func(t *tree.Tree, _ *watchTable) { n = t.Counts().Sessions })
+		return n
+	}
+	addr := w.tcp()
+	alive, z := zkDial(t, addr)
+	silent, _ := zkDial(t, addr)
+	in := z.frames(t, "getData /long ; getData /long")
+	for _, c := range []net.Conn{alive, silent} { // and they read nothing
+		_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
+		_, _ = c.Write(in)
+	}
+	for start := time.Now(); time.Since(start) < 3*ttl; time.Sleep(ttl / 9) {
+		_, _ = alive.Write(z.frames(t, "ping"))
+	}
+	if n := sessions(); n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
 // TestPingsBehindAWaitCount although nobody reads them yet.
 func TestPingsBehindAWaitCount(t *testing.T) {
 	t.Parallel()

@@ -45,6 +45,7 @@ const (
 	flushAt   = 48 << 10  // the reader sends what it has before it goes on
 	keepQueue = 256       // places of a queue that an idle connection keeps
 	opBytes   = 128       // what an op of a TXN weighs beside its bytes
+	countStep = 4 << 10   // znodes that a getAllChildrenNumber counts in one View
 )
 
 // Done is told the outcome of a submission: see replica.Done.

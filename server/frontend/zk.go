@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -162,7 +163,11 @@ func (c *zkConn) take(frame []byte) {
 	}
 	var e *zkproto.Error
 	errors.As(err, &e)
-	c.s.stats.protocolErrors.Add(1)
+	if e.Code == znode.ErrTooBig {
+		c.s.stats.limitsReached.Add(1)
+	} else {
+		c.s.stats.protocolErrors.Add(1)
+	}
 	if e.Code != znode.OK {
 		c.refuse(r, e.Code)
 	}
@@ -179,8 +184,14 @@ func (c *zkConn) handle(r *zkproto.Request) {
 	ask := zkAsk{xid: r.Xid, op: r.Op, kind: r.Kind, watch: r.Watch, path: r.Path}
 	switch r.Op {
 	case zkproto.OpCreate, zkproto.OpCreate2, zkproto.OpCreateContainer, zkproto.OpCreateTTL, zkproto.OpDelete,
-		zkproto.OpSetData, zkproto.OpSetACL, zkproto.OpMulti:
+		zkproto.OpSetData, zkproto.OpSetACL, zkproto.OpCheck, zkproto.OpMulti:
 		c.write(r)
+	case zkproto.OpSASL:
+		if r.Data == nil { // ZooKeeper trips over it
+			c.leaving = true
+			return
+		}
+		c.read(ask)
 	case zkproto.OpSync:
 		c.sync(ask)
 	case zkproto.OpAuth:
@@ -190,6 +201,11 @@ func (c *zkConn) handle(r *zkproto.Request) {
 	case zkproto.OpMultiRead:
 		ask.parts = slices.Clone(r.Ops)
 		c.read(ask)
+	case zkproto.OpGetAllChildrenNumber:
+		if c.isNext() {
+			ask.below = c.countBelow(r.Path)
+			c.read(ask)
+		}
 	case zkproto.OpGetEphemerals:
 		ask.owner = c.sess.id
 		c.read(ask)
@@ -302,14 +318,25 @@ func (c *zkConn) write(r *zkproto.Request) {
 	w.txn.Ops = make([]tree.Op, len(r.Ops))
 	w.size += opBytes * len(r.Ops)
 	for i := range r.Ops {
+		p := &r.Ops[i]
+		// In a multi the flags alone tell what a create makes.
+		switch ttl := znode.Mode(p.Flags).TTL(); {
+		case p.Op == zkproto.OpCreateTTL && !ttl:
+			p.Op = zkproto.OpCreate
+		case ttl && (p.Op == zkproto.OpCreate || p.Op == zkproto.OpCreate2 || p.Op == zkproto.OpCreateContainer):
+			p.Op, p.TTLMS = zkproto.OpCreateTTL, noTTL
+		}
 		// The tree judges the mode in its turn: what is before it may fail first.
-		_ = zkOp(&w.txn.Ops[i], &r.Ops[i])
+		_ = zkOp(&w.txn.Ops[i], p)
 	}
 	c.submit(&w.write)
 }
 
-// noMode is one that no create can have.
-const noMode = znode.Mode(0xff)
+// noMode is one that no create can have, noTTL the ttl of one that should have one.
+const (
+	noMode = znode.Mode(0xff)
+	noTTL  = math.MinInt64
+)
 
 // zkOp makes an op of a part, and says what is wrong with its flags.
 func zkOp(out *tree.Op, p *zkproto.Part) znode.Code {

@@ -286,6 +286,35 @@ func TestZooKeeperMultiReadLimit(t *testing.T) {
 	}
 }
 
+// TestZooKeeperCountsInSteps: to count a large subtree holds nobody up for long,
+// behind a write not either.
+func TestZooKeeperCountsInSteps(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.act("z1> create /a x ; create /ab x\nz1< 1 *\nz1< 2 *")
+		for i := range 100 {
+			dir := fmt.Sprintf("/a/%d", i)
+			x.do(tree.Op{Kind: tree.KindCreate, Path: dir, ACL: znode.OpenACL})
+			for j := range 199 {
+				x.do(tree.Op{Kind: tree.KindCreate, Path: fmt.Sprintf("%s/%d", dir, j), ACL: znode.ReadACL})
+			}
+		}
+		before := x.views.Load()
+		x.act("z1> getAllChildrenNumber /a ; getAllChildrenNumber /a/7 ; getAllChildrenNumber /a/7/7 ; getAllChildrenNumber /\nz1< 3 * ok 20000\nz1< 4 * ok 199\nz1< 5 * ok 0\nz1< 6 * ok 20005")
+		if n := x.views.Load() - before; n < 5+4 {
+			t.Errorf("%d Views", n)
+		}
+		x.hold()
+		x.act("z1> create /a/x x ; getAllChildrenNumber /a ; getAllChildrenNumber /a/x ; delete /a/x ; getAllChildrenNumber /a")
+		before = x.views.Load()
+		x.release()
+		x.act("z1< 7 *\nz1< 8 * ok 20001\nz1< 9 * ok 0\nz1< 10 * ok\nz1< 11 * ok 20000")
+		if n := x.views.Load() - before; n < 5+5 {
+			t.Errorf("%d Views behind a write", n)
+		}
+	})
+}
+
 // TestZooKeeperDeafToEvents: who does not take its events is closed, and costs
 // nobody else anything.
 func TestZooKeeperDeafToEvents(t *testing.T) {

@@ -95,13 +95,12 @@ func (c *zkCrowd) fail(format string, args ...any) {
 }
 
 // come lets another client in.
-func (c *zkCrowd) come(connect string) *zkMember {
+func (c *zkCrowd) come(connect string) {
 	m := &zkMember{}
 	m.caller = c.theatre.open(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9})
 	m.name = fmt.Sprint("client ", len(c.all))
 	m.send(string(m.z.frames(c.t, connect)))
 	c.open, c.all = append(c.open, m), append(c.all, m)
-	return m
 }
 
 func (c *zkCrowd) do(s *step) {

@@ -319,15 +319,16 @@ func TestZooKeeperOperations(t *testing.T) {
 			z1< 9 #8 ok []
 			`, "/a /a/c /ab /ac /b"},
 		{"sync, ping, whoAmI, reconfig, sasl", `
-			z1> sync /none ; sync "" ; ping ; ping xid=7 ; whoAmI ; reconfig ; sasl ; reconfig
+			z1> sync /none ; sync "" ; ping ; ping xid=7 ; whoAmI ; reconfig ; reconfig
 			z1< 1 #1 ok /none
 			z1< 2 #1 ok
 			z1< -2 #1 ok
 			z1< -2 #1 ok
 			z1< 4 #1 ok ip:10.0.0.122
 			z1< 5 #1 -123
-			z1< 6 0x0 ok null
-			z1< 7 #1 -123
+			z1< 6 #1 -123
+			z2> sasl ; ping
+			z2.
 			`, ""},
 		{"multi", `
 			z1> multi ; multi create /a x + create2 /a/b y + create /a/s- z flags=2 + createContainer /c null flags=4 + createTTL /t x flags=5 ttl=9
@@ -366,9 +367,10 @@ func TestZooKeeperOperations(t *testing.T) {
 			z1< 1 #2 ok /a
 			z1< 2 none -6
 			z1.
-			z2> check /a v=0
-			z2< 1 none -6
-			z2.
+			z2> check /a v=0 ; check /a v=1 ; check /b v=0
+			z2< 1 #* ok
+			z2< 2 #* -103
+			z2< 3 #* -101
 			z3> deleteContainer
 			z3< 1 none -6
 			z3.

@@ -18,6 +18,7 @@ type zkAsk struct {
 	code  znode.Code // it is refused already
 	path  string
 	owner int64          // of getEphemerals: the session, which may have left when its turn comes
+	below int32          // of getAllChildrenNumber: how many there are
 	parts []zkproto.Part // of a multiRead
 	seen  znode.Zxid     // of setWatches
 	lists *[5][]string   // the same
@@ -85,6 +86,9 @@ func (r *zkReader) read(b []byte) ([]byte, znode.Code) {
 	case zkproto.OpGetACL:
 		return r.getACL(b)
 	case zkproto.OpSync:
+		if r.path == znode.Null {
+			return zkproto.AppendNull(b), znode.OK
+		}
 		return zkproto.AppendString(b, r.path), znode.OK
 	case zkproto.OpMultiRead:
 		return r.multiRead(b), znode.OK
@@ -240,17 +244,38 @@ func (r *zkReader) getEphemerals(b []byte) []byte {
 	return zkproto.AppendStrings(b, paths)
 }
 
-// getAllChildrenNumber counts what is below, whoever may read it.
+// getAllChildrenNumber tells what is below, whoever may read it.
 func (r *zkReader) getAllChildrenNumber(b []byte) ([]byte, znode.Code) {
 	if _, code := r.t.Get(r.path, r.ids, znode.Read); code != znode.OK {
 		return b, code
 	}
-	n := int32(r.t.Counts().Znodes)
-	if r.path != znode.Root && r.path != "" {
-		n = 0
-		r.t.Walk(r.path, "", -1, everybody, func(string, func() tree.Znode) bool { n++; return true })
+	if r.path == znode.Root || r.path == "" {
+		r.below = int32(r.t.Counts().Znodes) - 1
 	}
-	return zkproto.AppendInt(b, n-1), znode.OK
+	return zkproto.AppendInt(b, r.below), znode.OK
+}
+
+// countBelow counts what is below a path, in steps: a View holds writes up, and a
+// done even more. What changes meanwhile may be counted or not, as with ZooKeeper.
+func (c *zkConn) countBelow(path string) (n int32) {
+	if path == znode.Root || path == "" { // it is known, see getAllChildrenNumber
+		return 0
+	}
+	for after, more := path, true; more; {
+		more = false
+		c.s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) {
+			looks := 0
+			t.Walk(path, after, -1, everybody, func(path string, _ func() tree.Znode) bool {
+				if more = looks == countStep; more {
+					return false
+				}
+				looks++
+				n, after = n+1, path
+				return true
+			})
+		})
+	}
+	return n
 }
 
 // whoAmI lists the identities: of a digest the user alone.
@@ -271,6 +296,10 @@ func (r *zkReader) setWatches(b []byte) []byte {
 	for i, list := range r.lists {
 		kind := watch.Kind(i + 1)
 		for _, path := range list {
+			if path == znode.Null { // ZooKeeper comes so far, and no further
+				r.code = znode.ErrMarshalling
+				return b
+			}
 			if typ := r.missed(path, kind); typ != 0 {
 				b = zkproto.AppendEvent(b, typ, path, zkproto.NoZxid)
 			} else if code := r.arm(path, kind); code != znode.OK {
@@ -308,6 +337,10 @@ func (w *zkWrite) appendAnswer(b []byte, t *tree.Tree, _ *watch.Table) []byte {
 		zxid = t.Counters().Zxid
 	}
 	failedMulti := w.op == zkproto.OpMulti && w.code != znode.OK && isVerdict(w.code)
+	if failedMulti && w.txn.Ops[w.result.Op].TTLMS == noTTL {
+		w.code = znode.ErrMarshalling // where ZooKeeper stumbles it is the whole request that fails
+	}
+	failedMulti = failedMulti && w.code != znode.ErrMarshalling
 	switch {
 	case w.code == znode.ErrUncertain:
 		return b

@@ -56,7 +56,7 @@
 //	  9 sync                  path                              path
 //	 11 ping
 //	 12 getChildren2          path watch                        []ustring stat
-//	 13 check                 path version                      only in a multi
+//	 13 check                 path version                      no client sends it but in a multi
 //	 14 multi                 parts                             results
 //	 15 create2               path data acl flags               path stat
 //	 16 reconfig              joining leaving members config    data stat

@@ -2,7 +2,7 @@ package zkproto
 
 // Names of the fields of a request's body, as doc.go writes them.
 var fieldNames = map[field]string{
-	path: "path", prefix: "prefix", data: "data", acl: "acl", flags: "flags", ttl: "ttl", version: "version", watch: "watch",
+	path: "path", anyPath: "path", prefix: "prefix", data: "data", acl: "acl", flags: "flags", ttl: "ttl", version: "version", watch: "watch",
 	addMode: "mode", ofType: "type", authType: "0", scheme: "scheme", joining: "joining", leaving: "leaving", members: "members",
 	config: "config", zxid: "zxid", lists3: "lists3", lists5: "lists5", parts: "parts",
 }

@@ -10,7 +10,7 @@ import (
 type Op int32
 
 // The operations. A client may send all of them but OpNotification,
-// OpDeleteContainer, OpError and OpCreateSession; OpCheck only in a multi.
+// OpDeleteContainer, OpError and OpCreateSession.
 const (
 	OpNotification         Op = 0
 	OpCreate               Op = 1
@@ -89,6 +89,7 @@ type field uint8
 
 const (
 	path     field = iota // Path; null is refused
+	anyPath               // Path; null is znode.Null
 	prefix                // Path; null is empty
 	data                  // Data
 	acl                   // ACL
@@ -133,14 +134,14 @@ var shapes = [...]shape{
 	{OpDelete, "delete", alone | inMulti, checkBody},
 	{OpExists, "exists", alone, readBody},
 	{OpGetData, "getData", alone | inReads, readBody},
-	{OpSetData, "setData", alone | inMulti, []field{path, data, version}},
+	{OpSetData, "setData", alone | inMulti, []field{anyPath, data, version}},
 	{OpGetACL, "getACL", alone, []field{path}},
-	{OpSetACL, "setACL", alone, []field{path, acl, version}},
+	{OpSetACL, "setACL", alone, []field{anyPath, acl, version}},
 	{OpGetChildren, "getChildren", alone | inReads, readBody},
-	{OpSync, "sync", alone, []field{path}},
+	{OpSync, "sync", alone, []field{anyPath}},
 	{OpPing, "ping", alone, nil},
 	{OpGetChildren2, "getChildren2", alone, readBody},
-	{OpCheck, "check", inMulti, checkBody},
+	{OpCheck, "check", alone | inMulti, []field{anyPath, version}},
 	{OpMulti, "multi", alone, []field{parts}},
 	{OpCreate2, "create2", alone | inMulti, createBody},
 	{OpReconfig, "reconfig", alone, []field{joining, leaving, members, config}},
@@ -156,7 +157,7 @@ var shapes = [...]shape{
 	{OpGetEphemerals, "getEphemerals", alone, []field{prefix}},
 	{OpGetAllChildrenNumber, "getAllChildrenNumber", alone, []field{path}},
 	{OpSetWatches2, "setWatches2", alone, []field{zxid, lists5}},
-	{OpAddWatch, "addWatch", alone, []field{path, addMode}},
+	{OpAddWatch, "addWatch", alone, []field{anyPath, addMode}},
 	{OpWhoAmI, "whoAmI", alone, nil},
 }
 

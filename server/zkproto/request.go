@@ -32,8 +32,8 @@ type Request struct {
 // Decoder reads requests. It judges what the bytes allow, as leniently as
 // ZooKeeper's server: what follows a body is ignored, any byte but 0 is true, a
 // negative count but -1 is that of an empty vector, and where it can live with a
-// null string that reads as empty. What it cannot live with (a null path, a null
-// list of watches) is malformed.
+// null string that reads as empty, or as znode.Null where it tells the two apart
+// or fails later. What it cannot live with (the null path of a read) is malformed.
 //
 // Strings keep their bytes. ZooKeeper reads malformed UTF-8 as U+FFFD, which no
 // path may hold; znode.CheckPath refuses the malformed bytes themselves, and no
@@ -51,9 +51,8 @@ const keepOps = 32
 //
 //   - OK, Close: there is no header, or an OpAuth or OpSASL is malformed. ZooKeeper
 //     closes the connection and says nothing. r has Xid and Op, or nothing.
-//   - ErrUnimplemented, Close: an operation that is none, or none for clients, or
-//     OpCheck outside a multi. r has Xid and Op. ZooKeeper answers with the zxid
-//     NoZxid.
+//   - ErrUnimplemented, Close: an operation that is none, or none for clients. r has
+//     Xid and Op. ZooKeeper answers with the zxid NoZxid.
 //   - ErrMarshalling, ErrTooBig: the body. r has Xid and Op. The next request can
 //     be read.
 func (d *Decoder) Decode(frame []byte, r *Request) error {
@@ -145,8 +144,9 @@ func (r *Request) read(c *cursor, f field) {
 		r.Zxid = znode.Zxid(c.long())
 	case lists3, lists5:
 		for i := range r.Watches[:listsOf(f)] {
-			r.Watches[i] = c.strings()
-			c.bad = c.bad || r.Watches[i] == nil
+			if r.Watches[i] = c.strings(); r.Watches[i] == nil {
+				r.Watches[i] = []string{znode.Null}
+			}
 		}
 	default:
 		r.Part.read(c, f)
@@ -164,6 +164,8 @@ func (p *Part) read(c *cursor, f field) {
 	switch f {
 	case path:
 		p.Path = c.notNull()
+	case anyPath:
+		p.Path = c.nullable()
 	case data:
 		p.Data = c.buffer()
 	case acl:
@@ -232,7 +234,7 @@ func (r *Request) append(dst []byte, f field) []byte {
 
 func (p *Part) append(dst []byte, f field) []byte {
 	switch f {
-	case path, prefix:
+	case path, anyPath, prefix:
 		return AppendString(dst, p.Path)
 	case data:
 		return appendBuffer(dst, p.Data)

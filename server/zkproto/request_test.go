@@ -164,8 +164,16 @@ func TestLenient(t *testing.T) {
 		{"the err of a multi's header", "00000001 0000000e 0000000d 00 00000005 00000002 2f61 00000000 ffffffff 01 ffffffff", func(r *zkproto.Request) bool { return len(r.Ops) == 1 }},
 		{"a null id", "00000001 00000001 00000002 2f61 ffffffff 00000001 0000001f 00000004 61757468 ffffffff 00000000",
 			func(r *zkproto.Request) bool {
-				return r.ACL.Equal(znode.ACL{{Perms: znode.All, Identity: znode.Identity{Scheme: "auth"}}})
+				return r.ACL.Equal(znode.ACL{{Perms: znode.All, Identity: znode.Identity{Scheme: "auth", ID: znode.Null}}})
 			}},
+		{"check alone", "00000001 0000000d 00000002 2f61 00000000", func(r *zkproto.Request) bool { return r.Op == zkproto.OpCheck && r.Path == "/a" }},
+		{"a null path of sync", "00000001 00000009 ffffffff", func(r *zkproto.Request) bool { return r.Path == znode.Null }},
+		{"null watches", "00000001 00000065 0000000000000000 ffffffff 00000000 00000000", func(r *zkproto.Request) bool {
+			return len(r.Watches[0]) == 1 && r.Watches[0][0] == znode.Null
+		}},
+		{"watches of a null path", "00000001 00000065 0000000000000000 00000000 00000001 ffffffff 00000000", func(r *zkproto.Request) bool {
+			return r.Watches[1][0] == znode.Null
+		}},
 		{"a null scheme", "00000001 00000007 00000002 2f61 00000001 00000001 ffffffff 00000000 00000000", func(r *zkproto.Request) bool { return r.ACL[0].Scheme == "" }},
 		{"a list of -2", "00000001 00000001 00000002 2f61 ffffffff fffffffe 00000000", func(r *zkproto.Request) bool { return r.ACL != nil && len(r.ACL) == 0 }},
 		{"watches of -2", "00000001 00000065 0000000000000009 fffffffe 00000001 00000000 80000000",
@@ -187,7 +195,7 @@ func TestLenient(t *testing.T) {
 }
 
 // TestRefused: what a ZooKeeper 3.8.0 was seen to refuse, and how. Where it is
-// beside itself (a check alone is never answered, createSession makes a session,
+// beside itself (createSession makes a session,
 // a null path may be -8, or watched) the reference is followed.
 func TestRefused(t *testing.T) {
 	const (
@@ -213,19 +221,15 @@ func TestRefused(t *testing.T) {
 		{"the greatest op", "00000001 7fffffff", unknown, true},
 		{"createSession", "00000001 fffffff6 00000000 0000000000000000 00000bb8 0000000000000000 ffffffff", unknown, true},
 		{"deleteContainer", "00000001 00000014 00000002 2f61", unknown, true},
-		{"check alone", "00000001 0000000d 00000002 2f61 00000000", unknown, true},
 		{"no body", "00000001 00000004", malformed, false},
 		{"no watch", "00000001 00000004 00000002 2f61", malformed, false},
 		{"a null path", "00000001 00000004 ffffffff 00", malformed, false},
-		{"a null path of sync", "00000001 00000009 ffffffff", malformed, false},
 		{"a path of -2 bytes", "00000001 00000004 fffffffe 00", malformed, false},
 		{"a path longer than the frame", "00000001 00000004 00000064 2f61 00", malformed, false},
 		{"the longest path", "00000001 00000004 7fffffff 2f61 00", malformed, false},
 		{"data of -2 bytes", "00000001 00000005 00000002 2f61 fffffffe 00000000", malformed, false},
 		{"more entries than bytes", "00000001 00000007 00000002 2f61 7fffffff 00000000", malformed, false},
 		{"no ttl", "00000001 00000015 00000002 2f61 ffffffff ffffffff 00000005", malformed, false},
-		{"null watches", "00000001 00000065 0000000000000000 ffffffff 00000000 00000000", malformed, false},
-		{"watches of a null path", "00000001 00000065 0000000000000000 00000000 00000001 ffffffff 00000000", malformed, false},
 		{"three lists where five are due", "00000001 00000069 0000000000000000 00000000 00000000 00000000", malformed, false},
 		{"the greatest number of watches", "00000001 00000065 0000000000000000 7fffffff", malformed, false},
 		{"mode 2", "00000001 0000006a 00000002 2f61 00000002", malformed, false},
@@ -240,7 +244,7 @@ func TestRefused(t *testing.T) {
 		{"multi of a setACL", "00000001 0000000e 00000007 00 ffffffff 00000002 2f61 ffffffff 00000000 ffffffff 01 ffffffff", malformed, false},
 		{"multi of a read", "00000001 0000000e 00000004 00 ffffffff 00000002 2f61 00 ffffffff 01 ffffffff", malformed, false},
 		{"multi of an end that is not done", "00000001 0000000e ffffffff 00 ffffffff ffffffff 01 ffffffff", malformed, false},
-		{"multi of a null path", "00000001 0000000e 0000000d 00 ffffffff ffffffff 00000000 ffffffff 01 ffffffff", malformed, false},
+		{"multi of a null path", "00000001 0000000e 00000002 00 ffffffff ffffffff 00000000 ffffffff 01 ffffffff", malformed, false},
 		{"multiRead of a write", "00000001 00000016 0000000d 00 ffffffff 00000002 2f61 00000000 ffffffff 01 ffffffff", malformed, false},
 		{"multi of too many", "00000001 0000000e" + strings.Repeat("0000000d 00 ffffffff 00000002 2f61 00000000", maxOps+1) + "ffffffff 01 ffffffff", znode.ErrTooBig, false},
 		{"auth of half a body", "fffffffc 00000064 00000000 00000006 646967657374", znode.OK, true},

@@ -158,6 +158,16 @@ func (c *cursor) notNull() string {
 	return c.own(b)
 }
 
+// nullable is a string, or znode.Null.
+func (c *cursor) nullable() string {
+	b := c.buffer()
+	if b == nil {
+		c.bad = c.bad || c.strict
+		return znode.Null
+	}
+	return c.own(b)
+}
+
 // own makes a string of b. One that comes twice in a row (the path of a znode
 // that is polled, or set where it was checked) is made once.
 func (c *cursor) own(b []byte) string {
@@ -189,7 +199,7 @@ func (c *cursor) strings() []string {
 	}
 	list := make([]string, n)
 	for i := range list {
-		list[i] = c.notNull()
+		list[i] = c.nullable()
 	}
 	return list
 }
@@ -220,7 +230,7 @@ func (c *cursor) acl() znode.ACL {
 	for i := range list {
 		list[i].Perms = znode.Perms(c.int())
 		list[i].Scheme = c.string()
-		list[i].ID = c.string()
+		list[i].ID = c.nullable()
 	}
 	return list
 }

@@ -162,9 +162,14 @@ func parseIPEntry(s string) (netip.Prefix, error) {
 	return addr.Prefix(n)
 }
 
+// Null stands for a null string of ZooKeeper's protocol where its server goes on
+// with one. It is no path and no id.
+const Null = "\x00"
+
 // Normalize turns the ACL of a request into the one that is stored: duplicates
 // removed, "auth" replaced by the caller's authenticated identities, the syntax
-// of each id judged. The error is an ErrInvalidACL with a reason.
+// of each id judged. The error is an ErrInvalidACL with a reason, or, for a null id
+// where ZooKeeper would look at it, an ErrMarshalling.
 func (a ACL) Normalize(ids []Identity) (ACL, error) {
 	if len(a) == 0 {
 		return nil, fmt.Errorf("%w: the list is empty", ErrInvalidACL)
@@ -176,6 +181,9 @@ func (a ACL) Normalize(ids []Identity) (ACL, error) {
 		}
 	}
 	for _, e := range a {
+		if e.ID == Null && (e.Scheme == SchemeWorld || e.Scheme == SchemeDigest || e.Scheme == SchemeIP) {
+			return nil, fmt.Errorf("%w: %s without an id", ErrMarshalling, e.Scheme)
+		}
 		switch e.Scheme {
 		case SchemeWorld:
 			if e.ID != anyone {
