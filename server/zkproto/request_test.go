@@ -309,7 +309,7 @@ func TestMode(t *testing.T) {
 	for op, want := range map[zkproto.Op]string{ // of flags -1 to 7: the mode, or - for ErrBadArguments
 		zkproto.OpCreate:          "-01234---",
 		zkproto.OpCreate2:         "-01234---",
-		zkproto.OpCreateContainer: "-01234---",
+		zkproto.OpCreateContainer: "-44224---",
 		zkproto.OpCreateTTL:       "------56-",
 	} {
 		var got []byte
