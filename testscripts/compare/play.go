@@ -191,7 +191,7 @@ func (p *Player) event(c *conn, b []byte, lines *[]string) bool {
 	}
 	zxid, code := d.long(), d.int()
 	typ, state, path := d.int(), d.int(), d.str()
-	p.count("event", fmt.Sprintf("type %d state %d", typ, state))
+	p.count("event", znode.EventType(typ).String())
 	text := fmt.Sprintf("event %d %d %s", typ, state, path)
 	if zxid != -1 { // from 3.9 on it is that of the txn
 		if zxid < p.told[c] || zxid < 1 {
@@ -483,7 +483,7 @@ func (p *Player) step(s *Step) error {
 // closeSession ends a session: its ephemerals go, in an order of the server's.
 func (p *Player) closeSession(c *conn, requests []Request) {
 	p.gatherAll(false)
-	p.lines, requests = p.closing(c, requests), nil
+	p.lines = p.closing(c, requests)
 	if c.gone == "" {
 		p.say("then %s", p.ends(c))
 	}
@@ -579,14 +579,13 @@ func (p *Player) connect(s *Step) (*conn, error) {
 		p.say("%s refused: %x then %s", text, b, p.ends(c))
 		return nil, nil
 	}
-	switch known := p.byID[id]; {
-	case known == nil:
+	if known := p.byID[id]; known == nil {
 		name := "s" + strconv.Itoa(s.ID)
 		c.session = &session{name: name, id: id, password: slices.Clone(secret)}
 		p.sessions[s.ID], p.byID[id] = c.session, c.session
 		text += " new " + name
 		p.count("connect", "new session")
-	default:
+	} else {
 		text += " again " + known.name
 		if string(secret) != string(known.password) {
 			text += " OTHER PASSWORD"
