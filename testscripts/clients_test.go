@@ -3,13 +3,14 @@ package testscripts
 import (
 	"bufio"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,20 +38,56 @@ func coordTarget(t testing.TB) *target {
 	}}
 }
 
+// zooKeeperTarget passes connections on only when it serves: one that it takes
+// while it starts may hear nothing until the client gives up, seconds later.
 func zooKeeperTarget(t testing.TB) *target {
 	t.Helper()
 	needZooKeeper(t)
-	dir, port := t.TempDir(), freePort(t)
+	dir, port, addr := t.TempDir(), freePort(t), "127.0.0.1:"+freePort(t)
+	var door net.Listener
 	start := func() *zooKeeper { // with what coord has on unless told otherwise
 		z := launchZooKeeper(t, dir, port, "ZooKeeperServerMain", "enforceQuota=true\nextendedTypesEnabled=true\n", "-XX:TieredStopAtLevel=1")
 		z.await()
+		door = passOn(t, addr, z.addr)
 		return z
 	}
 	z := start()
-	return &target{addr: z.addr, restart: func() {
+	return &target{addr: addr, restart: func() {
+		_ = door.Close()
 		z.kill()
 		z = start()
 	}}
+}
+
+// passOn passes what connects to one address on to another.
+func passOn(t testing.TB, from, to string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			pipe := func(a, b net.Conn) {
+				_, _ = io.Copy(a, b)
+				_ = a.Close()
+				_ = b.Close()
+			}
+			go pipe(c, s)
+			go pipe(s, c)
+		}
+	}()
+	return l
 }
 
 // onServers runs a test against coord and, to hold the test itself against what
@@ -133,54 +170,91 @@ func compileRecipes(t testing.TB) []string {
 
 const ecj = "/usr/share/java/eclipse-jdt-core.jar"
 
-// tryClient runs a program to its end, and no longer than a minute.
-func tryClient(t testing.TB, c clientProgram, args []string, s *target) (lines []string, err error) {
+// A client that says nothing for so long has come to nothing.
+const clientSilence = time.Minute
+
+// client is one that runs, in a process group of its own.
+type client struct {
+	*bufio.Scanner // what it prints
+	cmd            *exec.Cmd
+	stdin          io.WriteCloser
+	stdout         io.Reader
+	ctx            context.Context
+	cancel         context.CancelCauseFunc
+	silence        *time.Timer
+}
+
+// startClient starts one; without stderr what it prints there is among the rest.
+func startClient(t testing.TB, args, env []string, stderr io.Writer) *client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, args[0], append(args[1:len(args):len(args)], s.addr)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
-	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
+	c := &client{}
+	c.ctx, c.cancel = context.WithCancelCause(t.Context())
+	c.cmd = exec.CommandContext(c.ctx, args[0], args[1:]...)
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	c.cmd.Cancel = func() error { return syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) } // a shell may have started it
+	c.cmd.WaitDelay = 5 * time.Second
+	c.cmd.Env = append(os.Environ(), env...)
+	var err error
+	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
+	if c.stdout, err = c.cmd.StdoutPipe(); err != nil {
 		t.Fatal(err)
 	}
+	if c.cmd.Stderr = stderr; stderr == nil {
+		c.cmd.Stderr = c.cmd.Stdout
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.silence = time.AfterFunc(clientSilence, func() { c.cancel(fmt.Errorf("it says nothing for %v", clientSilence)) })
+	c.Scanner = bufio.NewScanner(c.stdout)
+	return c
+}
+
+func (c *client) Scan() bool {
+	c.silence.Reset(clientSilence)
+	return c.Scanner.Scan()
+}
+
+// end closes its input and waits for it.
+func (c *client) end() error {
+	_ = c.stdin.Close()
+	_, _ = io.Copy(io.Discard, c.stdout)
+	err := c.cmd.Wait()
+	c.silence.Stop()
+	if c.ctx.Err() != nil {
+		err = context.Cause(c.ctx)
+	}
+	c.cancel(nil)
+	return err
+}
+
+// tryClient runs a program to its end.
+func tryClient(t testing.TB, p clientProgram, args []string, s *target) (lines []string, err error) {
+	t.Helper()
 	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	env := []string{"TMPDIR=" + t.TempDir(), "GORACE=exitcode=0"} // go-zookeeper has races of its own
+	c := startClient(t, append(slices.Clip(args), s.addr), env, &stderr)
 	tested, restarted := 0, false
-	for out := bufio.NewScanner(stdout); out.Scan(); {
-		line := out.Text()
+	for c.Scan() {
+		line := c.Text()
 		lines = append(lines, line)
 		switch {
 		case line == "RESTART":
 			s.restart()
 			restarted = true
-			_, _ = io.WriteString(stdin, "restarted\n")
+			_, _ = io.WriteString(c.stdin, "restarted\n")
 		case strings.HasPrefix(line, "ok "):
 			tested++
 		case strings.HasPrefix(line, "FAIL ") && s.impatient:
-			cancel()
+			_ = c.cmd.Cancel()
 		}
 	}
-	err = cmd.Wait()
-	switch {
-	case ctx.Err() == context.Canceled:
-		err = errors.New("it has failed")
-	case ctx.Err() != nil:
-		err = fmt.Errorf("not done in a minute: %s", stderr.String())
-	case err != nil:
+	if err = c.end(); err != nil {
 		err = fmt.Errorf("%w: %s", err, stderr.String())
-	case tested < c.least || !restarted:
-		err = fmt.Errorf("%d things tested, want %d; restarted: %v", tested, c.least, restarted)
+	} else if tested < p.least || !restarted {
+		err = fmt.Errorf("%d things tested, want %d; restarted: %v", tested, p.least, restarted)
 	}
 	return lines, err
 }

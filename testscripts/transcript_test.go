@@ -1,19 +1,13 @@
 package testscripts
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // transcript is a session of a client that takes commands from its input. Its
@@ -97,31 +91,11 @@ func (c transcript) read(t testing.TB) string {
 // of it. The command RESTART restarts the server.
 func (c transcript) record(t testing.TB, script string, s *target) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, c.command[0], append(c.command[1:], s.addr)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // a shell has started it
-	cmd.WaitDelay = 5 * time.Second
-	cmd.Env = append(os.Environ(), c.env...)
-	cmd.Dir = t.TempDir()
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	run := startClient(t, append(slices.Clip(c.command), s.addr), c.env, nil)
 	var said, aside strings.Builder
-	out := bufio.NewScanner(stdout)
 	until := func(last string) {
-		for out.Scan() && !strings.HasPrefix(out.Text(), last) {
-			switch line := strings.TrimRight(out.Text(), " "); {
+		for run.Scan() && !strings.HasPrefix(run.Text(), last) {
+			switch line := strings.TrimRight(run.Text(), " "); {
 			case c.drop.MatchString(line):
 			case c.aside != nil && c.aside.MatchString(line):
 				aside.WriteString(line + "\n")
@@ -144,16 +118,12 @@ func (c transcript) record(t testing.TB, script string, s *target) (string, erro
 			s.restart()
 			until(c.connected)
 		default:
-			_, _ = fmt.Fprintf(stdin, "%s\n%s\n", strings.ReplaceAll(command, "ADDR", s.addr), c.end)
+			_, _ = fmt.Fprintf(run.stdin, "%s\n%s\n", strings.ReplaceAll(command, "ADDR", s.addr), c.end)
 			until(c.ended)
 		}
 	}
-	_ = stdin.Close()
-	_, _ = io.Copy(io.Discard, stdout)
-	err = cmd.Wait()
-	if ctx.Err() != nil {
-		err = fmt.Errorf("%s is not done in a minute", c.name)
-	} else if cmd.ProcessState.Exited() {
+	err := run.end()
+	if run.cmd.ProcessState.Exited() {
 		err = nil // the code of a shell is that of some command
 	}
 	if c.aside != nil {

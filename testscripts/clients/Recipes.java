@@ -87,6 +87,7 @@ import org.apache.zookeeper.server.auth.DigestAuthenticationProvider;
  */
 public class Recipes {
     static final int PATIENCE = 20; // seconds that what must happen may take
+    static final int SESSION = 30; // longer than the restart of a server on a busy machine
 
     static String addr;
     static CuratorFramework client;
@@ -170,7 +171,7 @@ public class Recipes {
     }
 
     static CuratorFramework newClient(CuratorFrameworkFactory.Builder b) throws Exception {
-        CuratorFramework c = b.connectString(addr).sessionTimeoutMs(10_000).connectionTimeoutMs(10_000).retryPolicy(new RetryOneTime(100)).build();
+        CuratorFramework c = b.connectString(addr).sessionTimeoutMs(SESSION * 1000).connectionTimeoutMs(10_000).retryPolicy(new RetryOneTime(100)).build();
         c.start();
         same(c.blockUntilConnected(PATIENCE, TimeUnit.SECONDS), true);
         return c;

@@ -19,8 +19,12 @@ import (
 	"github.com/go-zookeeper/zk"
 )
 
-// patience is how long what must happen may take.
-const patience = 20 * time.Second
+const (
+	// patience is how long what must happen may take.
+	patience = 20 * time.Second
+	// sessionTimeout is longer than the restart of a server on a busy machine.
+	sessionTimeout = 30 * time.Second
+)
 
 // GoZK drives github.com/go-zookeeper/zk: each call of its API and its lock.
 func GoZK(addr string, in io.Reader, out io.Writer) (code int) {
@@ -155,7 +159,7 @@ type noLog struct{}
 func (noLog) Printf(string, ...any) {}
 
 func (g *goZK) dial() (*zk.Conn, <-chan zk.Event) {
-	c, events, err := zk.Connect([]string{g.addr}, 10*time.Second, zk.WithLogger(noLog{}))
+	c, events, err := zk.Connect([]string{g.addr}, sessionTimeout, zk.WithLogger(noLog{}))
 	if err != nil {
 		fail("%v", err)
 	}
@@ -567,7 +571,7 @@ func (g *goZK) words() {
 		fail("%d servers", len(cons))
 	}
 	for _, c := range cons[0].Clients {
-		if c.SessionID == g.c.SessionID() && c.Timeout == 10000 && c.LastOperation != "" && c.Received > 10 {
+		if c.SessionID == g.c.SessionID() && c.Timeout == int32(sessionTimeout.Milliseconds()) && c.LastOperation != "" && c.Received > 10 {
 			return
 		}
 	}
@@ -591,7 +595,7 @@ func (g *goZK) restart() {
 	if !g.in.Scan() {
 		fail("nobody restarts the server: %v", g.in.Err())
 	}
-	deadline := time.After(patience)
+	deadline := time.After(sessionTimeout)
 	for states := []zk.State{zk.StateDisconnected, zk.StateHasSession}; len(states) > 0; {
 		select {
 		case e := <-g.events:
@@ -602,7 +606,7 @@ func (g *goZK) restart() {
 				fail("the session is expired")
 			}
 		case <-deadline:
-			fail("no state %v in %v", states[0], patience)
+			fail("no state %v in %v", states[0], sessionTimeout)
 		}
 	}
 	same("the session", g.c.SessionID(), id)

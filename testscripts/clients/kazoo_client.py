@@ -23,6 +23,7 @@ from kazoo.security import ACL, Id, OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
 ADDR = sys.argv[1]
 PATIENCE = 20
+SESSION = 30  # longer than the restart of a server on a busy machine
 PARTS = []
 CLIENTS = []
 
@@ -35,7 +36,7 @@ def part(name):
 
 
 def dial(**options):
-    zk = KazooClient(hosts=ADDR, timeout=10, **options)
+    zk = KazooClient(hosts=ADDR, timeout=SESSION, **options)
     zk.start(timeout=PATIENCE)
     CLIENTS.append(zk)
     return zk
@@ -70,11 +71,11 @@ class Calls(queue.Queue):
     def __call__(self, *args):
         self.put(args[0] if len(args) == 1 else args)
 
-    def next(self):
+    def next(self, patience=PATIENCE):
         try:
-            return self.get(timeout=PATIENCE)
+            return self.get(timeout=patience)
         except queue.Empty:
-            raise AssertionError("no call in %d s" % PATIENCE) from None
+            raise AssertionError("no call in %d s" % patience) from None
 
     def event(self, kind, path):
         e = self.next()
@@ -241,7 +242,7 @@ def watches(zk):
 @part("chroot")
 def chroot(zk):
     zk.create("/chroot")
-    inner = KazooClient(hosts=ADDR + "/chroot", timeout=10)
+    inner = KazooClient(hosts=ADDR + "/chroot", timeout=SESSION)
     inner.start(timeout=PATIENCE)
     CLIENTS.append(inner)
     seen = Calls()
@@ -631,7 +632,7 @@ def restart(zk):
     held.acquire(timeout=PATIENCE)
     print("RESTART", flush=True)
     sys.stdin.readline()
-    same((states.next(), states.next()), (KazooState.SUSPENDED, KazooState.CONNECTED))
+    same((states.next(), states.next(SESSION)), (KazooState.SUSPENDED, KazooState.CONNECTED))
     same(zk.client_id, (session, password))
     same(zk.exists("/restart/mine"), mine)
     other = dial()

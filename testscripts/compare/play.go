@@ -483,7 +483,7 @@ func (p *Player) step(s *Step) error {
 // closeSession ends a session: its ephemerals go, in an order of the server's.
 func (p *Player) closeSession(c *conn, requests []Request) {
 	p.gatherAll(false)
-	p.lines, requests = p.closing(c, requests), nil
+	p.lines = p.closing(c, requests)
 	if c.gone == "" {
 		p.say("then %s", p.ends(c))
 	}
@@ -579,8 +579,8 @@ func (p *Player) connect(s *Step) (*conn, error) {
 		p.say("%s refused: %x then %s", text, b, p.ends(c))
 		return nil, nil
 	}
-	switch known := p.byID[id]; {
-	case known == nil:
+	switch known := p.byID[id]; known {
+	case nil:
 		name := "s" + strconv.Itoa(s.ID)
 		c.session = &session{name: name, id: id, password: slices.Clone(secret)}
 		p.sessions[s.ID], p.byID[id] = c.session, c.session
