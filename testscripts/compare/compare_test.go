@@ -25,6 +25,7 @@ var (
 	workers   = flag.Int("workers", 64, "sequences at once")
 	real      = flag.String("real", "", "address of a running ZooKeeper in place of one that the test starts")
 	other     = flag.String("other", "", "address of a running server in place of coord; \"zookeeper\" starts a second one")
+	most      = flag.Int("most", 10, "differences that are enough")
 	verbose   = flag.Bool("steps", false, "print the steps of -seed")
 )
 
@@ -132,7 +133,7 @@ func TestCompare(t *testing.T) {
 		}
 	}
 	begin := time.Now()
-	counts, found := run(t, pair, seeds, 10)
+	counts, found := run(t, pair, seeds, *most)
 	t.Logf("%d sequences in %v\n%s", len(seeds), time.Since(begin), table(counts))
 	shrink(t, pair, found)
 }

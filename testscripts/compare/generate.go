@@ -30,6 +30,8 @@ func Generate(seed uint64, ops int) []Step {
 	first := len(g.steps)
 	if g.flavour == 2 {
 		g.request(0, Request{Op: zkproto.OpCreate, Path: quotaTop + "~", ACL: "open"}, Request{Op: zkproto.OpCreate, Path: quotaTop + "~/a", ACL: "open"})
+		g.request(0, Request{Op: zkproto.OpCreate, Path: quotaTop + "~/zookeeper_limits", Data: pick(g, limits...), ACL: "open"})
+		g.request(0, Request{Op: zkproto.OpCreate, Path: quotaTop + "~/zookeeper_stats", ACL: "open"})
 	}
 	for len(g.steps) < first+ops {
 		g.step()
@@ -64,7 +66,11 @@ type generator struct {
 type slot struct {
 	session int
 	up      bool
+	watches map[string]int32 // by path: once, or the mode of an addWatch
 }
+
+// once is a watch that is no mode of addWatch.
+const once = -1
 
 func (g *generator) chance(percent float64) bool { return g.Float64()*100 < percent }
 
@@ -77,6 +83,9 @@ func (g *generator) add(s Step) int {
 }
 
 func (g *generator) request(slot int, r ...Request) {
+	for i := range r {
+		g.watch(slot, &r[i])
+	}
 	g.add(Step{Conn: slot, Requests: r})
 }
 
@@ -88,7 +97,7 @@ func (g *generator) connect(slot int) {
 		c.Password = pick(g, "empty", "null", "short", "long")
 	}
 	id := g.add(Step{Conn: slot, Do: doConnect, Connect: c})
-	g.slots[slot].session, g.slots[slot].up = id, true
+	g.slots[slot].session, g.slots[slot].up, g.slots[slot].watches = id, true, nil
 	g.live = append(g.live, id)
 }
 
@@ -109,7 +118,7 @@ func (g *generator) again(slot int) {
 			g.slots[i].up = false
 		}
 	}
-	g.slots[slot].session, g.slots[slot].up = id, true
+	g.slots[slot].session, g.slots[slot].up, g.slots[slot].watches = id, true, nil
 }
 
 func (g *generator) ended(id int) {
@@ -118,6 +127,50 @@ func (g *generator) ended(id int) {
 	for i := range g.slots {
 		if g.slots[i].session == id {
 			g.slots[i].up = false
+		}
+	}
+}
+
+// watch keeps the watches of one connection at one path of one kind: what a second
+// kind does to the first is not the same in ZooKeeper 3.8 and 3.9. Of two kinds
+// removeWatches and checkWatches speak as one.
+func (g *generator) watch(slot int, r *Request) {
+	s := &g.slots[slot]
+	if s.watches == nil {
+		s.watches = map[string]int32{}
+	}
+	fits := func(path string, kind int32) bool {
+		have, there := s.watches[path]
+		if !there {
+			s.watches[path] = kind
+		}
+		return !there || have == kind
+	}
+	switch r.Op {
+	case zkproto.OpExists, zkproto.OpGetData, zkproto.OpGetChildren, zkproto.OpGetChildren2:
+		r.Watch = (r.Watch || r.Spoil.how == "bool" || r.Spoil.how == "count") && fits(r.Path, once)
+		if !r.Watch {
+			r.Spoil = spoil{}
+		}
+	case zkproto.OpAddWatch:
+		if r.Flags == 0 || r.Flags == 1 {
+			if !fits(r.Path, r.Flags) {
+				r.Flags = s.watches[r.Path]
+			}
+		}
+	case zkproto.OpSetWatches, zkproto.OpSetWatches2:
+		for i := range r.Lists {
+			kind := int32(max(once, i-3))
+			if i == 3 {
+				kind = 0
+			} else if i < 3 {
+				kind = once
+			}
+			r.Lists[i] = slices.DeleteFunc(r.Lists[i], func(path string) bool { return path != null && !fits(path, kind) })
+		}
+	case zkproto.OpCheckWatches, zkproto.OpRemoveWatches:
+		if kind, there := s.watches[r.Path]; there && kind != once && r.Flags > 0 && r.Flags < 4 {
+			r.Flags = 3
 		}
 	}
 }
@@ -246,7 +299,7 @@ var (
 	odd     = []string{"~/ünï", "~/a b", "~/a..b", "~/.x", "~/...", "~/\u4e2d\u6587"}
 	systems = []string{"/", "", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"}
 	bad     = []string{"a", "~/", "~/a/", "~//a", "~/a//b", "~/./a", "~/.", "~/..", "~/../x", "~/a/..", "~/n\x00l", "~/\x01", "~/t\tb", "~/x\u007f", "~/x\u0080", "~/x\u009f",
-		"~/\ue000", "~/\uf8ff", "~/\ufff0", "~/\uffff", "~/\U0001f600", "~/\xff", "~/\xc3", "~/\xed\xa0\x80", "~/a\u2028b", "~/\ufeff", "~/\ufffd", "~/\u00a0", null, " ", "//", "\x00"}
+		"~/\ue000", "~/\uf8ff", "~/\ufff0", "~/\uffff", "~/\U0001f600", "~/\xff", "~/\xc3", "~/\xed\xa0\x80", "~/\xe2\x82", "~/\xf0\x9f\x98/", "~/\xc0\x80", "~/a\u2028b", "~/\ufeff", "~/\ufffd", "~/\u00a0", null, " ", "//", "\x00"}
 )
 
 // node is the path of a znode that may be there.
@@ -420,7 +473,7 @@ func (g *generator) setWatches() Request {
 		if g.chance(2) && i < 3 {
 			list = []string{pick(g, null, "", "nowhere", "~/n\x00l")}
 		}
-		if g.chance(1) && i < 3 {
+		if g.chance(1) && i < 3 { // further behind, the real server takes it, and then never ends the connection
 			list = append(list, null, "~")
 		}
 		r.Lists = append(r.Lists, list)
@@ -428,11 +481,16 @@ func (g *generator) setWatches() Request {
 	return r
 }
 
+// limits are soft and hard, of few bytes and few znodes.
+var limits = []string{
+	"count=3,bytes=10", "count=-1,bytes=-1=;byteHardLimit=10;countHardLimit=-1", "count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=4",
+	"count=1,bytes=1=;byteHardLimit=300;countHardLimit=3", "count=-1,bytes=-1;byteHardLimit=0;countHardLimit=0",
+}
+
 // quota is about the limits of a znode, or what is counted for it.
 func (g *generator) quota() Request {
 	path := quotaTop + pick(g, "~", "~/a", "~/a") + pick(g, "/zookeeper_limits", "/zookeeper_limits", "/zookeeper_stats")
-	limits := pick(g, "count=3,bytes=10", "count=-1,bytes=-1=;byteHardLimit=10;countHardLimit=-1", "count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=4",
-		"count=1,bytes=1=;byteHardLimit=300;countHardLimit=3", "count=-1,bytes=-1;byteHardLimit=0;countHardLimit=0")
+	limits := pick(g, limits...)
 	switch n := g.IntN(10); {
 	case n < 5:
 		return Request{Op: zkproto.OpCreate, Path: path, Data: limits, ACL: "open"}
@@ -449,6 +507,8 @@ func (g *generator) auth() Request {
 	switch n := g.IntN(100); {
 	case n < 2:
 		r.Data = "super:admin"
+	case n < 4:
+		r.Data = pick(g, "\xff\xfe:p", "\xed\xa0\x80:p", "\U0001f600:p", "\xe2\x82:p", "\xf0\x9f\x98", "a:\xf5", "ü:ü")
 	case n < 16:
 		r.ACL = pick(g, "digest", "digest", "ip", "world", "auth", "super", "x509", "sasl", "nosuch", "", null, "Digest")
 		r.Data = pick(g, null, "", "nocolon", ":", "u1:", ":p", "a:b:c", "127.0.0.1", "\xff\xfe:p", "u1:p1")
@@ -480,7 +540,7 @@ func (g *generator) part() Request {
 		return g.delete()
 	case n < 78:
 		return g.setData()
-	case n < 97:
+	case n < 95:
 		r := Request{Op: zkproto.OpCheck, Path: g.path(true)}
 		r.Version = g.version(g.known(r.Path).version)
 		return r
@@ -539,7 +599,7 @@ func (g *generator) multiRead() Request {
 	for range pick(g, 0, 1, 2, 3, 5) {
 		r.Ops = append(r.Ops, Request{Op: pick(g, zkproto.OpGetData, zkproto.OpGetChildren), Path: g.path(true), Watch: g.chance(30)})
 	}
-	if g.chance(5) {
+	if g.chance(10) {
 		r.Ops = append(r.Ops, pick(g, Request{Op: zkproto.OpExists, Path: "~"}, Request{Op: zkproto.OpSetData, Path: "~/a", Version: -1}, Request{Op: zkproto.OpGetChildren2, Path: "~"}))
 	}
 	return r
@@ -548,12 +608,13 @@ func (g *generator) multiRead() Request {
 // burst is several requests in one go. What the real server answers out of turn,
 // or what closes the connection, is not among them. Nor is what it judges by a
 // state that need not be that behind the request before: a write behind a setACL,
-// which counts for others only when it has been applied, and any under a quota.
+// which counts for others only when it has been applied, any under a quota, and
+// those behind what it stumbles over.
 func (g *generator) burst(slot int) {
 	var list []Request
 	for range 2 + g.IntN(7) {
 		r := g.one()
-		for r.closes() || g.flavour == 2 && writes(r.Op) {
+		for r.closes() || g.flavour == 2 && writes(r.Op) || r.confuses() {
 			r = g.one()
 		}
 		list = append(list, r)
@@ -563,6 +624,17 @@ func (g *generator) burst(slot int) {
 		}
 	}
 	g.request(slot, list...)
+}
+
+// confuses says whether the real server goes on, for a while, with a state in which
+// half of the request was done, or has not the owner that it will have.
+func (r *Request) confuses() bool {
+	for i := range r.Ops {
+		if p := &r.Ops[i]; r.Op == zkproto.OpMulti && (strings.Contains(p.ACL, "null") || p.Flags > 4 && p.Op != zkproto.OpCreateTTL) {
+			return true
+		}
+	}
+	return r.Op == zkproto.OpCreateContainer && r.Flags&1 != 0
 }
 
 // spoilt is a request with something wrong in its bytes.

@@ -193,7 +193,6 @@ var acls = map[string][]struct {
 	"ip-net":       {{31, "ip", "127.0.0.0/8"}, {1, "ip", "10.1.2.3/32"}},
 	"ip-all":       {{31, "ip", "1.2.3.4/0"}},
 	"ip-other":     {{31, "ip", "10.0.0.1"}, {17, "world", "anyone"}},
-	"ip6":          {{31, "ip", "::1"}, {31, "world", "anyone"}},
 	"twice":        {{31, "world", "anyone"}, {1, "world", "anyone"}, {31, "world", "anyone"}},
 	"bits":         {{63, "world", "anyone"}},
 	"allbits":      {{-1, "world", "anyone"}},
