@@ -220,7 +220,7 @@ func (g *generator) step() {
 	default:
 		r := g.one()
 		g.request(slot, r)
-		g.believe(&r, g.slots[slot].session)
+		g.believe(&r)
 		if r.Op == zkproto.OpAuth && (r.ACL != "digest" || !strings.Contains(r.Data, ":p")) || r.Op == zkproto.OpSASL {
 			g.slots[slot].up = false
 		}
@@ -618,7 +618,7 @@ func (g *generator) burst(slot int) {
 			r = g.one()
 		}
 		list = append(list, r)
-		g.believe(&r, g.slots[slot].session)
+		g.believe(&r)
 		if r.Op == zkproto.OpSetACL {
 			break
 		}
@@ -704,14 +704,14 @@ func (g *generator) big(slot int) {
 }
 
 // believe notes what a request changes, if it does.
-func (g *generator) believe(r *Request, session int) {
+func (g *generator) believe(r *Request) {
 	if entries := acls[r.ACL]; len(entries) > 0 && r.Op != zkproto.OpAuth && (entries[0].perms&1 == 0 || entries[0].scheme != "world") {
 		g.hidden = append(g.hidden, r.Path)
 	}
 	switch r.Op {
 	case zkproto.OpMulti:
 		for i := range r.Ops {
-			g.believe(&r.Ops[i], session)
+			g.believe(&r.Ops[i])
 		}
 	case zkproto.OpCreate, zkproto.OpCreate2, zkproto.OpCreateContainer, zkproto.OpCreateTTL:
 		i := strings.LastIndexByte(r.Path, '/')
