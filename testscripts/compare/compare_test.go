@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	sequences = flag.Int("sequences", 300, "how many sequences are compared")
+	sequences = flag.Int("sequences", 120, "how many sequences are compared")
 	ops       = flag.Int("ops", 50, "operations of a sequence")
 	seed      = flag.Uint64("seed", 0, "compare the one sequence of this seed")
 	first     = flag.Uint64("first", 1, "the seed of the first sequence")
