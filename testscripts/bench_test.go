@@ -46,9 +46,12 @@ func TestBench(t *testing.T) {
 	p := launch(t, t.TempDir(), "--max-client-conns", "0")
 	var all []benchLoad
 	both := []string{
-		"--server", z.addr, "--compare", p.addr, "--duration", "500ms", "--warmup", "100ms", "--rounds", "1", "--hold", "100ms", "--timeout", "60s", "--json",
+		"--server", z.addr, "--compare", p.addr, "--warmup", "0s", "--rounds", "1", "--hold", "100ms", "--timeout", "60s", "--json",
 	}
-	for _, load := range []string{"--preset all", "--mix get=4,set=3,create=3,delete,exists,children,multi,sync", "--mix create,delete --seq -e --batch 1"} {
+	for _, load := range []string{ // by numbers, where it can be: in a time a busy machine may do nothing
+		"--preset set,set-1k,create,get,mixed,set-64x1,set-1x1,get-1x1,sessions --requests 300", "--preset fanout-1000,fanout-5000 --requests 2",
+		"--preset paced --duration 2s", "--mix get=4,set=3,create=3,delete,exists,children,multi,sync --requests 3000", "--mix create,delete --seq -e --batch 1 --requests 300",
+	} {
 		cmd := benchCommand(t, append(strings.Fields(load), both...)...)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()

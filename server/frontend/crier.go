@@ -12,20 +12,21 @@ import (
 )
 
 // crier sends events to those who have nothing but events to be sent: one after
-// another, on one goroutine. When a client asks something meanwhile it rests, for
-// several times as long as it has worked, so that those who wait for answers keep
-// most of the processor however many watch; what comes meanwhile gathers, and goes
-// out together.
+// another, on one goroutine. Those who are told much, who are behind or were told a
+// moment ago, come last, and as long as somebody writes the crier rests for several
+// times as long as it has worked for them: the clients who wait for answers keep most
+// of the processor however many follow them, and what comes meanwhile gathers and
+// goes out together.
 type crier struct {
-	mu      sync.Mutex // a leaf
-	waiting []*conn
-	awake   bool
+	mu          sync.Mutex // a leaf
+	fresh, bulk []*conn
+	awake       bool
 }
 
 const (
+	crierMoment = 10 * time.Millisecond  // since a client was told last, or somebody has written
 	crierWorks  = 100 * time.Microsecond // before it looks whether it is to rest
 	crierRests  = 9                      // so many times as long as it has worked
-	crierYields = 10 * time.Millisecond  // after a request
 )
 
 // tellLater leaves it to the crier to send the outbox, if it holds events only. It
@@ -41,51 +42,62 @@ func (c *conn) tellLater() bool {
 }
 
 func (c *conn) askCrier() {
-	if !c.mu.cried {
-		c.mu.cried = true
-		c.s.askCrier(c)
+	if c.mu.cried {
+		return
 	}
-}
-
-func (s *Server) askCrier(c *conn) {
-	x := &s.crier
+	c.mu.cried = true
+	x := &c.s.crier
+	bulk := c.mu.isBehind || c.age(time.Now()) < c.mu.toldAt+crierMoment
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.waiting = append(x.waiting, c)
+	if bulk {
+		x.bulk = append(x.bulk, c)
+	} else {
+		x.fresh = append(x.fresh, c)
+	}
 	if !x.awake {
 		x.awake = true
-		go s.cry()
+		go c.s.cry()
 	}
 }
 
 // cry goes on until nobody waits.
 func (s *Server) cry() {
-	received, asked := s.stats.received.Load(), time.Time{}
-	for round := s.crier.next(); len(round) > 0; round = s.crier.next() {
-		for len(round) > 0 {
-			start := time.Now()
-			var worked time.Duration
-			for ; len(round) > 0 && worked < crierWorks; worked = time.Since(start) {
-				round[0].tell()
-				round = round[1:]
-			}
-			if n := s.stats.received.Load(); n != received {
-				received, asked = n, start
-			}
-			if start.Sub(asked) < crierYields {
-				time.Sleep(crierRests * worked)
-			}
+	writes, wrote := s.stats.writes.Load(), time.Time{}
+	var bulk []*conn
+	for {
+		fresh, more := s.crier.next(len(bulk) == 0)
+		bulk = append(bulk, more...)
+		if len(fresh)+len(bulk) == 0 {
+			return
+		}
+		for _, c := range fresh {
+			c.tell()
+		}
+		start := time.Now()
+		var worked time.Duration
+		for ; len(bulk) > 0 && worked < crierWorks; worked = time.Since(start) {
+			bulk[0].tell()
+			bulk = bulk[1:]
+		}
+		if n := s.stats.writes.Load(); n != writes {
+			writes, wrote = n, start
+		}
+		if worked > 0 && start.Sub(wrote) < crierMoment {
+			time.Sleep(crierRests * worked)
 		}
 	}
 }
 
-func (x *crier) next() []*conn {
+// next takes those who wait. If nobody does, and none of before is left, the crier
+// may sleep.
+func (x *crier) next(done bool) (fresh, bulk []*conn) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	round := x.waiting
-	x.waiting = nil
-	x.awake = len(round) > 0
-	return round
+	fresh, bulk = x.fresh, x.bulk
+	x.fresh, x.bulk = nil, nil
+	x.awake = !done || len(fresh)+len(bulk) > 0
+	return fresh, bulk
 }
 
 // tell sends the outbox as far as the system takes it. The rest, if the client
@@ -93,7 +105,7 @@ func (x *crier) next() []*conn {
 func (c *conn) tell() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.cried = false
+	c.mu.cried, c.mu.toldAt = false, c.age(time.Now())
 	if !c.mustSend() {
 		return
 	}

@@ -36,9 +36,10 @@ type outbox struct {
 
 	watches    map[int64]*eventWatch // by id
 	lastWatch  int64
-	events     int  // bytes of events in out
-	sentEvents int  // in what is being sent
-	cried      bool // the crier has it on its list
+	events     int           // bytes of events in out
+	sentEvents int           // in what is being sent
+	cried      bool          // the crier has it on its list
+	toldAt     time.Duration // when the crier sent something last, since the server's start
 	behind
 	lookout lookout
 }

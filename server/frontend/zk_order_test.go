@@ -242,6 +242,19 @@ func TestZooKeeperRefusedOnTheWay(t *testing.T) {
 	}
 }
 
+// TestZooKeeperEmptyMultiThatFails: it has no operation that could be at fault.
+func TestZooKeeperEmptyMultiThatFails(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.act("z1> connect\nz1< session *")
+		x.hold()
+		x.act("z1> multi ; ping")
+		x.refuse(0, znode.ErrSessionExpired)
+		x.release()
+		x.act("z1< 1 #1 -112\nz1< -2 #1 ok")
+	})
+}
+
 // TestZooKeeperEventsComeFirst: with writes answered in bursts an event is before
 // every answer that shows its change, on its own connection and on others.
 func TestZooKeeperEventsComeFirst(t *testing.T) {

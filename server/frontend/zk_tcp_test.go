@@ -133,7 +133,7 @@ func TestIdleZooKeeperClientsHoldLittle(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
-	if each := (int64(heap()) - int64(before)) / clients; each > 12<<10 {
+	if each := (int64(heap()) - int64(before)) / clients; each > 16<<10 {
 		t.Errorf("an idle connection holds %d bytes", each)
 	} else {
 		t.Logf("an idle connection holds %d bytes", each)

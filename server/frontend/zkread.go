@@ -340,7 +340,7 @@ func (w *zkWrite) appendAnswer(b []byte, t *tree.Tree, _ *watch.Table) []byte {
 	if zxid == 0 && t != nil { // it has not come to the tree
 		zxid = t.Counters().Zxid
 	}
-	failedMulti := w.op == zkproto.OpMulti && w.code != znode.OK && isVerdict(w.code)
+	failedMulti := w.op == zkproto.OpMulti && w.code != znode.OK && isVerdict(w.code) && w.result.Op < len(w.txn.Ops)
 	if failedMulti && w.txn.Ops[w.result.Op].TTLMS == noTTL {
 		w.code = znode.ErrMarshalling // where ZooKeeper stumbles it is the whole request that fails
 	}
