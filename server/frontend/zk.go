@@ -192,6 +192,8 @@ func (c *zkConn) handle(r *zkproto.Request) {
 			return
 		}
 		c.read(ask)
+	case zkproto.OpDeleteContainer: // a client cannot: ZooKeeper reads no path in it
+		c.refuse(r, znode.ErrBadArguments)
 	case zkproto.OpSync:
 		c.sync(ask)
 	case zkproto.OpAuth:

@@ -375,9 +375,9 @@ func TestZooKeeperOperations(t *testing.T) {
 			z2< 1 #* ok
 			z2< 2 #* -103
 			z2< 3 #* -101
-			z3> deleteContainer
-			z3< 1 none -6
-			z3.
+			z3> deleteContainer ; ping
+			z3< 1 #* -8
+			z3< -2 #* ok
 			z4> createSession
 			z4< 1 none -6
 			z4.

@@ -9,8 +9,8 @@ import (
 // Op is ZooKeeper's number of an operation.
 type Op int32
 
-// The operations. A client may send all of them but OpNotification,
-// OpDeleteContainer, OpError and OpCreateSession.
+// The operations. A client may send all of them but OpNotification, OpError and OpCreateSession. OpDeleteContainer is
+// refused whatever its body is (ErrBadArguments): it is a server's own.
 const (
 	OpNotification         Op = 0
 	OpCreate               Op = 1
@@ -148,7 +148,7 @@ var shapes = [...]shape{
 	{OpCheckWatches, "checkWatches", alone, []field{path, ofType}},
 	{OpRemoveWatches, "removeWatches", alone, []field{anyPath, ofType}},
 	{OpCreateContainer, "createContainer", alone | inMulti, createBody},
-	{OpDeleteContainer, "deleteContainer", 0, nil},
+	{OpDeleteContainer, "deleteContainer", alone, nil},
 	{OpCreateTTL, "createTTL", alone | inMulti, []field{anyPath, data, acl, flags, ttl}},
 	{OpMultiRead, "multiRead", alone, []field{parts}},
 	{OpAuth, "auth", alone, []field{authType, scheme, data}},

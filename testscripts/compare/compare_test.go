@@ -164,7 +164,7 @@ var expected = map[string][]string{
 	"op": {
 		"connect", "create", "delete", "exists", "getData", "setData", "getACL", "setACL", "getChildren", "sync", "ping", "getChildren2",
 		"check", "multi", "create2", "reconfig", "checkWatches", "removeWatches", "createContainer", "createTTL", "multiRead", "auth",
-		"setWatches", "sasl", "getEphemerals", "getAllChildrenNumber", "setWatches2", "addWatch", "whoAmI", "closeSession",
+		"setWatches", "sasl", "getEphemerals", "getAllChildrenNumber", "setWatches2", "addWatch", "whoAmI", "closeSession", "deleteContainer",
 		"notification", "error", "op 10", "op 99", "op 108",
 	},
 	"part": {

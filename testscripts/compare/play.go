@@ -464,8 +464,12 @@ func (p *Player) step(s *Step) error {
 			p.closeSession(c, s.Requests)
 			return nil
 		}
+		closes := slices.ContainsFunc(s.Requests, func(r Request) bool { return r.closes() })
+		if closes { // with a connection goes what the real server has not sent yet
+			p.lines = append(p.lines, p.gather(c)...)
+		}
 		p.send(c, s.Requests)
-		if slices.ContainsFunc(s.Requests, func(r Request) bool { return r.closes() }) {
+		if closes {
 			p.alive(c)
 		}
 	case doDrop:
