@@ -58,7 +58,7 @@ type Op struct {
 	Create    bool       // SET: create the znode if it is missing
 	Parents   bool       // CREATE: missing parents too
 	Recursive bool       // RM, WATCH, FOLLOW
-	TTLMS     int64      // CREATE with a TTL mode: 1 to znode.MaxTTLMS; SESSION NEW: 1 to MaxWaitMS, RESUME: 0 for none given
+	TTLMS     int64      // CREATE with a TTL mode: 1 to znode.MaxTTLMS; SESSION NEW, RESUME: 1 to MaxWaitMS
 	Path      string     // judged by znode.CheckPath or CheckCreatePath
 	Value     []byte     // CREATE, SET, WAIT: the data, never nil; AUTH, SESSION RESUME: the password. May alias the buffer
 	ACL       znode.ACL  // CREATE (nil: none given), SETACL

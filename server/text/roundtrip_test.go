@@ -197,7 +197,7 @@ func drawLive(t *rapid.T, r *text.Request) {
 		case text.NewSession:
 			r.TTLMS = rapid.Int64Range(1, text.MaxWaitMS).Draw(t, "ttl")
 		case text.ResumeSession:
-			r.TTLMS = rapid.Int64Range(0, text.MaxWaitMS).Draw(t, "ttl")
+			r.TTLMS = rapid.Int64Range(1, text.MaxWaitMS).Draw(t, "ttl")
 			r.Session = anyID.Draw(t, "id")
 			r.Value = anyValue.Draw(t, "password")
 			drawZxid(t, r)
