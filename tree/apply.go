@@ -85,6 +85,8 @@ func (t *Tree) later(back func()) { t.undo = append(t.undo, back) }
 
 func (t *Tree) multi(x *Txn) Result {
 	done := make([]Result, 0, len(x.Ops))
+	t.inMulti, t.before = true, t.quotasBefore(x.Ops)
+	defer func() { t.inMulti, t.before = false, nil }()
 	return t.atomically(func() Result {
 		for i := range x.Ops {
 			r := t.op(x, &x.Ops[i])
@@ -186,6 +188,9 @@ func (t *Tree) create(x *Txn, op *Op) Result {
 	}
 	if !t.alive(x) {
 		return refuse(znode.ErrSessionExpired)
+	}
+	if op.Path == znode.Null {
+		return refuse(znode.ErrMarshalling)
 	}
 	parentPath, ok := above(op.Path)
 	if !ok {
@@ -300,6 +305,9 @@ func (t *Tree) insert(parentPath, path string, pf, f *fields) {
 }
 
 func (t *Tree) remove(x *Txn, op *Op) Result {
+	if op.Path == znode.Null {
+		return refuse(znode.ErrMarshalling)
+	}
 	parentPath, ok := above(op.Path)
 	if !ok || znode.Reserved(op.Path) {
 		return refuse(znode.ErrBadArguments)

@@ -22,6 +22,7 @@ type model struct {
 	sessions map[int64]tree.Session
 	counters tree.Counters
 	events   []znode.Event
+	judge    map[string]tree.Node // in a multi: what was before it
 }
 
 // load makes a model of a snapshot's records.
@@ -37,7 +38,7 @@ func load(nodes []tree.Node, sessions []tree.Session, c tree.Counters) *model {
 }
 
 func (m *model) clone() *model {
-	return &model{maps.Clone(m.nodes), maps.Clone(m.sessions), m.counters, nil}
+	return &model{maps.Clone(m.nodes), maps.Clone(m.sessions), m.counters, nil, nil}
 }
 
 func parentOf(path string) string {
@@ -221,6 +222,8 @@ func (m *model) change(x *tree.Txn) tree.Result {
 	switch x.Kind {
 	case tree.KindMulti:
 		all := []tree.Result{}
+		m.judge = maps.Clone(m.nodes)
+		defer func() { m.judge = nil }()
 		for i := range x.Ops {
 			r := m.op(x, &x.Ops[i])
 			r.Zxid = m.counters.Zxid
@@ -506,9 +509,9 @@ func (m *model) reap(x *tree.Txn, node tree.Node, there bool) tree.Result {
 }
 
 // quota returns the closest ancestor (or path itself) that has limits.
-func (m *model) quota(path string) (string, bool) {
+func quota(nodes map[string]tree.Node, path string) (string, bool) {
 	for p := path; p != "/"; p = parentOf(p) {
-		if _, there := m.nodes["/zookeeper/quota"+p+"/zookeeper_limits"]; there {
+		if _, there := nodes["/zookeeper/quota"+p+"/zookeeper_limits"]; there {
 			return p, true
 		}
 	}
@@ -529,26 +532,30 @@ func quotaNumber(data []byte, key string) int64 {
 }
 
 func (m *model) overQuota(path string, bytes, count int) bool {
-	p, ok := m.quota(path)
+	nodes := m.nodes
+	if m.judge != nil { // a multi is judged by what was before it
+		nodes = m.judge
+	}
+	p, ok := quota(nodes, path)
 	if !ok || !m.counters.Settings.EnforceQuota {
 		return false
 	}
-	limits := m.nodes["/zookeeper/quota"+p+"/zookeeper_limits"].Data
-	stats, counted := m.nodes["/zookeeper/quota"+p+"/zookeeper_stats"]
+	limits := nodes["/zookeeper/quota"+p+"/zookeeper_limits"].Data
+	stats, counted := nodes["/zookeeper/quota"+p+"/zookeeper_stats"]
 	over := func(key, hard string, more int) bool {
 		limit := quotaNumber(limits, hard)
-		return more > 0 && limit >= 0 && quotaNumber(stats.Data, key)+int64(more) > limit
+		return more != 0 && limit >= 0 && quotaNumber(stats.Data, key)+int64(more) > limit
 	}
 	return counted && (over("count", "countHardLimit", count) || over("bytes", "byteHardLimit", bytes))
 }
 
 func (m *model) use(path string, bytes, count int) {
-	p, ok := m.quota(path)
-	if !ok || bytes == 0 && count == 0 {
+	p, ok := quota(m.nodes, path)
+	if !ok {
 		return
 	}
 	if n, there := m.nodes["/zookeeper/quota"+p+"/zookeeper_stats"]; there {
-		m.setStats(p, quotaNumber(n.Data, "count")+int64(count), quotaNumber(n.Data, "bytes")+int64(bytes))
+		m.setStats(p, quotaNumber(n.Data, "count")+int64(count), quotaNumber(n.Data, "bytes")+int64(bytes), false)
 	}
 }
 
@@ -561,12 +568,29 @@ func (m *model) recount(top string) {
 			}
 		}
 	}
-	m.setStats(top, count, bytes)
+	m.setStats(top, count, bytes, true)
 }
 
-func (m *model) setStats(top string, count, bytes int64) {
+// setStats writes what is counted; fresh is for who begins to count.
+func (m *model) setStats(top string, count, bytes int64, fresh bool) {
 	path := "/zookeeper/quota" + top + "/zookeeper_stats"
 	n := m.nodes[path]
+	old := n.Data
+	if fresh {
+		old = nil
+	}
 	n.Data = fmt.Appendf(nil, "count=%d,bytes=%d", count, bytes)
+	more := map[string]bool{} // the other keys stay, in order
+	for _, part := range strings.FieldsFunc(string(old), func(r rune) bool { return r == ',' || r == ';' }) {
+		more[strings.Split(part, "=")[0]] = true
+	}
+	delete(more, "count")
+	delete(more, "bytes")
+	for i, key := range slices.Sorted(maps.Keys(more)) {
+		if i == 0 {
+			n.Data = append(n.Data, '=')
+		}
+		n.Data = fmt.Appendf(n.Data, ";%s=%d", key, quotaNumber(old, key))
+	}
 	m.nodes[path] = n
 }

@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,10 +18,14 @@ import (
 
 // usage is a limits or stats znode's data: "count=1,bytes=2", with hard limits
 // "count=-1,bytes=-1=;byteHardLimit=3;countHardLimit=4". -1 is unset.
-type usage struct{ count, bytes, hardCount, hardBytes int64 }
+type usage struct {
+	count, bytes, hardCount, hardBytes int64
+	more                               string // all keys but count and bytes, as they are written behind those
+}
 
 func parseUsage(s string) usage {
-	u := usage{-1, -1, -1, -1}
+	u := usage{count: -1, bytes: -1, hardCount: -1, hardBytes: -1}
+	var more map[string]int64
 	for part := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ',' || r == ';' }) {
 		key, rest, _ := strings.Cut(part, "=")
 		value, _, _ := strings.Cut(rest, "=")
@@ -30,19 +36,32 @@ func parseUsage(s string) usage {
 		switch key {
 		case "count":
 			u.count = n
+			continue
 		case "bytes":
 			u.bytes = n
+			continue
 		case "countHardLimit":
 			u.hardCount = n
 		case "byteHardLimit":
 			u.hardBytes = n
 		}
+		if more == nil {
+			more = map[string]int64{}
+		}
+		more[key] = n
+	}
+	if more != nil {
+		u.more = "="
+		for _, key := range slices.Sorted(maps.Keys(more)) {
+			u.more += ";" + key + "=" + strconv.FormatInt(more[key], 10)
+		}
 	}
 	return u
 }
 
+// String is as ZooKeeper writes it: what else the client has put there stays.
 func (u usage) String() string {
-	return "count=" + strconv.FormatInt(u.count, 10) + ",bytes=" + strconv.FormatInt(u.bytes, 10)
+	return "count=" + strconv.FormatInt(u.count, 10) + ",bytes=" + strconv.FormatInt(u.bytes, 10) + u.more
 }
 
 // quotaOf finds the path whose limits govern path.
@@ -67,32 +86,71 @@ func (t *Tree) quotaData(governed, name string) (uint32, string, bool) {
 	return id, t.at(id).rec.unpack().data, true
 }
 
+// quota is what governs a subtree.
+type quota struct {
+	limit, now usage
+	counted    bool
+}
+
+func (t *Tree) quotaAt(governed string) (q quota) {
+	_, data, _ := t.quotaData(governed, znode.LimitsName)
+	q.limit = parseUsage(data)
+	_, data, q.counted = t.quotaData(governed, znode.StatsName)
+	q.now = parseUsage(data)
+	return q
+}
+
+// quotasBefore are the quotas that govern the znodes of a multi: it is judged by
+// what they are before it, as in ZooKeeper, so its ops do not add up.
+func (t *Tree) quotasBefore(ops []Op) map[string]quota {
+	if len(t.quotas) == 0 || !t.counters.Settings.EnforceQuota {
+		return nil
+	}
+	all := map[string]quota{}
+	for i := range ops {
+		for path, there := t.quotaOf(ops[i].Path); there; path, there = t.quotaOf(path) {
+			if _, done := all[path]; !done {
+				all[path] = t.quotaAt(path)
+			}
+			path, _ = znode.Split(path)
+		}
+	}
+	return all
+}
+
 // quotaAllows judges a change of a subtree's bytes and count against its hard
 // limits.
 func (t *Tree) quotaAllows(path string, bytes, count int64) bool {
 	if !t.counters.Settings.EnforceQuota {
 		return true
 	}
-	governed, there := t.quotaOf(path)
-	if !there {
+	var q quota
+	if t.inMulti {
+		for there := false; !there; path, _ = znode.Split(path) {
+			if path == "" || path == znode.Root {
+				return true
+			}
+			q, there = t.before[path]
+		}
+	} else {
+		governed, there := t.quotaOf(path)
+		if !there {
+			return true
+		}
+		q = t.quotaAt(governed)
+	}
+	if !q.counted {
 		return true
 	}
-	_, data, _ := t.quotaData(governed, znode.LimitsName)
-	limit := parseUsage(data)
-	_, data, counted := t.quotaData(governed, znode.StatsName)
-	if !counted {
-		return true
-	}
-	now := parseUsage(data)
-	overCount := count > 0 && limit.hardCount >= 0 && now.count+count > limit.hardCount
-	overBytes := bytes > 0 && limit.hardBytes >= 0 && now.bytes+bytes > limit.hardBytes
+	overCount := count > 0 && q.limit.hardCount >= 0 && q.now.count+count > q.limit.hardCount
+	overBytes := bytes != 0 && q.limit.hardBytes >= 0 && q.now.bytes+bytes > q.limit.hardBytes
 	return !overCount && !overBytes
 }
 
 // quotaChanged counts a change in the stats of the path that governs it.
 func (t *Tree) quotaChanged(path string, bytes, count int64) {
 	governed, there := t.quotaOf(path)
-	if !there || bytes == 0 && count == 0 {
+	if !there {
 		return
 	}
 	if id, data, there := t.quotaData(governed, znode.StatsName); there {
@@ -149,7 +207,7 @@ func (t *Tree) quotaDeleted(parentPath, path string, bytes int64) {
 
 // usageOf counts a subtree: the znode itself, and the bytes of all data.
 func (t *Tree) usageOf(path string) usage {
-	u := usage{0, 0, -1, -1}
+	u := usage{hardCount: -1, hardBytes: -1}
 	id, there := t.find(path)
 	if !there {
 		return u

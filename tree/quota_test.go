@@ -146,7 +146,8 @@ func TestQuotaLimits(t *testing.T) {
 		{"no bytes, no room needed", hard("-1", "3"), createData("/a/c", ""), znode.OK},
 		{"set within", hard("-1", "10"), set("/a/b", "12345", -1), znode.OK},
 		{"set beyond", hard("-1", "10"), set("/a/b", "123456", -1), znode.ErrQuotaExceeded},
-		{"set of fewer bytes while over", hard("-1", "4"), set("/a/b", "12", -1), znode.OK},
+		{"set of fewer bytes, still over", hard("-1", "4"), set("/a/b", "12", -1), znode.ErrQuotaExceeded},
+		{"set of fewer bytes, then within", hard("-1", "6"), set("/a/b", "1", -1), znode.OK},
 		{"set of as many bytes while over", hard("-1", "4"), set("/a/b", "abc", -1), znode.OK},
 		{"set while over the count", hard("0", "-1"), set("/a/b", "1234", -1), znode.OK},
 		{"set or create beyond", hard("2", "-1"), flagged(set("/a/c", "", -1), tree.OrCreate), znode.ErrQuotaExceeded},
@@ -211,21 +212,22 @@ func TestQuotaClosest(t *testing.T) {
 	b.refused(create("/a/b/d"), znode.ErrQuotaExceeded) // now by the outer one
 }
 
-// TestQuotaInMulti: judged against what the ops before have used, and taken back.
+// TestQuotaInMulti: judged by what was before it, limits and use, as ZooKeeper
+// 3.8.0 was seen to; and what it has counted is taken back if it fails.
 func TestQuotaInMulti(t *testing.T) {
 	t.Parallel()
 	b := limited(t, hard("3", "-1"))
 	before := dump(b.tree.Freeze())
+	bad := set("/a", "x", 77)
 	for name, ops := range map[string][]tree.Op{
-		"one too many":         {create("/a/b"), create("/a/c"), create("/a/d")},
-		"limits changed":       {set(limitsOfA, hard("1", "-1"), -1), set("/a", "x", -1), create("/a/b")},
-		"limits come and go":   {remove(limitsOfA, -1), create("/a/b"), createData(limitsOfA, hard("2", "-1")), create("/a/c"), create("/a/d"), remove(limitsOfA, 1)},
-		"stats come and go":    {create("/a/b"), remove(statsOfA, -1), create("/a/c"), create(statsOfA), remove("/a", 7)},
-		"limits for the first": {create("/zookeeper/quota/b"), createData("/zookeeper/quota/b/zookeeper_limits", hard("1", "1")), create("/b"), remove("/zookeeper/quota/b", -1)},
+		"more than there is room for": {create("/a/b"), create("/a/c"), create("/a/d"), bad},
+		"limits come and go":          {remove(limitsOfA, -1), create("/a/b"), createData(limitsOfA, hard("2", "-1")), create("/a/c"), create("/a/d"), remove(limitsOfA, 1)},
+		"stats come and go":           {create("/a/b"), remove(statsOfA, -1), create("/a/c"), create(statsOfA), remove("/a", 7)},
+		"limits for the first":        {create("/zookeeper/quota/b"), createData("/zookeeper/quota/b/zookeeper_limits", hard("1", "1")), create("/b"), bad},
 	} {
 		r, _ := b.multi(ops...)
-		if r.Code == znode.OK {
-			t.Errorf("%s: done", name)
+		if r.Code == znode.OK || r.Code == znode.ErrQuotaExceeded {
+			t.Errorf("%s: %v", name, r.Code)
 		}
 		if after := dump(b.tree.Freeze()); withoutCounters(after) != withoutCounters(before) {
 			t.Errorf("%s: changed to\n%s", name, after)
@@ -236,10 +238,20 @@ func TestQuotaInMulti(t *testing.T) {
 	if r, _ := b.multi(inner, create("/a"), create("/a/b")); r.Code != znode.ErrNodeExists {
 		t.Errorf("%+v", r)
 	}
-	if r, _ := b.multi(create("/a/b"), create("/a/c"), remove("/a/b", -1), create("/a/d")); r.Code != znode.OK {
-		t.Errorf("room made by the same multi: op %d %v", r.Op, r.Code)
+	if r, _ := b.multi(create("/a/b"), create("/a/c"), create("/a/d")); r.Code != znode.OK {
+		t.Errorf("room for each alone: op %d %v", r.Op, r.Code)
 	}
-	b.refused(create("/a/b"), znode.ErrQuotaExceeded)
+	for name, ops := range map[string][]tree.Op{
+		"room made by the same multi":   {remove("/a/b", -1), remove("/a/c", -1), create("/a/e")},
+		"limits raised by the same one": {set(limitsOfA, hard("9", "-1"), -1), create("/a/e")},
+		"limits taken away by it":       {remove(limitsOfA, -1), create("/a/e")},
+		"hidden by it":                  {inner, create("/a/e")},
+	} {
+		if r, _ := b.multi(ops...); r.Code != znode.ErrQuotaExceeded {
+			t.Errorf("%s: %v", name, r.Code)
+		}
+	}
+	b.refused(create("/a/e"), znode.ErrQuotaExceeded)
 	b.must(create("/b"))
 	b.must(create("/b/c"))
 }

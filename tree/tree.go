@@ -37,6 +37,8 @@ type Tree struct {
 	events  []znode.Event // of the txn in Apply
 	undo    []func()      // the way back out of the multi in Apply
 	undoing bool          // whether to write undo
+	inMulti bool
+	before  map[string]quota // in a multi: the quotas as they were before it
 }
 
 const (

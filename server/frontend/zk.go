@@ -192,6 +192,8 @@ func (c *zkConn) handle(r *zkproto.Request) {
 			return
 		}
 		c.read(ask)
+	case zkproto.OpDeleteContainer: // a client cannot: ZooKeeper reads no path in it
+		c.refuse(r, znode.ErrBadArguments)
 	case zkproto.OpSync:
 		c.sync(ask)
 	case zkproto.OpAuth:
@@ -223,7 +225,7 @@ func (c *zkConn) auth(r *zkproto.Request) {
 	switch r.Scheme {
 	case znode.SchemeIP: // every connection from the network has it
 	case znode.SchemeDigest:
-		id := znode.DigestOf(string(r.Data))
+		id := znode.DigestOf(zkproto.FromJava(string(r.Data)))
 		clear(r.Data) // it need not stay in the buffer
 		if r.Data == nil || !c.addUser(id) {
 			ask.code = znode.ErrAuthFailed
@@ -321,7 +323,7 @@ func (c *zkConn) write(r *zkproto.Request) {
 		p := &r.Ops[i]
 		// In a multi the flags alone tell what a create makes.
 		switch ttl := znode.Mode(p.Flags).TTL(); {
-		case p.Op == zkproto.OpCreateTTL && !ttl:
+		case (p.Op == zkproto.OpCreateTTL || p.Op == zkproto.OpCreateContainer) && !ttl:
 			p.Op = zkproto.OpCreate
 		case ttl && (p.Op == zkproto.OpCreate || p.Op == zkproto.OpCreate2 || p.Op == zkproto.OpCreateContainer):
 			p.Op, p.TTLMS = zkproto.OpCreateTTL, noTTL
@@ -347,18 +349,34 @@ func zkOp(out *tree.Op, p *zkproto.Part) znode.Code {
 	case zkproto.OpSetData:
 		out.Kind, out.Data = tree.KindSetData, cloneData(p.Data)
 	case zkproto.OpSetACL:
-		out.Kind, out.ACL = tree.KindSetACL, p.ACL
+		out.Kind, out.ACL = tree.KindSetACL, mapIDs(p.ACL, zkproto.FromJava)
 	case zkproto.OpCheck:
 		out.Kind = tree.KindCheck
 	default:
 		mode, err := p.Mode()
-		out.Kind, out.Data, out.ACL, out.Mode, out.TTLMS = tree.KindCreate, cloneData(p.Data), p.ACL, mode, p.TTLMS
+		out.Kind, out.Data, out.ACL, out.Mode, out.TTLMS = tree.KindCreate, cloneData(p.Data), mapIDs(p.ACL, zkproto.FromJava), mode, p.TTLMS
 		if err != nil {
 			out.Mode = noMode
 			return znode.ErrBadArguments
 		}
 	}
 	return znode.OK
+}
+
+// mapIDs makes the ids of an access list strings of Java, or those of Java strings.
+func mapIDs(acl znode.ACL, f func(string) string) znode.ACL {
+	out := acl
+	for i := range acl {
+		id := acl[i].ID
+		if id == znode.Null || f(id) == id {
+			continue
+		}
+		if &out[0] == &acl[0] {
+			out = slices.Clone(acl)
+		}
+		out[i].ID = f(id)
+	}
+	return out
 }
 
 // cloneData copies data: null remains null, and empty empty.

@@ -198,7 +198,11 @@ func TestZooKeeperOperations(t *testing.T) {
 			z1< 13 #11 -101
 			z1< 14 #12 ok /e [#12 #12 #12 v0 c0 a0 eph=0x3e9]
 			z1< 15 #13 -108
-			`, "/a /c /e /s0000000003 /t"},
+			z1> createContainer /k x flags=1 ; createContainer /k/s- x flags=3 ; createContainer /l x flags=0
+			z1< 16 #14 ok /k [#14 #14 #14 v0 c0 a0 len=1]
+			z1< 17 #15 ok /k/s-0000000000 [#15 #15 #15 v0 c0 a0 len=1]
+			z1< 18 #16 ok /l [#16 #16 #16 v0 c0 a0 len=1]
+			`, "/a /c /e /k /k/s-0000000000 /l /s0000000003 /t"},
 		{"delete", `
 			z1> create /a x ; create /a/b x ; delete /a ; delete /a/b v=1 ; delete /a/c ; delete /none/c ; delete /a/b v=0 ; delete /a
 			z1< 1 #2 ok /a
@@ -371,9 +375,9 @@ func TestZooKeeperOperations(t *testing.T) {
 			z2< 1 #* ok
 			z2< 2 #* -103
 			z2< 3 #* -101
-			z3> deleteContainer
-			z3< 1 none -6
-			z3.
+			z3> deleteContainer ; ping
+			z3< 1 #* -8
+			z3< -2 #* ok
 			z4> createSession
 			z4< 1 none -6
 			z4.

@@ -89,7 +89,7 @@ func (r *zkReader) read(b []byte) ([]byte, znode.Code) {
 		if r.path == znode.Null {
 			return zkproto.AppendNull(b), znode.OK
 		}
-		return zkproto.AppendString(b, r.path), znode.OK
+		return zkproto.AppendString(b, zkproto.ToJava(r.path)), znode.OK
 	case zkproto.OpMultiRead:
 		return r.multiRead(b), znode.OK
 	case zkproto.OpGetEphemerals:
@@ -101,6 +101,9 @@ func (r *zkReader) read(b []byte) ([]byte, znode.Code) {
 	case zkproto.OpCheckWatches:
 		return b, watcherCode(r.table.Has(r.c, r.path, watch.Type(r.kind)))
 	case zkproto.OpRemoveWatches:
+		if r.path == znode.Null {
+			return b, znode.ErrNoWatcher
+		}
 		return b, watcherCode(r.table.Remove(r.c, r.path, watch.Type(r.kind)))
 	case zkproto.OpAddWatch:
 		kind := watch.Persistent
@@ -195,7 +198,7 @@ func (r *zkReader) getACL(b []byte) ([]byte, znode.Code) {
 	if code != znode.OK {
 		return b, code
 	}
-	return zkproto.AppendStat(zkproto.AppendACL(b, shownACL(r.t, &z, r.ids)), &z.Stat), znode.OK
+	return zkproto.AppendStat(zkproto.AppendACL(b, mapIDs(shownACL(r.t, &z, r.ids), zkproto.ToJava)), &z.Stat), znode.OK
 }
 
 // shownACL hides the hashes of passwords from those who may not change the list.
@@ -284,6 +287,7 @@ func (r *zkReader) whoAmI(b []byte) []byte {
 	for i, id := range r.ids {
 		if id.Scheme == znode.SchemeDigest {
 			id.ID, _, _ = strings.Cut(id.ID, ":")
+			id.ID = zkproto.ToJava(id.ID)
 		}
 		names[i] = id
 	}

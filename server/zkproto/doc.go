@@ -63,6 +63,7 @@
 //	 17 checkWatches          path type
 //	 18 removeWatches         path type
 //	 19 createContainer       path data acl flags               path stat
+//	 20 deleteContainer                                         refused
 //	 21 createTTL             path data acl flags ttl           path stat
 //	 22 multiRead             parts                             results
 //	100 auth                  0 scheme data
@@ -75,7 +76,7 @@
 //	107 whoAmI                                                  []{ustring scheme | ustring name}
 //	-11 closeSession
 //
-// 0 notification, 20 deleteContainer, -1 error and -10 createSession are no
+// 0 notification, -1 error and -10 createSession are no
 // requests of clients. The fields:
 //
 //	path prefix scheme joining leaving members   ustring

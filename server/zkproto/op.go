@@ -9,8 +9,8 @@ import (
 // Op is ZooKeeper's number of an operation.
 type Op int32
 
-// The operations. A client may send all of them but OpNotification,
-// OpDeleteContainer, OpError and OpCreateSession.
+// The operations. A client may send all of them but OpNotification, OpError and OpCreateSession. OpDeleteContainer is
+// refused whatever its body is (ErrBadArguments): it is a server's own.
 const (
 	OpNotification         Op = 0
 	OpCreate               Op = 1
@@ -120,9 +120,9 @@ type shape struct {
 }
 
 var (
-	createBody = []field{path, data, acl, flags}
+	createBody = []field{anyPath, data, acl, flags}
 	readBody   = []field{path, watch}
-	checkBody  = []field{path, version}
+	checkBody  = []field{anyPath, version}
 )
 
 var shapes = [...]shape{
@@ -141,15 +141,15 @@ var shapes = [...]shape{
 	{OpSync, "sync", alone, []field{anyPath}},
 	{OpPing, "ping", alone, nil},
 	{OpGetChildren2, "getChildren2", alone, readBody},
-	{OpCheck, "check", alone | inMulti, []field{anyPath, version}},
+	{OpCheck, "check", alone | inMulti, checkBody},
 	{OpMulti, "multi", alone, []field{parts}},
 	{OpCreate2, "create2", alone | inMulti, createBody},
 	{OpReconfig, "reconfig", alone, []field{joining, leaving, members, config}},
 	{OpCheckWatches, "checkWatches", alone, []field{path, ofType}},
-	{OpRemoveWatches, "removeWatches", alone, []field{path, ofType}},
+	{OpRemoveWatches, "removeWatches", alone, []field{anyPath, ofType}},
 	{OpCreateContainer, "createContainer", alone | inMulti, createBody},
-	{OpDeleteContainer, "deleteContainer", 0, nil},
-	{OpCreateTTL, "createTTL", alone | inMulti, []field{path, data, acl, flags, ttl}},
+	{OpDeleteContainer, "deleteContainer", alone, nil},
+	{OpCreateTTL, "createTTL", alone | inMulti, []field{anyPath, data, acl, flags, ttl}},
 	{OpMultiRead, "multiRead", alone, []field{parts}},
 	{OpAuth, "auth", alone, []field{authType, scheme, data}},
 	{OpSetWatches, "setWatches", alone, []field{zxid, lists3}},
@@ -186,11 +186,16 @@ func (o Op) String() string {
 
 // Mode is the create mode that the flags of a create ask for: they are its
 // number, whatever the operation, but a TTL comes with OpCreateTTL and only
-// there. The error is a znode.ErrBadArguments.
+// there, and OpCreateContainer makes a container whatever they ask for. The error is a znode.ErrBadArguments.
 func (p *Part) Mode() (znode.Mode, error) {
 	mode := znode.Mode(p.Flags)
-	if !mode.Valid() || mode.TTL() != (p.Op == OpCreateTTL) {
+	switch {
+	case !mode.Valid() || mode.TTL() != (p.Op == OpCreateTTL):
 		return 0, znode.ErrBadArguments
+	case p.Op != OpCreateContainer:
+		return mode, nil
+	case mode.Sequential(): // it shall have its number: nobody sees that it is never reaped
+		return znode.PersistentSequential, nil
 	}
-	return mode, nil
+	return znode.Container, nil
 }

@@ -33,7 +33,8 @@ type Request struct {
 // ZooKeeper's server: what follows a body is ignored, any byte but 0 is true, a
 // negative count but -1 is that of an empty vector, and where it can live with a
 // null string that reads as empty, or as znode.Null where it tells the two apart
-// or fails later. What it cannot live with (the null path of a read) is malformed.
+// or fails later. What it cannot live with (the null path of a read, or
+// of any in a multi) is malformed.
 //
 // Strings keep their bytes. ZooKeeper reads malformed UTF-8 as U+FFFD, which no
 // path may hold; znode.CheckPath refuses the malformed bytes themselves, and no
@@ -112,6 +113,9 @@ func (d *Decoder) parts(c *cursor, r *Request) error {
 		p := Part{Op: op}
 		for _, f := range s.body {
 			p.read(c, f)
+		}
+		if p.Path == znode.Null {
+			return errBody
 		}
 		r.Ops = append(r.Ops, p)
 	}

@@ -115,6 +115,8 @@ var goldenRequests = []struct {
 		zkproto.Request{Xid: 9, Part: zkproto.Part{Op: zkproto.OpAddWatch, Path: "/a"}, Kind: zkproto.AddRecursive}},
 	{"whoAmI", "00000008 00000009 0000006b",
 		zkproto.Request{Xid: 9, Part: zkproto.Part{Op: zkproto.OpWhoAmI}}},
+	{"deleteContainer", "00000008 00000009 00000014",
+		zkproto.Request{Xid: 9, Part: zkproto.Part{Op: zkproto.OpDeleteContainer}}},
 	{"closeSession", "00000008 00000004 fffffff5",
 		zkproto.Request{Xid: 4, Part: zkproto.Part{Op: zkproto.OpCloseSession}}},
 }
@@ -220,7 +222,6 @@ func TestRefused(t *testing.T) {
 		{"the least op", "00000001 80000000", unknown, true},
 		{"the greatest op", "00000001 7fffffff", unknown, true},
 		{"createSession", "00000001 fffffff6 00000000 0000000000000000 00000bb8 0000000000000000 ffffffff", unknown, true},
-		{"deleteContainer", "00000001 00000014 00000002 2f61", unknown, true},
 		{"no body", "00000001 00000004", malformed, false},
 		{"no watch", "00000001 00000004 00000002 2f61", malformed, false},
 		{"a null path", "00000001 00000004 ffffffff 00", malformed, false},
@@ -309,7 +310,7 @@ func TestMode(t *testing.T) {
 	for op, want := range map[zkproto.Op]string{ // of flags -1 to 7: the mode, or - for ErrBadArguments
 		zkproto.OpCreate:          "-01234---",
 		zkproto.OpCreate2:         "-01234---",
-		zkproto.OpCreateContainer: "-01234---",
+		zkproto.OpCreateContainer: "-44224---",
 		zkproto.OpCreateTTL:       "------56-",
 	} {
 		var got []byte

@@ -2,6 +2,9 @@ package zkproto
 
 import (
 	"encoding/binary"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"coord/tree/znode"
 )
@@ -29,6 +32,61 @@ func appendBool(dst []byte, b bool) []byte {
 func AppendString[T string | []byte](dst []byte, s T) []byte {
 	dst = AppendInt(dst, int32(len(s)))
 	return append(dst, s...)
+}
+
+// ToJava are the bytes that Java writes for a string: see FromJava, and for a
+// character outside the Basic Multilingual Plane two surrogates of three bytes each.
+func ToJava(s string) string {
+	s = FromJava(s)
+	i := strings.IndexFunc(s, beyondBMP)
+	if i < 0 {
+		return s
+	}
+	b := append(make([]byte, 0, len(s)+8), s[:i]...)
+	for _, r := range s[i:] {
+		if !beyondBMP(r) {
+			b = utf8.AppendRune(b, r)
+			continue
+		}
+		high, low := utf16.EncodeRune(r)
+		for _, unit := range [...]rune{high, low} {
+			b = append(b, 0xe0|byte(unit>>12), 0x80|byte(unit>>6&0x3f), 0x80|byte(unit&0x3f))
+		}
+	}
+	return string(b)
+}
+
+func beyondBMP(r rune) bool { return r > 0xffff }
+
+// FromJava is what Java reads: U+FFFD for what is malformed.
+func FromJava(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	b := make([]byte, 0, len(s)+8)
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 {
+			n = malformed(s)
+		}
+		b = utf8.AppendRune(b, r)
+		s = s[n:]
+	}
+	return string(b)
+}
+
+// malformed is how many of the bytes that begin no character one U+FFFD stands for:
+// as many as could have begun one, and a surrogate whole.
+func malformed(s string) int {
+	follows := func(i int) bool { return i < len(s) && s[i]&0xc0 == 0x80 }
+	switch c := s[0]; {
+	case c < 0xe0 || c > 0xf4 || !follows(1),
+		c == 0xe0 && s[1] < 0xa0, c == 0xf0 && s[1] < 0x90, c == 0xf4 && s[1] > 0x8f:
+		return 1
+	case !follows(2):
+		return 2
+	}
+	return 3
 }
 
 // AppendNull writes a null buffer: the data of a znode that has none. No other

@@ -12,6 +12,7 @@ import (
 // Pair is two servers: what Real says is right.
 type Pair struct {
 	Real, Other string // addresses
+	Via         string // what stands before Other for the sequences, but not for their setting
 
 	// Log gets each step, and what the real server said to it, if it is not nil.
 	Log func(string)
@@ -79,9 +80,12 @@ func (d *Difference) String() string {
 func (p *Pair) Play(c Controls, steps []Step) (*Difference, Counts, error) {
 	number := p.played.Add(1)
 	prefix := fmt.Sprintf("%s/%07d", top, number)
-	play := func(k *Control) (*Player, [][]string, error) {
+	play := func(k *Control, via string) (*Player, [][]string, error) {
+		if via == "" {
+			via = k.addr
+		}
 		player := &Player{
-			addr: k.addr, control: k.c, number: number, prefix: prefix, marks: markTop + strings.TrimPrefix(prefix, top), sortACL: manyUsers(steps),
+			addr: via, control: k.c, number: number, prefix: prefix, marks: markTop + strings.TrimPrefix(prefix, top), sortACL: manyUsers(steps),
 			sessions: map[int]*session{}, byID: map[int64]*session{}, zxids: map[int64]bool{}, times: map[int64]int64{}, told: map[*conn]int64{}, counts: Counts{},
 		}
 		lines, err := player.Play(steps)
@@ -93,8 +97,8 @@ func (p *Pair) Play(c Controls, steps []Step) (*Difference, Counts, error) {
 	var other [][]string
 	var otherErr error
 	var wg sync.WaitGroup
-	wg.Go(func() { _, other, otherErr = play(c.other) })
-	player, lines, err := play(c.real)
+	wg.Go(func() { _, other, otherErr = play(c.other, p.Via) })
+	player, lines, err := play(c.real, "")
 	wg.Wait()
 	if err != nil {
 		return nil, nil, err

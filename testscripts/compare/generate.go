@@ -284,8 +284,10 @@ func (g *generator) one() Request {
 		return Request{Op: zkproto.OpWhoAmI}
 	case n < 980:
 		return Request{Op: zkproto.OpPing, Xid: pick[int32](g, -2, -2, 0, 77)}
-	case n < 985:
+	case n < 983:
 		return g.check()
+	case n < 985:
+		return Request{Op: zkproto.OpDeleteContainer}
 	case n < 990:
 		return Request{Op: zkproto.OpReconfig, Lists: [][]string{{pick(g, "", null, "server.2=127.0.0.1:1:2"), pick(g, "", null, "1"), pick(g, "", null)}}, Version: pick[int32](g, -1, 0, 5)}
 	default:
@@ -521,8 +523,8 @@ func (g *generator) check() Request {
 	return Request{Op: zkproto.OpCheck, Path: pick(g, "~/nosuch", "nowhere", "~/a", "~/e", "~/a/", null, "/"), Version: impossible}
 }
 
-// unknown is a number that is no operation, or none for clients. 20 and -10 are
-// some that the real server takes.
+// unknown is a number that is no operation, or none for clients. With -10 the real
+// server would make a session.
 func (g *generator) unknown() Request {
 	return Request{Op: zkproto.Op(pick[int32](g, 0, 10, 23, 24, 99, 108, 1000, -1, -2, -12, math.MaxInt32, math.MinInt32))}
 }
@@ -540,7 +542,7 @@ func (g *generator) part() Request {
 		return g.delete()
 	case n < 78:
 		return g.setData()
-	case n < 95:
+	case n < 92:
 		r := Request{Op: zkproto.OpCheck, Path: g.path(true)}
 		r.Version = g.version(g.known(r.Path).version)
 		return r
@@ -658,6 +660,7 @@ func (g *generator) spoilt(slot int) {
 		strings.HasPrefix(r.Path, "/")): // a path that is cut short might be everybody's
 		r.Spoil.how, r.Spoil.value = "cut", 0
 	}
+	g.hide(&r)
 	g.request(slot, r)
 	if r.Op == zkproto.OpAuth || r.Op == zkproto.OpSASL || r.Op == zkproto.OpCheck || r.Op == zkproto.OpReconfig {
 		g.slots[slot].up = false
@@ -703,11 +706,19 @@ func (g *generator) big(slot int) {
 	g.request(slot, Request{Op: zkproto.OpDelete, Path: "~/big", Version: -1})
 }
 
-// believe notes what a request changes, if it does.
-func (g *generator) believe(r *Request) {
+// hide notes what not everybody may read from here on.
+func (g *generator) hide(r *Request) {
 	if entries := acls[r.ACL]; len(entries) > 0 && r.Op != zkproto.OpAuth && (entries[0].perms&1 == 0 || entries[0].scheme != "world") {
 		g.hidden = append(g.hidden, r.Path)
 	}
+	for i := range r.Ops {
+		g.hide(&r.Ops[i])
+	}
+}
+
+// believe notes what a request changes, if it does.
+func (g *generator) believe(r *Request) {
+	g.hide(r)
 	switch r.Op {
 	case zkproto.OpMulti:
 		for i := range r.Ops {

@@ -191,7 +191,7 @@ func (p *Player) event(c *conn, b []byte, lines *[]string) bool {
 	}
 	zxid, code := d.long(), d.int()
 	typ, state, path := d.int(), d.int(), d.str()
-	p.count("event", fmt.Sprintf("type %d state %d", typ, state))
+	p.count("event", znode.EventType(typ).String())
 	text := fmt.Sprintf("event %d %d %s", typ, state, path)
 	if zxid != -1 { // from 3.9 on it is that of the txn
 		if zxid < p.told[c] || zxid < 1 {
@@ -464,8 +464,12 @@ func (p *Player) step(s *Step) error {
 			p.closeSession(c, s.Requests)
 			return nil
 		}
+		closes := slices.ContainsFunc(s.Requests, func(r Request) bool { return r.closes() })
+		if closes { // with a connection goes what the real server has not sent yet
+			p.lines = append(p.lines, p.gather(c)...)
+		}
 		p.send(c, s.Requests)
-		if slices.ContainsFunc(s.Requests, func(r Request) bool { return r.closes() }) {
+		if closes {
 			p.alive(c)
 		}
 	case doDrop:
@@ -579,14 +583,13 @@ func (p *Player) connect(s *Step) (*conn, error) {
 		p.say("%s refused: %x then %s", text, b, p.ends(c))
 		return nil, nil
 	}
-	switch known := p.byID[id]; known {
-	case nil:
+	if known := p.byID[id]; known == nil {
 		name := "s" + strconv.Itoa(s.ID)
 		c.session = &session{name: name, id: id, password: slices.Clone(secret)}
 		p.sessions[s.ID], p.byID[id] = c.session, c.session
 		text += " new " + name
 		p.count("connect", "new session")
-	default:
+	} else {
 		text += " again " + known.name
 		if string(secret) != string(known.password) {
 			text += " OTHER PASSWORD"

@@ -228,6 +228,8 @@ var acls = map[string][]struct {
 	"ip-300":       {{31, "ip", "300.0.0.1"}},
 	"ip-empty":     {{31, "ip", ""}},
 	"good+bad":     {{31, "world", "anyone"}, {31, "nosuch", "x"}},
+	"emoji":        {{31, "digest", "\U0001f600:hash"}, {31, "world", "anyone"}},
+	"bytes":        {{31, "digest", "\xff\xe2\x82:hash"}, {31, "world", "anyone"}},
 	"umlaut":       {{31, "digest", "ü:hash"}, {31, "world", "anyone"}},
 }
 

@@ -163,8 +163,8 @@ func parseIPEntry(s string) (netip.Prefix, error) {
 }
 
 // Null stands for a null string of ZooKeeper's protocol where its server goes on
-// with one. It is no path and no id.
-const Null = "\x00"
+// with one. It is no path and no id, and no UTF-8: nobody sends it.
+const Null = "\x00\xff"
 
 // Normalize turns the ACL of a request into the one that is stored: duplicates
 // removed, "auth" replaced by the caller's authenticated identities, the syntax
