@@ -20,14 +20,15 @@ const (
 	// After so long in which next to nothing was allocated, what a busier time
 	// has left behind is given back to the system: the collector alone would come
 	// in two minutes, and the memory go much later.
-	idleTime  = 4 * time.Second
+	idleTime  = 3 * time.Second
 	idleBytes = 1 << 20 // allocated in a tick
 	leftBytes = 4 << 20 // allocated since the last time
 )
 
-// tuneCollector keeps the collector's percentage at that rule until ctx ends.
-// An operator's GOGC is left alone.
-func tuneCollector(ctx context.Context) error {
+// tuneCollector keeps the collector's percentage at that rule until ctx ends. rest is
+// called when there is little to do: what it lets go is given back to the system a tick
+// later. An operator's GOGC is left alone.
+func tuneCollector(ctx context.Context, rest func()) error {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
@@ -37,6 +38,14 @@ func tuneCollector(ctx context.Context) error {
 	var idle time.Duration
 	tick := time.NewTicker(tuneEvery)
 	defer tick.Stop()
+	wait := func() bool {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+			return true
+		}
+	}
 	for {
 		metrics.Read(live)
 		heap := max(live[0].Value.Uint64(), 4<<20)
@@ -51,13 +60,17 @@ func tuneCollector(ctx context.Context) error {
 		}
 		before = allocated
 		if idle >= idleTime && allocated-returned > leftBytes {
+			rest()
+			if !wait() {
+				return nil
+			}
 			debug.FreeOSMemory()
-			returned = allocated
+			metrics.Read(live)
+			before = live[1].Value.Uint64() // what rest has taken does not count
+			returned = before
 		}
-		select {
-		case <-ctx.Done():
+		if !wait() {
 			return nil
-		case <-tick.C:
 		}
 	}
 }

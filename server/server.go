@@ -32,6 +32,7 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	addProcessor()
 	// Ports first: what is refused because of them touches no data.
 	listeners, err := listen(cfg.Listen)
 	if err != nil {
@@ -76,7 +77,7 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	defer stopReplica()
 	core, inner := errgroup.WithContext(inner)
 	core.Go(func() error { return n.replica.Run(inner) })
-	core.Go(func() error { return tuneCollector(inner) })
+	core.Go(func() error { return tuneCollector(inner, n.front.Rest) })
 	select {
 	case <-n.replica.Ready():
 	case <-inner.Done():

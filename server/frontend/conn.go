@@ -83,13 +83,30 @@ type dialect interface {
 	appendLast(b []byte, r *text.Reply) []byte
 }
 
-// serve talks to the client until one side has enough.
+// serve talks to the client until one side has enough. It is the reader.
 func (c *conn) serve(ctx context.Context) {
-	defer c.close()
 	c.readUntil(time.Now().Add(FirstLineTime))
 	if c.sniff() {
-		c.converse(ctx)
+		c.goOn(ctx)
+		return
 	}
+	c.finish()
+}
+
+// goOn is the reader behind the first bytes. When its stack has grown and is to be
+// given back, another goroutine takes its place: a stack so small does not shrink.
+func (c *conn) goOn(ctx context.Context) {
+	if c.converse(ctx) {
+		go c.goOn(ctx)
+		return
+	}
+	c.finish()
+}
+
+// finish is the end of the conversation.
+func (c *conn) finish() {
+	defer c.s.leave(c)
+	defer c.close()
 	c.leaveIfShut()
 	drained := c.drain()
 	c.endLive()
@@ -156,22 +173,26 @@ func (c *conn) endLive() {
 	}
 }
 
-// converse handles requests until the client leaves, or is to.
-func (c *conn) converse(ctx context.Context) {
+// converse handles requests until the client leaves, or is to, or until it rests: then
+// another goroutine is to go on.
+func (c *conn) converse(ctx context.Context) (rests bool) {
 	for {
 		c.now = time.Now()
 		c.talk.handleAll(ctx)
 		if c.leaving || !c.flushOwn() {
-			return
+			return false
 		}
 		heard := c.fill()
 		c.begin()
 		if !heard {
+			if c.isResting() {
+				return true
+			}
 			if c.flushOwn() { // it is the client's side that has ended
 				c.abandonLocks()
 				c.leaveSession() // not only behind a WAIT, which goes on: nc -N closes its side, too
 			}
-			return
+			return false
 		}
 		if c.sess.isPinged() {
 			c.s.cfg.Sessions.Touch(c.sess.id)
@@ -229,6 +250,26 @@ func (c *conn) readUntil(t time.Time) bool {
 	defer c.mu.Unlock()
 	c.mu.until = t
 	return !c.mu.retired && c.nc.SetReadDeadline(t) == nil
+}
+
+// relax interrupts the waiting of a reader who has nothing to do. It takes mu.
+func (c *conn) relax() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.idle && !c.mu.resting && c.mu.until.IsZero() && !c.isOver() {
+		c.mu.resting = true
+		c.interrupt()
+	}
+}
+
+// isResting says, once, whether it was relax that has ended the reader's waiting. It
+// takes mu.
+func (c *conn) isResting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rests := c.mu.resting && !c.isOver() && c.nc.SetReadDeadline(c.mu.until) == nil
+	c.mu.resting = false
+	return rests
 }
 
 // interrupt ends the reader's waiting for the client, now or when it begins.

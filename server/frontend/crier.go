@@ -2,8 +2,10 @@ package frontend
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -11,12 +13,12 @@ import (
 	"coord/tree/znode"
 )
 
-// crier sends events to those who have nothing but events to be sent: one after
-// another, on one goroutine. Those who are told much, who are behind or were told a
-// moment ago, come last, and as long as somebody writes the crier rests for several
-// times as long as it has worked for them: the clients who wait for answers keep most
-// of the processor however many follow them, and what comes meanwhile gathers and
-// goes out together.
+// crier sends events to those who have nothing but events to be sent. First, on
+// all processors, to those who have waited for one. Those who are told much, who are
+// behind or were told a moment ago, come last, one after another, and as long as
+// somebody writes the crier rests for several times as long as it has worked for them:
+// the clients who wait for answers keep most of the processor however many follow
+// them, and what comes meanwhile gathers and goes out together.
 type crier struct {
 	mu          sync.Mutex // a leaf
 	fresh, bulk []*conn
@@ -27,10 +29,11 @@ const (
 	crierMoment = 10 * time.Millisecond  // since a client was told last, or somebody has written
 	crierWorks  = 100 * time.Microsecond // before it looks whether it is to rest
 	crierRests  = 9                      // so many times as long as it has worked
+	tellAtOnce  = 16                     // clients that one of the goroutines takes from the list
 )
 
-// tellLater leaves it to the crier to send the outbox, if it holds events only. It
-// takes mu.
+// tellLater leaves it to the crier, who is to be woken, to send the outbox, if it
+// holds events only. It takes mu.
 func (c *conn) tellLater() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,6 +44,7 @@ func (c *conn) tellLater() bool {
 	return true
 }
 
+// askCrier puts the connection on the crier's list, unless it is there.
 func (c *conn) askCrier() {
 	if c.mu.cried {
 		return
@@ -55,14 +59,22 @@ func (c *conn) askCrier() {
 	} else {
 		x.fresh = append(x.fresh, c)
 	}
-	if !x.awake {
+}
+
+// wakeCrier has the crier begin, if there is anybody on its list.
+func (s *Server) wakeCrier() {
+	x := &s.crier
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.awake && len(x.fresh)+len(x.bulk) > 0 {
 		x.awake = true
-		go c.s.cry()
+		go s.cry()
 	}
 }
 
 // cry goes on until nobody waits.
 func (s *Server) cry() {
+	runtime.Gosched() // the goroutines that send answers go first
 	writes, wrote := s.stats.writes.Load(), time.Time{}
 	var bulk []*conn
 	for {
@@ -71,9 +83,7 @@ func (s *Server) cry() {
 		if len(fresh)+len(bulk) == 0 {
 			return
 		}
-		for _, c := range fresh {
-			c.tell()
-		}
+		tellAll(fresh)
 		start := time.Now()
 		var worked time.Duration
 		for ; len(bulk) > 0 && worked < crierWorks; worked = time.Since(start) {
@@ -87,6 +97,30 @@ func (s *Server) cry() {
 			time.Sleep(crierRests * worked)
 		}
 	}
+}
+
+// tellAll tells those who wait for an event, who may be many, on as many goroutines
+// as can run: the system's share of sending is most of the work.
+func tellAll(conns []*conn) {
+	var next atomic.Int64
+	work := func() {
+		for {
+			to := int(next.Add(tellAtOnce))
+			from := to - tellAtOnce
+			if from >= len(conns) {
+				return
+			}
+			for _, c := range conns[from:min(to, len(conns))] {
+				c.tell()
+			}
+		}
+	}
+	var others sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(conns)/tellAtOnce) - 1 {
+		others.Go(work)
+	}
+	work()
+	others.Wait()
 }
 
 // next takes those who wait. If nobody does, and none of before is left, the crier
@@ -145,6 +179,7 @@ func (c *conn) endTurn() {
 	c.flushed()
 	if c.mustSend() {
 		c.askCrier()
+		c.s.wakeCrier()
 	}
 }
 

@@ -27,6 +27,7 @@ type outbox struct {
 	retired  bool   // the server ends: nothing more is read
 	shut     bool   // watchPeer has seen the client close its side
 	broken   bool   // nothing can be sent any more
+	resting  bool   // the reader is to give its stack back
 
 	until   time.Time // when the client must have sent something; zero for no limit
 	traffic traffic
@@ -331,13 +332,13 @@ func (c *conn) flushOwn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settleReads()
+	c.mu.idle = true // from here on: events that come while it sends may be too many
 	if c.mustSend() {
 		c.mu.flushing = true
 		c.lookOut()
 		c.flush()
 		c.mu.lookout.stop()
 	}
-	c.mu.idle = true
 	return !c.isOver()
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -222,10 +224,7 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) {
 		}
 		return
 	}
-	go func() {
-		defer s.leave(c)
-		c.serve(ctx)
-	}()
+	go c.serve(ctx)
 }
 
 // enter takes a connection in, or tells how many have been rejected.
@@ -262,8 +261,19 @@ func (s *Server) leave(c *conn) {
 	s.wg.Done()
 }
 
-// Flush sends what dones have put into outboxes. The goroutine that runs the
-// dones calls it after a burst of them, holding no lock.
+// Rest has readers who wait for their clients give back the stack that the last
+// requests have made grow. Who calls it has seen that there is little to do.
+func (s *Server) Rest() {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.mu.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.relax()
+	}
+}
+
+// Flush sends what dones have put into outboxes, events after answers. The
+// goroutine that runs the dones calls it after a burst of them, holding no lock.
 func (s *Server) Flush() {
 	for i, c := range s.dirty {
 		c.dirty = false
@@ -279,4 +289,5 @@ func (s *Server) Flush() {
 		s.dirty[i] = nil
 	}
 	s.dirty = s.dirty[:0]
+	s.wakeCrier()
 }
