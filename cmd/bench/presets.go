@@ -36,7 +36,7 @@ func Presets() []Load {
 		preset("set-1x1", func(l *Load) { l.Mix, l.Clients, l.Outstanding = one(opSet), 1, 1 }),
 		preset("get-1x1", func(l *Load) { l.Mix, l.Clients, l.Outstanding = one(opGet), 1, 1 }),
 		preset("paced", func(l *Load) { l.Mix, l.Rate = one(opSet), 2000 }),
-		preset("sessions", func(l *Load) { l.Sessions = 1000 }),
+		preset("sessions", func(l *Load) { l.Sessions, l.Clients = 1000, atATime }),
 		preset("fanout-1000", func(l *Load) { l.Watchers = 1000 }),
 		preset("fanout-5000", func(l *Load) { l.Watchers = 5000 }),
 	}
