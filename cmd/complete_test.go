@@ -113,7 +113,7 @@ func TestCompleteIsQuick(t *testing.T) {
 	if got := complete(t, "get", "--server", l.Addr().String(), "/a"); got != "words" {
 		t.Error(got)
 	}
-	if took := time.Since(start); took < completeWithin || took > 10*completeWithin {
+	if took := time.Since(start); took < completeWithin || took > 8*time.Second { // the usual timeout is 10 s
 		t.Errorf("it took %v", took)
 	}
 	t.Setenv("COORD_AUTH", "nonsense")
