@@ -19,7 +19,7 @@ import (
 // major version, and every major version before.
 const (
 	Major = 1
-	Minor = 0
+	Minor = 1 // 0: sessions without attachments
 )
 
 const (

@@ -19,7 +19,7 @@ import (
 const (
 	metaFields     = 5
 	countersFields = 6
-	sessionFields  = 3
+	sessionFields  = 4
 	aclEntryFields = 3
 	nodeFields     = 13
 	indexFields    = 4
@@ -123,6 +123,7 @@ func (p *page) session(s *tree.Session) {
 	p.int(s.ID)
 	p.int(int64(s.TimeoutMS))
 	p.bytes(s.Password[:])
+	p.uint(uint64(s.Attachment))
 }
 
 func (p *page) acl(a znode.ACL) {
@@ -342,6 +343,14 @@ func (d *decoder) int() int64 {
 
 func (d *decoder) uint() uint64 { return uint64(d.int()) }
 
+func (d *decoder) uint32() uint32 {
+	n := d.int()
+	if n != int64(uint32(n)) {
+		d.fail(fmt.Errorf("the number %d is too large", n))
+	}
+	return uint32(n)
+}
+
 func (d *decoder) int32() int32 {
 	n := d.int()
 	if n != int64(int32(n)) {
@@ -414,13 +423,17 @@ func (d *decoder) counters() (c tree.Counters) {
 }
 
 func (d *decoder) session() (s tree.Session) {
-	extra := d.record(sessionFields)
+	extra := d.record(sessionFields - 1)
 	s.ID = d.int()
 	s.TimeoutMS = d.int32()
 	if b := d.bytes(); len(b) != len(s.Password) {
 		d.fail(errors.New("a session's password has another length than 16"))
 	} else {
 		copy(s.Password[:], b)
+	}
+	if extra > 0 { // files of before there were attachments have none
+		s.Attachment = d.uint32()
+		extra--
 	}
 	d.skip(extra)
 	return s

@@ -161,7 +161,7 @@ func TestRandomStates(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		sessions := []tree.Session{}
 		for _, id := range rapid.SliceOfNDistinct(rapid.Int64Range(1, 1<<50), 0, 4, rapid.ID).Draw(rt, "sessions") {
-			sessions = append(sessions, tree.Session{ID: id, TimeoutMS: int32(id)})
+			sessions = append(sessions, tree.Session{ID: id, TimeoutMS: int32(id), Attachment: uint32(id >> 8)})
 		}
 		paths, taken := []string{""}, map[string]bool{}
 		var nodes []tree.Node

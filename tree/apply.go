@@ -24,6 +24,8 @@ func (t *Tree) Apply(term uint64, x *Txn) (Result, []znode.Event) {
 		r = t.multi(x)
 	case KindSession:
 		r = t.openSession(x)
+	case KindAttach:
+		r = t.attachSession(x)
 	case KindClose:
 		r = t.closeSession(x)
 	case KindSettings:
@@ -106,8 +108,8 @@ func (t *Tree) op(x *Txn, op *Op) Result {
 	if op.Kind == KindCreate {
 		return t.create(x, op) // judges the mode first
 	}
-	if !t.alive(x) {
-		return refuse(znode.ErrSessionExpired)
+	if code := t.callers(x); code != znode.OK {
+		return refuse(code)
 	}
 	switch op.Kind {
 	case KindDelete:
@@ -124,10 +126,18 @@ func (t *Tree) op(x *Txn, op *Op) Result {
 	return refuse(znode.ErrUnimplemented)
 }
 
-// alive says whether the caller's session, if it has one, exists.
-func (t *Tree) alive(x *Txn) bool {
-	_, there := t.byID(x.Session)
-	return there || x.Session == 0
+// callers says whether the caller's session, if it has one, exists and is still the
+// caller's.
+func (t *Tree) callers(x *Txn) znode.Code {
+	switch s, there := t.byID(x.Session); {
+	case x.Session == 0:
+		return znode.OK
+	case !there:
+		return znode.ErrSessionExpired
+	case s.Attachment != x.Attachment:
+		return znode.ErrSessionMoved
+	}
+	return znode.OK
 }
 
 // codeOf is the code in an error of znode's.
@@ -186,8 +196,8 @@ func (t *Tree) create(x *Txn, op *Op) Result {
 		}
 		owner = x.Session
 	}
-	if !t.alive(x) {
-		return refuse(znode.ErrSessionExpired)
+	if code := t.callers(x); code != znode.OK {
+		return refuse(code)
 	}
 	if op.Path == znode.Null {
 		return refuse(znode.ErrMarshalling)
@@ -527,9 +537,31 @@ func (t *Tree) openSession(x *Txn) Result {
 	return Result{}
 }
 
+// attachSession gives a session to who knows its password: from here on nothing
+// counts that came through the attachment before.
+func (t *Tree) attachSession(x *Txn) Result {
+	p, i, there := t.seekSession(x.Target)
+	if !there {
+		return refuse(znode.ErrSessionExpired)
+	}
+	s := t.sessions.pieces[p].items[i]
+	if string(x.Password) != string(s.Password[:]) {
+		return refuse(znode.ErrAuthFailed)
+	}
+	t.digest.sub(t.h.session(&s))
+	s.Attachment++
+	t.sessions.replace(t.gen, p, i, s)
+	t.digest.add(t.h.session(&s))
+	t.events = append(t.events, znode.Event{Type: znode.SessionMoved, Zxid: t.counters.Zxid, Session: s.ID})
+	return Result{Attachment: s.Attachment}
+}
+
 // closeSession ends a session and deletes its ephemerals, in the order of their
-// paths.
+// paths. The session's own client can end it only while it has it.
 func (t *Tree) closeSession(x *Txn) Result {
+	if code := t.callers(x); code != znode.OK {
+		return refuse(code)
+	}
 	p, i, there := t.seekSession(x.Target)
 	if !there {
 		return refuse(znode.ErrSessionExpired)

@@ -13,14 +13,16 @@ import (
 // A batch is the data of one raft entry: txns that are proposed, logged and
 // committed together.
 //
-//	version  u8       1
+//	version  u8       2
 //	time     uvarint  ms since 1970: the leader's stamp of all its txns
 //	count    uvarint
 //	txn*
 //
-//	txn:     kind u8, origin ref, seq uvarint, session varint, ids ref, then by kind
+//	txn:     kind u8, origin ref, seq uvarint, session varint, attachment uvarint (if
+//	         the session is not 0), ids ref, then by kind
 //	  multi:    uvarint number of ops, each: kind u8, op
 //	  session:  target varint, timeout varint, password bytes
+//	  attach:   target varint, password bytes
 //	  close:    target varint
 //	  settings: u8, a bit each
 //	  reap:     target varint, op
@@ -38,7 +40,9 @@ import (
 // Rejected: msgpack. Its decoder allocates what a length claims and would need a
 // validator larger than this file; the hand-written form is smaller on disk and
 // four times as fast, and the tables share the identities of a whole batch.
-const batchVersion = 1
+//
+// Version 1 had no attachments.
+const batchVersion = 2
 
 // ErrNewerBatch is a batch of a newer coord.
 var ErrNewerBatch = errors.New("tree: the log holds txns of a newer version of coord")
@@ -71,7 +75,9 @@ func (e *Encoder) Add(x *Txn) {
 		e.origins = append(e.origins, x.Origin)
 	}
 	b = binary.AppendUvarint(b, x.Seq)
-	b = binary.AppendVarint(b, x.Session)
+	if b = binary.AppendVarint(b, x.Session); x.Session != 0 {
+		b = binary.AppendUvarint(b, uint64(x.Attachment))
+	}
 	b = e.appendIDs(b, x.IDs)
 	switch x.Kind {
 	case KindMulti:
@@ -86,6 +92,9 @@ func (e *Encoder) Add(x *Txn) {
 	case KindSession:
 		b = binary.AppendVarint(b, x.Target)
 		b = binary.AppendVarint(b, int64(x.TimeoutMS))
+		b = appendBytes(b, x.Password)
+	case KindAttach:
+		b = binary.AppendVarint(b, x.Target)
 		b = appendBytes(b, x.Password)
 	case KindClose:
 		b = binary.AppendVarint(b, x.Target)
@@ -206,10 +215,10 @@ func Decode(batch []byte, yield func(*Txn)) error {
 	if len(batch) == 0 {
 		return errors.New("tree: empty batch")
 	}
-	if batch[0] != batchVersion {
+	if batch[0] == 0 || batch[0] > batchVersion {
 		return fmt.Errorf("%w (batch version %d)", ErrNewerBatch, batch[0])
 	}
-	d := decoder{b: batch[1:]}
+	d := decoder{b: batch[1:], version: batch[0]}
 	timeMS := int64(d.uvarint())
 	count := d.uvarint()
 	var x Txn
@@ -231,6 +240,7 @@ func Decode(batch []byte, yield func(*Txn)) error {
 // every value is zero.
 type decoder struct {
 	b       []byte
+	version byte
 	bad     bool
 	origins []uint64
 	ids     [][]znode.Identity
@@ -268,6 +278,15 @@ func (d *decoder) varint() int64 {
 	}
 	d.b = d.b[n:]
 	return x
+}
+
+func (d *decoder) uint32() uint32 {
+	x := d.uvarint()
+	if x > math.MaxUint32 {
+		d.fail()
+		return 0
+	}
+	return uint32(x)
 }
 
 func (d *decoder) int32() int32 {
@@ -331,7 +350,9 @@ func (d *decoder) txn(x *Txn) {
 		return
 	}
 	x.Seq = d.uvarint()
-	x.Session = d.varint()
+	if x.Session = d.varint(); x.Session != 0 && d.version > 1 {
+		x.Attachment = d.uint32()
+	}
 	switch i := d.uvarint(); {
 	case i < uint64(len(d.ids)):
 		x.IDs = d.ids[i]
@@ -359,6 +380,9 @@ func (d *decoder) txn(x *Txn) {
 	case KindSession:
 		x.Target = d.varint()
 		x.TimeoutMS = d.int32()
+		x.Password = d.bytes()
+	case KindAttach:
+		x.Target = d.varint()
 		x.Password = d.bytes()
 	case KindClose:
 		x.Target = d.varint()

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -34,7 +35,7 @@ func decode(batch []byte) ([]tree.Txn, error) {
 
 // carried is what of a txn the log holds.
 func carried(x tree.Txn, timeMS int64) tree.Txn {
-	out := tree.Txn{Origin: x.Origin, Seq: x.Seq, TimeMS: timeMS, Session: x.Session, Op: tree.Op{Kind: x.Kind}}
+	out := tree.Txn{Origin: x.Origin, Seq: x.Seq, TimeMS: timeMS, Session: x.Session, Attachment: x.Attachment, Op: tree.Op{Kind: x.Kind}}
 	if len(x.IDs) > 0 {
 		out.IDs = x.IDs
 	}
@@ -45,6 +46,8 @@ func carried(x tree.Txn, timeMS int64) tree.Txn {
 		}
 	case tree.KindSession:
 		out.Target, out.TimeoutMS, out.Password = x.Target, x.TimeoutMS, append([]byte{}, x.Password...)
+	case tree.KindAttach:
+		out.Target, out.Password = x.Target, append([]byte{}, x.Password...)
 	case tree.KindClose:
 		out.Target = x.Target
 	case tree.KindSettings:
@@ -111,12 +114,15 @@ var (
 	anyTxn = rapid.Custom(func(t *rapid.T) tree.Txn {
 		x := tree.Txn{
 			Origin: rapid.SampledFrom([]uint64{0, 1, math.MaxUint64}).Draw(t, "origin"), Seq: rapid.Uint64().Draw(t, "seq"),
-			Session: rapid.Int64().Draw(t, "session"), IDs: anyIDs.Draw(t, "ids"), Op: anyOp.Draw(t, "op"), Ops: rapid.SliceOfN(anySubOp, 0, 5).Draw(t, "ops"),
+			Session: rapid.SampledFrom([]int64{0, 1, -1, math.MaxInt64}).Draw(t, "session"), IDs: anyIDs.Draw(t, "ids"), Op: anyOp.Draw(t, "op"), Ops: rapid.SliceOfN(anySubOp, 0, 5).Draw(t, "ops"),
 			Target: rapid.Int64().Draw(t, "target"), TimeoutMS: rapid.Int32().Draw(t, "timeout"), Password: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "password"),
 			Settings: tree.Settings{EnforceQuota: rapid.Bool().Draw(t, "quota"), ExtendedTypes: rapid.Bool().Draw(t, "types"), SkipACL: rapid.Bool().Draw(t, "skip")},
 		}
+		if x.Session != 0 {
+			x.Attachment = rapid.Uint32().Draw(t, "attachment")
+		}
 		if rapid.Bool().Draw(t, "not an op") {
-			x.Kind = rapid.SampledFrom([]tree.Kind{tree.KindMulti, tree.KindSession, tree.KindClose, tree.KindSettings}).Draw(t, "txn kind")
+			x.Kind = rapid.SampledFrom([]tree.Kind{tree.KindMulti, tree.KindSession, tree.KindAttach, tree.KindClose, tree.KindSettings}).Draw(t, "txn kind")
 		}
 		return x
 	})
@@ -149,7 +155,7 @@ func TestBatchRoundTrip(t *testing.T) {
 }
 
 // TestGoldenBatches holds the bytes that stand in logs: one txn of each kind, then
-// the tables of a batch.
+// the tables of a batch. Those of version 1 are read for ever.
 func TestGoldenBatches(t *testing.T) {
 	t.Parallel()
 	const now = 1700000000000
@@ -200,8 +206,16 @@ func TestGoldenBatches(t *testing.T) {
 			{Origin: 1, Seq: 1, IDs: ids, Op: createACL("/a", acl...)}, {Origin: 2, Seq: 1, IDs: ids[:1], Op: setACL("/a", -1, acl...)},
 			{Origin: 1, Seq: 2, IDs: ids, Op: setACL("/a", -1, acl[1])}, {Origin: 2, Seq: 2, Op: setACL("/a", -1, acl[1])}},
 			"0180d095ffbc310401000100000000000000010000020269700831302e312e322e33066469676573740975313a68617368313d000000022f6101023e0664696765737403753a680205776f726c6406616e796f6e65026404010200000000000000010001010269700831302e312e322e33000001022f61010400020000000001022f6102010205776f726c6406616e796f6e65040102000200000001022f6102"},
+		{"attach", []tree.Txn{{Origin: 1, Seq: 2, Op: tree.Op{Kind: tree.KindAttach}, Target: 5, Password: open.Password}},
+			"0280d095ffbc31010b000100000000000000020000000a1030313233343536373839616263646566"},
+		{"set through the third attachment", []tree.Txn{{Origin: 1, Seq: 2, Session: 5, Attachment: 2, Op: set("/a", "hi", -1)}},
+			"0280d095ffbc310103000100000000000000020a020000000001022f61036869"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			current := c.hex
+			if c.hex[1] == '1' { // version 2 has an attachment behind a session
+				current = "02" + strings.Replace(c.hex[2:], "ac020a00", "ac020a0000", 1)
+			}
 			var e tree.Encoder
 			var want []tree.Txn
 			for i := range c.txns {
@@ -209,12 +223,14 @@ func TestGoldenBatches(t *testing.T) {
 				want = append(want, carried(c.txns[i], now))
 			}
 			batch := e.Batch(now)
-			if got := hex.EncodeToString(batch); got != c.hex {
-				t.Errorf("bytes\n got %s\nwant %s", got, c.hex)
+			if got := hex.EncodeToString(batch); got != current {
+				t.Errorf("bytes\n got %s\nwant %s", got, current)
 			}
-			golden, _ := hex.DecodeString(c.hex)
-			if got, err := decode(golden); err != nil || !reflect.DeepEqual(got, want) {
-				t.Errorf("%v\n got %+v\nwant %+v", err, got, want)
+			for _, golden := range []string{c.hex, current} {
+				b, _ := hex.DecodeString(golden)
+				if got, err := decode(b); err != nil || !reflect.DeepEqual(got, want) {
+					t.Errorf("%v\n got %+v\nwant %+v", err, got, want)
+				}
 			}
 		})
 	}
@@ -234,7 +250,9 @@ func sample() []byte {
 	}
 	add(tree.Txn{Op: tree.Op{Kind: tree.KindMulti}, Ops: []tree.Op{create("/x"), remove("/x", -1)}})
 	add(openTxn(9))
-	add(tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 9})
+	add(tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: 9, Password: openTxn(9).Password})
+	add(tree.Txn{Session: 9, Attachment: 300, Op: set("/a", "data", 1)})
+	add(tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 9, Session: 9, Attachment: 1})
 	add(tree.Txn{Op: tree.Op{Kind: tree.KindSettings}})
 	return e.Batch(T0)
 }
@@ -254,7 +272,7 @@ func TestDecodeRefuses(t *testing.T) {
 	if _, err := decode(append(slices.Clone(good), 0)); err == nil {
 		t.Error("a byte too many is no matter")
 	}
-	for _, version := range []byte{0, 2, 255} {
+	for _, version := range []byte{0, 3, 255} {
 		if _, err := decode(append([]byte{version}, good[1:]...)); !errors.Is(err, tree.ErrNewerBatch) {
 			t.Errorf("version %d: %v", version, err)
 		}
@@ -267,7 +285,7 @@ func TestDecodeRefuses(t *testing.T) {
 		batch []byte
 	}{
 		{"kind 0", head(0)},
-		{"unknown kind", head(11)},
+		{"unknown kind", head(12)},
 		{"unknown kind in a multi", head(6, 1, 9, 0, 0, 0, 0)},
 		{"multi in a multi", head(6, 1, 6, 0)},
 		{"more ops than bytes", head(6, 200, 1)},

@@ -90,6 +90,9 @@ func (h *hasher) session(s *Session) xxh3.Uint128 {
 	h.start(termSession, "")
 	h.ints(uint64(s.ID), uint64(s.TimeoutMS))
 	h.buf = append(h.buf, s.Password[:]...)
+	if s.Attachment != 0 { // not asked for in states of before there were any
+		h.ints(uint64(s.Attachment))
+	}
 	return h.sum()
 }
 

@@ -32,6 +32,11 @@ type Session struct {
 	ID        int64
 	TimeoutMS int32
 	Password  [16]byte
+
+	// Attachment counts how often another connection has taken the session over.
+	// What came through an earlier one is refused: it must not land behind what came
+	// through the new one, on whichever node that is.
+	Attachment uint32
 }
 
 // Counters are the parts of the state that belong to no znode or session.

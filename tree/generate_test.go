@@ -43,7 +43,7 @@ var (
 	kinds = []tree.Kind{
 		tree.KindCreate, tree.KindCreate, tree.KindCreate, tree.KindCreate, tree.KindCreate, tree.KindCreate,
 		tree.KindDelete, tree.KindDelete, tree.KindSetData, tree.KindSetData, tree.KindSetACL, tree.KindCheck,
-		tree.KindReap, tree.KindSession, tree.KindSession, tree.KindClose, tree.KindMulti, tree.KindMulti, tree.KindSettings,
+		tree.KindReap, tree.KindSession, tree.KindSession, tree.KindAttach, tree.KindClose, tree.KindMulti, tree.KindMulti, tree.KindSettings,
 	}
 )
 
@@ -116,6 +116,10 @@ func (r *random) txn() *tree.Txn {
 	x := &tree.Txn{Origin: uint64(rapid.IntRange(1, 2).Draw(r.T, "origin")), IDs: rapid.SampledFrom(callers).Draw(r.T, "caller")}
 	if r.chance(60, "in a session") {
 		x.Session = int64(rapid.IntRange(1, 3).Draw(r.T, "session"))
+		x.Attachment = r.model.sessions[x.Session].Attachment
+		if r.chance(10, "through another attachment") {
+			x.Attachment++
+		}
 	}
 	switch kind := rapid.SampledFrom(kinds).Draw(r.T, "kind"); kind {
 	case tree.KindMulti:
@@ -132,6 +136,10 @@ func (r *random) txn() *tree.Txn {
 		x.Target = rapid.SampledFrom([]int64{1, 2, 3, 3, 0, math.MinInt64, -1, -2 << 56}).Draw(r.T, "new session")
 		x.TimeoutMS = int32(rapid.IntRange(0, 10000).Draw(r.T, "timeout"))
 		x.Password = []byte("0123456789abcdef")[:rapid.SampledFrom([]int{16, 16, 16, 15}).Draw(r.T, "password")]
+	case tree.KindAttach:
+		x.Kind, x.Session = kind, 0
+		x.Target = int64(rapid.IntRange(0, 3).Draw(r.T, "attach"))
+		x.Password = []byte(rapid.SampledFrom([]string{"0123456789abcdef", "0123456789abcdef", "0123456789abcdeF", ""}).Draw(r.T, "its password"))
 	case tree.KindClose:
 		x.Kind, x.Target = kind, int64(rapid.IntRange(0, 3).Draw(r.T, "close"))
 	case tree.KindSettings:

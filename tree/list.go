@@ -74,6 +74,9 @@ func (l *list[T]) insert(gen uint64, p, i int, x T) {
 	q.items = slices.Insert(q.items, i, x)
 }
 
+// replace puts x in the place of the item at p, i.
+func (l *list[T]) replace(gen uint64, p, i int, x T) { l.own(gen, p).items[i] = x }
+
 // remove takes the item at p, i out.
 func (l *list[T]) remove(gen uint64, p, i int) {
 	if len(l.pieces[p].items) == 1 {

@@ -244,7 +244,22 @@ func (m *model) change(x *tree.Txn) tree.Result {
 		}
 		m.sessions[x.Target] = tree.Session{ID: x.Target, TimeoutMS: x.TimeoutMS, Password: [16]byte(x.Password)}
 		return tree.Result{}
+	case tree.KindAttach:
+		s, there := m.sessions[x.Target]
+		switch {
+		case !there:
+			return no(znode.ErrSessionExpired)
+		case string(x.Password) != string(s.Password[:]):
+			return no(znode.ErrAuthFailed)
+		}
+		s.Attachment++
+		m.sessions[x.Target] = s
+		m.events = append(m.events, znode.Event{Type: znode.SessionMoved, Zxid: m.counters.Zxid, Session: x.Target})
+		return tree.Result{Attachment: s.Attachment}
 	case tree.KindClose:
+		if code := m.caller(x); code != znode.OK {
+			return no(code)
+		}
 		if _, there := m.sessions[x.Target]; !there {
 			return no(znode.ErrSessionExpired)
 		}
@@ -264,14 +279,24 @@ func (m *model) change(x *tree.Txn) tree.Result {
 	}
 }
 
-func (m *model) op(x *tree.Txn, op *tree.Op) tree.Result {
-	_, alive := m.sessions[x.Session]
-	expired := x.Session != 0 && !alive
-	if op.Kind == tree.KindCreate {
-		return m.create(x, op, expired)
+func (m *model) caller(x *tree.Txn) znode.Code {
+	s, alive := m.sessions[x.Session]
+	switch {
+	case x.Session != 0 && !alive:
+		return znode.ErrSessionExpired
+	case x.Session != 0 && x.Attachment != s.Attachment:
+		return znode.ErrSessionMoved
 	}
-	if expired {
-		return no(znode.ErrSessionExpired)
+	return znode.OK
+}
+
+func (m *model) op(x *tree.Txn, op *tree.Op) tree.Result {
+	caller := m.caller(x)
+	if op.Kind == tree.KindCreate {
+		return m.create(x, op, caller)
+	}
+	if caller != znode.OK {
+		return no(caller)
 	}
 	node, there := m.nodes[op.Path]
 	if op.Kind == tree.KindDelete {
@@ -288,7 +313,7 @@ func (m *model) op(x *tree.Txn, op *tree.Op) tree.Result {
 		return no(znode.ErrInvalidACL)
 	}
 	if !there && op.Kind == tree.KindSetData && op.Flags&tree.OrCreate != 0 && op.Version == -1 {
-		return m.create(x, &tree.Op{Path: op.Path, Data: op.Data, ACL: znode.OpenACL, Flags: op.Flags & tree.Parents}, false)
+		return m.create(x, &tree.Op{Path: op.Path, Data: op.Data, ACL: znode.OpenACL, Flags: op.Flags & tree.Parents}, znode.OK)
 	}
 	if !there {
 		return no(znode.ErrNoNode)
@@ -336,7 +361,7 @@ func (m *model) tell(what znode.EventType, path string, acl znode.ACL) {
 	m.events = append(m.events, e)
 }
 
-func (m *model) create(x *tree.Txn, op *tree.Op, expired bool) tree.Result {
+func (m *model) create(x *tree.Txn, op *tree.Op, caller znode.Code) tree.Result {
 	ephemeral := op.Mode == 1 || op.Mode == 3
 	sequential := op.Mode == 2 || op.Mode == 3 || op.Mode == 6
 	ttl := op.Mode == 5 || op.Mode == 6
@@ -347,7 +372,9 @@ func (m *model) create(x *tree.Txn, op *tree.Op, expired bool) tree.Result {
 		return no(znode.ErrUnimplemented)
 	case ttl && (op.TTLMS < 1 || op.TTLMS > 1099511627775):
 		return no(znode.ErrBadArguments)
-	case expired || ephemeral && x.Session == 0:
+	case caller != znode.OK:
+		return no(caller)
+	case ephemeral && x.Session == 0:
 		return no(znode.ErrSessionExpired)
 	case !strings.Contains(op.Path, "/") || strings.Contains(op.Path, "\x00"):
 		return no(znode.ErrBadArguments)

@@ -169,7 +169,7 @@ func TestSettings(t *testing.T) {
 func TestUnknownKind(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	for _, k := range []tree.Kind{0, 11, 255} {
+	for _, k := range []tree.Kind{0, 12, 255} {
 		if r := b.do(tree.Op{Kind: k, Path: "/"}); r.Code != znode.ErrUnimplemented || r.Zxid != b.tree.Counters().Zxid {
 			t.Errorf("kind %d: %+v", k, r)
 		}
@@ -297,5 +297,61 @@ func TestSessionLists(t *testing.T) {
 	b.close(5)
 	if got, want := lists(), "[-1152921504606846976 0 [] 7 2 [/p/a /p/b]] 0"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestAttachSession: who knows the password has the session from then on, and nothing
+// counts any more that comes through an earlier attachment.
+func TestAttachSession(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.session(1)
+	by := func(attachment uint32, op tree.Op) znode.Code {
+		r, _ := b.apply(tree.Txn{Session: 1, Attachment: attachment, Op: op})
+		return r.Code
+	}
+	attach := tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: 1, Password: openTxn(1).Password}
+	for _, c := range []struct {
+		spoil func(*tree.Txn)
+		want  znode.Code
+	}{
+		{func(x *tree.Txn) { x.Target = 2 }, znode.ErrSessionExpired},
+		{func(x *tree.Txn) { x.Password = nil }, znode.ErrAuthFailed},
+		{func(x *tree.Txn) { x.Password = []byte("0123456789abcdeF") }, znode.ErrAuthFailed},
+	} {
+		x := attach
+		c.spoil(&x)
+		if r, events := b.apply(x); r.Code != c.want || len(events) != 0 {
+			t.Errorf("%+v: %v, want %v", x, r.Code, c.want)
+		}
+	}
+	if code := by(0, create("/first")); code != znode.OK {
+		t.Error("before it is attached again: ", code)
+	}
+	for n := uint32(1); n <= 2; n++ {
+		digest := b.tree.Digest()
+		r, events := b.apply(attach)
+		if r.Code != znode.OK || r.Attachment != n || len(events) != 1 || events[0].Type != znode.SessionMoved || events[0].Session != 1 {
+			t.Fatalf("%+v %+v", r, events)
+		}
+		if b.tree.Digest() == digest {
+			t.Error("the digest does not see it")
+		}
+		for _, op := range []tree.Op{create("/late"), set("/first", "x", -1), remove("/first", -1), check("/first", -1)} {
+			if code := by(n-1, op); code != znode.ErrSessionMoved {
+				t.Errorf("kind %d through attachment %d: %v", op.Kind, n-1, code)
+			}
+		}
+		if code := by(n, set("/first", "x", -1)); code != znode.OK {
+			t.Errorf("through attachment %d: %v", n, code)
+		}
+	}
+	end := tree.Txn{Session: 1, Attachment: 1, Op: tree.Op{Kind: tree.KindClose}, Target: 1}
+	if r, _ := b.apply(end); r.Code != znode.ErrSessionMoved {
+		t.Error("ended by who has it no more: ", r.Code)
+	}
+	end.Attachment = 2
+	if r, _ := b.apply(end); r.Code != znode.OK {
+		t.Error("ended by who has it: ", r.Code)
 	}
 }

@@ -18,6 +18,7 @@ const (
 	KindSession  Kind = 8 // create a session
 	KindClose    Kind = 9 // end a session, with its ephemerals
 	KindSettings Kind = 10
+	KindAttach   Kind = 11 // give a session to another connection
 )
 
 // AnyVersion is the expected version that every version meets.
@@ -50,16 +51,17 @@ const (
 // (and a new session's id and password); the origin's replica stamps Origin and
 // Seq; the frontend fills in the rest.
 type Txn struct {
-	Origin  uint64 // node id of the replica that took the request
-	Seq     uint64 // its number there, growing by one
-	TimeMS  int64  // the leader's clock, never less than the stamp before
-	Session int64  // of the caller, 0 for none
-	IDs     []znode.Identity
-	Op           // of kind multi: only Kind is used
-	Ops     []Op // of a multi
+	Origin     uint64 // node id of the replica that took the request
+	Seq        uint64 // its number there, growing by one
+	TimeMS     int64  // the leader's clock, never less than the stamp before
+	Session    int64  // of the caller, 0 for none
+	Attachment uint32 // through which the caller has it; refused if the session is elsewhere by now
+	IDs        []znode.Identity
+	Op              // of kind multi: only Kind is used
+	Ops        []Op // of a multi
 
-	// Sessions (KindSession, KindClose).
-	Target    int64 // the session to end; the new one's id
+	// Sessions (KindSession, KindAttach, KindClose).
+	Target    int64 // the session to attach or to end; the new one's id
 	TimeoutMS int32
 	Password  []byte // 16 bytes
 	Settings  Settings
@@ -78,11 +80,12 @@ var DefaultSettings = Settings{EnforceQuota: true, ExtendedTypes: true}
 
 // Result is a txn's answer.
 type Result struct {
-	Code znode.Code
-	Zxid znode.Zxid
-	Path string     // create: the final path
-	Stat znode.Stat // create, set, set ACL: after the change
-	Have int32      // with ErrBadVersion: the version there is
-	Op   int        // failed multi: the op that failed (from 0)
-	Ops  []Result   // multi: one an op
+	Code       znode.Code
+	Zxid       znode.Zxid
+	Path       string     // create: the final path
+	Stat       znode.Stat // create, set, set ACL: after the change
+	Attachment uint32     // attach: the one that counts from now on
+	Have       int32      // with ErrBadVersion: the version there is
+	Op         int        // failed multi: the op that failed (from 0)
+	Ops        []Result   // multi: one an op
 }

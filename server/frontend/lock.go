@@ -118,7 +118,8 @@ func (c *textConn) lock(req *text.Request) {
 		return
 	}
 	w := c.newWait(req)
-	w.session, w.allowed, w.holder = c.sess.id, int(max(req.Slots, 1))-1, c.name
+	w.session, w.attachment = c.sess.id, c.sess.attachment
+	w.allowed, w.holder = int(max(req.Slots, 1))-1, c.name
 	if w.holder == "" {
 		w.holder = c.nc.RemoteAddr().String()
 	}
@@ -169,7 +170,7 @@ func (w *wait) resume(t *tree.Tree, table *watch.Table) bool {
 func (w *wait) create(folder bool) {
 	submit := w.c.s.cfg.Backend.Submit
 	if !folder {
-		submit(&tree.Txn{IDs: w.ids, Session: w.session, Op: tree.Op{
+		submit(&tree.Txn{IDs: w.ids, Session: w.session, Attachment: w.attachment, Op: tree.Op{
 			Kind: tree.KindCreate, Mode: znode.Container, Path: w.req.Path, Data: []byte{}, ACL: znode.OpenACL, Flags: tree.Parents,
 		}}, func(r tree.Result, _ *tree.Tree, _ *watch.Table) {
 			w.c.mu.Lock()
@@ -179,7 +180,7 @@ func (w *wait) create(folder bool) {
 			}
 		})
 	}
-	submit(&tree.Txn{IDs: w.ids, Session: w.session, Op: tree.Op{
+	submit(&tree.Txn{IDs: w.ids, Session: w.session, Attachment: w.attachment, Op: tree.Op{
 		Kind: tree.KindCreate, Mode: znode.EphemeralSequential, Path: znode.Join(w.req.Path, lockPrefixOf(&w.req)), Data: []byte(w.holder), ACL: znode.OpenACL,
 	}}, w.created)
 }
@@ -309,6 +310,6 @@ func (c *textConn) unlock(req *text.Request) {
 		return
 	}
 	w := c.newWrite(req)
-	w.txn = tree.Txn{IDs: c.ids, Session: c.sess.id, Op: tree.Op{Kind: tree.KindDelete, Path: child, Version: tree.AnyVersion}}
+	w.txn = tree.Txn{IDs: c.ids, Session: c.sess.id, Attachment: c.sess.attachment, Op: tree.Op{Kind: tree.KindDelete, Path: child, Version: tree.AnyVersion}}
 	c.submit(&w.write)
 }

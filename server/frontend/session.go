@@ -28,6 +28,8 @@ type clientSession struct {
 	ttl, hold time.Duration
 	live      text.Live
 	password  [16]byte
+
+	attachment uint32 // of the connection: tree.Session
 }
 
 // isPinged says whether the client must be heard of for the session to live.
@@ -89,27 +91,37 @@ func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 // before it was known what became of it.
 func (c *conn) openSession(ttl, hold time.Duration, live text.Live) (code znode.Code, ok bool) {
 	x := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: int32(max(ttl, hold).Milliseconds())}
+	code, _, ok = c.attach(x, max(ttl, hold))
+	if ok && code == znode.OK {
+		c.adopt(clientSession{id: x.Target, ttl: ttl, hold: hold, live: live, password: [16]byte(x.Password)})
+	}
+	return code, ok
+}
+
+// attach proposes a txn that gives a session to this connection, and waits for it. Not
+// ok: the connection has ended before it was known what became of it, and the
+// session may go when it has been silent for so long. It takes mu.
+func (c *conn) attach(x *tree.Txn, silence time.Duration) (code znode.Code, attachment uint32, ok bool) {
 	came, gone := false, false
 	c.s.cfg.Backend.Submit(x, func(r tree.Result, _ *tree.Tree, w *watch.Table) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if r.Code == znode.OK && !gone { // else it goes when its time is over
+		switch {
+		case r.Code != znode.OK:
+		case gone:
+			c.s.cfg.Sessions.Detach(x.Target, silence)
+		default:
 			w.Attach(sessionEnd{c}, x.Target)
 		}
-		came, code = true, r.Code
+		came, code, attachment = true, r.Code, r.Attachment
 		c.changed.Broadcast()
 	})
 	c.mu.Lock()
 	c.await(func() bool { return came })
 	gone = !came
 	c.mu.Unlock()
-	switch {
-	case gone:
-		c.leaving = true
-	case code == znode.OK:
-		c.adopt(clientSession{x.Target, ttl, hold, live, [16]byte(x.Password)})
-	}
-	return code, !gone
+	c.leaving = c.leaving || gone
+	return code, attachment, !gone
 }
 
 // adopt makes a session the connection's. The watch table knows it already, and
@@ -152,19 +164,22 @@ func (c *textConn) resume(req *text.Request) {
 	n, err := hex.Decode(s.password[:], req.Value[:min(len(req.Value), 2*len(s.password))])
 	good := err == nil && n == len(s.password) && len(req.Value) == 2*len(s.password)
 	clear(req.Value)
-	if code := c.takeOver(s, good, req.Zxid); code != znode.OK {
+	switch code, ok := c.takeOver(s, good, req.Zxid); {
+	case !ok:
+	case code != znode.OK:
 		c.replyError(req, code, code.Error())
-		return
+		c.leaving = c.leaving || code == znode.ErrUncertain
+	default:
+		c.replySession(req, true)
 	}
-	c.replySession(req, true)
 }
 
 // takeOver makes a session that there is the connection's, if the password is its
 // and has the right form. A client that has seen more than this node gets
-// ErrTimeout.
-func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) znode.Code {
-	code := znode.ErrSessionExpired
-	var before watch.Watcher
+// ErrTimeout. What is refused here is not proposed. Not ok: as attach.
+func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) (code znode.Code, ok bool) {
+	code = znode.ErrSessionExpired
+	own := false
 	c.s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) {
 		is, there := t.Session(s.id)
 		switch {
@@ -175,26 +190,26 @@ func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) znode.Code 
 			code = znode.ErrAuthFailed
 		default:
 			code = znode.OK
-			if s.id != c.sess.id {
-				before = w.Attach(sessionEnd{c}, s.id)
-			}
+			own = s.id == c.sess.id
+			s.attachment = c.sess.attachment
 		}
 	})
-	if code != znode.OK {
-		if code == znode.ErrAuthFailed {
-			c.s.stats.authFailed.Add(1)
+	if code == znode.OK && !own {
+		x := &tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: s.id, Password: s.password[:]}
+		if code, s.attachment, ok = c.attach(x, max(s.ttl, s.hold)); !ok {
+			return code, false
 		}
-		return code
 	}
-	if old, ok := before.(sessionEnd); ok {
-		old.c.lose("moved", s.id)
-		old.c.kick()
+	switch code {
+	case znode.OK:
+		if !own {
+			c.leaveSession()
+		}
+		c.adopt(s)
+	case znode.ErrAuthFailed:
+		c.s.stats.authFailed.Add(1)
 	}
-	if c.sess.id != s.id {
-		c.leaveSession()
-	}
-	c.adopt(s)
-	return znode.OK
+	return code, true
 }
 
 // replySession describes the connection's session.
@@ -218,9 +233,9 @@ func (c *textConn) replySession(req *text.Request, secret bool) {
 
 // closeSession ends the connection's session, or, for an operator, any.
 func (c *textConn) closeSession(req *text.Request) {
-	id := req.Session
+	id, by := req.Session, clientSession{}
 	if id == 0 || id == c.sess.id {
-		id = c.sess.id
+		id, by = c.sess.id, c.sess
 		if !c.leave(c.sess.ttl) { // from here on its end is answered, not told
 			return
 		}
@@ -229,7 +244,7 @@ func (c *textConn) closeSession(req *text.Request) {
 		return
 	}
 	w := c.newWrite(req)
-	w.txn = tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id, IDs: c.ids}
+	w.txn = tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id, IDs: c.ids, Session: by.id, Attachment: by.attachment}
 	c.submit(&w.write)
 }
 
@@ -272,7 +287,8 @@ func (c *conn) leaveSession() {
 	case !c.leave(s.ttl):
 		return
 	}
-	c.s.cfg.Backend.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: s.id}, func(tree.Result, *tree.Tree, *watch.Table) {})
+	x := &tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: s.id, Session: s.id, Attachment: s.attachment}
+	c.s.cfg.Backend.Submit(x, func(tree.Result, *tree.Tree, *watch.Table) {})
 }
 
 // listSessions answers SESSIONS.

@@ -80,9 +80,9 @@ func TestSession(t *testing.T) {
 			B> SESSION RESUME 0x3e9 zxid=0x100000009 :32\n` + password + `
 			B< ERR TIMEOUT - *
 			B> SESSION RESUME 0x3e9 ttl=3s hold=4s live=ping :32\n` + password + `
-			B< OK id=0x3e9 ttl=3s hold=4s live=ping password=` + password + ` zxid=0x100000002
+			B< OK id=0x3e9 ttl=3s hold=4s live=ping password=` + password + ` zxid=0x100000003
 			B> ` + resume + `
-			B< OK id=0x3e9 ttl=10s hold=0s live=tcp password=` + password + ` zxid=0x100000002
+			B< OK id=0x3e9 ttl=10s hold=0s live=tcp password=` + password + ` zxid=0x100000003
 			sleep 1h
 			B> SESSION INFO
 			B< OK id=0x3e9 * ephemerals=1 zxid=*

@@ -24,15 +24,16 @@ type wait struct {
 	ended atomic.Bool
 
 	// A LOCK.
-	session int64
-	holder  string
-	again   bool       // its folder was gone, and it is the second attempt
-	folder  znode.Code // why there is none
-	child   string     // its znode; "" until it is there
-	token   znode.Zxid
-	ahead   int  // what stands before it and is in its way, by weight
-	allowed int  // how much of it may
-	leaving bool // the znode is being taken away: locks guards it
+	session    int64
+	attachment uint32
+	holder     string
+	again      bool       // its folder was gone, and it is the second attempt
+	folder     znode.Code // why there is none
+	child      string     // its znode; "" until it is there
+	token      znode.Zxid
+	ahead      int  // what stands before it and is in its way, by weight
+	allowed    int  // how much of it may
+	leaving    bool // the znode is being taken away: locks guards it
 }
 
 func (w *wait) Closed() bool { return w.ended.Load() }

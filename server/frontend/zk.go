@@ -116,7 +116,7 @@ func (c *zkConn) connect(frame []byte) {
 	ttl := min(max(ms(int64(r.TimeoutMS)), c.s.cfg.MinSession), c.s.cfg.MaxSession)
 	s := clientSession{id: r.Session, ttl: ttl, hold: ttl, live: text.LivePing}
 	var code znode.Code
-	ok := true
+	var ok bool
 	switch {
 	case c.isAhead(r.LastZxid): // a client must not see time go back: it is to look for another server
 		c.leaving = true
@@ -125,7 +125,7 @@ func (c *zkConn) connect(frame []byte) {
 		code, ok = c.openSession(s.ttl, s.hold, s.live)
 	default:
 		n := copy(s.password[:], r.Password)
-		code = c.takeOver(s, n == len(s.password) && n == len(r.Password), r.LastZxid)
+		code, ok = c.takeOver(s, n == len(s.password) && n == len(r.Password), r.LastZxid)
 	}
 	answer := zkproto.Connected{HasReadOnly: r.HasReadOnly}
 	switch {
@@ -300,7 +300,7 @@ type zkWrite struct {
 func (c *zkConn) newWrite(r *zkproto.Request) *zkWrite {
 	w := &zkWrite{write: write{item: c.newItem()}, xid: r.Xid, op: r.Op}
 	w.write.write, w.turn = &w.write, w
-	w.txn.IDs, w.txn.Session = c.ids, c.sess.id
+	w.txn.IDs, w.txn.Session, w.txn.Attachment = c.ids, c.sess.id, c.sess.attachment
 	return w
 }
 
@@ -390,7 +390,7 @@ func cloneData(b []byte) []byte {
 // closeSession ends the session, and then the connection.
 func (c *zkConn) closeSession(r *zkproto.Request) {
 	w := c.newWrite(r)
-	w.txn = tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: c.sess.id}
+	w.txn = tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: c.sess.id, Session: c.sess.id, Attachment: c.sess.attachment}
 	w.last = true
 	if c.leave(c.sess.ttl) { // from here on its end is answered, not told
 		c.submit(&w.write)

@@ -209,8 +209,8 @@ func TestZooKeeperWatches(t *testing.T) {
 			z1!
 			z2> ` + zkResume + ` ; checkWatches /a kind=3 ; create /a x
 			z2< session 0x3e9 *
-			z2< 1 #1 -121
-			z2< 2 #2 ok /a
+			z2< 1 #2 -121
+			z2< 2 #3 ok /a
 			`, "/a"},
 	})
 }
@@ -266,17 +266,17 @@ func TestZooKeeperSessions(t *testing.T) {
 			z1< 1 #2 ok /e
 			z2> ` + zkResume + ` ; getEphemerals / ; create /f x flags=1
 			z2< session 0x3e9 10000 ` + zkPassword + ` ro=true
-			z2< 1 #2 ok [/e]
-			z2< 2 #3 ok /f
+			z2< 1 #3 ok [/e]
+			z2< 2 #4 ok /f
 			z1.
 			sleep 9s
 			z2> ping
-			z2< -2 #3 ok
+			z2< -2 #4 ok
 			sleep 9s
 			z2> getEphemerals /
-			z2< 4 #3 ok [/e /f]
+			z2< 4 #4 ok [/e /f]
 			z2> closeSession
-			z2< 5 #4 ok
+			z2< 5 #5 ok
 			z2.
 			`, ""},
 		{"what the text protocol made", `
@@ -286,12 +286,12 @@ func TestZooKeeperSessions(t *testing.T) {
 			z1> ` + zkResume + ` ttl=5000 ; getData /e ; create /f x flags=1
 			A< EVENT moved session=0x3e9
 			z1< session 0x3e9 5000 ` + zkPassword + ` ro=true
-			z1< 1 #2 ok "x" [#2 #2 #2 v0 c0 a0 eph=0x3e9 len=1]
-			z1< 2 #3 ok /f
+			z1< 1 #3 ok "x" [#2 #2 #2 v0 c0 a0 eph=0x3e9 len=1]
+			z1< 2 #4 ok /f
 			A.
 			sleep 4s
 			z1> getEphemerals /
-			z1< 3 #3 ok [/e /f]
+			z1< 3 #4 ok [/e /f]
 			sleep 6s
 			z1.
 			`, ""},

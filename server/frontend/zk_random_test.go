@@ -191,7 +191,7 @@ func (k *zkTold) has(path string, kind int32, remove bool) bool {
 // due are the events that the client is told of until zxid.
 func (c *zkCrowd) due(k *zkTold, zxid znode.Zxid) (all []string) {
 	for i := range c.events {
-		if e := &c.events[i]; e.Type != znode.SessionEnded && e.Zxid > k.until && e.Zxid <= zxid && k.fires(e) {
+		if e := &c.events[i]; e.Type > 0 && e.Zxid > k.until && e.Zxid <= zxid && k.fires(e) {
 			all = append(all, fmt.Sprintf("%s %s %s", e.Type, e.Path, e.Zxid))
 		}
 	}
@@ -364,7 +364,7 @@ func (c *zkCrowd) judgeText() {
 		}
 	}
 	for _, e := range c.events {
-		if e.Type != znode.SessionEnded && e.Type != znode.NodeChildrenChanged {
+		if e.Type > 0 && e.Type != znode.NodeChildrenChanged {
 			want = append(want, fmt.Sprintf("%s %s %s", e.Type, e.Path, e.Zxid))
 		}
 	}

@@ -49,7 +49,7 @@ func TestZooKeeperConnect(t *testing.T) {
 			z3< session 0x3e9 20000 ` + zkPassword + ` ro=false
 			sleep 19s
 			z3> getData /e
-			z3< 1 #2 ok "x" [#2 #2 #2 v0 c0 a0 eph=0x3e9 len=1]
+			z3< 1 #4 ok "x" [#2 #2 #2 v0 c0 a0 eph=0x3e9 len=1]
 			z3!
 			sleep 21s
 			z4> ` + zkResume + ` ttl=20000

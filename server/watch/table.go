@@ -189,11 +189,12 @@ func (t *Table) dropSome(w Watcher) bool {
 // watches are consumed all the same; an empty ACL lets everyone read. Who has ended with
 // its last one is forgotten.
 //
-// The end of a session (SessionEnded) reaches who is attached to it.
+// The end of a session (SessionEnded), and its move to another connection
+// (SessionMoved), reach who is attached to it.
 func (t *Table) Trigger(e znode.Event) {
 	var none bool
 	switch e.Type {
-	case znode.SessionEnded:
+	case znode.SessionEnded, znode.SessionMoved:
 		if w := t.detach(e.Session, nil); w != nil {
 			w.Notify(e)
 		}

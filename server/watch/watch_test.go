@@ -243,7 +243,7 @@ func TestOneShotComesBackAtTheEnd(t *testing.T) {
 }
 
 func TestNoEventOfAnotherType(t *testing.T) {
-	for _, typ := range []znode.EventType{-2, 0, 5} {
+	for _, typ := range []znode.EventType{-3, 0, 5} {
 		func() {
 			defer func() {
 				if recover() == nil {

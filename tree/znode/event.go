@@ -15,6 +15,9 @@ const (
 // connection. ZooKeeper's clients know -1 as "none", with the state expired.
 const SessionEnded EventType = -1
 
+// SessionMoved is not sent as such either: another connection has the session now.
+const SessionMoved EventType = -2
+
 // String is the type's name in the text protocol.
 func (t EventType) String() string {
 	switch t {
@@ -28,6 +31,8 @@ func (t EventType) String() string {
 		return "children"
 	case SessionEnded:
 		return "expired"
+	case SessionMoved:
+		return "moved"
 	}
 	return "none"
 }
@@ -41,5 +46,5 @@ type Event struct {
 
 	Version int32  // NodeCreated, NodeDataChanged: of the data
 	Data    string // the same: the new value, in the tree's memory
-	Session int64  // SessionEnded
+	Session int64  // SessionEnded, SessionMoved
 }
