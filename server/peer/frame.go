@@ -155,11 +155,10 @@ type wire struct {
 	}
 	end  chan struct{}
 	once sync.Once
-	sent func(n int)
 }
 
 func newWire(nc, raw net.Conn, outKey, inKey []byte) *wire {
-	w := &wire{nc: nc, raw: raw, end: make(chan struct{}), sent: func(int) {}}
+	w := &wire{nc: nc, raw: raw, end: make(chan struct{})}
 	w.out.turn = make(chan struct{}, 1)
 	w.out.seq = binary.BigEndian.Uint64(outKey)
 	w.in = frameReader{br: bufio.NewReaderSize(patient{nc}, 64<<10), seq: binary.BigEndian.Uint64(inKey)}
@@ -200,8 +199,7 @@ func (w *wire) write(fill func(b []byte, seal func(f []byte)) []byte) error {
 		w.out.buf = nil // one large burst is not kept for ever
 	}
 	w.out.at = time.Now()
-	n, err := w.nc.Write(b)
-	w.sent(n)
+	_, err := w.nc.Write(b)
 	return err
 }
 

@@ -93,7 +93,7 @@ func (l *Links) greeting(nc net.Conn, acceptor bool) (*greeting, error) {
 
 func (g *greeting) dial() ([]byte, error) {
 	// The purpose is in ours by now.
-	if err := g.say(magic, stepHello, appendHello(nil, &g.ours)); err != nil {
+	if err := g.say(magic, stepHello, helloBody(&g.ours)); err != nil {
 		return nil, err
 	}
 	step, body, err := g.hear(magic, stepHello, stepVerdict)
@@ -164,7 +164,7 @@ func (g *greeting) accept() ([]byte, error) {
 		_ = g.say(magic, stepVerdict, verdict(r, nil))
 		return nil, r
 	}
-	if err := g.say(magic, stepHello, appendHello(nil, &g.ours)); err != nil {
+	if err := g.say(magic, stepHello, helloBody(&g.ours)); err != nil {
 		return nil, err
 	}
 	t := g.sum.Sum(nil)

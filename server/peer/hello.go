@@ -42,13 +42,13 @@ type Hello struct {
 	nonce [nonceLen]byte
 }
 
-// appendHello appends the body of a hello.
-func appendHello(b []byte, h *Hello) []byte {
+// helloBody is the body of a hello.
+func helloBody(h *Hello) []byte {
 	var flags byte
 	if h.HasSecret {
 		flags = flagSecret
 	}
-	b = append(b, byte(h.Purpose), flags)
+	b := []byte{byte(h.Purpose), flags}
 	b = binary.BigEndian.AppendUint16(b, h.Lowest)
 	b = binary.BigEndian.AppendUint16(b, h.Highest)
 	b = append(b, h.Cluster[:]...)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -126,10 +127,28 @@ func (n *network) dialer(from string) func(context.Context, string) (net.Conn, e
 	}
 }
 
+// detour is what connections that are dialled go through, from when it is set.
+type detour struct {
+	atomic.Pointer[func(net.Conn) net.Conn]
+}
+
+func (d *detour) set(f func(net.Conn) net.Conn) { d.Store(&f) }
+
+func (d *detour) config(c *Config) {
+	dial := c.Dial
+	c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+		nc, err := dial(ctx, addr)
+		if f := d.Load(); f != nil && err == nil {
+			nc = (*f)(nc)
+		}
+		return nc, err
+	}
+}
+
 // recorder is a handler that writes down what it is told.
 type recorder struct {
-	mu       sync.Mutex
-	told     []string // ups and downs
+	mu       sync.Mutex // for all but slow and request
+	told     []string   // ups and downs
 	msgs     []*raftpb.Message
 	forwards []string
 	refusals []*Refusal
@@ -177,10 +196,20 @@ func (r *recorder) Refused(f *Refusal) {
 }
 
 func (r *recorder) Snapshot(ctx context.Context, from uint64, h SnapshotHeader, rd io.Reader) error {
-	if r.snapshot == nil {
+	r.mu.Lock()
+	take := r.snapshot
+	r.mu.Unlock()
+	if take == nil {
 		return errors.New("none wanted")
 	}
-	return r.snapshot(ctx, from, h, rd)
+	return take(ctx, from, h, rd)
+}
+
+// takes says what is done with snapshots.
+func (r *recorder) takes(f func(ctx context.Context, from uint64, h SnapshotHeader, r io.Reader) error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.snapshot = f
 }
 
 func (r *recorder) Request(ctx context.Context, theirs Hello, body []byte) ([]byte, error) {
@@ -188,6 +217,23 @@ func (r *recorder) Request(ctx context.Context, theirs Hello, body []byte) ([]by
 		return nil, errors.New("none wanted")
 	}
 	return r.request(ctx, theirs, body)
+}
+
+// story is all ups and downs.
+func (r *recorder) story() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.told, ", ")
+}
+
+// refusal is the first one.
+func (r *recorder) refusal() *Refusal {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.refusals) == 0 {
+		return &Refusal{}
+	}
+	return r.refusals[0]
 }
 
 func (r *recorder) lastTold() string {

@@ -83,7 +83,6 @@ func (l *Links) dial(ctx context.Context, addr string, purpose Purpose, expects 
 // carry sends what comes until the link ends, and says why it did. It returns cut and closed.
 func (p *peer) carry(ctx context.Context, k *link) error {
 	defer context.AfterFunc(ctx, k.w.cut)()
-	k.w.sent = func(n int) { p.sentBytes.Add(uint64(n)) }
 	p.told = ""
 	p.log.Info().Str("addr", k.w.raw.RemoteAddr().String()).Uint64("index", k.theirs.Index).Msg("peer up")
 	p.links.Add(1)
@@ -129,14 +128,16 @@ func (p *peer) pump(w *wire) error {
 			return errOverflow
 		}
 		for rest := items; len(rest) > 0; {
-			n := 0
+			n, size := 0, 0
 			err := w.write(func(b []byte, seal func([]byte)) []byte {
 				b, n = p.encode(b, seal, rest)
+				size = len(b)
 				return b
 			})
 			if err != nil {
 				return err
 			}
+			p.sentBytes.Add(uint64(size))
 			rest = rest[n:]
 		}
 	}

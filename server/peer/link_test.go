@@ -27,6 +27,8 @@ func TestLink(t *testing.T) {
 		_, forwards := a.count()
 		return msgs+int(a.Stats().Dropped) == n && forwards == n
 	})
+	a.stop()
+	b.stop()
 	for i, f := range a.forwards {
 		if f != fmt.Sprintf("2 7 %d", i) {
 			t.Fatalf("forward %d is %s", i, f)
@@ -35,11 +37,11 @@ func TestLink(t *testing.T) {
 	if !slices.IsSortedFunc(b.msgs, func(x, y *raftpb.Message) int { return int(x.GetCommit()) - int(y.GetCommit()) }) {
 		t.Error("messages out of order")
 	}
-	if got := a.told[0]; got != "up 2 boot 1 index 20" {
+	if got := a.story(); !strings.HasPrefix(got, "up 2 boot 1 index 20") {
 		t.Error(got)
 	}
 	s := b.Stats()
-	if p := s.Peers[0]; !p.Up || !p.Inbound || p.SentForwards != n || p.SentBytes == 0 || s.Messages == 0 {
+	if p := s.Peers[0]; p.Links != 1 || p.SentForwards != n || p.SentBytes == 0 || s.Messages == 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -72,7 +74,7 @@ func TestDown(t *testing.T) {
 			b = n.start(t, 2, func(c *Config) { c.Self.Boot = 2 })
 			meet(a, b)
 			time.Sleep(MostPause)
-			if got := strings.Join(a.told, ", "); got != "up 2 boot 1 index 20, down 2 true, up 2 boot 2 index 20" {
+			if got := a.story(); got != "up 2 boot 1 index 20, down 2 true, up 2 boot 2 index 20" {
 				t.Error(got)
 			}
 			if n := a.logs.count("dialling on"); n != 1 {
@@ -90,13 +92,13 @@ func TestDown(t *testing.T) {
 			a.SetPeer(2, []string{"n2"})
 			b.SetPeer(1, nil)
 			time.Sleep(10 * time.Second)
-			if got := strings.Join(a.told, ", "); got != "up 2 boot 1 index 20" {
+			if got := a.story(); got != "up 2 boot 1 index 20" {
 				t.Error("beats do not keep a link:", got)
 			}
 			n.conns[0].mute.Store(true)
 			time.Sleep(SilenceTime + BeatTime + time.Second)
 			// b has heard nothing, closes, and is there when it is dialled.
-			if got := strings.Join(a.told, ", "); got != "up 2 boot 1 index 20, down 2 false, up 2 boot 1 index 20" {
+			if got := a.story(); got != "up 2 boot 1 index 20, down 2 false, up 2 boot 1 index 20" {
 				t.Error(got)
 			}
 			a.stop()
@@ -113,10 +115,10 @@ func TestDown(t *testing.T) {
 			a.RemovePeer(2)
 			a.RemovePeer(2)
 			time.Sleep(10 * time.Second)
-			if got := strings.Join(a.told, ", "); got != "up 2 boot 1 index 20, down 2 false" {
+			if got := a.story(); got != "up 2 boot 1 index 20, down 2 false" {
 				t.Error(got)
 			}
-			if r := b.refusals[0]; r.Code != CodeRemoved || r.Ours || !r.Proven {
+			if r := b.refusal(); r.Code != CodeRemoved || r.Ours || !r.Proven {
 				t.Error(r)
 			}
 			if n := b.logs.count("dialling on"); n != 1 {
@@ -125,7 +127,7 @@ func TestDown(t *testing.T) {
 			a.SetPeer(2, []string{"n2"}) // it is one again
 			time.Sleep(2 * time.Second)
 			if a.lastTold() != "up 2 boot 1 index 20" || b.lastTold() != "up 1 boot 1 index 10" {
-				t.Error(a.told, b.told)
+				t.Error(a.story(), b.story())
 			}
 			a.stop()
 			b.stop()
@@ -171,9 +173,9 @@ func TestReplaced(t *testing.T) {
 		two.SetPeer(2, []string{"n2"})
 		time.Sleep(10 * time.Second)
 		if b.Stats().Replaced != 1 || !strings.HasPrefix(one.lastTold(), "down") || !strings.HasPrefix(two.lastTold(), "up") {
-			t.Errorf("%+v, %v, %v", b.Stats(), one.told, two.told)
+			t.Errorf("%+v, %v, %v", b.Stats(), one.story(), two.story())
 		}
-		if r := one.refusals[0]; r.Code != CodeBoot || !r.Proven {
+		if r := one.refusal(); r.Code != CodeBoot || !r.Proven {
 			t.Error(r)
 		}
 		one.stop()
@@ -217,7 +219,7 @@ func TestQueues(t *testing.T) {
 		}
 		close(slow)
 		time.Sleep(10 * time.Second)
-		if got := strings.Join(a.told, ", "); !strings.HasPrefix(got, "up 2 boot 1 index 20, down 2 false, up 2 boot 1 index 20") {
+		if got := a.story(); !strings.HasPrefix(got, "up 2 boot 1 index 20, down 2 false, up 2 boot 1 index 20") {
 			t.Error(got)
 		}
 		a.stop()

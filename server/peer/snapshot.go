@@ -150,7 +150,7 @@ func (o *outgoing) attempt(ctx context.Context) error {
 			w.cut()
 		}
 		s = <-heard // what it says explains a write that failed
-		if err != nil && (s.err == nil || !isRemote(s.err)) {
+		if err != nil && s.err != nil && !isRemote(s.err) {
 			return err
 		}
 	}
@@ -399,11 +399,8 @@ func (in *incoming) feed(w *wire) error {
 	go func() { // ends when the wire is cut
 		for {
 			t, b, err := w.in.read()
-			if t == frameChunk {
-				b = bytes.Clone(b)
-			}
 			select {
-			case frames <- frame{t, b, err}:
+			case frames <- frame{t, bytes.Clone(b), err}: // the handler may keep it
 			case <-w.end:
 				return
 			}
@@ -412,10 +409,36 @@ func (in *incoming) feed(w *wire) error {
 			}
 		}
 	}()
+	// tell says the last word, and waits for the other side to go: what it still sends must not
+	// have TCP throw away what was said.
+	tell := func(code byte, text string) {
+		if w.send(frameDone, []byte{0, code}, []byte(clip(text))) != nil {
+			return
+		}
+		linger := time.NewTimer(SilenceTime)
+		defer linger.Stop()
+		for {
+			select {
+			case f := <-frames:
+				if f.err != nil {
+					return
+				}
+			case <-w.end:
+				return
+			case <-linger.C:
+				return
+			}
+		}
+	}
 	for {
 		select {
 		case <-in.done:
-			return in.tell(w)
+			if in.result != nil {
+				tell(remoteFailed, in.result.Error())
+			} else {
+				tell(0, "")
+			}
+			return nil
 		case <-w.end:
 			return io.ErrClosedPipe
 		case f := <-frames:
@@ -432,7 +455,7 @@ func (in *incoming) feed(w *wire) error {
 			switch {
 			case errors.Is(err, errCorrupt):
 				in.fail(errCorrupt)
-				_ = w.send(frameDone, []byte{0, remoteCorrupt}, []byte(clip(err.Error())))
+				tell(remoteCorrupt, err.Error())
 				return err
 			case err != nil:
 				return err
@@ -473,12 +496,4 @@ func (in *incoming) finish(sum []byte) error {
 		close(in.chunks)
 	}
 	return nil
-}
-
-// tell sends what the handler has said.
-func (in *incoming) tell(w *wire) error {
-	if in.result == nil {
-		return w.send(frameDone, []byte{0, 0})
-	}
-	return w.send(frameDone, []byte{0, remoteFailed}, []byte(clip(in.result.Error())))
 }
