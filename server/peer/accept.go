@@ -115,27 +115,32 @@ func (l *Links) welcome(ctx context.Context, nc net.Conn, settled func()) {
 
 // admit judges a dialer that has proved the secret and wants more than a request.
 func (l *Links) admit(theirs Hello) *Refusal {
-	r := func() *Refusal {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		p, boot := l.mu.peers[theirs.Node], l.mu.boots[theirs.Node]
-		switch {
-		case p == nil:
-			return refuse(CodeUnknown, "node %x is no member that this node knows of", theirs.Node)
-		case p.removed:
-			return refuse(CodeRemoved, "node %x was removed", theirs.Node)
-		case theirs.Boot < boot:
-			return refuse(CodeBoot, "boot %d of node %x, which has been seen in boot %d", theirs.Boot, theirs.Node, boot)
-		}
-		return nil
-	}()
-	if r == nil && l.cfg.Admit != nil {
+	var r *Refusal
+	if l.cfg.Admit != nil {
 		r = l.cfg.Admit(theirs)
+	}
+	if r == nil {
+		r = l.known(theirs)
 	}
 	if r != nil {
 		r.Ours, r.Proven = true, true
 	}
 	return r
+}
+
+func (l *Links) known(theirs Hello) *Refusal {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, boot := l.mu.peers[theirs.Node], l.mu.boots[theirs.Node]
+	switch {
+	case p == nil:
+		return refuse(CodeUnknown, "node %x is no member that this node knows of", theirs.Node)
+	case p.removed:
+		return refuse(CodeRemoved, "node %x was removed", theirs.Node)
+	case theirs.Boot < boot:
+		return refuse(CodeBoot, "boot %d of node %x, which has been seen in boot %d", theirs.Boot, theirs.Node, boot)
+	}
+	return nil
 }
 
 var errRemoved = errors.New("peer: it was removed from the cluster")

@@ -78,8 +78,8 @@ type Config struct {
 	Listen      net.Listener // may be nil: then nobody can dial this node
 	Handler     Handler
 	Position    func() (index, term uint64) // of the log's last entry
-	// Admit may refuse a peer that dials with a link or a snapshot, after its proof. That it
-	// is one SetPeer named has been seen to.
+	// Admit may refuse who dials with a link or a snapshot, after its proof: an id that was removed long ago,
+	// a log that is shorter than it was. nil admits, if it is a peer that SetPeer has named. May be nil.
 	Admit func(theirs Hello) *Refusal
 	// TLS may be nil. Else both sides must show certificates of its roots (RootCAs for those who are
 	// dialled, ClientCAs for those who dial), and Certified says whether one is of the node of the hello.

@@ -90,7 +90,7 @@ type frameReader struct {
 }
 
 // keepBytes are allocated because a length claims them. Above, memory follows what has come.
-const keepBytes = 256 << 10
+const keepBytes = 2 * burstBytes
 
 // read returns a payload. It belongs to the caller if it is of RAFT, FORWARD, REQUEST
 // or ANSWER; else it is good until the next read.

@@ -25,7 +25,7 @@ func frames(payloads ...string) [][]byte {
 }
 
 func readAll(b []byte) (payloads []string, err error) {
-	r := frameReader{br: bufio.NewReader(bytes.NewReader(b)), seq: firstSeq, limits: limitsOf(purposeLink, false, 1<<20)}
+	r := frameReader{br: bufio.NewReader(bytes.NewReader(b)), seq: firstSeq, limits: limitsOf(purposeLink, false, 4<<20)}
 	for {
 		_, p, err := r.read()
 		if err != nil {

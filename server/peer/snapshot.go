@@ -363,10 +363,12 @@ func (l *Links) install(ctx context.Context, from uint64, h SnapshotHeader, in, 
 
 // takeSnapshot feeds a snapshot from one connection.
 func (l *Links) takeSnapshot(ctx context.Context, w *wire, from uint64) error {
+	late := time.AfterFunc(HandshakeTime, w.cut)
 	t, offer, err := w.in.read()
 	for err == nil && t == frameBeat {
 		t, offer, err = w.in.read()
 	}
+	late.Stop()
 	if err != nil {
 		return err
 	}
