@@ -28,6 +28,7 @@ const (
 	MaxHalfOpenAddr    = 16       // the same, of one address
 	MaxRequests        = 16       // being answered at once
 	HandshakeTime      = 5 * time.Second
+	DialTime           = time.Second // for one address to accept a connection
 	RequestTime        = 10 * time.Second
 	BeatTime           = 500 * time.Millisecond // a side that has sent nothing for so long says that it is there
 	SilenceTime        = 3 * time.Second        // a connection that says nothing for so long is closed
@@ -70,11 +71,20 @@ type Handler interface {
 	Refused(r *Refusal)
 }
 
+// Secret is one that no log and no dump shows.
+type Secret []byte
+
+// Format writes no secret.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[secret]") }
+
+// MarshalText writes none either.
+func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
+
 // Config of Links. What has no "may" is needed.
 type Config struct {
 	Self        Identity
 	ClusterName string
-	Secret      []byte       // may be empty: then proofs prove nothing
+	Secret      Secret       // may be empty: then proofs prove nothing
 	Listen      net.Listener // may be nil: then nobody can dial this node
 	Handler     Handler
 	Position    func() (index, term uint64) // of the log's last entry
@@ -105,6 +115,8 @@ func (c *Config) Validate() error {
 		return errors.New("peer: no handler, or no position")
 	case c.TLS != nil && c.Certified == nil:
 		return errors.New("peer: TLS, and nobody to say whose a certificate is")
+	case c.TLS != nil && c.TLS.GetConfigForClient == nil && c.TLS.ClientCAs == nil, c.TLS != nil && c.TLS.RootCAs == nil:
+		return errors.New("peer: TLS, and no authority of its own") // the system's would let anybody ask
 	case c.MaxFrame < 0 || c.MaxFrame > 1<<30:
 		return fmt.Errorf("peer: a frame of %d bytes", c.MaxFrame)
 	}

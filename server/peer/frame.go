@@ -153,8 +153,9 @@ type wire struct {
 		at   time.Time // of the last write
 		buf  []byte
 	}
-	end  chan struct{}
-	once sync.Once
+	end   chan struct{}
+	once  sync.Once
+	cause error // why it ended, when end is closed
 }
 
 func newWire(nc, raw net.Conn, outKey, inKey []byte) *wire {
@@ -176,8 +177,12 @@ func (p patient) Read(b []byte) (int, error) {
 }
 
 // cut ends the connection, for both sides and without waiting.
-func (w *wire) cut() {
+func (w *wire) cut() { w.fail(net.ErrClosed) }
+
+// fail does the same, and says why. The first reason is the one: what others meet then is its consequence.
+func (w *wire) fail(err error) {
 	w.once.Do(func() {
+		w.cause = err
 		close(w.end)
 		_ = w.raw.Close()
 	})
@@ -232,8 +237,11 @@ func (w *wire) beat() {
 		}
 		idle := time.Since(w.out.at) >= BeatTime
 		<-w.out.turn
-		if idle && w.send(frameBeat) != nil {
-			w.cut()
+		if !idle {
+			continue
+		}
+		if err := w.send(frameBeat); err != nil {
+			w.fail(err)
 			return
 		}
 	}

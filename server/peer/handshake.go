@@ -82,6 +82,9 @@ func (l *Links) greeting(nc net.Conn, acceptor bool) (*greeting, error) {
 		return nil, fmt.Errorf("peer: TLS: %w", err)
 	}
 	cs := tc.ConnectionState()
+	if len(cs.PeerCertificates) == 0 {
+		return nil, errors.New("peer: TLS: no certificate")
+	}
 	binding, err := cs.ExportKeyingMaterial(labelBinding, nil, 32)
 	if err != nil {
 		return nil, fmt.Errorf("peer: TLS: %w", err)

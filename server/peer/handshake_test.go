@@ -401,7 +401,7 @@ func TestTLS(t *testing.T) {
 		"another node's, accepting": {a: ca.node(t, 1), b: ca.node(t, 3), code: CodeCertificate},
 		"a foreign one, dialling":   {a: other.node(t, 1), b: ca.node(t, 2)},
 		"a foreign one, accepting":  {a: ca.node(t, 1), b: other.node(t, 2)},
-		"none":                      {a: &tls.Config{RootCAs: ca.pool}, b: ca.node(t, 2)},
+		"none":                      {a: &tls.Config{RootCAs: ca.pool, ClientCAs: ca.pool}, b: ca.node(t, 2)},
 		"no TLS here":               {a: nil, b: ca.node(t, 2)},
 		"no TLS there":              {a: ca.node(t, 1), b: nil},
 	} {
@@ -436,7 +436,17 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
-	if _, err := New(Config{Self: Identity{Node: 1}, ClusterName: "x", Handler: &recorder{}, Position: func() (uint64, uint64) { return 0, 0 }, TLS: ca.node(t, 1)}); err == nil {
+	cfg := Config{Self: Identity{Node: 1}, ClusterName: "x", Handler: &recorder{}, Position: func() (uint64, uint64) { return 0, 0 }, TLS: ca.node(t, 1)}
+	if _, err := New(cfg); err == nil {
 		t.Error("TLS without Certified passes")
+	}
+	for _, take := range []func(c *tls.Config){func(c *tls.Config) { c.RootCAs = nil }, func(c *tls.Config) { c.ClientCAs = nil }} {
+		cfg.TLS, cfg.Certified = ca.node(t, 1), certified
+		if _, err := New(cfg); err != nil {
+			t.Error(err)
+		}
+		if take(cfg.TLS); cfg.Validate() == nil {
+			t.Error("TLS with the system's authorities passes")
+		}
 	}
 }

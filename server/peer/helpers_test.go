@@ -292,7 +292,7 @@ func (n *network) start(t testing.TB, id uint64, change ...func(*Config)) *node 
 func run(t testing.TB, cfg Config, change ...func(*Config)) *node {
 	t.Helper()
 	x := &node{recorder: &recorder{}, logs: &logs{}, id: cfg.Self.Node}
-	cfg.ClusterName, cfg.Secret, cfg.Handler = "test", []byte(secret), x.recorder
+	cfg.ClusterName, cfg.Secret, cfg.Handler = "test", Secret(secret), x.recorder
 	cfg.Position = func() (uint64, uint64) { return 10 * cfg.Self.Node, 2 }
 	cfg.Logger = zerolog.New(x.logs)
 	for _, f := range change {

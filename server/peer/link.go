@@ -18,7 +18,6 @@ type link struct {
 }
 
 // connect dials the addresses of the peer, one by one, until a handshake is complete.
-// The error is that of the address that came furthest.
 func (p *peer) connect(ctx context.Context, within time.Duration) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -37,12 +36,19 @@ func (p *peer) dial(ctx context.Context, purpose Purpose) (*wire, Hello, error) 
 	p.l.mu.Unlock()
 	err := errNoAddress
 	for i, addr := range addrs {
-		w, theirs, e := p.l.dial(ctx, addr, purpose, p.id)
+		// Each has its share of the time that is left.
+		share, cancel := ctx, func() {}
+		if end, ok := ctx.Deadline(); ok {
+			share, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(len(addrs)-i))
+		}
+		w, theirs, e := p.l.dial(share, addr, purpose, p.id)
+		cancel()
 		if e == nil {
 			return w, theirs, nil
 		}
+		// ECONNREFUSED only if all are; else what is the first to say more.
 		if i == 0 || errors.Is(err, syscall.ECONNREFUSED) {
-			err = e // a refused dial only if all are refused
+			err = e
 		}
 	}
 	return nil, Hello{}, err
@@ -50,7 +56,9 @@ func (p *peer) dial(ctx context.Context, purpose Purpose) (*wire, Hello, error) 
 
 // dial connects and shakes hands within ctx.
 func (l *Links) dial(ctx context.Context, addr string, purpose Purpose, expects uint64) (*wire, Hello, error) {
-	nc, err := l.cfg.Dial(ctx, addr)
+	dialling, cancel := context.WithTimeout(ctx, DialTime)
+	nc, err := l.cfg.Dial(dialling, addr)
+	cancel()
 	if err != nil {
 		return nil, Hello{}, err
 	}
@@ -87,46 +95,37 @@ func (p *peer) carry(ctx context.Context, k *link) error {
 	p.log.Info().Str("addr", k.w.raw.RemoteAddr().String()).Uint64("index", k.theirs.Index).Msg("peer up")
 	p.links.Add(1)
 	p.isUp.Store(true)
-	p.queue.open(k.w.cut)
+	p.queue.open(func() { k.w.fail(errOverflow) })
 	p.l.cfg.Handler.Up(p.id, k.theirs)
 
-	heard := make(chan error, 1)
+	heard := make(chan struct{})
 	go func() { // ends when the wire is cut
+		defer close(heard)
 		_, _, err := k.w.in.read()
 		for err == nil { // nothing but beats passes
 			_, _, err = k.w.in.read()
 		}
-		heard <- err
-		k.w.cut()
+		k.w.fail(err)
 	}()
-	err := p.pump(k.w)
-	k.w.cut()
+	p.pump(k.w)
 	p.isUp.Store(false)
 	p.queue.close()
-	if h := <-heard; err == nil || isEnd(h) {
-		err = h // a write that fails only says that it does
-	}
-	return err
+	<-heard
+	return k.w.cause
 }
 
 var errOverflow = errors.New("peer: more to forward than there is room for")
 
 // pump writes what waits in the queue, until the wire is cut.
-func (p *peer) pump(w *wire) error {
+func (p *peer) pump(w *wire) {
 	var items []item
 	for {
 		select {
 		case <-w.end:
-			if _, ok := p.queue.take(nil); !ok {
-				return errOverflow
-			}
-			return nil
+			return
 		case <-p.queue.wake:
 		}
-		var ok bool
-		if items, ok = p.queue.take(items); !ok {
-			return errOverflow
-		}
+		items = p.queue.take(items)
 		for rest := items; len(rest) > 0; {
 			n, size := 0, 0
 			err := w.write(func(b []byte, seal func([]byte)) []byte {
@@ -135,7 +134,8 @@ func (p *peer) pump(w *wire) error {
 				return b
 			})
 			if err != nil {
-				return err
+				w.fail(err)
+				return
 			}
 			p.sentBytes.Add(uint64(size))
 			rest = rest[n:]
@@ -235,6 +235,6 @@ func (p *peer) redial(ctx context.Context) (*link, bool) {
 
 // isEnd says whether the other side has ended the connection.
 func isEnd(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -1,7 +1,9 @@
 package peer
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -56,6 +58,32 @@ func TestDown(t *testing.T) {
 		eventually(t, func() bool { return a.lastTold() == "down 2 true" })
 		if d := time.Since(began); d > VerdictTime {
 			t.Errorf("it took %s", d)
+		}
+	})
+	t.Run("certain under load", func(t *testing.T) {
+		t.Parallel()
+		for range 5 {
+			a, b := pair(t)
+			over := make(chan struct{})
+			go func() {
+				for {
+					select {
+					case <-over:
+						return
+					default:
+						a.Links.Raft([]*raftpb.Message{batch(1, 2, 7)})
+						time.Sleep(10 * time.Microsecond)
+					}
+				}
+			}()
+			eventually(t, func() bool { n, _ := b.count(); return n > 50 })
+			b.stop()
+			eventually(t, func() bool { return strings.HasPrefix(a.lastTold(), "down") })
+			close(over)
+			if got := a.story(); got != "up 2 boot 1 index 20, down 2 true" {
+				t.Error(got)
+			}
+			a.stop()
 		}
 	})
 	t.Run("certain in memory and up again", func(t *testing.T) {
@@ -249,4 +277,41 @@ func TestOversized(t *testing.T) {
 	}
 	a.Links.Raft([]*raftpb.Message{many, heartbeat(1, 2, 1)})
 	eventually(t, func() bool { n, _ := b.count(); return n == 5 && a.Stats().Oversized == 2 })
+}
+
+// An address that swallows what is sent to it does not keep another from being dialled.
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		a, b := n.start(t, 1), n.start(t, 2)
+		b.SetPeer(1, nil)
+		hole := n.listen("hole") // accepts nothing
+		mute := n.listen("mute") // says nothing
+		go func() {
+			for {
+				nc, err := mute.Accept()
+				if err != nil {
+					return
+				}
+				go func() { _, _ = io.Copy(io.Discard, nc) }()
+			}
+		}()
+		a.SetPeer(2, []string{"nowhere", "hole", "mute", "n2"})
+		time.Sleep(HandshakeTime)
+		if got := a.story(); got != "up 2 boot 1 index 20" {
+			t.Error(got, a.logs.b.String())
+		}
+		_, _ = hole.Close(), mute.Close()
+		a.stop()
+		b.stop()
+	})
+}
+
+func TestSecret(t *testing.T) {
+	c := Config{Secret: Secret(secret)}
+	j, err := json.Marshal(c.Secret)
+	if s := fmt.Sprintf("%v %+v %#v %s %x %q", c, &c, c, c.Secret, c.Secret, c.Secret) + string(j); err != nil || strings.Contains(s, secret) || strings.Contains(s, fmt.Sprintf("%x", secret)) {
+		t.Error(s, err)
+	}
 }

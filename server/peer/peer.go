@@ -75,6 +75,15 @@ func acceptTLS(c *tls.Config) *tls.Config {
 	c = c.Clone()
 	c.MinVersion, c.ClientAuth = tls.VersionTLS13, tls.RequireAndVerifyClientCert
 	c.SessionTicketsDisabled = true
+	if pick := c.GetConfigForClient; pick != nil {
+		c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			c, err := pick(h)
+			if c == nil || err != nil {
+				return nil, err
+			}
+			return acceptTLS(c), nil // nobody is let in without a certificate
+		}
+	}
 	return c
 }
 

@@ -91,14 +91,14 @@ func (q *queue) putForward(kind byte, b []byte) bool {
 	return false
 }
 
-// take exchanges what waits for a slice that is used up. ok is false if the link broke.
-func (q *queue) take(used []item) (items []item, ok bool) {
+// take exchanges what waits for a slice that is used up.
+func (q *queue) take(used []item) (items []item) {
 	clear(used)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items, q.items = q.items, used[:0]
 	q.raft, q.fwd = load{}, load{}
-	return items, !q.broken
+	return items
 }
 
 func (q *queue) waiting() (count, bytes int) {

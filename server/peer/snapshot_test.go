@@ -217,6 +217,7 @@ func TestSnapshotTurns(t *testing.T) {
 			t.Error(err)
 		}
 		cancel()
+		synctest.Wait() // it is cut before it goes on
 		close(stuck)
 		if err := <-first; !errors.Is(err, context.Canceled) {
 			t.Error(err)
@@ -242,6 +243,7 @@ func TestSnapshotTurns(t *testing.T) {
 		go func() { first <- a.SendSnapshot(ctx, 2, h, &hesitant{bytes.NewReader(want), stuck}) }()
 		time.Sleep(time.Second)
 		cancel()
+		synctest.Wait() // it is cut before it goes on
 		close(stuck)
 		if err := <-first; !errors.Is(err, context.Canceled) {
 			t.Error(err)
