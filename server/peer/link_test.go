@@ -1,9 +1,12 @@
 package peer
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -314,4 +317,50 @@ func TestSecret(t *testing.T) {
 	if s := fmt.Sprintf("%v %+v %#v %s %x %q", c, &c, c, c.Secret, c.Secret, c.Secret) + string(j); err != nil || strings.Contains(s, secret) || strings.Contains(s, fmt.Sprintf("%x", secret)) {
 		t.Error(s, err)
 	}
+}
+
+// Without a listener a node can dial; with one that breaks, Run ends and says so.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		b := n.start(t, 2)
+		b.SetPeer(1, nil)
+		l := n.listen("n1")
+		h := &recorder{}
+		cfg := Config{Self: Identity{Cluster: testCluster, Node: 1, Boot: 1}, ClusterName: "test", Secret: Secret(secret), Handler: h,
+			Position: func() (uint64, uint64) { return 0, 0 }, Dial: n.dialer("n1")}
+		deaf, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		deaf.SetPeer(2, []string{"n2"})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- deaf.Run(ctx) }()
+		time.Sleep(time.Second)
+		cancel()
+		if err := <-ended; err != nil || h.story() != "up 2 boot 1 index 20, down 2 false" {
+			t.Error(err, h.story())
+		}
+		cfg.Listen = l
+		broken, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken.SetPeer(2, []string{"n2"})
+		go func() { ended <- broken.Run(t.Context()) }()
+		time.Sleep(time.Second)
+		_ = l.Close()
+		if err := <-ended; !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		if s := broken.Stats(); s.Peers[0].Up || s.Peers[0].Links != 1 {
+			t.Errorf("%+v", s)
+		}
+		if err := broken.SendSnapshot(t.Context(), 2, SnapshotHeader{}, nil); !errors.Is(err, context.Canceled) {
+			t.Error("after the end:", err)
+		}
+		b.stop()
+	})
 }

@@ -105,6 +105,9 @@ func (o *outgoing) attempt(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, HandshakeTime)
 	w, _, err := o.p.dial(within, purposeSnapshot)
 	cancel()
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		o.p.l.refused(r)
+	}
 	if err != nil {
 		return err
 	}
