@@ -1,0 +1,269 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// inbound is a link that a peer has dialled.
+type inbound struct {
+	w      *wire
+	theirs Hello
+	done   chan struct{} // nothing of it comes to the handler any more
+}
+
+func (l *Links) accept(ctx context.Context) error {
+	const leastPause = 5 * time.Millisecond
+	pause := leastPause
+	for {
+		nc, err := l.cfg.Listen.Accept()
+		var number syscall.Errno
+		switch {
+		case err == nil:
+			l.admitConn(nc)
+			pause = leastPause
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &number) && number != syscall.EBADF && number != syscall.EINVAL && number != syscall.ENOTSOCK:
+			// Out of descriptors or memory, a connection gone before it was accepted: it passes.
+			l.log.Warn().Err(err).Dur("pause", pause).Msg("accept of a peer failed; trying again")
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, time.Second)
+		default:
+			return fmt.Errorf("peer: accept: %w", err)
+		}
+	}
+}
+
+// admitConn gives a connection a place among the half open ones, or closes it.
+func (l *Links) admitConn(nc net.Conn) {
+	host := hostOf(nc)
+	l.mu.Lock()
+	room := l.mu.halfOpens < MaxHalfOpen && l.mu.halfOpen[host] < MaxHalfOpenAddr && !l.mu.stopped
+	if room {
+		l.mu.halfOpens++
+		l.mu.halfOpen[host]++
+	}
+	l.mu.Unlock()
+	leave := sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.mu.halfOpens--
+		if l.mu.halfOpen[host]--; l.mu.halfOpen[host] == 0 {
+			delete(l.mu.halfOpen, host)
+		}
+	})
+	switch {
+	case !room:
+		_ = nc.Close()
+		l.counts.crowded.Add(1)
+		if n, ok := l.crier.may("", time.Now()); ok {
+			l.log.Warn().Str("addr", host).Uint64("times", n).Msg("too many connections without a handshake: closed")
+		}
+	case !l.conns.add(nc):
+		leave()
+	default:
+		if !l.start(func(ctx context.Context) { l.welcome(ctx, nc, leave) }) {
+			leave()
+			_ = nc.Close()
+		}
+	}
+}
+
+// welcome serves an accepted connection.
+func (l *Links) welcome(ctx context.Context, nc net.Conn, settled func()) {
+	defer l.conns.remove(nc)
+	defer func() { _ = nc.Close() }()
+	defer settled()
+	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
+	tune(nc, SilenceTime)
+	w, theirs, err := l.answer(nc)
+	if err != nil {
+		if r, ok := errors.AsType[*Refusal](err); ok {
+			l.refused(r)
+		} else if ctx.Err() == nil {
+			l.counts.strangers.Add(1)
+			l.complain(nc, err, "a peer's handshake failed")
+		}
+		return
+	}
+	settled()
+	w.in.limits = limitsOf(theirs.Purpose, false, l.maxFrame)
+	l.wg.Go(w.beat) // this goroutine is one of wg's, so its count is not zero
+	defer w.cut()
+	switch theirs.Purpose {
+	case purposeLink:
+		err = l.receive(w, theirs)
+	case purposeSnapshot:
+		err = l.takeSnapshot(ctx, w, theirs.Node)
+	case purposeRequest:
+		err = l.takeRequest(ctx, w, theirs)
+	}
+	if _, ok := errors.AsType[damage](err); ok || errors.Is(err, errCorrupt) {
+		l.counts.damaged.Add(1)
+		l.complain(nc, err, "a peer's connection was closed")
+	}
+}
+
+// admit judges a dialer that has proved the secret and wants more than a request.
+func (l *Links) admit(theirs Hello) *Refusal {
+	var r *Refusal
+	if l.cfg.Admit != nil {
+		r = l.cfg.Admit(theirs)
+	}
+	if r == nil {
+		r = l.known(theirs)
+	}
+	if r != nil {
+		r.Ours, r.Proven = true, true
+	}
+	return r
+}
+
+func (l *Links) known(theirs Hello) *Refusal {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, boot := l.mu.peers[theirs.Node], l.mu.boots[theirs.Node]
+	switch {
+	case p == nil:
+		return refuse(CodeUnknown, "node %x is no member that this node knows of", theirs.Node)
+	case p.removed:
+		return refuse(CodeRemoved, "node %x was removed", theirs.Node)
+	case theirs.Boot < boot:
+		return refuse(CodeBoot, "boot %d of node %x, which has been seen in boot %d", theirs.Boot, theirs.Node, boot)
+	}
+	return nil
+}
+
+var errRemoved = errors.New("peer: it was removed from the cluster")
+
+// receive takes what a peer sends on its link. The newest link of a node ends the one before,
+// and nothing of it comes to the handler before that one's last.
+func (l *Links) receive(w *wire, theirs Hello) error {
+	in := &inbound{w: w, theirs: theirs, done: make(chan struct{})}
+	defer close(in.done)
+	node := theirs.Node
+	l.mu.Lock()
+	if p := l.mu.peers[node]; p == nil || p.removed || theirs.Boot < l.mu.boots[node] {
+		l.mu.Unlock() // since it was admitted
+		return errRemoved
+	}
+	l.mu.boots[node] = theirs.Boot
+	old := l.mu.inbound[node]
+	l.mu.inbound[node] = in
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.mu.inbound[node] == in {
+			delete(l.mu.inbound, node)
+		}
+	}()
+	if old != nil {
+		l.counts.replaced.Add(1)
+		old.w.cut()
+		<-old.done
+	}
+	for {
+		t, b, err := w.in.read()
+		if err != nil {
+			return err
+		}
+		select {
+		case <-w.end: // another link may be waiting
+			return nil
+		default:
+		}
+		switch t {
+		case frameRaft:
+			ms, err := parseMessages(b, node, l.cfg.Self.Node)
+			if err != nil {
+				return err
+			}
+			l.counts.messages.Add(uint64(len(ms)))
+			l.cfg.Handler.Raft(node, ms)
+		case frameForward:
+			if len(b) == 0 {
+				return damaged("a FORWARD without a kind")
+			}
+			l.counts.forwards.Add(1)
+			l.cfg.Handler.Forward(node, b[0], b[1:])
+		}
+	}
+}
+
+// refused counts and logs a refusal of either side, and tells the handler.
+func (l *Links) refused(r *Refusal) {
+	l.counts.refused(r.Code)
+	if r.Ours {
+		host, _, err := net.SplitHostPort(r.Addr)
+		if err != nil {
+			host = r.Addr
+		}
+		if n, ok := l.crier.may(host, time.Now()); ok {
+			l.log.Warn().Str("addr", r.Addr).Stringer("code", r.Code).Str("why", r.Text).Bool("proven", r.Proven).
+				Str("peer", fmt.Sprintf("%x", r.Theirs.Node)).Str("name", r.Theirs.Name).Uint64("times", n).Msg("refused a peer")
+		}
+	}
+	l.cfg.Handler.Refused(r)
+}
+
+// complain logs what came from an address, once a minute.
+func (l *Links) complain(nc net.Conn, err error, text string) {
+	if n, ok := l.crier.may(hostOf(nc), time.Now()); ok {
+		l.log.Warn().Err(err).Str("addr", nc.RemoteAddr().String()).Uint64("times", n).Msg(text)
+	}
+}
+
+func hostOf(nc net.Conn) string {
+	addr := nc.RemoteAddr().String()
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return addr
+}
+
+// set is the open connections, to be closed at the end.
+type set struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	over  bool
+}
+
+// add closes nc and says no when the end has come.
+func (s *set) add(nc net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		_ = nc.Close()
+		return false
+	}
+	if s.conns == nil {
+		s.conns = map[net.Conn]struct{}{}
+	}
+	s.conns[nc] = struct{}{}
+	return true
+}
+
+func (s *set) remove(nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, nc)
+}
+
+func (s *set) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	for nc := range s.conns {
+		_ = nc.Close()
+	}
+}

@@ -1,0 +1,248 @@
+package peer
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+type frameType uint8
+
+const (
+	frameBeat     frameType = 1
+	frameRaft     frameType = 2
+	frameForward  frameType = 3
+	frameOffer    frameType = 4
+	frameResume   frameType = 5
+	frameChunk    frameType = 6
+	frameEnd      frameType = 7
+	frameDone     frameType = 8
+	frameRequest  frameType = 9
+	frameAnswer   frameType = 10
+	lastFrameType           = frameAnswer
+
+	frameHead = 9
+)
+
+// frameLimits are the largest payloads, by type; -1 for a type that may not come.
+type frameLimits [lastFrameType + 1]int
+
+// limitsOf are those of what may come on a connection.
+func limitsOf(p Purpose, dialer bool, maxFrame int) *frameLimits {
+	var l frameLimits
+	for t := range l {
+		l[t] = -1
+	}
+	l[frameBeat] = 0
+	switch {
+	case p == purposeLink && !dialer:
+		l[frameRaft], l[frameForward] = maxFrame, maxFrame
+	case p == purposeSnapshot && !dialer:
+		l[frameOffer], l[frameChunk], l[frameEnd] = 24+MaxDescriptorBytes, 8+chunkBytes, 32
+	case p == purposeSnapshot:
+		l[frameResume], l[frameDone] = 8, 2+textBytes
+	case p == purposeRequest && !dialer:
+		l[frameRequest] = MaxRequestBytes
+	case p == purposeRequest:
+		l[frameAnswer] = 2 + MaxAnswerBytes
+	}
+	return &l
+}
+
+// damage is what ends a connection that carried it: nothing behind it is believed.
+type damage string
+
+func (d damage) Error() string { return "peer: " + string(d) }
+
+func damaged(format string, args ...any) error { return damage(fmt.Sprintf(format, args...)) }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksum is that of the frame f, head included, in its place.
+func checksum(seq uint64, f []byte) uint32 {
+	var b [8 + 5]byte
+	binary.BigEndian.PutUint64(b[:], seq)
+	copy(b[8:], f[:5])
+	return crc32.Update(crc32.Update(0, castagnoli, b[:]), castagnoli, f[frameHead:])
+}
+
+// beginFrame appends a frame's head; sealFrame fills it in when the payload is there.
+func beginFrame(b []byte, t frameType) []byte {
+	return append(b, 0, 0, 0, 0, byte(t), 0, 0, 0, 0)
+}
+
+func sealFrame(f []byte, seq uint64) {
+	binary.BigEndian.PutUint32(f, uint32(len(f)-frameHead))
+	binary.BigEndian.PutUint32(f[5:], checksum(seq, f))
+}
+
+// frameReader reads frames. It trusts no length further than bytes have come.
+type frameReader struct {
+	br     *bufio.Reader
+	seq    uint64
+	limits *frameLimits
+	small  []byte // the last frame that nobody keeps
+}
+
+// keepBytes are allocated because a length claims them. Above, memory follows what has come.
+const keepBytes = 2 * burstBytes
+
+// read returns a payload. It belongs to the caller if it is of RAFT, FORWARD, REQUEST
+// or ANSWER; else it is good until the next read.
+func (r *frameReader) read() (frameType, []byte, error) {
+	head, err := r.br.Peek(frameHead)
+	if err != nil {
+		if len(head) > 0 && err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, nil, err
+	}
+	n, t := binary.BigEndian.Uint32(head), frameType(head[4])
+	if t > lastFrameType || r.limits[t] < 0 {
+		return 0, nil, damaged("a frame of type %d, where none belongs", t)
+	}
+	if uint64(n) > uint64(r.limits[t]) {
+		return 0, nil, damaged("a frame of type %d and %d bytes", t, n)
+	}
+	var f []byte
+	size := frameHead + int(n)
+	switch t {
+	case frameRaft, frameForward, frameRequest, frameAnswer:
+		f = make([]byte, min(size, keepBytes))
+	default:
+		if cap(r.small) < size {
+			r.small = make([]byte, size) // the limits of these types are small
+		}
+		f = r.small[:size]
+	}
+	for at := 0; ; {
+		if _, err := io.ReadFull(r.br, f[at:]); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, nil, err
+		}
+		if len(f) == size {
+			break
+		}
+		at = len(f)
+		f = append(make([]byte, 0, min(size, 2*at)), f...)
+		f = f[:cap(f)]
+		f = f[:min(len(f), size)]
+	}
+	if got := binary.BigEndian.Uint32(f[5:]); got != checksum(r.seq, f) {
+		return 0, nil, damaged("a wrong checksum in frame %d", r.seq)
+	}
+	r.seq++
+	return t, f[frameHead:], nil
+}
+
+// wire is a connection after its handshake. One goroutine reads; any may write.
+type wire struct {
+	nc  net.Conn // TLS, if there is any
+	raw net.Conn
+	in  frameReader
+	out struct { // of whoever has put one into turn
+		turn chan struct{}
+		seq  uint64
+		at   time.Time // of the last write
+		buf  []byte
+	}
+	end   chan struct{}
+	once  sync.Once
+	cause error // why it ended, when end is closed
+}
+
+func newWire(nc, raw net.Conn, outKey, inKey []byte) *wire {
+	w := &wire{nc: nc, raw: raw, end: make(chan struct{})}
+	w.out.turn = make(chan struct{}, 1)
+	w.out.seq = binary.BigEndian.Uint64(outKey)
+	w.in = frameReader{br: bufio.NewReaderSize(patient{nc}, 64<<10), seq: binary.BigEndian.Uint64(inKey)}
+	return w
+}
+
+// patient is a connection that may be silent for SilenceTime.
+type patient struct{ net.Conn }
+
+func (p patient) Read(b []byte) (int, error) {
+	if err := p.SetReadDeadline(time.Now().Add(SilenceTime)); err != nil {
+		return 0, err
+	}
+	return p.Conn.Read(b)
+}
+
+// cut ends the connection, for both sides and without waiting.
+func (w *wire) cut() { w.fail(net.ErrClosed) }
+
+// fail does the same, and says why. The first reason is the one: what others meet then is its consequence.
+func (w *wire) fail(err error) {
+	w.once.Do(func() {
+		w.cause = err
+		close(w.end)
+		_ = w.raw.Close()
+	})
+}
+
+// write sends what fill appends: frames of beginFrame, each sealed by seal.
+func (w *wire) write(fill func(b []byte, seal func(f []byte)) []byte) error {
+	select {
+	case w.out.turn <- struct{}{}:
+		defer func() { <-w.out.turn }()
+	case <-w.end:
+		return net.ErrClosed
+	}
+	b := fill(w.out.buf[:0], func(f []byte) {
+		sealFrame(f, w.out.seq)
+		w.out.seq++
+	})
+	if w.out.buf = b; cap(b) > 1<<20 {
+		w.out.buf = nil // one large burst is not kept for ever
+	}
+	w.out.at = time.Now()
+	_, err := w.nc.Write(b)
+	return err
+}
+
+// send sends one frame.
+func (w *wire) send(t frameType, parts ...[]byte) error {
+	return w.write(func(b []byte, seal func([]byte)) []byte {
+		b = beginFrame(b, t)
+		for _, p := range parts {
+			b = append(b, p...)
+		}
+		seal(b)
+		return b
+	})
+}
+
+// beat says that this side is there, until the connection is cut.
+func (w *wire) beat() {
+	tick := time.NewTicker(BeatTime)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.end:
+			return
+		case <-tick.C:
+		}
+		select {
+		case w.out.turn <- struct{}{}:
+		default:
+			continue // somebody is writing
+		}
+		idle := time.Since(w.out.at) >= BeatTime
+		<-w.out.turn
+		if !idle {
+			continue
+		}
+		if err := w.send(frameBeat); err != nil {
+			w.fail(err)
+			return
+		}
+	}
+}

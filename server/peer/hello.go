@@ -1,0 +1,155 @@
+package peer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"unicode/utf8"
+)
+
+// Purpose is what a connection is for.
+type Purpose uint8
+
+const (
+	purposeLink     Purpose = 1
+	purposeSnapshot Purpose = 2
+	purposeRequest  Purpose = 3
+)
+
+const (
+	magic    = "\x89COORDP\n"
+	version  = 1
+	maxStep  = 1024
+	nonceLen = 32
+	macLen   = 32
+
+	flagSecret = 1
+
+	stepHello   = 1
+	stepProof   = 2
+	stepVerdict = 3
+)
+
+// Hello is what a node says of itself.
+type Hello struct {
+	Identity
+	ClusterName     string
+	Expects         uint64 // the node id that it takes the other side for; 0: any
+	Index, Term     uint64 // of the last entry in its log
+	Purpose         Purpose
+	HasSecret       bool
+	Lowest, Highest uint16 // versions
+
+	nonce [nonceLen]byte
+}
+
+// helloBody is the body of a hello.
+func helloBody(h *Hello) []byte {
+	var flags byte
+	if h.HasSecret {
+		flags = flagSecret
+	}
+	b := []byte{byte(h.Purpose), flags}
+	b = binary.BigEndian.AppendUint16(b, h.Lowest)
+	b = binary.BigEndian.AppendUint16(b, h.Highest)
+	b = append(b, h.Cluster[:]...)
+	for _, n := range [...]uint64{h.Node, h.Expects, h.Boot, h.Index, h.Term} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	b = append(b, h.nonce[:]...)
+	b = append(append(b, byte(len(h.ClusterName))), h.ClusterName...)
+	return append(append(b, byte(len(h.Name))), h.Name...)
+}
+
+// parseHello reads the body of a hello: what must be there is there, and possible.
+func parseHello(b []byte) (Hello, *Refusal) {
+	var h Hello
+	const fixed = 94
+	if len(b) < fixed {
+		return h, refuse(CodeMalformed, "a hello of %d bytes", len(b))
+	}
+	h.Purpose, h.HasSecret = Purpose(b[0]), b[1] == flagSecret
+	h.Lowest, h.Highest = binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[4:])
+	copy(h.Cluster[:], b[6:])
+	for i, n := range [...]*uint64{&h.Node, &h.Expects, &h.Boot, &h.Index, &h.Term} {
+		*n = binary.BigEndian.Uint64(b[22+8*i:])
+	}
+	copy(h.nonce[:], b[62:])
+	flags, rest := b[1], b[fixed:]
+	ok := true
+	text := func() string {
+		if !ok || len(rest) == 0 || len(rest) <= int(rest[0]) {
+			ok = false
+			return ""
+		}
+		s := string(rest[1 : 1+rest[0]])
+		rest = rest[1+rest[0]:]
+		ok = utf8.ValidString(s)
+		return s
+	}
+	h.ClusterName, h.Name = text(), text()
+	switch {
+	case !ok:
+		return h, refuse(CodeMalformed, "a name is missing, cut short or no UTF-8")
+	case h.Purpose < purposeLink || h.Purpose > purposeRequest:
+		return h, refuse(CodeMalformed, "purpose %d", h.Purpose)
+	case h.Lowest == 0 || h.Lowest > h.Highest:
+		return h, refuse(CodeMalformed, "versions %d to %d", h.Lowest, h.Highest)
+	case h.Lowest > version:
+		// What follows may mean something else there.
+		return h, refuse(CodeVersion, "versions %d to %d; here %d", h.Lowest, h.Highest, version)
+	case flags&^flagSecret != 0:
+		return h, refuse(CodeMalformed, "flags %#x", flags)
+	case h.Node == 0:
+		return h, refuse(CodeMalformed, "a node id of 0")
+	case h.Expects == 0 && h.Purpose != purposeRequest:
+		return h, refuse(CodeMalformed, "it does not say whom it expects")
+	case h.ClusterName == "":
+		return h, refuse(CodeMalformed, "no cluster name")
+	case h.nonce == [nonceLen]byte{}:
+		return h, refuse(CodeMalformed, "no nonce")
+	}
+	return h, nil
+}
+
+// atOnce judges what needs no proof: it compares with what this node tells anybody.
+func (h *Hello) atOnce(ours *Hello) *Refusal {
+	switch {
+	case h.ClusterName != ours.ClusterName:
+		return refuse(CodeName, "its cluster is %q, this one %q", h.ClusterName, ours.ClusterName)
+	case h.HasSecret && !ours.HasSecret:
+		return refuse(CodeSecret, "it has a secret, this node has none")
+	case !h.HasSecret && ours.HasSecret:
+		return refuse(CodeSecret, "it has no secret, this node has one")
+	}
+	return nil
+}
+
+// proven judges who has proved the secret, on either side.
+func (h *Hello) proven(ours *Hello) *Refusal {
+	var blank [16]byte
+	switch {
+	case h.Node == ours.Node:
+		return refuse(CodeSelf, "it has this node's own id %x", h.Node)
+	case h.Expects != 0 && h.Expects != ours.Node:
+		return refuse(CodeID, "it expects node %x, this is %x", h.Expects, ours.Node)
+	case ours.Expects != 0 && h.Node != ours.Expects:
+		return refuse(CodeID, "it is node %x, expected was %x", h.Node, ours.Expects)
+	case h.Cluster == ours.Cluster && h.Cluster != blank:
+	case ours.Purpose == purposeRequest && (h.Cluster == blank || ours.Cluster == blank):
+	default:
+		return refuse(CodeCluster, "its cluster is %x, this one %x", h.Cluster, ours.Cluster)
+	}
+	return nil
+}
+
+// refusalOf reads the body of a verdict; nil for a welcome.
+func refusalOf(body []byte) (*Refusal, bool) {
+	if len(body) < 2+macLen || len(body) > 2+textBytes+macLen {
+		return nil, false
+	}
+	r := &Refusal{Code: Code(binary.BigEndian.Uint16(body)), Text: string(bytes.ToValidUTF8(body[2:len(body)-macLen], []byte("?")))}
+	if r.Code == 0 {
+		return nil, r.Text == ""
+	}
+	return r, true
+}

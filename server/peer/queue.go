@@ -1,0 +1,108 @@
+package peer
+
+import (
+	"sync"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// item is a raft message, or something forwarded.
+type item struct {
+	m    *raftpb.Message
+	kind byte
+	b    []byte
+}
+
+// queue is what waits for one link. It takes nothing while there is none, never makes anybody
+// wait, keeps the order, and never leaves out a forward: it breaks instead.
+type queue struct {
+	mu     sync.Mutex
+	items  []item
+	raft   load
+	fwd    load
+	cut    func() // ends the link; nil while there is none
+	broken bool
+	wake   chan struct{} // holds one while something waits
+}
+
+type load struct{ count, bytes int }
+
+func (l load) takes(n, most int) bool {
+	// One that is larger than all the room goes alone.
+	return l.count == 0 || l.count < most && l.bytes+n <= MaxQueuedBytes
+}
+
+func (q *queue) ring() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// open begins a link, which cut ends at once.
+func (q *queue) open(cut func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.cut = cut
+}
+
+// close ends it. What waits is lost with it.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.cut, q.broken, q.items, q.raft, q.fwd = nil, false, nil, load{}, load{}
+	select {
+	case <-q.wake:
+	default:
+	}
+}
+
+// putRaft says whether it took m. raft sends again.
+func (q *queue) putRaft(m *raftpb.Message) bool {
+	n := weight(m)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.cut == nil || q.broken || !q.raft.takes(n, MaxQueuedMessages) {
+		return false
+	}
+	q.raft.count++
+	q.raft.bytes += n
+	q.items = append(q.items, item{m: m})
+	q.ring()
+	return true
+}
+
+// putForward says whether it took b. If there was no room, the link is at its end.
+func (q *queue) putForward(kind byte, b []byte) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.cut == nil || q.broken {
+		return false
+	}
+	if n := len(b) + 32; q.fwd.takes(n, MaxQueuedForwards) {
+		q.fwd.count++
+		q.fwd.bytes += n
+		q.items = append(q.items, item{kind: kind, b: b})
+		q.ring()
+		return true
+	}
+	q.broken = true
+	q.cut()
+	return false
+}
+
+// take exchanges what waits for a slice that is used up.
+func (q *queue) take(used []item) (items []item) {
+	clear(used)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	items, q.items = q.items, used[:0]
+	q.raft, q.fwd = load{}, load{}
+	return items
+}
+
+func (q *queue) waiting() (count, bytes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.raft.count + q.fwd.count, q.raft.bytes + q.fwd.bytes
+}

@@ -1,0 +1,59 @@
+package peer
+
+import "fmt"
+
+// Code says why a node was refused. The numbers are fixed for ever.
+type Code uint16
+
+const (
+	CodeMalformed   Code = 1
+	CodeVersion     Code = 2
+	CodeName        Code = 3
+	CodeSecret      Code = 4
+	CodeProof       Code = 5
+	CodeCluster     Code = 6
+	CodeID          Code = 7
+	CodeSelf        Code = 8
+	CodeRemoved     Code = 9
+	CodeUnknown     Code = 10
+	CodeBoot        Code = 11
+	CodeBehind      Code = 12
+	CodeBusy        Code = 13
+	CodeCertificate Code = 14
+)
+
+var codeNames = [...]string{
+	"welcome", "malformed", "version", "name", "secret", "proof", "cluster", "id", "self", "removed", "unknown",
+	"boot", "behind", "busy", "certificate",
+}
+
+func (c Code) String() string {
+	if int(c) < len(codeNames) {
+		return codeNames[c]
+	}
+	return fmt.Sprintf("code %d", uint16(c))
+}
+
+// Refusal is a handshake that failed because of what one side said.
+type Refusal struct {
+	Code Code
+	Text string
+	// Ours: this node refused the other one. Else the other way round.
+	Ours bool
+	// Proven: the other side has proved the secret (which may be none). What is not proven is a hint.
+	Proven bool
+	Addr   string
+	Theirs Hello // of what was understood of it
+}
+
+func (r *Refusal) Error() string {
+	who := "refused by " + r.Addr
+	if r.Ours {
+		who = "refused " + r.Addr
+	}
+	return fmt.Sprintf("peer: %s: %s: %s", who, r.Code, r.Text)
+}
+
+func refuse(code Code, format string, args ...any) *Refusal {
+	return &Refusal{Code: code, Text: fmt.Sprintf(format, args...), Ours: true}
+}

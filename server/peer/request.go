@@ -1,0 +1,89 @@
+package peer
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Why a snapshot or a request did not come to its end over there.
+const (
+	remoteCorrupt = 1 // DONE: the stream is not what was announced
+	remoteFailed  = 2 // DONE: the handler's error
+	remoteError   = 1 // ANSWER: the handler's error
+	remoteBusy    = uint16(CodeBusy)
+)
+
+// RemoteError is one that the other side has told.
+type RemoteError struct{ Text string }
+
+func (e *RemoteError) Error() string { return "peer: told by the other side: " + e.Text }
+
+// Request asks the node at addr, whoever that is, and returns what it says of itself with its
+// answer. It must have the same secret, and the same cluster unless one of the two has none.
+func (l *Links) Request(ctx context.Context, addr string, body []byte) (Hello, []byte, error) {
+	if len(body) > MaxRequestBytes {
+		return Hello{}, nil, fmt.Errorf("peer: a request of %d bytes", len(body))
+	}
+	ctx, cancel := context.WithTimeout(ctx, RequestTime)
+	defer cancel()
+	w, theirs, err := l.dial(ctx, addr, purposeRequest, 0)
+	if err != nil {
+		if r, ok := errors.AsType[*Refusal](err); ok {
+			l.refused(r)
+		}
+		return Hello{}, nil, err
+	}
+	defer w.cut()
+	defer context.AfterFunc(ctx, w.cut)()
+	if err := w.send(frameRequest, body); err != nil {
+		return theirs, nil, err
+	}
+	t, b, err := w.in.read()
+	for err == nil && t == frameBeat {
+		t, b, err = w.in.read()
+	}
+	switch {
+	case ctx.Err() != nil:
+		return theirs, nil, ctx.Err()
+	case err != nil:
+		return theirs, nil, err
+	case len(b) < 2:
+		return theirs, nil, damaged("an ANSWER of %d bytes", len(b))
+	case binary.BigEndian.Uint16(b) != 0:
+		return theirs, nil, &RemoteError{string(b[2:])}
+	}
+	return theirs, b[2:], nil
+}
+
+// takeRequest answers one request.
+func (l *Links) takeRequest(ctx context.Context, w *wire, theirs Hello) error {
+	ctx, cancel := context.WithTimeout(ctx, RequestTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, w.cut)()
+	t, body, err := w.in.read()
+	for err == nil && t == frameBeat {
+		t, body, err = w.in.read()
+	}
+	if err != nil {
+		return err
+	}
+	answer := func(code uint16, b []byte) error {
+		return w.send(frameAnswer, binary.BigEndian.AppendUint16(nil, code), b)
+	}
+	select {
+	case l.requests <- struct{}{}:
+		defer func() { <-l.requests }()
+	default:
+		return answer(remoteBusy, []byte("too many requests at once"))
+	}
+	b, err := l.cfg.Handler.Request(ctx, theirs, body)
+	switch {
+	case err != nil:
+		return answer(remoteError, []byte(clip(err.Error())))
+	case len(b) > MaxAnswerBytes:
+		return answer(remoteError, fmt.Appendf(nil, "an answer of %d bytes", len(b)))
+	}
+	return answer(0, b)
+}

@@ -1,0 +1,98 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestRequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		blank := n.start(t, 1, func(c *Config) { c.Self.Cluster = [16]byte{} })
+		b := n.start(t, 2)
+		foreign := n.start(t, 3, func(c *Config) { c.Self.Cluster = [16]byte{7} })
+		b.request = func(_ context.Context, h Hello, body []byte) ([]byte, error) {
+			if string(body) == "fail" {
+				return nil, errors.New("it fails")
+			}
+			if h.Node == 1 && h.Cluster != [16]byte{} {
+				return nil, errors.New("not blank")
+			}
+			return bytes.ToUpper(body), nil
+		}
+		h, got, err := blank.Links.Request(t.Context(), "n2", []byte("join me"))
+		if string(got) != "JOIN ME" || err != nil || h.Node != 2 || h.Cluster != testCluster {
+			t.Error(h, got, err)
+		}
+		if _, got, err = blank.Links.Request(t.Context(), "n2", nil); len(got) > 0 || err != nil {
+			t.Error(got, err)
+		}
+		large := bytes.Repeat([]byte("a"), MaxRequestBytes)
+		if _, got, err = blank.Links.Request(t.Context(), "n2", large); !bytes.Equal(got, bytes.ToUpper(large)) || err != nil {
+			t.Error(len(got), err)
+		}
+		if _, _, err = blank.Links.Request(t.Context(), "n2", append(large, 'a')); err == nil {
+			t.Error("a request that is too large is sent")
+		}
+		_, _, err = blank.Links.Request(t.Context(), "n2", []byte("fail"))
+		if r, ok := errors.AsType[*RemoteError](err); !ok || r.Text != "it fails" {
+			t.Error(err)
+		}
+		_, _, err = foreign.Links.Request(t.Context(), "n2", nil)
+		if r, ok := errors.AsType[*Refusal](err); !ok || r.Code != CodeCluster || !r.Proven {
+			t.Error(err)
+		}
+		_, _, err = b.Links.Request(t.Context(), "n2", nil)
+		if r, ok := errors.AsType[*Refusal](err); !ok || r.Code != CodeSelf {
+			t.Error(err)
+		}
+		// It joins, and can be a peer.
+		blank.SetCluster(testCluster)
+		meet(blank, b)
+		time.Sleep(time.Second)
+		if !strings.HasPrefix(blank.lastTold(), "up") || !strings.HasPrefix(b.lastTold(), "up") {
+			t.Error(blank.story(), b.story())
+		}
+		blank.stop()
+		b.stop()
+		foreign.stop()
+	})
+}
+
+func TestRequestsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		a, b := n.start(t, 1), n.start(t, 2)
+		b.request = func(ctx context.Context, _ Hello, _ []byte) ([]byte, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		errs := make(chan error)
+		for range MaxRequests + 3 {
+			go func() {
+				_, _, err := a.Links.Request(t.Context(), "n2", nil)
+				errs <- err
+			}()
+			synctest.Wait()
+		}
+		began := time.Now()
+		for i := range MaxRequests + 3 {
+			_, told := errors.AsType[*RemoteError](<-errs)
+			if busy := told && time.Since(began) == 0; busy != (i < 3) {
+				t.Errorf("%d: after %s", i, time.Since(began))
+			}
+		}
+		if d := time.Since(began); d != RequestTime {
+			t.Errorf("they waited %s", d)
+		}
+		a.stop()
+		b.stop()
+	})
+}

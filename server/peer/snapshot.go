@@ -1,0 +1,504 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+	"sync"
+	"time"
+)
+
+// SnapshotHeader announces a snapshot. The descriptor must tell it from any other of the same
+// index and size, since what was cut is resumed by it.
+type SnapshotHeader struct {
+	Index, Term uint64
+	Size        int64
+	Descriptor  []byte
+}
+
+var (
+	// ErrBusy says that a snapshot is on its way to the peer.
+	ErrBusy = errors.New("peer: a snapshot is on its way there")
+	// ErrUnknown says that SetPeer has named no such peer.
+	ErrUnknown = errors.New("peer: no such peer")
+)
+
+func appendOffer(b []byte, h *SnapshotHeader) []byte {
+	b = binary.BigEndian.AppendUint64(b, h.Index)
+	b = binary.BigEndian.AppendUint64(b, h.Term)
+	b = binary.BigEndian.AppendUint64(b, uint64(h.Size))
+	return append(b, h.Descriptor...)
+}
+
+func parseOffer(b []byte) (SnapshotHeader, error) {
+	if len(b) < 24 || binary.BigEndian.Uint64(b[16:]) > math.MaxInt64 {
+		return SnapshotHeader{}, damaged("an OFFER of no snapshot")
+	}
+	return SnapshotHeader{
+		Index: binary.BigEndian.Uint64(b), Term: binary.BigEndian.Uint64(b[8:]),
+		Size: int64(binary.BigEndian.Uint64(b[16:])), Descriptor: bytes.Clone(b[24:]),
+	}, nil
+}
+
+// SendSnapshot sends a snapshot, over cuts of the connection too, until the peer has it, or says why it
+// will not, or nothing came through for ResumeTime. Another one to the same peer is ErrBusy.
+func (l *Links) SendSnapshot(ctx context.Context, to uint64, h SnapshotHeader, src io.ReaderAt) error {
+	if len(h.Descriptor) > MaxDescriptorBytes || h.Size < 0 {
+		return fmt.Errorf("peer: a descriptor of %d bytes, a snapshot of %d", len(h.Descriptor), h.Size)
+	}
+	p := l.peer(to)
+	if p == nil {
+		return ErrUnknown
+	}
+	if !p.sending.CompareAndSwap(false, true) {
+		return ErrBusy
+	}
+	defer p.sending.Store(false)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // ends with ctx
+		select {
+		case <-p.stop:
+			cancel(errRemoved)
+		case <-ctx.Done():
+		}
+	}()
+	o := outgoing{p: p, h: h, src: src, progress: time.Now()}
+	for pause := LeastPause; ; pause = min(2*pause, MostPause) {
+		before := o.progress
+		err := o.attempt(ctx)
+		switch {
+		case err == nil || isRemote(err) || o.source:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case time.Since(o.progress) >= ResumeTime:
+			return fmt.Errorf("peer: snapshot %d to node %x: %w", h.Index, to, err)
+		}
+		if o.progress != before {
+			pause = LeastPause
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(jitter(pause)):
+		}
+	}
+}
+
+// outgoing is a snapshot being sent.
+type outgoing struct {
+	p        *peer
+	h        SnapshotHeader
+	src      io.ReaderAt
+	progress time.Time // when bytes last came through
+	source   bool      // the error is of src
+}
+
+// attempt sends it on one connection.
+func (o *outgoing) attempt(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, HandshakeTime)
+	w, _, err := o.p.dial(within, purposeSnapshot)
+	cancel()
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		o.p.l.refused(r)
+	}
+	if err != nil {
+		return err
+	}
+	defer w.cut()
+	defer context.AfterFunc(ctx, w.cut)()
+	if err := w.send(frameOffer, appendOffer(nil, &o.h)); err != nil {
+		return err
+	}
+	// The other side says from where on, and later, or instead, that it is done.
+	type said struct {
+		offset int64
+		done   bool
+		err    error
+	}
+	heard := make(chan said, 2)
+	go func() { // ends when the wire is cut
+		defer w.cut()
+		for resumed := false; ; {
+			t, b, err := w.in.read()
+			switch {
+			case err != nil:
+				heard <- said{done: true, err: err}
+				return
+			case t == frameDone:
+				heard <- said{done: true, err: doneError(b)}
+				return
+			case t == frameResume && !resumed && len(b) == 8 && binary.BigEndian.Uint64(b) <= uint64(o.h.Size):
+				resumed = true
+				heard <- said{offset: int64(binary.BigEndian.Uint64(b))}
+			case t != frameBeat:
+				heard <- said{done: true, err: damaged("a RESUME of no place in the snapshot")}
+				return
+			}
+		}
+	}()
+	s := <-heard
+	if !s.done {
+		err := o.stream(w, s.offset)
+		if o.source {
+			return err
+		}
+		if err != nil {
+			w.cut()
+		}
+		s = <-heard // what it says explains a write that failed
+		if err != nil && s.err != nil && !isRemote(s.err) {
+			return err
+		}
+	}
+	return s.err
+}
+
+func isRemote(err error) bool {
+	_, ok := errors.AsType[*RemoteError](err)
+	return ok
+}
+
+// doneError reads a DONE.
+func doneError(b []byte) error {
+	if len(b) < 2 {
+		return damaged("a DONE of %d bytes", len(b))
+	}
+	if binary.BigEndian.Uint16(b) == 0 {
+		return nil
+	}
+	return &RemoteError{string(b[2:])}
+}
+
+// stream sends all from offset on.
+func (o *outgoing) stream(w *wire, offset int64) error {
+	sum := sha256.New()
+	read := func(r io.Reader, b []byte) error {
+		_, err := io.ReadFull(r, b)
+		if err != nil {
+			o.source = true
+			return fmt.Errorf("peer: reading snapshot %d: %w", o.h.Index, err)
+		}
+		sum.Write(b)
+		return nil
+	}
+	buf := make([]byte, min(chunkBytes, o.h.Size))
+	r := io.NewSectionReader(o.src, 0, o.h.Size)
+	for at := int64(0); at < offset; {
+		n := min(offset-at, int64(len(buf)))
+		if err := read(r, buf[:n]); err != nil {
+			return err
+		}
+		at += n
+	}
+	began, rate := time.Now(), o.p.l.cfg.SnapshotRate
+	for at := offset; at < o.h.Size; {
+		n := min(o.h.Size-at, int64(len(buf)))
+		if err := read(r, buf[:n]); err != nil {
+			return err
+		}
+		if err := w.send(frameChunk, binary.BigEndian.AppendUint64(nil, uint64(at)), buf[:n]); err != nil {
+			return err
+		}
+		at += n
+		o.progress = time.Now()
+		if rate > 0 {
+			due := time.Duration(float64(at-offset) / float64(rate) * float64(time.Second))
+			select {
+			case <-w.end:
+				return io.ErrClosedPipe
+			case <-time.After(due - time.Since(began)):
+			}
+		}
+	}
+	return w.send(frameEnd, sum.Sum(nil))
+}
+
+// incoming is a snapshot that comes, over one connection or several. Its connection's goroutine feeds it,
+// the handler's reads it.
+type incoming struct {
+	offer  []byte
+	size   int64
+	chunks chan []byte   // to the handler, unbuffered
+	failed chan struct{} // nothing more comes
+	err    error         // then
+	once   sync.Once
+	done   chan struct{} // the handler has returned
+	result error         // then
+
+	// Of the connection that feeds it; the next one takes over when it has left.
+	turn   chan struct{} // holds one while nobody feeds
+	w      *wire         // under Links.mu: who feeds, or waits for it
+	offset int64         // taken by the handler
+	sum    hash.Hash     // of these
+	whole  bool          // all has come, and the hash was right
+	expire *time.Timer   // set while nobody feeds
+
+	rest []byte // of a chunk; the handler's, like the next
+	read bool   // to the end
+}
+
+var (
+	errCut        = errors.New("peer: the snapshot was cut and its rest did not come")
+	errSuperseded = errors.New("peer: another snapshot came instead")
+	errUnread     = errors.New("peer: the snapshot was not read to its end, and so not verified")
+	errCorrupt    = errors.New("peer: the snapshot is not what was announced")
+)
+
+func (in *incoming) fail(err error) {
+	in.once.Do(func() {
+		in.err = err
+		close(in.failed)
+	})
+}
+
+// Read gives the handler what has come.
+func (in *incoming) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	for len(in.rest) == 0 {
+		var ok bool
+		select {
+		case in.rest, ok = <-in.chunks:
+			if !ok {
+				in.read = true
+				return 0, io.EOF
+			}
+		case <-in.failed:
+			return 0, in.err
+		}
+	}
+	n := copy(b, in.rest)
+	in.rest = in.rest[n:]
+	return n, nil
+}
+
+// attach finds the snapshot that an OFFER continues, or begins it.
+func (l *Links) attach(ctx context.Context, w *wire, from uint64, offer []byte) (*incoming, error) {
+	h, err := parseOffer(offer)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	if p := l.mu.peers[from]; p == nil || p.removed {
+		l.mu.Unlock()
+		return nil, errRemoved
+	}
+	in := l.mu.incoming[from]
+	if in != nil && in.w != nil {
+		in.w.cut() // its dialer has given that one up
+	}
+	if in == nil || !bytes.Equal(in.offer, offer) || in.isOver() {
+		old := in
+		in = &incoming{
+			offer: bytes.Clone(offer), size: h.Size, chunks: make(chan []byte), failed: make(chan struct{}),
+			done: make(chan struct{}), turn: make(chan struct{}, 1), sum: sha256.New(),
+		}
+		in.turn <- struct{}{}
+		l.mu.incoming[from] = in
+		if old != nil {
+			old.fail(errSuperseded)
+		}
+		if !l.startLocked(func(ctx context.Context) { l.install(ctx, from, h, in, old) }) {
+			in.fail(context.Canceled)
+			close(in.done)
+		}
+	}
+	in.w = w
+	l.mu.Unlock()
+	select {
+	case <-in.turn:
+	case <-w.end:
+		return nil, io.ErrClosedPipe
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if in.expire != nil {
+		in.expire.Stop()
+	}
+	return in, nil
+}
+
+// isOver says whether an OFFER of it begins anew: what failed is tried again, what was
+// taken is not.
+func (in *incoming) isOver() bool {
+	select {
+	case <-in.failed:
+		return true
+	case <-in.done:
+		return in.result != nil
+	default:
+		return false
+	}
+}
+
+// install has the handler take it, when the one before is over.
+func (l *Links) install(ctx context.Context, from uint64, h SnapshotHeader, in, old *incoming) {
+	if old != nil {
+		<-old.done
+	}
+	defer context.AfterFunc(ctx, func() { in.fail(ctx.Err()) })()
+	if in.result = l.cfg.Handler.Snapshot(ctx, from, h, in); in.result == nil && !in.read {
+		in.result = errUnread
+	}
+	close(in.done)
+	// A dialer that has missed DONE offers again.
+	forget := time.NewTimer(ResumeTime)
+	defer forget.Stop()
+	select {
+	case <-forget.C:
+	case <-ctx.Done():
+	case <-in.failed:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.incoming[from] == in {
+		delete(l.mu.incoming, from)
+	}
+}
+
+// takeSnapshot feeds a snapshot from one connection.
+func (l *Links) takeSnapshot(ctx context.Context, w *wire, from uint64) error {
+	late := time.AfterFunc(HandshakeTime, w.cut)
+	t, offer, err := w.in.read()
+	for err == nil && t == frameBeat {
+		t, offer, err = w.in.read()
+	}
+	late.Stop()
+	if err != nil {
+		return err
+	}
+	if t != frameOffer {
+		return damaged("a snapshot without an OFFER")
+	}
+	in, err := l.attach(ctx, w, from, offer)
+	if err != nil {
+		return err
+	}
+	err = in.feed(w)
+	if !errors.Is(err, errCorrupt) {
+		in.expire = time.AfterFunc(ResumeTime, func() { in.fail(errCut) })
+	}
+	in.turn <- struct{}{}
+	return err
+}
+
+// feed hands on what comes until it is whole and the handler has returned, or the connection ends.
+func (in *incoming) feed(w *wire) error {
+	if err := w.send(frameResume, binary.BigEndian.AppendUint64(nil, uint64(in.offset))); err != nil {
+		return err
+	}
+	type frame struct {
+		t   frameType
+		b   []byte
+		err error
+	}
+	frames := make(chan frame)
+	go func() { // ends when the wire is cut
+		for {
+			t, b, err := w.in.read()
+			select {
+			case frames <- frame{t, bytes.Clone(b), err}: // the handler may keep it
+			case <-w.end:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	// tell says the last word, and waits for the other side to go: what it still sends must not
+	// have TCP throw away what was said.
+	tell := func(code byte, text string) {
+		if w.send(frameDone, []byte{0, code}, []byte(clip(text))) != nil {
+			return
+		}
+		linger := time.NewTimer(SilenceTime)
+		defer linger.Stop()
+		for {
+			select {
+			case f := <-frames:
+				if f.err != nil {
+					return
+				}
+			case <-w.end:
+				return
+			case <-linger.C:
+				return
+			}
+		}
+	}
+	for {
+		select {
+		case <-in.done:
+			if in.result != nil {
+				tell(remoteFailed, in.result.Error())
+			} else {
+				tell(0, "")
+			}
+			return nil
+		case <-w.end:
+			return io.ErrClosedPipe
+		case f := <-frames:
+			err := f.err
+			switch {
+			case err != nil:
+			case f.t == frameChunk:
+				err = in.take(w, f.b)
+			case f.t == frameEnd:
+				err = in.finish(f.b)
+			case f.t != frameBeat:
+				err = damaged("an OFFER within a snapshot")
+			}
+			switch {
+			case errors.Is(err, errCorrupt):
+				in.fail(errCorrupt)
+				tell(remoteCorrupt, err.Error())
+				return err
+			case err != nil:
+				return err
+			}
+		}
+	}
+}
+
+// take hands a CHUNK to the handler.
+func (in *incoming) take(w *wire, b []byte) error {
+	if len(b) <= 8 || in.whole || binary.BigEndian.Uint64(b) != uint64(in.offset) || in.size-in.offset < int64(len(b)-8) {
+		return fmt.Errorf("%w: a CHUNK out of place", errCorrupt)
+	}
+	b = b[8:]
+	select {
+	case in.chunks <- b:
+		in.offset += int64(len(b))
+		in.sum.Write(b)
+	case <-in.done: // it wants no more: feed tells
+	case <-in.failed:
+	case <-w.end:
+	}
+	return nil
+}
+
+// finish judges an END.
+func (in *incoming) finish(sum []byte) error {
+	select {
+	case <-in.done:
+		return nil
+	default:
+	}
+	if in.offset != in.size || !bytes.Equal(sum, in.sum.Sum(nil)) {
+		return fmt.Errorf("%w: %d of %d bytes, or another hash", errCorrupt, in.offset, in.size)
+	}
+	if !in.whole {
+		in.whole = true
+		close(in.chunks)
+	}
+	return nil
+}

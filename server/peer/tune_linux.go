@@ -1,0 +1,24 @@
+package peer
+
+import (
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tune has TCP give up what is not acknowledged in time. BEATs find the rest.
+func tune(nc net.Conn, within time.Duration) {
+	t, ok := nc.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	_ = t.SetKeepAlive(false) // BEATs do that
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(within/time.Millisecond))
+	})
+}
