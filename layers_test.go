@@ -28,6 +28,7 @@ var rooms = map[string]string{
 	"snapshot/datadir":  "snapshot",
 	"snapshot":          "tree tree/znode",
 	"gossip":            "",
+	"server/founding":   "",
 	"server/text":       "tree/znode",
 	"server/watch":      "tree/znode",
 	"server/zkproto":    "tree/znode",
@@ -38,10 +39,11 @@ var rooms = map[string]string{
 
 // pure rooms do no I/O and know no time: bytes in, values out.
 var pure = map[string]string{
-	"tree":           "os net time sync log context io",
-	"tree/znode":     "os net time sync log context io",
-	"server/text":    "os net time sync log context io",
-	"server/zkproto": "os net time sync log context io",
+	"tree":            "os net time sync log context io",
+	"server/founding": "os net time sync log context io",
+	"tree/znode":      "os net time sync log context io",
+	"server/text":     "os net time sync log context io",
+	"server/zkproto":  "os net time sync log context io",
 	// The watch table has its own leaf lock, and nothing else.
 	"server/watch": "os net time log context io",
 }
