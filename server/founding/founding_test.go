@@ -184,6 +184,15 @@ func TestReleasedTooOften(t *testing.T) {
 			t.Error(m.Waiting())
 		}
 	}
+	// The last place is that of the plan it is promised to.
+	m := New(Config{Self: plan.Members[1], How: Expect, N: 2}, Record{State: Promised, Plan: plan, Released: r.Released[1:]})
+	if got := m.Request(&Message{Kind: Poll, From: Node{ID: 5}, About: ID{8}, Stand: Voted}); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+	m.Request(&Message{Kind: Poll, From: plan.Members[0], About: plan.Cluster, Stand: Never})
+	if r := m.Record(); r.State != Blank || len(r.Released) != MaxReleased {
+		t.Errorf("%v, released %d times", r.State, len(r.Released))
+	}
 }
 
 // TestWords: removed and faulty nodes say why they do nothing.

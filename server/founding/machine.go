@@ -388,7 +388,8 @@ func (m *Machine) agrees(plan *Plan) bool {
 
 // refuse shuts a plan out for ever, so that those who gave it up are released.
 func (m *Machine) refuse(plan ID) {
-	if plan == (ID{}) || m.stand(plan) != Open || m.r.State > Promised || len(m.r.Released) >= MaxReleased {
+	// One place is kept for the plan that it is promised to.
+	if plan == (ID{}) || m.stand(plan) != Open || m.r.State > Promised || len(m.r.Released) >= MaxReleased-1 {
 		return
 	}
 	m.r.Released = append(slices.Clip(m.r.Released), plan)

@@ -81,6 +81,7 @@ type checker struct {
 	model
 	tables struct {
 		nodes    []*Machine
+		records  []uint16 // by node: the first with the same record
 		index    map[string]uint16
 		messages []envelope
 		known    map[string]uint16
@@ -88,9 +89,10 @@ type checker struct {
 		steps    [][]*step // by node and message
 		founded  map[event]*step
 	}
-	seen  map[state]struct{}
-	queue []state
-	ran   int // how often a real machine ran
+	seen   map[state]struct{}
+	pushed map[state]struct{} // before the rest of what happens at once
+	queue  []state
+	ran    int // how often a real machine ran
 }
 
 func (c *checker) self(slot int) Node {
@@ -104,15 +106,22 @@ func (c *checker) slot(id uint64) int { return slices.Index(c.ids, id) }
 func (c *checker) intern(m *Machine) uint16 {
 	var b strings.Builder
 	r := m.r
-	fmt.Fprint(&b, m.cfg.Self.ID, r.State, r.Cluster, r.Voted, r.Released, slices.Sorted(maps.Keys(m.yes)), slices.Sorted(maps.Keys(m.against)))
+	fmt.Fprint(&b, m.cfg.Self.ID, r.State, r.Cluster, r.Voted, r.Released)
 	if r.Plan != nil {
 		fmt.Fprint(&b, r.Plan.Cluster)
 	}
+	record := b.String()
+	fmt.Fprint(&b, slices.Sorted(maps.Keys(m.yes)), slices.Sorted(maps.Keys(m.against)))
 	if n, ok := c.tables.index[b.String()]; ok {
 		return n
 	}
 	n := uint16(len(c.tables.nodes))
-	c.tables.nodes = append(c.tables.nodes, m)
+	c.tables.nodes, c.tables.records = append(c.tables.nodes, m), append(c.tables.records, n)
+	if of, ok := c.tables.index[record]; ok {
+		c.tables.records[n] = of
+	} else {
+		c.tables.index[record] = n
+	}
 	c.tables.index[b.String()] = n
 	return n
 }
@@ -270,20 +279,14 @@ func (c *checker) deliveries(s *state, yield func(slot int, e event)) {
 }
 
 // durable says whether two numbers are of machines with the same record.
-func (c *checker) durable(a, b uint16) bool {
-	x, y := c.tables.nodes[a].r, c.tables.nodes[b].r
-	return x.State == y.State && x.Cluster == y.Cluster && x.Voted == y.Voted && planID(x) == planID(y) && slices.Equal(x.Released, y.Released)
-}
-
-func planID(r Record) ID {
-	if r.Plan == nil {
-		return ID{}
-	}
-	return r.Plan.Cluster
-}
+func (c *checker) durable(a, b uint16) bool { return c.tables.records[a] == c.tables.records[b] }
 
 // push takes a state if it is new.
 func (c *checker) push(s state) {
+	if _, ok := c.pushed[s]; ok {
+		return
+	}
+	c.pushed[s] = struct{}{}
 	for grown := true; grown; {
 		grown = false
 		c.deliveries(&s, func(slot int, e event) {
@@ -330,7 +333,8 @@ func (c *checker) forget(s *state) {
 // wrong: it says how.
 func (c *checker) check() error {
 	c.tables.index, c.tables.known = map[string]uint16{}, map[string]uint16{}
-	c.tables.plans, c.tables.founded, c.seen = map[ID]*Plan{}, map[event]*step{}, map[state]struct{}{}
+	c.tables.plans, c.tables.founded = map[ID]*Plan{}, map[event]*step{}
+	c.seen, c.pushed = map[state]struct{}{}, map[state]struct{}{}
 	for taken := range len(c.ids) - 1 {
 		start := state{taken: int8(taken)}
 		for slot := range c.ids {

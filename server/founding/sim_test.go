@@ -10,7 +10,7 @@ import (
 
 var (
 	seedFlag = flag.Uint64("seed", 0, "run the founding's simulation with this seed only")
-	runsFlag = flag.Uint64("founding.runs", 400, "how many seeds the founding's simulation tries a case")
+	runsFlag = flag.Uint64("founding.runs", 200, "how many seeds the founding's simulation tries a case")
 )
 
 // host is a place with an address and a disk; the process on it may be down.
