@@ -229,6 +229,22 @@ func TestAnIsolatedMemberComesBack(t *testing.T) {
 	b.seesNodes(t, 1, 2)
 }
 
+// TestAMemberIsRemembered: one that comes back after memberlist has forgotten it,
+// and has no seed, is called.
+func TestAMemberIsRemembered(t *testing.T) {
+	a := run(t, quick(1, 1))
+	b := run(t, quick(2, 1, a.addr))
+	a.seesNodes(t, 1, 2)
+	b.stop()
+	a.seesNodes(t, 1)
+	time.Sleep(31 * a.cfg.Probe)
+	again := quick(2, 2)
+	again.Listen = b.addr
+	b = run(t, again)
+	a.seesNodes(t, 1, 2)
+	b.seesNodes(t, 1, 2)
+}
+
 // TestNothingIsLeft of a member that ended, while it joined or after.
 func TestNothingIsLeft(t *testing.T) {
 	before := runtime.NumGoroutine()

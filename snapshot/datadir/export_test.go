@@ -10,3 +10,9 @@ func (d *Dir) AsideSteps(now time.Time, reason string, next Identity) ([]func() 
 	}
 	return m.steps(), nil
 }
+
+// ParseIdentity and Encode are an identity file's bytes.
+var ParseIdentity = parseIdentity
+
+// Encode is ParseIdentity's reverse.
+func (id Identity) Encode() []byte { return id.encode() }
