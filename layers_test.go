@@ -28,6 +28,8 @@ var rooms = map[string]string{
 	"snapshot/zkimport": "tree tree/znode",
 	"snapshot/datadir":  "snapshot",
 	"snapshot":          "tree tree/znode",
+	"gossip":            "",
+	"server/founding":   "",
 	"server/text":       "tree/znode",
 	"server/watch":      "tree/znode",
 	"server/zkproto":    "tree/znode",
@@ -38,10 +40,11 @@ var rooms = map[string]string{
 
 // pure rooms do no I/O and know no time: bytes in, values out.
 var pure = map[string]string{
-	"tree":           "os net time sync log context io",
-	"tree/znode":     "os net time sync log context io",
-	"server/text":    "os net time sync log context io",
-	"server/zkproto": "os net time sync log context io",
+	"tree":            "os net time sync log context io",
+	"server/founding": "os net time sync log context io",
+	"tree/znode":      "os net time sync log context io",
+	"server/text":     "os net time sync log context io",
+	"server/zkproto":  "os net time sync log context io",
 	// The watch table has its own leaf lock, and nothing else.
 	"server/watch": "os net time log context io",
 }
@@ -52,7 +55,8 @@ var owners = map[string]string{
 	"github.com/tidwall/wal":            "wal",
 	"go.etcd.io/raft/v3":                "server/peer server/replica wal",
 	"github.com/urfave/cli/v2":          "cmd",
-	"github.com/rs/zerolog":             "cmd server server/frontend server/peer server/replica server/session",
+	"github.com/rs/zerolog":             "cmd gossip server server/frontend server/peer server/replica server/session",
+	"github.com/hashicorp/memberlist":   "gossip",
 	"github.com/klauspost/compress":     "snapshot snapshot/zkimport",
 	"github.com/zeebo/xxh3":             "tree",
 	"go.yaml.in/yaml/v3":                "cmd",

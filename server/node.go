@@ -65,10 +65,16 @@ func openNode(ctx context.Context, cfg Config, log zerolog.Logger) (n *node, err
 		return n, err
 	}
 	n.space = newSpace(n.dir, cfg.ReserveBytes, log)
-	if !known || n.identity.State == datadir.Blank {
-		if err = n.form(ctx, known); err != nil {
-			return n, err
-		}
+	switch {
+	case !known || n.identity.State == datadir.Blank:
+		err = n.form(ctx, known)
+	case n.identity.State == datadir.Member:
+		n.identity, err = n.dir.RaiseBoot(n.identity)
+	default:
+		err = notMember(n.identity)
+	}
+	if err != nil {
+		return n, err
 	}
 	if n.store, err = snapshot.OpenStore(n.dir.Snapshots(), ownPace); err != nil {
 		return n, err
@@ -79,7 +85,7 @@ func openNode(ctx context.Context, cfg Config, log zerolog.Logger) (n *node, err
 	n.space.keepBallast()
 	c := n.tree.Counters()
 	log.Info().Str("cluster", n.identity.Cluster.String()).Str("node", datadir.NodeString(n.identity.Node)).
-		Str("zxid", c.Zxid.String()).Uint64("index", n.start.Index).Uint64("last_index", n.recovered.Last).
+		Uint64("boot", n.identity.Boot).Str("zxid", c.Zxid.String()).Uint64("index", n.start.Index).Uint64("last_index", n.recovered.Last).
 		Int("znodes", n.tree.Counts().Znodes).Dur("took", time.Since(n.started)).Msg("data loaded")
 	return n, nil
 }
@@ -108,6 +114,7 @@ func (n *node) form(ctx context.Context, again bool) error {
 		}
 	}
 	id := datadir.NewIdentity(time.Now())
+	id.Boot = 1
 	if err := n.dir.WriteIdentity(id); err != nil {
 		return err
 	}
@@ -134,6 +141,22 @@ func (n *node) form(ctx context.Context, again bool) error {
 	id.State = datadir.Member
 	n.identity = id
 	return n.dir.WriteIdentity(id)
+}
+
+// notMember says why a folder that is a node's is not one from which it can start.
+func notMember(id datadir.Identity) error {
+	switch id.State {
+	case datadir.Promised:
+		return fmt.Errorf("%w: the data folder is promised to the founding of cluster %s, which is not decided: start it with the flags of that founding", ErrConfig, id.Promise.Cluster)
+	case datadir.Removed:
+		return fmt.Errorf("%w: node %s was removed from its cluster (%s): a new one needs another data folder", ErrForeign, datadir.NodeString(id.Node), id.Reason)
+	default:
+		where := ""
+		if id.Aside != "" {
+			where = "; its data lies in " + id.Aside + " there, or on the way to it"
+		}
+		return fmt.Errorf("%w: node %s must not start again: %s%s", ErrDamaged, datadir.NodeString(id.Node), id.Reason, where)
+	}
 }
 
 // load reads the newest good snapshot and opens the log behind it.

@@ -9,6 +9,7 @@
 //	  snapshot/     package snapshot
 //	  ballast       room kept free for the way out of a full disk
 //	  restore-ID.json   what a restore did (package restore)
+//	  damaged-TIME/ data that was found damaged and moved out of the way, see aside.go
 //
 // The identity is what makes a folder a node's. A first start writes it in state
 // Blank before anything else and in state Member once the rest is whole; a
@@ -17,23 +18,16 @@
 package datadir
 
 import (
-	"bytes"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"coord/snapshot"
 )
 
 // The names of what lies in the folder.
@@ -44,39 +38,6 @@ const (
 	SnapshotName = "snapshot"
 	BallastName  = "ballast"
 )
-
-// State says how far a folder has come.
-type State string
-
-// The states.
-const (
-	Blank  State = "blank"  // a first start is under way: nothing was acknowledged
-	Member State = "member" // a node's: it must have its log and a snapshot
-)
-
-// Identity is whose the folder is.
-type Identity struct {
-	State      State
-	Node       uint64      // random, born with the folder
-	Cluster    snapshot.ID // random, born with the cluster; new after each restore
-	Lineage    snapshot.ID // of the data: the cluster in which it began
-	Generation uint32      // restores since
-	CreatedMS  int64
-}
-
-// NewIdentity is a new node of a new cluster, in state Blank.
-func NewIdentity(now time.Time) Identity {
-	id := Identity{State: Blank, Cluster: snapshot.NewID(), CreatedMS: now.UnixMilli()}
-	id.Lineage = id.Cluster
-	for id.Node == 0 || id.Node >= 1<<64-2 { // two ids are raft's own
-		var b [8]byte
-		_, _ = rand.Read(b[:]) // never fails
-		for _, x := range b {
-			id.Node = id.Node<<8 | uint64(x)
-		}
-	}
-	return id
-}
 
 // Why a folder is not opened.
 var (
@@ -336,7 +297,7 @@ func isOurs(path string) bool {
 		switch name := e.Name(); name {
 		case IdentityName, LockName, WALName, SnapshotName, BallastName:
 		default:
-			if !strings.HasPrefix(name, "restore-") && !strings.HasPrefix(name, "pre-restore-") {
+			if !strings.HasPrefix(name, "restore-") && !strings.HasPrefix(name, "pre-restore-") && !strings.HasPrefix(name, asidePrefix) {
 				return false
 			}
 		}
@@ -369,121 +330,3 @@ func (d *Dir) Snapshots() string { return filepath.Join(d.path, SnapshotName) }
 
 // Ballast is the file that keeps room free.
 func (d *Dir) Ballast() string { return filepath.Join(d.path, BallastName) }
-
-// Identity reads whose the folder is; ok is false if it is nobody's yet. A
-// folder that has a log or snapshots but no identity is damaged.
-func (d *Dir) Identity() (id Identity, ok bool, err error) {
-	return ReadIdentity(d.path)
-}
-
-// ReadIdentity is Dir.Identity for a folder that is not locked: what it says may
-// be old by the time it is used.
-func ReadIdentity(path string) (id Identity, ok bool, err error) {
-	file := filepath.Join(path, IdentityName)
-	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		for _, name := range []string{WALName, SnapshotName} {
-			if entries, err := os.ReadDir(filepath.Join(path, name)); err == nil && len(entries) > 0 {
-				return id, false, &DamageError{file, "is missing, but there are files in " + filepath.Join(path, name)}
-			}
-		}
-		return id, false, nil
-	}
-	if err != nil {
-		return id, false, err
-	}
-	id, err = parseIdentity(b)
-	if err != nil {
-		if errors.Is(err, ErrNewer) {
-			return id, false, fmt.Errorf("%s: %w", file, err)
-		}
-		return id, false, &DamageError{file, err.Error()}
-	}
-	return id, true, nil
-}
-
-const identityHead = "coord identity 1\n"
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func (id Identity) encode() []byte {
-	b := fmt.Appendf(nil, "%sstate %s\nnode %016x\ncluster %s\nlineage %s\ngeneration %d\ncreated %d\n",
-		identityHead, id.State, id.Node, id.Cluster, id.Lineage, id.Generation, id.CreatedMS)
-	return fmt.Appendf(b, "crc32c %08x\n", crc32.Checksum(b, castagnoli))
-}
-
-func parseIdentity(b []byte) (id Identity, err error) {
-	if !bytes.HasPrefix(b, []byte(identityHead)) {
-		if bytes.HasPrefix(b, []byte("coord identity ")) {
-			return id, ErrNewer
-		}
-		return id, errors.New("is not an identity file")
-	}
-	i := bytes.LastIndex(b, []byte("crc32c "))
-	if i < 0 || string(b[i:]) != fmt.Sprintf("crc32c %08x\n", crc32.Checksum(b[:i], castagnoli)) {
-		return id, errors.New("the checksum is wrong")
-	}
-	for line := range strings.Lines(string(b[len(identityHead):i])) {
-		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		var err error
-		switch key {
-		case "state":
-			id.State = State(value)
-		case "node":
-			id.Node, err = strconv.ParseUint(value, 16, 64)
-		case "cluster":
-			id.Cluster, err = snapshot.ParseID(value)
-		case "lineage":
-			id.Lineage, err = snapshot.ParseID(value)
-		case "generation":
-			var n uint64
-			n, err = strconv.ParseUint(value, 10, 32)
-			id.Generation = uint32(n)
-		case "created":
-			id.CreatedMS, err = strconv.ParseInt(value, 10, 64)
-		}
-		if err != nil {
-			return id, fmt.Errorf("%s: %w", key, err)
-		}
-	}
-	if id.Node == 0 || id.State != Blank && id.State != Member {
-		return id, errors.New("a field is missing or unknown")
-	}
-	return id, nil
-}
-
-// WriteIdentity makes the folder id's, durably.
-func (d *Dir) WriteIdentity(id Identity) error { return WriteIdentity(d.path, id) }
-
-// WriteIdentity writes the identity of a folder that the caller has for itself:
-// aside, fsynced, renamed, the folder fsynced.
-func WriteIdentity(path string, id Identity) error {
-	file := filepath.Join(path, IdentityName)
-	aside := file + ".new"
-	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(id.encode())
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(aside, file)
-	}
-	if err == nil {
-		err = snapshot.SyncDir(path)
-	}
-	if err != nil {
-		_ = os.Remove(aside)
-		return fmt.Errorf("identity: %w", err)
-	}
-	return nil
-}
-
-// NodeString prints a node id: 16 hexadecimal digits.
-func NodeString(node uint64) string {
-	var b [8]byte
-	for i := range b {
-		b[i] = byte(node >> (56 - 8*i))
-	}
-	return hex.EncodeToString(b[:])
-}

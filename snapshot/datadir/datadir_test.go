@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,7 +49,7 @@ func TestIdentity(t *testing.T) {
 	}
 	want := sample()
 	must(t, d.WriteIdentity(want))
-	if got, ok, err := d.Identity(); got != want || !ok || err != nil {
+	if got, ok, err := d.Identity(); !reflect.DeepEqual(got, want) || !ok || err != nil {
 		t.Errorf("read %+v %v %v, want %+v", got, ok, err, want)
 	}
 	a, b := datadir.NewIdentity(time.Now()), datadir.NewIdentity(time.Now())
@@ -86,7 +87,7 @@ func TestIdentityDamage(t *testing.T) {
 		}
 	}
 	check(append(bytes.Clone(good), 'x'), "longer")
-	must(t, os.WriteFile(file, []byte("coord identity 2\nwhatever\n"), 0o600))
+	must(t, os.WriteFile(file, []byte("coord identity 3\nwhatever\n"), 0o600))
 	if _, _, err := datadir.ReadIdentity(dir); !errors.Is(err, datadir.ErrNewer) {
 		t.Errorf("newer: %v", err)
 	}

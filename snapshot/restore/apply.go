@@ -162,7 +162,7 @@ func (r *run) verify(dir string) error {
 		return fmt.Errorf("the new folder does not read back: %w", err)
 	}
 	switch {
-	case got.identity != r.identity:
+	case !got.identity.Equal(r.identity):
 		err = fmt.Errorf("the identity in %s is %+v, not %+v", dir, got.identity, r.identity)
 	case got.tree.Digest() != r.state.Digest() || got.tree.Counters() != r.state.Counters():
 		err = fmt.Errorf("the state in %s has the digest %v, not %v", dir, got.tree.Digest(), r.state.Digest())
@@ -180,7 +180,7 @@ func (r *run) finish() error {
 	t, rep := r.target, &r.report
 	_ = r.step(Swap, "open the folder in its place")
 	id, ok, err := datadir.ReadIdentity(t.dir)
-	if err == nil && (!ok || id != r.identity) {
+	if err == nil && (!ok || !id.Equal(r.identity)) {
 		err = errors.New("it is not the restored one")
 	}
 	if err == nil {

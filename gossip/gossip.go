@@ -1,0 +1,264 @@
+// Package gossip says who seems to be there and at which addresses, by
+// memberlist. All of it is hints: whoever has the secret can claim anything, news
+// may be old, and what is silent may live. So it selects whom to dial and nothing
+// else; voters change by a committed entry, and who a node is it proves to its
+// peers.
+//
+// A node is known to memberlist as its id and its boot counter, so that one that
+// comes back at another address is somebody new and no conflict; of several boots
+// the highest counts. The cluster's name is memberlist's label, and traffic is
+// encrypted with a key made of the cluster's secret if there is one.
+package gossip
+
+import (
+	"cmp"
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+)
+
+// DefaultPort is the port of a seed that names none.
+const DefaultPort = 2889
+
+// Member is what a node says of itself.
+type Member struct {
+	Node, Boot uint64
+	Cluster    [16]byte // zero: blank
+	Name, Host string   // for people; where peers and clients reach it, its gossip's address if it does not say
+	GossipPort uint16   // gossip sets it
+	PeerPort   uint16
+	ClientPort uint16
+	Role       byte
+	State      byte
+	Expect     uint8  // how many blank nodes it wants to found with
+	View       uint64 // a hash of those it sees
+	Proto      uint8
+}
+
+// Config of a Gossip.
+type Config struct {
+	Self      Member // as it begins, see Update
+	Label     string // the cluster's name
+	Secret    []byte // the cluster's; none: not encrypted
+	Listen    netip.AddrPort
+	Advertise string   // a host or an address; "" for one of this host's
+	Seeds     []string // HOST[:PORT]
+	// Probe is how often a member is asked whether it lives, and the measure of all
+	// other times of memberlist. One that is silent is gone after some six of them.
+	Probe time.Duration
+	// Rejoin is how often seeds and members that are gone are called again: up to
+	// twice that, at random.
+	Rejoin time.Duration
+	Logger zerolog.Logger
+}
+
+// DefaultConfig has the times of a local network.
+func DefaultConfig() Config { return Config{Probe: time.Second, Rejoin: 15 * time.Second} }
+
+const (
+	// memory is how long a member that is gone is called again. memberlist forgets it
+	// after half a minute, and then two halves would never find each other.
+	memory = 24 * time.Hour
+	// maxMembers bounds what is remembered, of boots and not of nodes.
+	maxMembers = 1024
+	// maxJoins bounds the addresses that one round calls.
+	maxJoins       = 64
+	resolveTimeout = 5 * time.Second
+	leaveTimeout   = time.Second
+	streamTimeout  = 5 * time.Second
+	labelMax       = memberlist.LabelMaxSize
+)
+
+// Validate says what is wrong with a Config.
+func (c *Config) Validate() error {
+	switch {
+	case len(c.Label) > labelMax:
+		return fmt.Errorf("gossip: a cluster name of %d bytes, of at most %d", len(c.Label), labelMax)
+	case !c.Listen.IsValid():
+		return errors.New("gossip: no address to listen on")
+	case c.Probe <= 0 || c.Rejoin <= 0:
+		return errors.New("gossip: a time that is not positive")
+	}
+	return c.Self.check()
+}
+
+// Gossip is one member. Its methods may be called from any goroutine, whether it
+// runs or not.
+type Gossip struct {
+	cfg     Config
+	members members
+	updated chan struct{} // of one
+}
+
+// New makes a member that takes part while Run runs.
+func New(cfg Config) (*Gossip, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	g := &Gossip{cfg: cfg, updated: make(chan struct{}, 1)}
+	g.members.init(cfg.Self)
+	return g, nil
+}
+
+// Members are those who seem to live, this node among them: each once, with its
+// newest boot, in the order of their ids.
+func (g *Gossip) Members() []Member { return g.members.list() }
+
+// Changed has something to receive after Members may have changed.
+func (g *Gossip) Changed() <-chan struct{} { return g.members.changed }
+
+// Update changes what this node says of itself: not its id and boot, which are
+// its name, nor its gossip's port.
+func (g *Gossip) Update(m Member) error {
+	m.Node, m.Boot = g.cfg.Self.Node, g.cfg.Self.Boot
+	if err := m.check(); err != nil {
+		return err
+	}
+	g.members.setSelf(m)
+	select {
+	case g.updated <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Run takes part until ctx ends, and says so to the others then. ready is told
+// where it listens.
+func (g *Gossip) Run(ctx context.Context, ready func(netip.AddrPort)) error {
+	logger := newLogger(g.cfg.Logger)
+	dial, hangUp := context.WithCancel(context.Background())
+	defer hangUp()
+	t, port, err := listen(dial, g.cfg.Listen, logger)
+	if err != nil {
+		return fmt.Errorf("gossip: %w", err)
+	}
+	ip, err := advertised(ctx, g.cfg.Advertise, g.cfg.Listen.Addr(), net.InterfaceAddrs)
+	if err != nil {
+		return fmt.Errorf("gossip: the address to advertise: %w", errors.Join(err, t.Shutdown()))
+	}
+	self := netip.AddrPortFrom(ip, port)
+	g.members.setPort(port)
+	conf, err := g.config(t, self, logger)
+	if err != nil {
+		return errors.Join(err, t.Shutdown())
+	}
+	list, err := memberlist.Create(conf)
+	if err != nil {
+		return fmt.Errorf("gossip: %w", errors.Join(err, t.Shutdown()))
+	}
+	ready(netip.AddrPortFrom(g.cfg.Listen.Addr(), port))
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return g.announce(ctx, list) })
+	group.Go(func() error { return g.rejoin(ctx, list, self) })
+	group.Go(func() error { <-ctx.Done(); hangUp(); return nil })
+	err = group.Wait()
+	// Leave waits for its broadcast; after Shutdown it would panic.
+	if err := list.Leave(leaveTimeout); err != nil {
+		g.cfg.Logger.Debug().Err(err).Msg("the others may not know that this node leaves")
+	}
+	return errors.Join(err, list.Shutdown())
+}
+
+// config is memberlist's. The name, the advertised address and where lines go are
+// always ours: what memberlist would choose is the host's name, no address on a
+// host that is offline, and stderr.
+func (g *Gossip) config(t transport, self netip.AddrPort, logger *log.Logger) (*memberlist.Config, error) {
+	c := memberlist.DefaultLANConfig()
+	c.Name = gossipName(g.cfg.Self.Node, g.cfg.Self.Boot)
+	c.Label = g.cfg.Label
+	c.Transport = t
+	c.BindAddr, c.BindPort = g.cfg.Listen.Addr().String(), int(self.Port())
+	c.AdvertiseAddr, c.AdvertisePort = self.Addr().String(), int(self.Port())
+	c.Logger = logger
+	c.EnableCompression = false
+	c.Delegate, c.Events, c.Alive = &g.members, &g.members, &g.members
+	c.TCPTimeout = streamTimeout
+	c.ProbeInterval, c.ProbeTimeout = g.cfg.Probe, g.cfg.Probe/2
+	c.GossipInterval = g.cfg.Probe / 5
+	c.PushPullInterval, c.GossipToTheDeadTime = 30*g.cfg.Probe, 30*g.cfg.Probe
+	if len(g.cfg.Secret) > 0 {
+		key, err := hkdf.Key(sha256.New, g.cfg.Secret, nil, "coord gossip 1", 32)
+		if err != nil {
+			return nil, fmt.Errorf("gossip: %w", err)
+		}
+		c.SecretKey = key
+	}
+	return c, nil
+}
+
+// gossipName is a node's name in memberlist: a boot each.
+func gossipName(node, boot uint64) string { return fmt.Sprintf("%016x.%d", node, boot) }
+
+// announce tells the others what Update changes.
+func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.updated:
+			if err := list.UpdateNode(leaveTimeout); err != nil {
+				g.cfg.Logger.Debug().Err(err).Msg("not all may know this node's news yet")
+			}
+		}
+	}
+}
+
+// rejoin calls the seeds and the members that are gone, again and again: soon
+// while nobody else is there.
+func (g *Gossip) rejoin(ctx context.Context, list *memberlist.Memberlist, self netip.AddrPort) error {
+	for soon := g.cfg.Rejoin / 16; ; soon = min(2*soon, g.cfg.Rejoin) {
+		for _, addr := range g.absent(ctx, self) {
+			if ctx.Err() != nil {
+				return nil
+			}
+			// Whether it was one of ours shows in the events: the count it returns has
+			// this node itself in it.
+			if _, err := list.Join([]string{addr.String()}); err != nil {
+				g.cfg.Logger.Debug().Err(err).Str("addr", addr.String()).Msg("nobody answers")
+			}
+		}
+		wait := g.cfg.Rejoin
+		if len(g.Members()) < 2 {
+			wait = soon
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait + rand.N(wait)):
+		}
+	}
+}
+
+// absent are the addresses of seeds and remembered members at which nobody is
+// known to live.
+func (g *Gossip) absent(ctx context.Context, self netip.AddrPort) (addrs []netip.AddrPort) {
+	alive, gone := g.members.addresses(time.Now())
+	for _, seed := range g.cfg.Seeds {
+		at, err := resolveSeed(ctx, seed)
+		if err != nil {
+			g.cfg.Logger.Debug().Err(err).Str("seed", seed).Msg("a seed is not known")
+			continue
+		}
+		addrs = append(addrs, at...)
+	}
+	addrs = append(addrs, gone...)
+	slices.SortFunc(addrs, func(a, b netip.AddrPort) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Port(), b.Port()))
+	})
+	addrs = slices.DeleteFunc(slices.Compact(addrs), func(a netip.AddrPort) bool { return a == self || slices.Contains(alive, a) })
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	return addrs[:min(len(addrs), maxJoins)]
+}

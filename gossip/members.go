@@ -1,0 +1,194 @@
+package gossip
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// members is what is known of all, and memberlist's delegate. memberlist calls it
+// with its own lock held: so it copies, takes a leaf lock and calls nobody.
+type members struct {
+	changed chan struct{} // of one
+
+	mu struct {
+		sync.Mutex
+		self  Member
+		known map[string]*known // by gossip's name
+	}
+}
+
+// known is one boot of a node.
+type known struct {
+	Member
+	addr netip.AddrPort
+	gone time.Time // zero: it seems to live
+}
+
+func (s *members) init(self Member) {
+	s.changed = make(chan struct{}, 1)
+	s.mu.self = self
+	s.mu.known = map[string]*known{}
+}
+
+func (s *members) tell() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (s *members) setSelf(m Member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.GossipPort = s.mu.self.GossipPort
+	s.mu.self = m
+	s.tell()
+}
+
+func (s *members) setPort(port uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.self.GossipPort = port
+}
+
+// foreign says whether a member is of another ensemble than this node. While
+// either is blank it is not.
+func (s *members) foreign(m *Member) bool {
+	ours := s.mu.self.Cluster
+	return ours != [16]byte{} && m.Cluster != [16]byte{} && ours != m.Cluster
+}
+
+// newest is the last boot of each node that is known to have one, living or not.
+func (s *members) newest() map[uint64]*known {
+	last := map[uint64]*known{}
+	for _, k := range s.mu.known {
+		if l := last[k.Node]; l == nil || l.Boot < k.Boot {
+			last[k.Node] = k
+		}
+	}
+	return last
+}
+
+func (s *members) list() []Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := []Member{s.mu.self}
+	for node, k := range s.newest() {
+		if node != s.mu.self.Node && k.gone.IsZero() && !s.foreign(&k.Member) {
+			m := k.Member
+			if m.Host == "" {
+				m.Host = k.addr.Addr().String()
+			}
+			if m.GossipPort == 0 {
+				m.GossipPort = k.addr.Port()
+			}
+			all = append(all, m)
+		}
+	}
+	slices.SortFunc(all, func(a, b Member) int { return cmp.Compare(a.Node, b.Node) })
+	return all
+}
+
+// addresses are those of members that live, and of those that are gone and worth
+// a call; what is too old is forgotten.
+func (s *members) addresses(now time.Time) (alive, gone []netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	newest := s.newest()
+	for name, k := range s.mu.known {
+		switch {
+		case k.gone.IsZero():
+			alive = append(alive, k.addr)
+		case newest[k.Node] != k || now.Sub(k.gone) > memory:
+			delete(s.mu.known, name)
+		case k.Node != s.mu.self.Node && !s.foreign(&k.Member):
+			gone = append(gone, k.addr)
+		}
+	}
+	return alive, gone
+}
+
+// NotifyAlive refuses who is not ours: memberlist.AliveDelegate.
+func (s *members) NotifyAlive(n *memberlist.Node) error {
+	m, err := decodeMember(n.Meta)
+	if err != nil {
+		return err
+	}
+	if n.Name != gossipName(m.Node, m.Boot) {
+		return errors.New("its name is not that of its node")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.mu.known[n.Name]
+	if s.foreign(&m) {
+		if k != nil && k.Cluster != m.Cluster { // it was blank; memberlist keeps what it was
+			k.Member = m
+			s.tell()
+		}
+		return fmt.Errorf("it is of ensemble %x", m.Cluster)
+	}
+	if k == nil && len(s.mu.known) >= maxMembers {
+		return fmt.Errorf("more than %d members", maxMembers)
+	}
+	return nil
+}
+
+// NotifyJoin, NotifyUpdate and NotifyLeave: memberlist.EventDelegate.
+func (s *members) NotifyJoin(n *memberlist.Node) { s.note(n) }
+
+// NotifyUpdate is NotifyJoin of one that is known.
+func (s *members) NotifyUpdate(n *memberlist.Node) { s.note(n) }
+
+func (s *members) note(n *memberlist.Node) {
+	m, err := decodeMember(n.Meta)
+	ip, ok := netip.AddrFromSlice(n.Addr)
+	if err != nil || !ok {
+		return // NotifyAlive has refused it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.known[n.Name] = &known{Member: m, addr: netip.AddrPortFrom(ip.Unmap(), n.Port)}
+	s.tell()
+}
+
+// NotifyLeave is told of who left and of who is silent alike.
+func (s *members) NotifyLeave(n *memberlist.Node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.mu.known[n.Name]; k != nil && k.gone.IsZero() {
+		k.gone = time.Now()
+		s.tell()
+	}
+}
+
+// NodeMeta is what this node says of itself: memberlist.Delegate.
+func (s *members) NodeMeta(limit int) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.mu.self.encode()
+	if len(b) > limit {
+		panic(fmt.Sprintf("gossip: meta of %d bytes", len(b)))
+	}
+	return b
+}
+
+// Nothing of our own is sent along.
+
+// NotifyMsg is not used.
+func (s *members) NotifyMsg([]byte) {}
+
+// GetBroadcasts is not used.
+func (s *members) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState is not used.
+func (s *members) LocalState(bool) []byte { return nil }
+
+// MergeRemoteState is not used.
+func (s *members) MergeRemoteState([]byte, bool) {}

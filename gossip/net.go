@@ -1,0 +1,150 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// transport is memberlist's own, whose streams end with a context: a join that
+// waits for a dead host does not hold up the end.
+type transport struct {
+	*memberlist.NetTransport
+	ctx context.Context
+}
+
+func (t transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	return t.DialTimeout(a.Addr, timeout)
+}
+
+func (t transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	c, err := (&net.Dialer{Timeout: timeout}).DialContext(t.ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &stream{c, context.AfterFunc(t.ctx, func() { _ = c.Close() })}, nil
+}
+
+type stream struct {
+	net.Conn
+	forget func() bool
+}
+
+func (s *stream) Close() error {
+	s.forget()
+	return s.Conn.Close()
+}
+
+// listen opens the port, of TCP and UDP; with port 0 one that both have free.
+func listen(ctx context.Context, at netip.AddrPort, logger *log.Logger) (transport, uint16, error) {
+	for try := 0; ; try++ {
+		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
+			BindAddrs: []string{at.Addr().String()}, BindPort: int(at.Port()), Logger: logger,
+		})
+		if err == nil {
+			return transport{t, ctx}, uint16(t.GetAutoBindPort()), nil
+		}
+		if at.Port() != 0 || try == 10 {
+			if l, other := net.Listen("tcp", at.String()); other == nil { // memberlist's error hides which it is
+				_ = l.Close()
+			} else if errors.Is(other, syscall.EADDRINUSE) {
+				err = other
+			}
+			return transport{}, 0, err
+		}
+	}
+}
+
+// advertised is the address that others are told: what was asked for, else that
+// of the port, else one of this host's by which others might reach it. A host
+// without any has itself to talk to.
+func advertised(ctx context.Context, host string, bind netip.Addr, local func() ([]net.Addr, error)) (netip.Addr, error) {
+	if host != "" {
+		ips, err := resolve(ctx, host)
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		return ips[0], nil
+	}
+	if !bind.IsUnspecified() {
+		return bind, nil
+	}
+	best, rank := netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0
+	addrs, err := local()
+	if err != nil {
+		return best, nil
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue
+		}
+		ip, r := p.Addr().Unmap(), 0
+		switch {
+		case !ip.IsGlobalUnicast(), bind.Is4() && !ip.Is4():
+		case ip.Is4() && ip.IsPrivate():
+			r = 4
+		case ip.Is4():
+			r = 3
+		case ip.IsPrivate():
+			r = 2
+		default:
+			r = 1
+		}
+		if r > rank {
+			best, rank = ip, r
+		}
+	}
+	return best, nil
+}
+
+// resolve gives the IPs of a host, those of version 4 first. memberlist would ask
+// name servers by itself, over TCP and for everything.
+func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip.Unmap()}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	var four, six []netip.Addr
+	for _, ip := range ips {
+		if ip = ip.Unmap(); ip.Is4() {
+			four = append(four, ip)
+		} else {
+			six = append(six, ip)
+		}
+	}
+	return append(four, six...), nil
+}
+
+// resolveSeed gives the addresses of HOST[:PORT].
+func resolveSeed(ctx context.Context, seed string) ([]netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(seed)
+	if err != nil {
+		host, port = seed, strconv.Itoa(DefaultPort)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return nil, &net.AddrError{Err: "bad port", Addr: seed}
+	}
+	ips, err := resolve(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	var all []netip.AddrPort
+	for _, ip := range ips {
+		all = append(all, netip.AddrPortFrom(ip, uint16(n)))
+	}
+	return all, nil
+}

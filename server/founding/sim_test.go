@@ -1,0 +1,517 @@
+package founding
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+var (
+	seedFlag = flag.Uint64("seed", 0, "run the founding's simulation with this seed only")
+	runsFlag = flag.Uint64("founding.runs", 200, "how many seeds the founding's simulation tries a case")
+)
+
+// host is a place with an address and a disk; the process on it may be down.
+type host struct {
+	cfg  Config
+	disk Record
+	m    *Machine // nil while down
+	join ID
+	boot int // of the process: answers to an older one are nobody's
+}
+
+// packet is on its way: a request, or the answer to one.
+type packet struct {
+	bytes  []byte
+	asker  int
+	boot   int
+	to     Node
+	answer bool
+	at     int // when it arrives
+}
+
+// world is a few hosts, a network that loses, delays, doubles and separates, and
+// what was ever written.
+type world struct {
+	*testing.T
+	rnd     *rand.Rand
+	hosts   []*host
+	flight  []packet
+	now     int
+	nextID  uint64
+	plans   map[ID]*Plan
+	born    map[ID]map[uint64]bool // who ever became a member by which plan
+	apart   []int                  // by host: its side
+	blind   bool                   // gossip shows anything that is true
+	loss    float64
+	delay   int
+	crashes float64 // at a write
+	wipes   func(w *world, h int, wrote Record) bool
+}
+
+func newWorld(t *testing.T, seed uint64, cfgs []Config) *world {
+	w := &world{T: t, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[ID]*Plan{}, born: map[ID]map[uint64]bool{}, apart: make([]int, len(cfgs)), delay: 1}
+	for i := range cfgs {
+		w.hosts = append(w.hosts, &host{cfg: cfgs[i]})
+		w.wipe(i)
+	}
+	return w
+}
+
+// wipe puts a new disk into a host, and a new node comes up.
+func (w *world) wipe(h int) {
+	x := w.hosts[h]
+	w.nextID++
+	x.cfg.Self.ID = w.nextID<<32 | uint64(w.rnd.Uint32())
+	if w.rnd.IntN(2) == 0 { // lower than those of before, or higher
+		x.cfg.Self.ID = uint64(w.rnd.Uint32())<<8 | w.nextID
+	}
+	x.cfg.NewID = func() (id ID) {
+		for i := range id {
+			id[i] = byte(w.rnd.Uint32())
+		}
+		return id
+	}
+	x.disk = Record{}
+	w.start(h)
+}
+
+func (w *world) start(h int) {
+	x := w.hosts[h]
+	x.boot++
+	x.join = ID{}
+	x.m = New(x.cfg, x.disk)
+}
+
+func (w *world) at(addr string) int {
+	for i, x := range w.hosts {
+		if x.cfg.Self.Addr == addr {
+			return i
+		}
+	}
+	return -1
+}
+
+// do does effects in their order, if nothing comes in between.
+func (w *world) do(h int, effects []Effect, request *packet) {
+	x := w.hosts[h]
+	for _, e := range effects {
+		switch e := e.(type) {
+		case Write:
+			if w.rnd.Float64() < w.crashes/2 {
+				x.m = nil
+				return
+			}
+			x.disk = e.Record
+			if e.Record.Plan != nil {
+				w.plans[e.Record.Plan.Cluster] = e.Record.Plan
+			}
+			if e.Born != nil {
+				w.bear(x, e.Born)
+			}
+			w.check()
+			if w.wipes != nil && w.wipes(w, h, e.Record) {
+				w.wipes = nil
+				w.wipe(h)
+				return
+			}
+			if w.rnd.Float64() < w.crashes {
+				x.m = nil
+				return
+			}
+		case Send:
+			w.send(packet{bytes: e.Message.Append(nil), asker: h, boot: x.boot, to: e.To})
+		case Reply:
+			w.send(packet{bytes: e.Message.Append(nil), asker: request.asker, boot: request.boot, to: request.to, answer: true})
+		case Join:
+			x.join = e.Cluster
+		}
+	}
+}
+
+func (w *world) bear(x *host, plan *Plan) {
+	if w.born[plan.Cluster] == nil {
+		if plan.Proposer() != x.cfg.Self.ID {
+			w.Fatalf("%s is a member and nobody has decided", x.cfg.Self.Name)
+		}
+		w.born[plan.Cluster] = map[uint64]bool{}
+	}
+	w.born[plan.Cluster][x.cfg.Self.ID] = true
+}
+
+// check that there are not two ensembles that ever had a majority.
+func (w *world) check() {
+	whole := 0
+	for id, members := range w.born {
+		if len(members) > len(w.plans[id].Members)/2 {
+			whole++
+		}
+	}
+	if whole > 1 {
+		w.Fatalf("%d ensembles", whole)
+	}
+}
+
+func (w *world) send(p packet) {
+	for w.rnd.Float64() >= w.loss {
+		p.at = w.now + 1 + w.rnd.IntN(w.delay)
+		w.flight = append(w.flight, p)
+		if w.rnd.Float64() >= w.loss/2 { // else twice
+			return
+		}
+	}
+}
+
+// pass lets a moment pass: what is due arrives, in any order, and all tick.
+func (w *world) pass() {
+	w.now++
+	w.rnd.Shuffle(len(w.flight), func(i, j int) { w.flight[i], w.flight[j] = w.flight[j], w.flight[i] })
+	var due []packet
+	rest := w.flight[:0]
+	for _, p := range w.flight {
+		if p.at <= w.now {
+			due = append(due, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	w.flight = rest
+	for _, p := range due {
+		h := w.at(p.to.Addr)
+		if h < 0 || w.apart[h] != w.apart[p.asker] {
+			continue
+		}
+		if p.answer {
+			h = p.asker
+		}
+		m, err := Decode(p.bytes)
+		if err != nil {
+			w.Fatal(err)
+		}
+		switch x := w.hosts[h]; {
+		case x.m == nil:
+		case !p.answer:
+			w.do(h, x.m.Request(m), &p)
+		case x.boot == p.boot:
+			w.do(h, x.m.Answer(p.to, m), nil)
+		}
+	}
+	for h, x := range w.hosts {
+		if x.m == nil {
+			if w.rnd.IntN(4) == 0 {
+				w.start(h)
+			}
+			continue
+		}
+		if x.cfg.How == Expect && w.rnd.IntN(2) == 0 {
+			w.do(h, x.m.Seen(w.gossip(h)), nil)
+		}
+		if x.m != nil {
+			w.do(h, x.m.Tick(), nil)
+		}
+		// A leader takes in whoever asks while a majority runs.
+		if x.m != nil && x.join != (ID{}) && w.runs(x.join) {
+			w.do(h, x.m.Joined(x.join), nil)
+		}
+	}
+}
+
+// gossip shows a host the others on its side.
+func (w *world) gossip(h int) (all []Candidate) {
+	for i, x := range w.hosts {
+		if i != h && x.m != nil && w.apart[i] == w.apart[h] && (!w.blind || w.rnd.IntN(3) != 0) {
+			all = append(all, Candidate{Node: x.cfg.Self, State: x.disk.State, Cluster: x.disk.Cluster, N: x.cfg.N, View: x.m.View()})
+		}
+	}
+	return all
+}
+
+// runs says whether a majority of an ensemble's first members is there.
+func (w *world) runs(id ID) bool {
+	n := 0
+	for _, x := range w.hosts {
+		if x.disk.State == Member && x.disk.Cluster == id && w.plans[id].has(x.cfg.Self.ID) {
+			n++
+		}
+	}
+	return n > len(w.plans[id].Members)/2
+}
+
+// heal ends all faults, and says whether all become members of one ensemble.
+func (w *world) heal() bool {
+	w.loss, w.crashes, w.delay, w.blind = 0, 0, 1, false
+	clear(w.apart)
+	for range 200 {
+		w.pass()
+		if w.one() {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) one() bool {
+	for _, x := range w.hosts {
+		if x.m == nil || x.disk.State != Member || x.disk.Cluster != w.hosts[0].disk.Cluster || x.m.Waiting() != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// lost says whether an ensemble was decided of which no majority is left: then to
+// wait is right.
+func (w *world) lost() bool {
+	for id := range w.born {
+		left := 0
+		for _, p := range w.plans[id].Members {
+			if h := w.at(p.Addr); h >= 0 && w.hosts[h].cfg.Self.ID == p.ID {
+				left++
+			}
+		}
+		if left <= len(w.plans[id].Members)/2 {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) words() string {
+	var b strings.Builder
+	for _, x := range w.hosts {
+		if x.m != nil {
+			fmt.Fprintf(&b, "\n%s %016x: %v %v: %s", x.cfg.Self.Name, x.cfg.Self.ID, x.disk.State, x.disk.Cluster, x.m.Waiting())
+		}
+	}
+	return b.String()
+}
+
+// group is n hosts with the same flags.
+func group(how How, n int) (cfgs []Config) {
+	var list []Node
+	for i := range n {
+		list = append(list, Node{Name: fmt.Sprintf("n%d", i+1), Addr: fmt.Sprintf("h%d:2888", i+1)})
+	}
+	for _, self := range list {
+		cfg := Config{Self: self, Label: "edge", How: how}
+		if how == Initial {
+			cfg.Peers = list
+		} else {
+			cfg.N = n
+		}
+		cfgs = append(cfgs, cfg)
+	}
+	return cfgs
+}
+
+// each runs a case for both ways, N of 2 to 5, and many seeds.
+func each(t *testing.T, f func(t *testing.T, seed uint64, cfgs []Config)) {
+	t.Parallel()
+	for _, how := range []How{Initial, Expect} {
+		for n := 2; n <= 5; n++ {
+			t.Run(fmt.Sprintf("%s/%d", map[How]string{Initial: "initial", Expect: "expect"}[how], n), func(t *testing.T) {
+				for seed := uint64(1); seed <= *runsFlag/8; seed++ {
+					if *seedFlag != 0 {
+						seed = *seedFlag
+					}
+					f(t, seed, group(how, n))
+					if t.Failed() || *seedFlag != 0 {
+						t.Fatalf("seed %d", seed)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestWithoutFaults: all become members of the same, and soon.
+func TestWithoutFaults(t *testing.T) {
+	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
+		w := newWorld(t, seed, cfgs)
+		if !w.heal() || len(w.born) != 1 || w.now > 20 {
+			t.Errorf("after %d: %d ensembles%s", w.now, len(w.born), w.words())
+		}
+	})
+}
+
+// TestFaults: loss, delay, doubles, separation, a crash before or after a write.
+// When they end, all become members of the same.
+func TestFaults(t *testing.T) {
+	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
+		w := newWorld(t, seed, cfgs)
+		w.loss, w.delay, w.crashes, w.blind = w.rnd.Float64()/2, 1+w.rnd.IntN(20), w.rnd.Float64()/2, true
+		for range 100 {
+			w.pass()
+			if w.rnd.IntN(10) == 0 {
+				w.apart[w.rnd.IntN(len(cfgs))] = w.rnd.IntN(2)
+			}
+		}
+		if !w.heal() {
+			t.Errorf("no ensemble%s", w.words())
+		}
+	})
+}
+
+// TestHalves: while not all are there, none is born, and they say whom they miss.
+func TestHalves(t *testing.T) {
+	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
+		w := newWorld(t, seed, cfgs)
+		w.apart[w.rnd.IntN(len(cfgs))] = 1
+		for range 50 {
+			w.pass()
+		}
+		for _, x := range w.hosts {
+			if words := x.m.Waiting(); x.disk.State == Member || !strings.Contains(words, "a first start needs all") {
+				t.Errorf("%s is %v: %s", x.cfg.Self.Name, x.disk.State, words)
+			}
+		}
+		if !w.heal() {
+			t.Errorf("no ensemble%s", w.words())
+		}
+	})
+}
+
+// TestAWipedDisk: at any write of any node, before the decision and after it, its
+// disk is lost and a new one is there. With faults besides.
+func TestAWipedDisk(t *testing.T) {
+	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
+		w := newWorld(t, seed, cfgs)
+		after := w.rnd.IntN(2*len(cfgs) + 1)
+		w.wipes = func(*world, int, Record) bool { after--; return after < 0 }
+		if seed%2 == 0 {
+			w.loss, w.delay, w.crashes = w.rnd.Float64()/3, 1+w.rnd.IntN(10), w.rnd.Float64()/4
+		}
+		for range 60 {
+			w.pass()
+		}
+		if !w.heal() && !w.lost() {
+			t.Errorf("no ensemble%s", w.words())
+		}
+	})
+}
+
+// TestTheFoundersDiskIsLost right after its promise, and right after its decision:
+// the others give the plan up, or go on if one of them knows of the decision.
+func TestTheFoundersDiskIsLost(t *testing.T) {
+	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
+		w := newWorld(t, seed, cfgs)
+		state := Promised + State(seed%2)
+		w.wipes = func(w *world, h int, wrote Record) bool {
+			id := w.hosts[h].cfg.Self.ID
+			return wrote.State == state && (state == Member && len(w.born) == 1 || state == Promised && wrote.Plan.Proposer() == id)
+		}
+		if !w.heal() || w.wipes != nil {
+			t.Errorf("no ensemble%s", w.words())
+		}
+		for _, x := range w.hosts {
+			if plan := w.plans[x.disk.Cluster]; !plan.has(x.cfg.Self.ID) {
+				t.Errorf("%s is no member of %v", x.cfg.Self.Name, plan)
+			}
+		}
+	})
+}
+
+// TestListsThatOverlap: nothing is born of lists that differ, all say so, and with
+// the lists mended it is.
+func TestListsThatOverlap(t *testing.T) {
+	t.Parallel()
+	for seed := uint64(1); seed <= *runsFlag/8; seed++ {
+		right := group(Initial, 4)
+		wrong := group(Initial, 4)
+		for i := range wrong { // each leaves one other out
+			list := append([]Node{}, wrong[i].Peers...)
+			out := (i + 1 + int(seed)%3) % 4
+			wrong[i].Peers = append(list[:out], list[out+1:]...)
+		}
+		w := newWorld(t, seed, wrong)
+		for range 50 {
+			w.pass()
+		}
+		for h, x := range w.hosts {
+			if x.disk.State == Member || !strings.Contains(x.m.Waiting(), "another list") {
+				t.Fatalf("seed %d: %s is %v: %s", seed, x.cfg.Self.Name, x.disk.State, x.m.Waiting())
+			}
+			id, fresh := x.cfg.Self.ID, x.cfg.NewID
+			x.cfg = right[h]
+			x.cfg.Self.ID, x.cfg.NewID = id, fresh
+			w.start(h)
+		}
+		if !w.heal() {
+			t.Fatalf("seed %d: no ensemble%s", seed, w.words())
+		}
+	}
+}
+
+// TestTooManyAreExpected: of five blank nodes that expect three, none is taken
+// while all are seen. When only some are, two never come to life.
+func TestTooManyAreExpected(t *testing.T) {
+	t.Parallel()
+	for seed := uint64(1); seed <= *runsFlag; seed++ {
+		cfgs := group(Expect, 5)
+		for i := range cfgs {
+			cfgs[i].N = 3
+		}
+		w := newWorld(t, seed, cfgs)
+		if seed%2 == 0 {
+			for range 50 {
+				w.pass()
+			}
+			for _, x := range w.hosts {
+				// The first to start see three for a moment, as here none does.
+				if x.disk.State == Member || !strings.Contains(x.m.Waiting(), "too many") {
+					t.Fatalf("seed %d: %s", seed, x.m.Waiting())
+				}
+			}
+		}
+		w.blind, w.loss, w.crashes = true, 0.2, 0.2
+		for range 100 {
+			for h := range w.apart {
+				if w.rnd.IntN(10) == 0 {
+					w.apart[h] = w.rnd.IntN(2)
+				}
+			}
+			w.pass()
+		}
+	}
+}
+
+// TestJoin: who is started with --join never founds, and knocks at
+// each member once.
+func TestJoin(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Self: Node{1, "n1", "h1:2888"}, Label: "edge", How: Seeded, Peers: []Node{{Addr: "h2:2888"}, {Addr: "h3:2888"}}}
+	m := New(cfg, Record{})
+	for range 20 {
+		got := m.Tick()
+		if len(got) != 2 || got[0].(Send).Message.Kind != Hello || !strings.Contains(m.Waiting(), "h2:2888, h3:2888") {
+			t.Fatalf("%v %s", got, m.Waiting())
+		}
+	}
+	member := &Message{Kind: Answer, Label: "edge", From: Node{2, "n2", "h2:2888"}, State: Member, Cluster: ID{5}}
+	other := *member
+	other.Label = "another"
+	if got := m.Answer(cfg.Peers[0], &other); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+	for i, want := range []int{1, 1, 0} {
+		got := m.Answer(cfg.Peers[i%2], member)
+		if len(got) != want || want == 1 && got[0] != (Join{ID{5}, cfg.Peers[i%2].Addr}) {
+			t.Errorf("%v", got)
+		}
+	}
+	if !strings.Contains(m.Waiting(), "taken into ensemble 05") {
+		t.Error(m.Waiting())
+	}
+	if got := m.Request(&Message{Kind: Propose, Label: "edge", From: Node{ID: 1}, About: ID{7}, Plan: &Plan{ID{7}, []Node{{ID: 1}}}}); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+	got := m.Joined(ID{5})
+	if w, ok := got[0].(Write); !ok || w.Record.State != Member || w.Record.Cluster != (ID{5}) || w.Born != nil || m.Waiting() != "" {
+		t.Errorf("%v %s", got, m.Waiting())
+	}
+	if m.Joined(ID{6}) != nil {
+		t.Error("joined another")
+	}
+}

@@ -1,0 +1,135 @@
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"coord/snapshot"
+)
+
+// Data that is damaged is moved to a folder in the folder, and the folder becomes
+// a new node's. What each step has done stays true, so that whoever is killed in
+// between calls SetAside again:
+//
+//  1. damaged-TIME is made
+//  2. an identity that cannot be read is moved into it
+//  3. the identity says Faulty, and where the data goes: nobody starts from here
+//     on as the old node, whatever lies where
+//  4. log and snapshots are moved
+//  5. the same Faulty identity is written into damaged-TIME: whoever opens that
+//     folder does not start as the old node either
+//  6. the new node's identity is written over the old one's
+//
+// The old identity is in one place or in two, and Faulty in both; the data is in
+// one place. Everything stays on one file system, which may be mounted on the
+// folder itself.
+const asidePrefix = "damaged-"
+
+func isAside(name string) bool {
+	return strings.HasPrefix(name, asidePrefix) && name == filepath.Base(name)
+}
+
+// SetAside moves the data of a damaged folder out of the way and makes the folder
+// next's, which must be Blank and takes the old node's place if that is known. It
+// returns the folder in which the data now lies. To be called again if it fails
+// or is killed, with any next: a folder whose identity is Faulty and has an Aside
+// was being moved.
+func (d *Dir) SetAside(now time.Time, reason string, next Identity) (string, error) {
+	m, err := d.moving(now, reason, next)
+	if err != nil {
+		return "", err
+	}
+	for _, step := range m.steps() {
+		if err := step(); err != nil {
+			return "", fmt.Errorf("move the damaged data to %s: %w", m.to, err)
+		}
+	}
+	return m.to, nil
+}
+
+// moving is one SetAside.
+type moving struct {
+	path, to   string
+	unreadable bool     // the identity
+	begun      bool     // the identity says Faulty already
+	old, next  Identity // the old one as Faulty
+}
+
+func (d *Dir) moving(now time.Time, reason string, next Identity) (*moving, error) {
+	if d.lock == nil {
+		panic("datadir: set data aside without the folder's lock")
+	}
+	if next.State != Blank {
+		panic("datadir: set data aside for an identity in state " + string(next.State))
+	}
+	m := &moving{path: d.path, next: next}
+	old, _, err := d.Identity()
+	var damage *DamageError
+	switch {
+	case errors.As(err, &damage):
+		m.unreadable = true
+	case err != nil:
+		return nil, err
+	}
+	if m.begun = old.State == Faulty && old.Aside != ""; !m.begun {
+		name := asidePrefix + now.UTC().Format("20060102T150405Z")
+		for n := 2; exists(filepath.Join(d.path, name)); n++ {
+			name = fmt.Sprintf("%s%s-%d", asidePrefix, now.UTC().Format("20060102T150405Z"), n)
+		}
+		old.State, old.Reason, old.Aside = Faulty, reason, name
+		old.Promise, old.Voted = nil, false
+	}
+	m.old = old
+	m.to = filepath.Join(d.path, old.Aside)
+	m.next.Replaces = old.Node
+	return m, nil
+}
+
+func (m *moving) steps() []func() error {
+	steps := []func() error{
+		func() error { return os.MkdirAll(m.to, 0o700) },
+		func() error { return snapshot.SyncDir(m.path) },
+	}
+	if m.unreadable {
+		steps = append(steps,
+			func() error { return m.move(IdentityName, "identity.unreadable") },
+			m.sync)
+	}
+	if !m.begun {
+		steps = append(steps, func() error { return WriteIdentity(m.path, m.old) })
+	}
+	return append(steps,
+		func() error { return m.move(WALName, WALName) },
+		func() error { return m.move(SnapshotName, SnapshotName) },
+		m.sync,
+		func() error { return WriteIdentity(m.to, m.old) },
+		func() error { return WriteIdentity(m.path, m.next) })
+}
+
+// move moves what is there still. What is at both places was made anew by
+// someone else.
+func (m *moving) move(from, to string) error {
+	from, to = filepath.Join(m.path, from), filepath.Join(m.to, to)
+	switch {
+	case !exists(from):
+		return nil
+	case exists(to):
+		return fmt.Errorf("%s: %w", to, fs.ErrExist)
+	}
+	return os.Rename(from, to)
+}
+
+// sync makes moves durable: where it is now before where it was.
+func (m *moving) sync() error {
+	return errors.Join(snapshot.SyncDir(m.to), snapshot.SyncDir(m.path))
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
