@@ -139,10 +139,21 @@ func (r *Replica) tick() {
 	if c.idle++; r.hasLeader() {
 		c.idle = 0
 	}
+	// Who has no vote, or none any more, does not campaign, and would follow a silent
+	// leader for ever.
+	if lead := c.reign.lead; lead != 0 && lead != r.cfg.NodeID && c.ticks-c.heard[lead] > 2*uint64(r.cfg.ElectionTick) {
+		r.forgetLeader()
+	}
 	if c.campaignIn > 0 {
 		if c.campaignIn--; c.campaignIn == 0 && c.rn.BasicStatus().Lead == 0 {
 			r.campaign()
 		}
+	}
+}
+
+func (r *Replica) forgetLeader() {
+	if err := r.core.rn.ForgetLeader(); err != nil {
+		panic(fmt.Sprintf("replica: forget the leader: %v", err))
 	}
 }
 

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"fmt"
 	"slices"
 
 	"go.etcd.io/raft/v3"
@@ -93,10 +92,10 @@ func (r *Replica) PeerDown(id uint64, certain bool) {
 		c.stream = 0
 		r.mendSent()
 		if certain {
-			if err := c.rn.ForgetLeader(); err != nil {
-				panic(fmt.Sprintf("replica: forget the leader: %v", err))
+			r.forgetLeader()
+			if slices.Contains(c.members.Voters, r.cfg.NodeID) {
+				c.campaignIn = 1 + int(random()%uint64(1+r.cfg.ElectionTick/3))
 			}
-			c.campaignIn = 1 + int(random()%uint64(1+r.cfg.ElectionTick/3))
 		}
 	})
 }

@@ -224,8 +224,10 @@ func (k *checker) end() {
 		if !isReady(n) {
 			s.fail("member %d is not ready", id)
 		}
-		if pending := n.r.Stats().PendingBytes; pending != 0 {
-			s.fail("member %d: %d bytes have no answer", id, pending)
+	}
+	for _, n := range s.nodes {
+		if n.r != nil && n.r.Stats().PendingBytes != 0 {
+			s.fail("node %d: %d bytes have no answer; %+v", n.id, n.r.Stats().PendingBytes, n.r.Status())
 		}
 	}
 	for tag := range s.check.answered {

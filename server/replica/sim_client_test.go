@@ -22,7 +22,6 @@ type clients struct {
 	s       *sim
 	conns   []*simConn // by id; those that have ended too
 	moment  int64      // numbers calls and returns
-	zxid    znode.Zxid // the newest state that any answer has shown
 	history []porcupine.Operation
 	stopped bool
 }
@@ -141,7 +140,7 @@ func (c *simConn) later() {
 
 func (c *simConn) call(in simInput) *call {
 	c.clients.moment++
-	x := &call{write: in.write, zxid: c.clients.zxid, op: porcupine.Operation{ClientId: c.id, Input: in, Call: c.clients.moment}}
+	x := &call{write: in.write, zxid: c.check.tree.Counters().Zxid, op: porcupine.Operation{ClientId: c.id, Input: in, Call: c.clients.moment}}
 	c.open = append(c.open, x)
 	return x
 }
@@ -159,13 +158,12 @@ func (c *simConn) answered(x *call) bool {
 }
 
 // sees judges the place of an answer in the one history, and remembers it: it is
-// not before that of any answer given before the call.
+// not before anything that was applied anywhere before the call.
 func (c *simConn) sees(x *call, zxid znode.Zxid) {
 	if zxid < x.zxid || x.write && zxid == x.zxid {
-		c.fail("connection %d, %+v: answered at %v, and %v was seen before it was called", c.id, x.op.Input, zxid, x.zxid)
+		c.fail("connection %d, %+v: answered at %v, and %v was applied before it was called", c.id, x.op.Input, zxid, x.zxid)
 	}
 	c.zxid = max(c.zxid, zxid)
-	c.clients.zxid = max(c.clients.zxid, zxid)
 }
 
 func (c *simConn) set() {
