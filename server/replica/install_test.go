@@ -73,9 +73,9 @@ func fromLeader(typ raftpb.MessageType, index, term, commit uint64, entries ...*
 		Index: &index, LogTerm: &term, Commit: &commit, Entries: entries}}
 }
 
-func snapshotOf(index, term uint64, voters ...uint64) []*raftpb.Message {
+func snapshotOf(index uint64, voters ...uint64) []*raftpb.Message {
 	m := fromLeader(raftpb.MsgSnap, 0, 0, 0)
-	m[0].Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: &index, Term: &term,
+	m[0].Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: &index, Term: new(uint64(2)),
 		ConfState: &raftpb.ConfState{Voters: voters, AutoLeave: new(false)}}}
 	return m
 }
@@ -89,7 +89,7 @@ func TestASnapshotIsDurableBeforeItIsAcknowledged(t *testing.T) {
 	tr.Apply(2, create("/afar"))
 	r, turn, steps := byHand(t, tr)
 	for range 2 {
-		r.StepRaft(1, snapshotOf(10, 2, 1, 2, self))
+		r.StepRaft(1, snapshotOf(10, 1, 2, self))
 	}
 	turn(loopPart)
 	if len(*steps) > 0 {
@@ -98,8 +98,8 @@ func TestASnapshotIsDurableBeforeItIsAcknowledged(t *testing.T) {
 	turn(logPart)
 	turn(loopPart)
 	turn(applierPart)
-	r.StepRaft(1, snapshotOf(5, 2, 1, 2, self))
-	r.StepRaft(1, snapshotOf(20, 2, 1, 2, self))
+	r.StepRaft(1, snapshotOf(5, 1, 2, self))
+	r.StepRaft(1, snapshotOf(20, 1, 2, self))
 	for _, part := range []int{loopPart, logPart, loopPart, applierPart, loopPart} {
 		turn(part)
 	}
@@ -132,7 +132,7 @@ func TestALateChangeOfMembersIsPassedOver(t *testing.T) {
 	for _, part := range []int{loopPart, logPart, loopPart} { // handed out
 		turn(part)
 	}
-	r.StepRaft(1, snapshotOf(10, 2, 1, 2, self)) // 4 has left again
+	r.StepRaft(1, snapshotOf(10, 1, 2, self)) // 4 has left again
 	turn(loopPart)
 	turn(applierPart) // the change
 	turn(loopPart)
@@ -163,8 +163,8 @@ func TestALearnerForgetsASilentLeader(t *testing.T) {
 		}
 	}
 	r.PeerUp(1)
-	r.StepRaft(1, snapshotOf(10, 2, 1, 2))
-	s := snapshotOf(10, 2, 1, 2)
+	r.StepRaft(1, snapshotOf(10, 1, 2))
+	s := snapshotOf(10, 1, 2)
 	s[0].Snapshot.Metadata.ConfState.Learners = []uint64{self}
 	r.StepRaft(1, s)
 	all()

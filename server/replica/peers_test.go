@@ -274,7 +274,7 @@ func join(t *testing.T) *crowd {
 	return c
 }
 
-func (c *crowd) leave(t *testing.T, id uint64, certain bool) {
+func (c *crowd) leave(id uint64, certain bool) {
 	n := c.at(id)
 	c.Lock()
 	delete(c.nodes, id)
@@ -311,7 +311,7 @@ func TestThreeNodes(t *testing.T) {
 			}
 			all.Wait()
 			lead := c.at(1).Status().Leader
-			c.leave(t, lead, certain)
+			c.leave(lead, certain)
 			began := time.Now()
 			for id, n := range c.nodes {
 				if code := n.barrier(); code != znode.OK {
@@ -342,8 +342,8 @@ func TestSubmissionsWaitForALeaderSoLong(t *testing.T) {
 		for _, n := range c.nodes {
 			<-n.Ready()
 		}
-		c.leave(t, 1, true)
-		c.leave(t, 2, true)
+		c.leave(1, true)
+		c.leave(2, true)
 		n := c.at(3)
 		time.Sleep(5 * time.Second) // a leader finds out that nobody follows
 		began := time.Now()
