@@ -21,8 +21,9 @@ import (
 // post is a carrier that keeps what it was given.
 type post struct {
 	sync.Mutex
-	refusals []refusal
-	raft     []*raftpb.Message
+	refusals  []refusal
+	raft      []*raftpb.Message
+	snapshots []*raftpb.Message
 }
 
 // refusal is of a stream.
@@ -46,7 +47,11 @@ func (p *post) Forward(to uint64, kind byte, b []byte) {
 	}
 }
 
-func (p *post) Snapshot(*raftpb.Message) {}
+func (p *post) Snapshot(m *raftpb.Message) {
+	p.Lock()
+	defer p.Unlock()
+	p.snapshots = append(p.snapshots, m)
+}
 
 func (p *post) take() []refusal {
 	p.Lock()
@@ -215,6 +220,34 @@ func TestChangesOfMembersAreJudgedFirst(t *testing.T) {
 			t.Errorf("%+v after a message of a removed member", st)
 		}
 		p.take()
+		n.stop()
+	})
+}
+
+// A member that was added behind the newest snapshot would pass that one over:
+// another is made for it.
+func TestAJoinerIsSentASnapshotThatKnowsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := leads(t, nil)
+		n.must(create("/a"))
+		joined := make(chan znode.Code, 1)
+		n.Change([]replica.Change{{Node: 9, To: replica.Learner}}, func(r tree.Result, _ *tree.Tree, _ *watchTable) { joined <- r.Code })
+		if code := <-joined; code != znode.OK {
+			t.Fatal(code)
+		}
+		last, term := n.Status().Last, n.Status().Term
+		probed := last - 1 // raft begins at its last entry
+		for range 3 {
+			n.StepRaft(9, []*raftpb.Message{{Type: raftpb.MsgAppResp.Enum(), From: new(uint64(9)), To: new(uint64(self)), Term: &term, Index: &probed, Reject: new(true), RejectHint: new(uint64(0))}})
+			n.StepRaft(9, []*raftpb.Message{{Type: raftpb.MsgHeartbeatResp.Enum(), From: new(uint64(9)), To: new(uint64(self)), Term: &term}})
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		p.Lock()
+		defer p.Unlock()
+		if len(p.snapshots) != 1 || replica.PointOf(p.snapshots[0].GetSnapshot()).Index < last {
+			t.Errorf("sent %v, the member is in entry %d", p.snapshots, last)
+		}
 		n.stop()
 	})
 }

@@ -36,7 +36,11 @@ func (s *sim) fault() {
 	}
 	switch p := s.rnd.IntN(100); {
 	case p < 22:
-		s.crashFor(n, s.between(50*time.Millisecond, 5*time.Second))
+		d := s.between(50*time.Millisecond, 5*time.Second)
+		if s.chance(40) {
+			d = s.between(time.Millisecond, 30*time.Millisecond) // what it has sent is still on its way
+		}
+		s.crashFor(n, d)
 	case p < 25: // all of them
 		for _, n := range s.nodes {
 			s.crashFor(n, s.between(50*time.Millisecond, 2*time.Second))
@@ -67,6 +71,10 @@ func (s *sim) fault() {
 			}
 		}
 		s.partition(cut)
+	case p < 52:
+		s.seen["large messages lost"]++
+		s.net.small[n.id] = s.now + s.between(time.Second, 4*time.Second)
+		s.note("nothing large reaches %d until %v", n.id, s.net.small[n.id])
 	case p < 57:
 		if o := s.anyone(); o != n {
 			s.net.sever(n.id, o.id, s.chance(20))
@@ -186,6 +194,7 @@ func (s *sim) heal() {
 		n.paused, n.slow = 0, 0
 	}
 	clear(s.net.blocked)
+	clear(s.net.small)
 	for _, n := range s.nodes {
 		n.start()
 	}

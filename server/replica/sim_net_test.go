@@ -15,8 +15,9 @@ import (
 type network struct {
 	s       *sim
 	links   map[pair]*link
-	blocked map[arrow]int // partitions that stop what goes from one to the other
-	lossy   int           // percent of raft's messages
+	blocked map[arrow]int            // partitions that stop what goes from one to the other
+	lossy   int                      // percent of raft's messages
+	small   map[uint64]time.Duration // until then no entries reach this node, but what is small does
 }
 
 type (
@@ -33,7 +34,7 @@ type link struct {
 }
 
 func (w *network) init(s *sim) {
-	*w = network{s: s, links: map[pair]*link{}, blocked: map[arrow]int{}, lossy: s.rnd.IntN(8)}
+	*w = network{s: s, links: map[pair]*link{}, blocked: map[arrow]int{}, small: map[uint64]time.Duration{}, lossy: s.rnd.IntN(8)}
 }
 
 func pairOf(a, b uint64) pair { return pair{min(a, b), max(a, b)} }
@@ -138,6 +139,8 @@ func (p *simPeers) Raft(msgs []*raftpb.Message) {
 		to := m.GetTo()
 		copies := 1
 		switch {
+		case len(m.GetEntries()) > 0 && w.small[to] > p.now:
+			copies = 0
 		case p.chance(w.lossy) && !p.calm:
 			copies = 0
 			p.seen["messages lost"]++

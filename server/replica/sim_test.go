@@ -95,9 +95,12 @@ func simulate(t *testing.T, seed uint64, m *mutant) *sim {
 	s := &sim{T: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), mutant: m, seen: coverage{}}
 	s.net.init(s)
 	s.check.init(s)
-	voters := []uint64{1, 2, 3}
-	if s.rnd.IntN(3) == 0 {
-		voters = []uint64{1, 2, 3, 4, 5}
+	voters := []uint64{1, 2, 3, 4, 5}
+	switch s.rnd.IntN(6) {
+	case 0:
+		voters = voters[:1] // it is to grow
+	case 1, 2, 3:
+		voters = voters[:3]
 	}
 	for range voters {
 		s.addNode(voters)
@@ -199,7 +202,7 @@ type coverage map[string]int
 
 var covered = []string{"elections", "crashes", "restarts", "partitions", "one-way partitions", "broken links", "pauses", "slow disks",
 	"transfers", "learners", "promotions", "joint changes", "removals", "changes refused", "snapshots", "snapshots installed",
-	"writes", "forwarded writes", "sessions", "lin reads", "reads", "uncertain", "no leader", "streams refused", "messages lost", "messages twice"}
+	"writes", "forwarded writes", "sessions", "lin reads", "reads", "uncertain", "no leader", "streams refused", "messages lost", "large messages lost", "messages twice"}
 
 func (c coverage) add(other coverage) {
 	for what, n := range other {
