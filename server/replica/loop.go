@@ -33,8 +33,9 @@ type core struct {
 	session   int64 // the last session id given
 
 	ticks      uint64
-	idle       int // ticks without a leader to turn to
-	campaignIn int // ticks; 0: not asked to
+	ticked     bool // since the last turn
+	idle       int  // ticks without a leader to turn to
+	campaignIn int  // ticks; 0: not asked to
 
 	reads []Done   // waiting for the next ReadIndex
 	asked question // the one under way
@@ -115,8 +116,11 @@ func (r *Replica) turnLoop() (worked bool, err error) {
 		event()
 	}
 	worked = len(c.events) > 0
-	clear(c.events) // they hold entries
-	r.lookWhoReigns()
+	clear(c.events)         // they hold entries
+	if worked || c.ticked { // else raft has heard nothing since
+		c.ticked = false
+		r.lookWhoReigns()
+	}
 	worked = r.handleReady() || worked
 	if !c.busy() {
 		worked = r.propose() || worked
@@ -135,6 +139,7 @@ func (r *Replica) ticks() bool {
 func (r *Replica) tick() {
 	c := &r.core
 	c.ticks++
+	c.ticked = true
 	c.rn.Tick()
 	if c.idle++; r.hasLeader() {
 		c.idle = 0
