@@ -45,6 +45,18 @@ func (s *sim) fault() {
 		for _, n := range s.nodes {
 			s.crashFor(n, s.between(50*time.Millisecond, 2*time.Second))
 		}
+	case p < 29: // nobody leads, and voters come back in the midst of the election
+		if l := s.leader(); l != nil {
+			s.seen["restless elections"]++
+			s.crashFor(l, s.between(time.Second, 3*time.Second))
+			for _, o := range s.nodes {
+				for range 3 {
+					s.after(s.between(500*time.Millisecond, 1500*time.Millisecond), func() {
+						s.crashFor(o, s.between(time.Millisecond, 20*time.Millisecond))
+					})
+				}
+			}
+		}
 	case p < 37:
 		s.seen["partitions"]++
 		side := s.rnd.Uint64()

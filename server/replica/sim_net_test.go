@@ -150,7 +150,7 @@ func (p *simPeers) Raft(msgs []*raftpb.Message) {
 		}
 		for range copies {
 			delay := p.between(100*time.Microsecond, 3*time.Millisecond)
-			if p.chance(2) {
+			if p.chance(2) || m.GetType() == raftpb.MsgVote && p.chance(30) {
 				delay = p.between(0, 200*time.Millisecond)
 			}
 			p.carry(to, delay, func(n *simNode) { n.r.StepRaft(p.id, []*raftpb.Message{m}) }, nil)

@@ -196,7 +196,7 @@ func (t *trace) add(line string) {
 // coverage counts what happened.
 type coverage map[string]int
 
-var covered = []string{"elections", "crashes", "restarts", "partitions", "one-way partitions", "broken links", "pauses", "slow disks",
+var covered = []string{"elections", "crashes", "restarts", "restless elections", "partitions", "one-way partitions", "broken links", "pauses", "slow disks",
 	"transfers", "learners", "promotions", "joint changes", "removals", "changes refused", "snapshots", "snapshots installed",
 	"writes", "forwarded writes", "sessions", "lin reads", "reads", "uncertain", "no leader", "streams refused", "messages lost", "large messages lost", "messages twice"}
 
