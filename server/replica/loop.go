@@ -107,26 +107,27 @@ func (r *Replica) runLoop(ctx context.Context) error {
 func (r *Replica) turnLoop() (worked bool, err error) {
 	defer recovered(&err)
 	c := &r.core
+	c.events = r.events.take(c.events)
+	news := c.ticked || !c.begun || len(c.events) > 0 // else raft has nothing new to say
+	c.ticked = false
 	if !c.begun {
 		c.begun = true
 		r.campaignAlone()
 	}
-	c.events = r.events.take(c.events)
 	for _, event := range c.events {
 		event()
 	}
-	worked = len(c.events) > 0
-	clear(c.events)         // they hold entries
-	if worked || c.ticked { // else raft has heard nothing since
-		c.ticked = false
+	clear(c.events) // they hold entries
+	if news {
 		r.lookWhoReigns()
+		r.handleReady()
 	}
-	worked = r.handleReady() || worked
-	if !c.busy() {
-		worked = r.propose() || worked
+	asked := !c.busy() && r.propose()
+	if r.readIndex() || asked {
+		asked = true
+		r.handleReady()
 	}
-	worked = r.readIndex() || worked
-	return r.handleReady() || worked, nil
+	return news || asked, nil
 }
 
 // ticks says whether time matters: a sole member waits for nobody.
@@ -210,10 +211,9 @@ func (r *Replica) lookWhoReigns() {
 }
 
 // handleReady hands on what raft wants done.
-func (r *Replica) handleReady() (worked bool) {
+func (r *Replica) handleReady() {
 	c := &r.core
 	for c.rn.HasReady() {
-		worked = true
 		rd := c.rn.Ready()
 		if rd.SoftState != nil {
 			r.publish()
@@ -244,7 +244,6 @@ func (r *Replica) handleReady() (worked bool) {
 			r.answered(rs)
 		}
 	}
-	return worked
 }
 
 // send carries messages to peers, and leaves others.

@@ -38,10 +38,10 @@ func (r *Replica) readIndex() bool {
 	case len(q.dones) > 0 && c.ticks-q.since > uint64(r.cfg.SyncTicks):
 		r.refuseReads(&q.dones)
 	case len(q.dones) > 0:
-		if (q.again || c.ticks-q.last >= uint64(r.cfg.ElectionTick)) && (c.isReady || follows) {
-			r.ask()
+		if !q.again && c.ticks-q.last < uint64(r.cfg.ElectionTick) || !c.isReady && !follows {
+			return false
 		}
-		return false
+		r.ask()
 	case len(c.reads) == 0:
 		return false
 	case c.isReady || follows:

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -46,8 +47,11 @@ type record struct {
 	hard  wal.HardState
 	mark  wal.Mark
 	base  wal.Position
-	reset bool // base is that of a snapshot from elsewhere
 }
+
+// ofElsewhere is the hint of a base that is a snapshot's of another node. No field
+// of its own: benchmarks write many records.
+const ofElsewhere = math.MaxUint64
 
 // journal is what a row of records amounts to.
 type journal struct {
@@ -84,7 +88,7 @@ func (j *journal) put(r record) {
 		j.hard = r.hard
 	case r.mark != wal.Mark{}:
 		j.mark = r.mark
-	case r.reset:
+	case r.hint == ofElsewhere:
 		j.base, j.entries, j.hint = r.base, nil, 0
 	default:
 		j.entries = slices.Clone(j.entries[r.base.Index-j.base.Index:])
@@ -218,7 +222,7 @@ func (l *memLog) Reset(p wal.Position, state wal.HardState) error {
 	if state.Term < p.Term {
 		state.Term, state.Vote = p.Term, 0
 	}
-	l.write(record{base: p, reset: true})
+	l.write(record{base: p, hint: ofElsewhere})
 	l.write(record{hard: state})
 	return l.sync()
 }
