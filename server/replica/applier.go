@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
 	"coord/server/watch"
 	"coord/tree"
 	"coord/tree/znode"
-	"coord/wal"
 )
 
 type watchTable = watch.Table
@@ -25,7 +23,9 @@ type applier struct {
 	txns    int        // since the last snapshot
 	bytes   int64      // of entries since the last snapshot
 	saving  bool
+	due     bool // a snapshot is wanted, whatever has been applied since the last one
 	err     error
+	tasks   []func() // taken from the queue
 }
 
 // proposed is a batch that was proposed in a term: its submissions that are not
@@ -41,19 +41,16 @@ type read struct {
 	done  Done
 }
 
-// save is a snapshot to be made.
-type save struct {
-	frozen *tree.Frozen
-	at     Point
-}
-
 // claim takes the submission that a txn of the log answers, if it came from here
-// since the start.
-func (a *applier) claim(x *tree.Txn, self uint64) (s submission, ok bool) {
-	if x.Origin != self || len(a.waiting) == 0 || a.waiting[0].subs[0].txn.Seq != x.Seq {
+// since the start and is not answered yet.
+func (a *applier) claim(term uint64, x *tree.Txn, self uint64) (s submission, ok bool) {
+	if x.Origin != self || len(a.waiting) == 0 {
 		return submission{}, false
 	}
 	b := &a.waiting[0]
+	if b.term != term || b.subs[0].txn.Seq != x.Seq {
+		return submission{}, false
+	}
 	s, b.subs = b.subs[0], b.subs[1:]
 	if len(b.subs) == 0 {
 		a.waiting = slices.Delete(a.waiting, 0, 1)
@@ -63,19 +60,11 @@ func (a *applier) claim(x *tree.Txn, self uint64) (s submission, ok bool) {
 
 // runApplier runs what must run between two txns.
 func (r *Replica) runApplier(ctx context.Context) error {
-	var tasks []func()
 	for {
-		tasks = r.tasks.take(tasks)
-		for _, task := range tasks {
-			task()
-			if r.applier.err != nil {
-				return r.applier.err
-			}
-			if r.cfg.Burst != nil {
-				r.cfg.Burst()
-			}
-		}
-		if len(tasks) > 0 {
+		switch worked, err := r.turnApplier(); {
+		case err != nil:
+			return err
+		case worked:
 			continue
 		}
 		select {
@@ -86,9 +75,25 @@ func (r *Replica) runApplier(ctx context.Context) error {
 	}
 }
 
+func (r *Replica) turnApplier() (worked bool, err error) {
+	a := &r.applier
+	a.tasks = r.tasks.take(a.tasks)
+	for _, task := range a.tasks {
+		task()
+		if a.err != nil {
+			return false, a.err
+		}
+		if r.cfg.Burst != nil {
+			r.cfg.Burst()
+		}
+	}
+	return len(a.tasks) > 0, nil
+}
+
 // applyEntries applies committed entries and tells the loop.
 func (r *Replica) applyEntries(m *raftpb.Message) {
 	a := &r.applier
+	var changes []memberChange
 	for _, e := range m.GetEntries() {
 		if e.GetIndex() != a.index+1 {
 			panic(fmt.Sprintf("replica: entry %d is to be applied after %d", e.GetIndex(), a.index))
@@ -96,7 +101,17 @@ func (r *Replica) applyEntries(m *raftpb.Message) {
 		r.dropOlder(e.GetTerm())
 		switch {
 		case e.GetType() != raftpb.EntryNormal:
-			panic("replica: a membership change, and there is one member")
+			var cc *raftpb.ConfChangeV2
+			if cc, a.err = decodeChange(e); a.err == nil {
+				a.point, a.err = a.point.changed(cc)
+			}
+			if a.err != nil {
+				a.err = fmt.Errorf("replica: entry %d: %w", e.GetIndex(), a.err)
+				return
+			}
+			at := a.point.clone()
+			at.Index, at.Term = e.GetIndex(), e.GetTerm()
+			changes = append(changes, memberChange{cc, at})
 		case len(e.GetData()) > 0:
 			if a.err = r.applyBatch(e.GetTerm(), e.GetData()); a.err != nil {
 				return
@@ -106,8 +121,9 @@ func (r *Replica) applyEntries(m *raftpb.Message) {
 		a.point.Index, a.point.Term = a.index, e.GetTerm()
 		a.bytes += int64(len(e.GetData()))
 	}
+	r.appliedTo.Store(a.index)
 	term, now := a.point.Term, r.mu.tree.Counters()
-	r.events.push(func() { r.applied(m.GetResponses(), term, now) })
+	r.events.push(func() { r.applied(m.GetResponses(), term, changes, now) })
 	r.finishReads()
 	r.maybeSave()
 }
@@ -128,7 +144,10 @@ func (r *Replica) applyBatch(term uint64, data []byte) error {
 		for _, e := range events {
 			r.mu.watches.Trigger(e)
 		}
-		if s, ok := a.claim(x, r.cfg.NodeID); ok {
+		if s, ok := a.claim(term, x, r.cfg.NodeID); ok {
+			if x.Kind == tree.KindSession { // the leader has made these
+				s.txn.Target, s.txn.Password = x.Target, slices.Clone(x.Password)
+			}
 			r.pending.Add(-s.size)
 			s.done(result, r.mu.tree, r.mu.watches)
 		}
@@ -154,6 +173,48 @@ func (r *Replica) dropOlder(term uint64) {
 	}
 }
 
+// lose answers what waits and is numbered from first on: whether it is or will be
+// in the log is not for this node to know, or known not to be. Some there were.
+func (r *Replica) lose(first uint64, code znode.Code) (some bool) {
+	a := &r.applier
+	kept := a.waiting[:0]
+	for _, b := range a.waiting {
+		n := 0
+		for n < len(b.subs) && b.subs[n].txn.Seq < first {
+			n++
+		}
+		for _, s := range b.subs[n:] {
+			some = true
+			r.answer(s, tree.Result{Code: code})
+		}
+		if n > 0 {
+			kept = append(kept, proposed{b.term, b.subs[:n]})
+		}
+	}
+	clear(a.waiting[len(kept):])
+	a.waiting = kept
+	return some
+}
+
+// replace puts a snapshot of another node in the place of the state. What of this
+// node's it may hold was answered before; barriers wait for it like for entries.
+func (r *Replica) replace(t *tree.Tree, at Point) {
+	a := &r.applier
+	if at.Index <= a.index {
+		panic(fmt.Sprintf("replica: a snapshot of entry %d is to replace the state at %d", at.Index, a.index))
+	}
+	r.mu.Lock()
+	r.mu.tree, r.mu.watches = t, watch.New(watch.DefaultConfig(), t.Counters().Zxid)
+	r.mu.Unlock()
+	a.index, a.point = at.Index, at.clone()
+	a.txns, a.bytes = 0, 0
+	r.appliedTo.Store(a.index)
+	if r.cfg.Replaced != nil {
+		r.cfg.Replaced()
+	}
+	r.finishReads()
+}
+
 // whenApplied runs barriers once an index is applied.
 func (r *Replica) whenApplied(index uint64, dones []Done) {
 	for _, done := range dones {
@@ -169,63 +230,4 @@ func (r *Replica) finishReads() {
 		r.answer(submission{done: a.reads[n].done}, tree.Result{})
 	}
 	a.reads = slices.Delete(a.reads, 0, n)
-}
-
-// maybeSave freezes the state for the snapshotter if it is time.
-func (r *Replica) maybeSave() {
-	a := &r.applier
-	if a.saving || a.txns < r.cfg.SnapshotTxns && a.bytes < r.cfg.SnapshotBytes {
-		return
-	}
-	f, at := r.freeze()
-	a.saving, a.txns, a.bytes = true, 0, 0
-	r.saves <- save{f, at} // has room: one is under way at a time
-}
-
-// runSnapshotter makes snapshots. One that fails costs a warning and is tried
-// again after as many txns: the log still holds everything.
-func (r *Replica) runSnapshotter(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case s := <-r.saves:
-			start := time.Now()
-			zxid := s.frozen.Counters().Zxid
-			keepFrom, err := r.cfg.Snapshots.Save(ctx, s.at, s.frozen)
-			switch {
-			case err != nil && ctx.Err() != nil:
-				return nil // the end of Run cut it short
-			case err != nil:
-				r.log.Error().Err(err).Str("zxid", zxid.String()).Msg("snapshot failed; the log still holds everything")
-			default:
-				r.snapshots.Add(1)
-				r.lastSaved.Store(uint64(zxid))
-				r.log.Info().Str("zxid", zxid.String()).Int("znodes", s.frozen.Len()).Dur("took", time.Since(start)).Msg("snapshot made")
-				compacted := make(chan struct{})
-				r.marks.push(func() error {
-					if err := r.cfg.Log.Mark(wal.Mark{Index: s.at.Index, Term: s.at.Term, Zxid: uint64(zxid)}); err != nil {
-						return err
-					}
-					if err := r.cfg.Log.CompactTo(keepFrom); err != nil {
-						return err
-					}
-					close(compacted)
-					return nil
-				})
-				select {
-				case <-ctx.Done():
-					return nil
-				case <-compacted:
-				}
-				if err := r.cfg.Log.Sweep(ctx); err != nil && ctx.Err() == nil {
-					return err
-				}
-			}
-			r.tasks.push(func() {
-				r.applier.saving = false
-				r.maybeSave()
-			})
-		}
-	}
 }

@@ -405,6 +405,10 @@ func (d *walDisk) CompactTo(index uint64) error {
 	return d.writing(func() error { return d.Log.CompactTo(index) })
 }
 
+func (d *walDisk) Reset(p wal.Position, h wal.HardState) error {
+	return d.writing(func() error { return d.Log.Reset(p, h) })
+}
+
 func (d *walDisk) archived() []*raftpb.Entry {
 	d.mu.Lock()
 	defer d.mu.Unlock()

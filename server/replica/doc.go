@@ -1,30 +1,69 @@
 // Package replica drives one replicated log on go.etcd.io/raft/v3 and the state
 // that it makes: propose, log, commit, apply, answer, snapshot. It decides
-// nothing that raft decides, knows no client protocol and opens no file.
+// nothing that raft decides, knows no client protocol, opens no file and no socket.
 //
-// Four goroutines, each the owner of its part, joined by queues that never make
-// the sender wait:
+// Four parts, each the owner of its state, joined by queues that never make the
+// sender wait:
 //
-//		           submissions          MsgStorageAppend
-//		Submit ──────────────▶ loop ──────────────────────▶ log writer ─ write, fsync
-//		                        │ ▲ ▲────── responses ──────────┘
-//		       MsgStorageApply  │ │ responses
-//		                        ▼ │          Frozen
-//		                      applier ─────────────────▶ snapshotter ─ file, then mark and compact the log
-//		                        │
-//		                        └─ tree.Apply, watch.Trigger, done: under the state lock
+//		                     submissions          MsgStorageAppend
+//		          Submit ──────────────▶ loop ──────────────────────▶ log writer ─ write, fsync
+//		StepRaft, StepForward, PeerUp ──▶│ ▲ ▲────── responses ──────────┘
+//		                 MsgStorageApply │ │ responses
+//		                                 ▼ │          Frozen
+//		                                applier ─────────────────▶ snapshotter ─ file, then mark and compact the log
+//		                                  │
+//		                                  └─ tree.Apply, watch.Trigger, done: under the state lock
 //
 //	  - loop owns the RawNode: ticks or messages in, Ready out. It waits for no
 //	    disk, no socket and no lock that is held over I/O.
 //	  - log writer owns the Log: it merges all appends that wait into one write and
 //	    one fsync, then delivers their responses in order.
-//	  - applier owns the tree's writing side and the table of unanswered
-//	    submissions. What must run between two txns runs here.
+//	  - applier owns the tree's writing side, the members as of its last entry, and
+//	    the table of unanswered submissions. What must run between two txns runs here.
 //	  - snapshotter turns a Frozen into a file.
+//
+// Each part has a turn: take what waits, handle it, say whether there was anything.
+// Run gives each a goroutine that takes turns and sleeps between; the simulation of
+// whole clusters (sim_test.go) takes them itself, in an order that its seed decides.
 //
 // Promises kept here, each with a test of its name: nothing is answered before
 // the fsync it relies on; a failed write or fsync ends Run with its error and is
 // never tried again; Apply and Trigger are one locked step, and a submission's
 // done runs in it, before the next txn; an index is applied once and none is
 // left out.
+//
+// # Forwarded writes
+//
+// A follower numbers its txns and forwards them to the leader, in a stream: it
+// belongs to one term and one link, is named by the number of its first txn, and
+// has no gaps. The leader takes what is of its own term and contiguous, stamps it
+// and proposes it; anything else it refuses, and with it the rest of the stream,
+// for ever. No answer comes back that way: the origin applies its own txns like
+// everybody, knows them by origin, number and term, and answers them then.
+//
+// When the term, the leader or the link is another, or the stream is refused,
+// something may be lost, and nothing that was submitted behind a lost write over the
+// same connection may succeed. A connection calls Submit under its lock, and its
+// done, under the same lock, ends it. So the follower (and a leader that has lost
+// its place) mends, in this order:
+//
+//  1. The loop proposes and forwards nothing any more.
+//  2. The applier answers what was sent: ErrUncertain, or the leader's reason if it
+//     has said that it was not proposed.
+//  3. If that was anything, the applier refuses what waits in the queue (ErrNoLeader),
+//     and again, until the queue is empty: whoever had submitted behind a lost
+//     write did so before that write's done.
+//  4. The loop opens a new stream, when there is a leader and a link to it.
+//
+// What waits longer than Config.SyncTicks for that is refused in the same way.
+// Numbers begin at a random one in each life of a node, so that what an earlier
+// life has sent is not taken for what this one sends.
+//
+// # Snapshots of other nodes
+//
+// Raft's message names a snapshot; its content travels outside raft and is whole
+// when the message is delivered. The log writer then makes the file durable, resets
+// the log behind it and only then lets raft answer; the applier puts the new tree
+// in the place of the old one. A change of members that the applier passed before,
+// and raft hears of behind the snapshot, is not made again.
 package replica

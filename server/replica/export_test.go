@@ -1,6 +1,11 @@
 package replica
 
-import "coord/tree"
+import (
+	"context"
+	"encoding/binary"
+
+	"coord/tree"
+)
 
 // ProposeInTerm puts a submission where those stand that were proposed in a term
 // and are not in the log yet.
@@ -13,7 +18,7 @@ func ProposeInTerm(r *Replica, term uint64, done Done) {
 // Retained is how many items of past work the queues and tables of a replica at
 // rest hold on to, and how far the places for them exceed what is kept.
 func Retained(r *Replica) (n int) {
-	n += len(r.applier.waiting) + len(r.applier.reads) + len(r.core.batch) + len(r.core.reads) + len(r.core.asked)
+	n += len(r.applier.waiting) + len(r.applier.reads) + len(r.core.batch) + len(r.core.reads) + len(r.core.asked.dones)
 	for _, s := range r.core.subs {
 		if s.txn != nil {
 			n++
@@ -23,4 +28,48 @@ func Retained(r *Replica) (n int) {
 		n += max(0, used-2*4096)
 	}
 	return n
+}
+
+// Turns are the replica's goroutines, one turn each, for whoever drives it in
+// their place.
+func Turns(r *Replica) []func() (worked bool, err error) {
+	return []func() (bool, error){
+		r.turnLoop, r.turnLogWriter, r.turnApplier,
+		func() (bool, error) { return r.turnSnapshotter(context.Background()) },
+	}
+}
+
+// Tick is one of the clock that the loop would have.
+func Tick(r *Replica) {
+	r.events.push(func() {
+		if r.ticks() {
+			r.tick()
+		}
+	})
+}
+
+// The mutants of the simulation that need a hand in here.
+
+// AcceptGap makes the leader take the txns of b, whatever its stream lacks.
+func AcceptGap(r *Replica, from uint64, b []byte) {
+	r.events.push(func() {
+		if in := r.core.in[from]; in != nil && in.stream == binary.LittleEndian.Uint64(b[8:]) {
+			in.next, in.refused = binary.LittleEndian.Uint64(b[16:]), false
+		} else {
+			stream := binary.LittleEndian.Uint64(b[8:])
+			r.core.in[from] = &inflow{stream: stream, next: binary.LittleEndian.Uint64(b[16:])}
+		}
+	})
+}
+
+// ApplyAgain applies the last entry once more.
+func ApplyAgain(r *Replica) {
+	if es, err := r.cfg.Log.Entries(r.applier.index, r.applier.index+1, 1); err == nil && len(es[0].GetData()) > 0 && es[0].GetType() == 0 {
+		_ = r.applyBatch(es[0].GetTerm(), es[0].GetData())
+	}
+}
+
+// ApplyOwn applies a txn that is in no log.
+func ApplyOwn(r *Replica, timeMS int64) {
+	r.mu.tree.Apply(r.applier.point.Term, &tree.Txn{Op: tree.Op{Kind: tree.KindSettings}, TimeMS: timeMS, Settings: r.cfg.Settings})
 }

@@ -220,13 +220,14 @@ type memSnaps struct {
 }
 
 type savedState struct {
-	at replica.Point
-	f  *tree.Frozen
+	at        replica.Point
+	f         *tree.Frozen
+	elsewhere bool // another node has made it
 }
 
 func newMemSnaps() *memSnaps {
 	at := replica.Point{Index: 1, Term: 1, Voters: []uint64{self}}
-	return &memSnaps{saved: []savedState{{at, tree.New().Freeze()}}}
+	return &memSnaps{saved: []savedState{{at: at, f: tree.New().Freeze()}}}
 }
 
 func (s *memSnaps) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (uint64, error) {
@@ -250,7 +251,7 @@ func (s *memSnaps) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (
 	case s.fail != nil:
 		return 0, s.fail
 	}
-	s.saved = append(s.saved, savedState{at, f})
+	s.saved = append(s.saved, savedState{at: at, f: f})
 	if len(s.saved) > 2 {
 		s.saved = s.saved[1:]
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"coord/wal"
@@ -16,30 +17,17 @@ const recheckFull = 200 * time.Millisecond
 type logWriter struct {
 	hard     wal.HardState // the newest that raft has told
 	unsynced bool          // something is written that nobody has relied on yet
+	msgs     []*raftpb.Message
+	marks    []func() error
 }
 
-// runLogWriter owns the log's writing side. All appends that wait become one
-// write and, if any of them has a response to deliver, one fsync. Its error is
-// final: nothing that relied on the write is answered.
+// runLogWriter owns the log's writing side.
 func (r *Replica) runLogWriter(ctx context.Context) error {
-	var msgs []*raftpb.Message
-	var marks []func() error
-	w := logWriter{hard: r.cfg.HardState}
 	for {
-		msgs = r.appends.take(msgs)
-		if len(msgs) > 0 {
-			if err := r.append(&w, msgs); err != nil {
-				return err
-			}
-		}
-		marks = r.marks.take(marks)
-		for _, mark := range marks {
-			if err := mark(); err != nil {
-				return err
-			}
-		}
-		if len(msgs) > 0 || len(marks) > 0 {
-			r.checkFull()
+		switch worked, err := r.turnLogWriter(); {
+		case err != nil:
+			return err
+		case worked:
 			continue
 		}
 		var again <-chan time.Time
@@ -55,6 +43,29 @@ func (r *Replica) runLogWriter(ctx context.Context) error {
 			r.checkFull()
 		}
 	}
+}
+
+// turnLogWriter writes all appends that wait as one and, if any of them has a
+// response to deliver, with one fsync. Its error is final: nothing that relied on
+// the write is answered.
+func (r *Replica) turnLogWriter() (worked bool, err error) {
+	w := &r.logWriter
+	w.msgs = r.appends.take(w.msgs)
+	if len(w.msgs) > 0 {
+		if err := r.append(w, w.msgs); err != nil {
+			return false, err
+		}
+	}
+	w.marks = r.marks.take(w.marks)
+	for _, mark := range w.marks {
+		if err := mark(); err != nil {
+			return false, err
+		}
+	}
+	if worked = len(w.msgs) > 0 || len(w.marks) > 0; worked {
+		r.checkFull()
+	}
+	return worked, nil
 }
 
 func (r *Replica) checkFull() {
@@ -73,7 +84,7 @@ func (r *Replica) checkFull() {
 }
 
 // append writes what several MsgStorageAppend ask for, as one write and one
-// fsync, and delivers their responses.
+// fsync, and delivers their responses. A snapshot among them parts the write.
 func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 	batches := make([]wal.Batch, 0, len(msgs)+1)
 	var responses []*raftpb.Message
@@ -82,6 +93,15 @@ func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 		before := w.hard
 		if m.Term != nil { // raft sets all three if one has moved, and tells each only once
 			w.hard = wal.HardState{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
+		}
+		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
+			if err := r.appendBatches(batches); err != nil {
+				return err
+			}
+			batches = batches[:0]
+			if err := r.install(w, PointOf(s)); err != nil {
+				return err
+			}
 		}
 		// A commit index that moves alone is not worth a write, and nothing relies
 		// on it: the next batch brings it, and with it the commit hints of its entries.
@@ -98,10 +118,8 @@ func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 		batches = append(batches, wal.Batch{Sync: true})
 		w.unsynced = false
 	}
-	if len(batches) > 0 {
-		if err := r.cfg.Log.Append(batches...); err != nil {
-			return err
-		}
+	if err := r.appendBatches(batches); err != nil {
+		return err
 	}
 	if len(responses) > 0 || appends > 0 {
 		r.events.push(func() {
@@ -109,5 +127,28 @@ func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 			r.step(responses)
 		})
 	}
+	return nil
+}
+
+func (r *Replica) appendBatches(batches []wal.Batch) error {
+	if len(batches) == 0 {
+		return nil
+	}
+	return r.cfg.Log.Append(batches...)
+}
+
+// install makes a snapshot of another node this node's own: the file, then the
+// log, then the state. Whatever follows it in the log is acknowledged behind that.
+func (r *Replica) install(w *logWriter, at Point) error {
+	t, err := r.cfg.Received.Install(at)
+	if err != nil {
+		return err
+	}
+	if err := r.cfg.Log.Reset(at.position(), w.hard); err != nil {
+		return err
+	}
+	w.unsynced = false
+	r.tasks.push(func() { r.replace(t, at) })
+	r.events.push(func() { r.core.saved = at })
 	return nil
 }

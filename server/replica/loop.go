@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -19,41 +18,78 @@ import (
 // core is the loop's own state.
 type core struct {
 	rn        *raft.RawNode
+	begun     bool
+	events    []func() // taken from the queue
+	reign     reign
+	isReady   bool  // this node leads, and an entry of its term is applied
 	appending int   // appends of entries on their way to the disk
 	stamp     int64 // the last time stamp given, ms
 	seq       uint64
 	enc       tree.Encoder
 	batch     []submission // in the encoder
-	subs      []submission // taken from the queue, proposed up to next
+	guests    []piece      // the same of forwarded ones
+	subs      []submission // taken from the queue, proposed or forwarded up to next
 	next      int
-	reads     []Done // waiting for the next ReadIndex
-	asked     []Done // waiting for the one under way
-	readSeq   uint64
 	session   int64 // the last session id given
-	isReady   bool
+
+	ticks      uint64
+	ticked     bool // since the last turn
+	idle       int  // ticks without a leader to turn to
+	campaignIn int  // ticks; 0: not asked to
+
+	reads []Done   // waiting for the next ReadIndex
+	asked question // the one under way
+	// readSeq numbers the questions, over several lives too.
+	readSeq    uint64
+	lettingIn  bool // a follower's first question is among them
+	transferTo uint64
+
+	// Forwarding: see the package comment.
+	stream     uint64             // Seq of the first txn of the stream to the leader; 0: none
+	sent       bool               // txns of this reign may wait for their answers in the applier
+	mending    int                // mends under way
+	in         map[uint64]*inflow // the streams to this leader
+	inbox      []forwarded        // taken, not proposed yet
+	inboxBytes int64
+	up         map[uint64]bool   // there is a link
+	heard      map[uint64]uint64 // the tick of the last message
+
+	members  Point  // in force, as of the entry that made them so
+	restored uint64 // index of the last snapshot installed
+	saved    Point  // the newest snapshot on this node's disk
+	change   *change
 }
 
+// reign is who leads in which term; lead is 0 while nobody is known to.
+type reign struct{ term, lead uint64 }
+
 // runLoop owns the RawNode.
-func (r *Replica) runLoop(ctx context.Context) (err error) {
-	defer recovered(&err)
+func (r *Replica) runLoop(ctx context.Context) error {
 	c := &r.core
-	var events []func()
-	if v := r.cfg.Start.Voters; len(v) == 1 && v[0] == r.cfg.NodeID {
-		// Nobody else can vote or lead: campaign at once, and never tick.
-		if err := c.rn.Campaign(); err != nil {
-			return fmt.Errorf("replica: campaign: %w", err)
+	var clock *time.Ticker
+	defer func() {
+		if clock != nil {
+			clock.Stop()
 		}
-	}
+	}()
 	for {
-		r.handleReady()
-		if !c.busy() {
-			r.propose()
+		if _, err := r.turnLoop(); err != nil {
+			return err
 		}
-		r.readIndex()
-		r.handleReady()
 		submitted := r.submitted.wake
 		if c.busy() {
 			submitted = nil // they wait, and so need wake nobody
+		}
+		var tick <-chan time.Time
+		switch ticks := r.ticks(); {
+		case ticks && clock == nil:
+			clock = time.NewTicker(r.cfg.Tick)
+		case !ticks && clock != nil:
+			clock.Stop()
+			clock = nil
+		}
+		if clock != nil {
+			tick = clock.C
 		}
 		select {
 		case <-ctx.Done():
@@ -61,18 +97,118 @@ func (r *Replica) runLoop(ctx context.Context) (err error) {
 		case <-submitted:
 		case <-r.barriers.wake:
 		case <-r.events.wake:
+		case <-tick:
+			r.tick()
 		}
-		events = r.events.take(events)
-		for _, event := range events {
-			event()
-		}
-		clear(events) // they hold entries
 	}
 }
 
-// busy says whether submissions must wait for the disk. Those that will be
-// refused need not.
-func (c *core) busy() bool { return c.isReady && c.appending >= maxAppends }
+// turnLoop takes what waits for the loop; not worked: there was nothing.
+func (r *Replica) turnLoop() (worked bool, err error) {
+	defer recovered(&err)
+	c := &r.core
+	c.events = r.events.take(c.events)
+	news := c.ticked || !c.begun || len(c.events) > 0 // else raft has nothing new to say
+	c.ticked = false
+	if !c.begun {
+		c.begun = true
+		r.campaignAlone()
+	}
+	for _, event := range c.events {
+		event()
+	}
+	clear(c.events) // they hold entries
+	if news {
+		r.lookWhoReigns()
+		r.handleReady()
+	}
+	asked := !c.busy() && r.propose()
+	if r.readIndex() || asked {
+		asked = true
+		r.handleReady()
+	}
+	return news || asked, nil
+}
+
+// ticks says whether time matters: a sole member waits for nobody.
+func (r *Replica) ticks() bool {
+	m := &r.core.members
+	return r.cfg.Peers != nil && (len(m.Others) > 0 || !m.sole(r.cfg.NodeID))
+}
+
+// tick is one unit of raft's time.
+func (r *Replica) tick() {
+	c := &r.core
+	c.ticks++
+	c.ticked = true
+	c.rn.Tick()
+	if c.idle++; r.hasLeader() {
+		c.idle = 0
+	}
+	// Who has no vote, or none any more, does not campaign, and would follow a silent
+	// leader for ever.
+	if lead := c.reign.lead; lead != 0 && lead != r.cfg.NodeID && c.ticks-c.heard[lead] > 2*uint64(r.cfg.ElectionTick) {
+		r.forgetLeader()
+	}
+	if c.campaignIn > 0 {
+		if c.campaignIn--; c.campaignIn == 0 && c.rn.BasicStatus().Lead == 0 {
+			r.campaign()
+		}
+	}
+}
+
+func (r *Replica) forgetLeader() {
+	if err := r.core.rn.ForgetLeader(); err != nil {
+		panic(fmt.Sprintf("replica: forget the leader: %v", err))
+	}
+}
+
+// hasLeader says whether there is one, ready or about to be, that submissions can reach.
+func (r *Replica) hasLeader() bool {
+	lead := r.core.reign.lead
+	return lead == r.cfg.NodeID || lead != 0 && r.core.up[lead]
+}
+
+// campaignAlone campaigns at once if nobody else can vote or lead.
+func (r *Replica) campaignAlone() {
+	if r.core.members.sole(r.cfg.NodeID) && r.core.rn.BasicStatus().Lead == 0 {
+		r.campaign()
+	}
+}
+
+func (r *Replica) campaign() {
+	if err := r.core.rn.Campaign(); err != nil {
+		panic(fmt.Sprintf("replica: campaign: %v", err))
+	}
+}
+
+// busy says whether submissions must wait: for the disk, for a transfer of the
+// leadership, for what is lost to be answered. Those that will be refused need not.
+func (c *core) busy() bool {
+	return c.mending > 0 || c.isReady && (c.appending >= maxAppends || c.transferTo != 0)
+}
+
+// lookWhoReigns does what a new term or leader asks for. No entry of a new term is
+// on its way to the applier yet.
+func (r *Replica) lookWhoReigns() {
+	c := &r.core
+	st := c.rn.BasicStatus()
+	c.transferTo = st.LeadTransferee
+	now := reign{st.GetTerm(), st.Lead}
+	if now == c.reign {
+		return
+	}
+	c.reign, c.isReady = now, false
+	c.stream = 0
+	r.refuseInbox()
+	r.mendSent()
+	c.asked.again = true
+	if x := c.change; x != nil {
+		c.change = nil
+		r.refuse(submission{done: x.done}, znode.ErrUncertain)
+	}
+	r.publish()
+}
 
 // handleReady hands on what raft wants done.
 func (r *Replica) handleReady() {
@@ -82,36 +218,65 @@ func (r *Replica) handleReady() {
 		if rd.SoftState != nil {
 			r.publish()
 		}
+		if rd.HardState != nil {
+			r.committed.Store(rd.GetCommit())
+		}
+		r.send(rd.Messages)
 		for _, m := range rd.Messages {
 			switch m.GetTo() {
 			case raft.LocalAppendThread:
 				if len(m.GetEntries()) > 0 {
 					c.appending++
 				}
+				if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
+					c.members = PointOf(s)
+					c.restored = c.members.Index
+					c.stream = 0
+					r.mendSent() // what it holds of this node's txns is never applied one by one
+					r.publish()
+				}
 				r.appends.push(m)
 			case raft.LocalApplyThread:
 				r.tasks.push(func() { r.applyEntries(m) })
-			default:
-				panic("replica: a message to a peer, and there is none")
 			}
 		}
 		for _, rs := range rd.ReadStates {
-			dones, index := c.asked, rs.Index
-			c.asked = nil
-			r.tasks.push(func() { r.whenApplied(index, dones) })
+			r.answered(rs)
 		}
+	}
+}
+
+// send carries messages to peers, and leaves others.
+func (r *Replica) send(msgs []*raftpb.Message) {
+	var out []*raftpb.Message
+	for _, m := range msgs {
+		switch {
+		case raft.IsLocalMsgTarget(m.GetTo()) || m.GetTo() == r.cfg.NodeID:
+		case r.cfg.Peers == nil:
+			panic("replica: a message to a peer, and there is none")
+		case m.GetType() == raftpb.MsgSnap:
+			r.cfg.Peers.Snapshot(m)
+		default:
+			out = append(out, m)
+		}
+	}
+	if len(out) > 0 {
+		r.cfg.Peers.Raft(out)
 	}
 }
 
 // publish makes the status visible.
 func (r *Replica) publish() {
-	st := r.core.rn.BasicStatus()
-	s := &Status{Role: "follower", Term: st.GetTerm(), Leader: st.Lead, Voters: len(r.cfg.Start.Voters)}
-	switch st.RaftState {
-	case raft.StateLeader:
+	c := &r.core
+	st := c.rn.BasicStatus()
+	s := &Status{Role: "follower", Term: st.GetTerm(), Leader: st.Lead, Voters: len(c.members.Voters), Learners: len(c.members.Others)}
+	switch {
+	case st.RaftState == raft.StateLeader:
 		s.Role = "leader"
-	case raft.StateCandidate, raft.StatePreCandidate:
+	case st.RaftState != raft.StateFollower:
 		s.Role = "candidate"
+	case slices.Contains(c.members.Others, r.cfg.NodeID):
+		s.Role = "learner"
 	}
 	if old := r.status.Swap(s); old != nil && (old.Role != s.Role || old.Term != s.Term) {
 		level := zerolog.InfoLevel
@@ -122,37 +287,80 @@ func (r *Replica) publish() {
 	}
 }
 
-// propose puts the submissions that wait into entries, in their order.
-func (r *Replica) propose() {
+// propose puts the submissions that wait into entries or into the stream to the
+// leader, in their order.
+func (r *Replica) propose() bool {
 	c := &r.core
 	if c.next == len(c.subs) {
 		c.subs, c.next = r.submitted.take(c.subs), 0
 	}
-	may := c.rn.BasicStatus().RaftState == raft.StateLeader && c.isReady
-	room := int64(maxAppendBytes)
+	lead := c.reign.lead
+	switch {
+	case c.next == len(c.subs) && len(c.inbox) == 0:
+		return false
+	case c.isReady:
+		room := int64(maxAppendBytes)
+		if len(c.inbox) > 0 {
+			room /= 2
+		}
+		r.proposeOwn(room)
+		r.proposeForwarded(room)
+		r.proposeBatch()
+	case c.next == len(c.subs):
+		return false
+	case lead != 0 && lead != r.cfg.NodeID && c.up[lead]:
+		r.forward(lead)
+	case c.idle >= r.cfg.SyncTicks:
+		r.mend(0, znode.ErrNoLeader, true)
+	default:
+		return false
+	}
+	return true
+}
+
+func (r *Replica) proposeOwn(room int64) {
+	c := &r.core
 	for ; c.next < len(c.subs) && room > 0; c.next++ {
-		s := c.subs[c.next]
-		c.subs[c.next] = submission{}
-		switch {
-		case !may:
-			r.refuse(s, znode.ErrNoLeader)
+		s, ok := r.nextSubmission()
+		if !ok {
 			continue
-		case r.full.Load() && grows(&s.txn.Op, s.txn.Ops):
-			r.refuse(s, znode.ErrNoSpace)
-			continue
-		case len(c.batch) > 0 && int64(c.enc.Len())+s.size > MaxBatchBytes:
+		}
+		if c.enc.Count() > 0 && int64(c.enc.Len())+s.size > MaxBatchBytes {
 			r.proposeBatch()
 		}
 		if s.txn.Kind == tree.KindSession {
 			c.stampSession(s.txn)
 		}
-		c.seq++
-		s.txn.Origin, s.txn.Seq = r.cfg.NodeID, c.seq
-		c.enc.Add(s.txn)
-		c.batch = append(c.batch, s)
+		c.add(s, r.cfg.NodeID)
 		room -= s.size
 	}
-	r.proposeBatch()
+}
+
+// nextSubmission takes the one at next, unless it is refused here already.
+func (r *Replica) nextSubmission() (s submission, ok bool) {
+	c := &r.core
+	s, c.subs[c.next] = c.subs[c.next], submission{}
+	if r.full.Load() && grows(&s.txn.Op, s.txn.Ops) {
+		r.refuse(s, znode.ErrNoSpace)
+		return s, false
+	}
+	return s, true
+}
+
+// add numbers a txn of this node and puts it into the encoder.
+func (c *core) add(s submission, self uint64) {
+	c.seq++
+	s.txn.Origin, s.txn.Seq = self, c.seq
+	c.enc.Add(s.txn)
+	c.batch = append(c.batch, s)
+}
+
+// takeBatch gives the submissions in the encoder.
+func (c *core) takeBatch() []submission {
+	subs := slices.Clone(c.batch)
+	clear(c.batch)
+	c.batch = c.batch[:0]
+	return subs
 }
 
 // firstSession finds the id behind which those of new sessions begin. It is as
@@ -162,9 +370,9 @@ func (r *Replica) propose() {
 // been set back since the last start: the ids of sessions that live are passed over.
 func (r *Replica) firstSession() {
 	c := &r.core
-	c.stamp = max(c.stamp, time.Now().UnixMilli())
+	c.stamp = max(c.stamp, r.cfg.Now().UnixMilli())
 	const nodeShift = 56
-	c.session = int64(r.cfg.NodeID&0x7f)<<nodeShift | c.stamp<<24>>8&(1<<nodeShift-1)
+	c.session = max(c.session, int64(r.cfg.NodeID&0x7f)<<nodeShift|c.stamp<<24>>8&(1<<nodeShift-1))
 	r.View(func(t *tree.Tree, _ *watchTable) {
 		t.Sessions(c.session, func(s tree.Session, _ int) bool {
 			ours := s.ID>>nodeShift == c.session>>nodeShift
@@ -198,61 +406,59 @@ func grows(op *tree.Op, ops []tree.Op) bool {
 // proposeBatch proposes what is in the encoder.
 func (r *Replica) proposeBatch() {
 	c := &r.core
-	if len(c.batch) == 0 {
+	if c.enc.Count() == 0 {
 		return
 	}
-	subs, term := slices.Clone(c.batch), c.rn.BasicStatus().GetTerm()
-	clear(c.batch)
-	c.batch = c.batch[:0]
-	c.stamp = max(c.stamp, time.Now().UnixMilli())
+	subs, guests := c.takeBatch(), c.guests
+	c.guests = c.guests[:0]
+	c.stamp = max(c.stamp, r.cfg.Now().UnixMilli())
 	if err := c.rn.Propose(c.enc.Batch(c.stamp)); err != nil {
 		for _, s := range subs {
 			r.refuse(s, znode.ErrThrottledOp) // too much is uncommitted: raft took nothing
 		}
+		for _, g := range guests {
+			r.refuseStream(g.from, g.in, g.first, znode.ErrThrottledOp)
+		}
 		return
 	}
 	r.batches.Add(1)
+	r.awaitAnswers(subs)
+}
+
+// awaitAnswers lets the applier answer what is proposed or forwarded.
+func (r *Replica) awaitAnswers(subs []submission) {
+	if len(subs) == 0 {
+		return
+	}
+	r.core.sent = true
+	term := r.core.reign.term
 	r.tasks.push(func() { r.applier.waiting = append(r.applier.waiting, proposed{term, subs}) })
 }
 
-// readIndex asks for the index up to which a read must wait, one question at a
-// time for all who wait.
-func (r *Replica) readIndex() {
-	c := &r.core
-	c.reads = append(c.reads, r.barriers.take(nil)...)
-	if len(c.reads) == 0 || len(c.asked) > 0 {
-		return
-	}
-	reads := c.reads
-	c.reads = nil
-	// Before an entry of the leader's own term is applied, ReadIndex of a sole
-	// voter may answer with an index that is too old (reference: raft PR 105).
-	if c.rn.BasicStatus().RaftState != raft.StateLeader || !c.isReady {
-		r.tasks.push(func() {
-			for _, done := range reads {
-				r.answer(submission{done: done}, tree.Result{Code: znode.ErrNoLeader})
-			}
-		})
-		return
-	}
-	c.asked = reads
-	c.readSeq++
-	c.rn.ReadIndex(binary.LittleEndian.AppendUint64(nil, c.readSeq))
-}
-
-// step delivers responses of the local threads.
+// step delivers responses of the local threads: to raft, and those that waited for
+// the disk to peers.
 func (r *Replica) step(responses []*raftpb.Message) {
+	r.send(responses)
 	for _, m := range responses {
+		if m.GetTo() != r.cfg.NodeID {
+			continue
+		}
 		if err := r.core.rn.Step(m); err != nil {
 			panic(fmt.Sprintf("replica: step %s: %v", m.GetType(), err))
 		}
 	}
 }
 
-// applied hears that entries up to one of a term are applied, and what the
-// state's counters are behind them.
-func (r *Replica) applied(responses []*raftpb.Message, term uint64, now tree.Counters) {
+// applied hears that entries up to one of a term are applied, which changes of
+// members were among them, and what the state's counters are behind them.
+func (r *Replica) applied(responses []*raftpb.Message, term uint64, changes []memberChange, now tree.Counters) {
+	for _, m := range changes {
+		r.inForce(m)
+	}
 	r.step(responses)
+	if len(changes) > 0 {
+		r.campaignAlone()
+	}
 	if r.core.isReady {
 		return
 	}
@@ -266,13 +472,28 @@ func (r *Replica) applied(responses []*raftpb.Message, term uint64, now tree.Cou
 // this node's.
 func (r *Replica) lead(now tree.Counters) {
 	c := &r.core
+	r.lookWhoReigns()
 	c.isReady = true
 	c.stamp = max(c.stamp, now.TimeMS)
 	r.firstSession()
 	if now.Settings == r.cfg.Settings {
-		close(r.ready)
+		r.letIn()
 		return
 	}
+	r.proposeSettings()
+}
+
+func (r *Replica) proposeSettings() {
 	r.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindSettings}, Settings: r.cfg.Settings},
-		func(tree.Result, *tree.Tree, *watchTable) { close(r.ready) })
+		func(result tree.Result, _ *tree.Tree, _ *watchTable) {
+			if result.Code == znode.OK {
+				r.letIn()
+				return
+			}
+			r.events.push(func() { // again, if it is still for this node to say
+				if r.core.isReady {
+					r.proposeSettings()
+				}
+			})
+		})
 }

@@ -2,15 +2,11 @@ package replica
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sync/errgroup"
 
@@ -47,6 +43,10 @@ const (
 type Point struct {
 	Index, Term    uint64
 	Voters, Others []uint64 // node ids; Others are learners
+	// While several members change at once: the voters before, and those of them
+	// who will be learners. No snapshot is made meanwhile.
+	Outgoing, Next []uint64
+	Removed        []uint64 // were members once; an id is used once
 }
 
 // Log is the durable log; package wal has it. One goroutine calls the writing
@@ -55,6 +55,7 @@ type Log interface {
 	Append(...wal.Batch) error
 	Mark(wal.Mark) error
 	CompactTo(index uint64) error
+	Reset(wal.Position, wal.HardState) error
 	Sweep(ctx context.Context) error // the snapshotter's, which has time
 
 	FirstIndex() (uint64, error)
@@ -70,8 +71,17 @@ type Snapshots interface {
 	Save(ctx context.Context, at Point, f *tree.Frozen) (keepFrom uint64, err error)
 }
 
-// Config is what a Replica is made of. All fields are needed but
-// Full and Burst.
+// Received keeps the snapshots that come from other nodes: see Peers.Snapshot.
+type Received interface {
+	// Install makes such a snapshot one of this node's, durable, and hands over its
+	// tree. The log is reset behind it; whoever starts a node on a snapshot from
+	// elsewhere that the log does not hold, because a crash came between the two,
+	// resets the log first. One goroutine calls it.
+	Install(at Point) (*tree.Tree, error)
+}
+
+// Config is what a Replica is made of. All fields are needed but Full, Burst,
+// Replaced, Now and what is for several nodes.
 type Config struct {
 	NodeID    uint64
 	Tree      *tree.Tree // as it was at Start; the Replica owns it from now on
@@ -88,9 +98,30 @@ type Config struct {
 	// it after each write, and while it says so a few times a second.
 	Full func() bool
 	// Burst runs on the applier after each burst of dones, no lock held.
-	Burst  func()
-	Logger zerolog.Logger
+	Burst func()
+	// Replaced runs on the applier when a snapshot of another node has replaced tree
+	// and watch table, no lock held: whoever waited for an event has missed it.
+	Replaced func()
+	Now      func() time.Time // nil: time.Now
+	Logger   zerolog.Logger
+
+	// Peers carries to the other nodes, Received keeps what of theirs is too large for
+	// that; nil for a node that is alone.
+	Peers    Peers
+	Received Received
+	// Tick is raft's unit of time; 0: DefaultTick. A sole member does not tick.
+	Tick                        time.Duration
+	HeartbeatTick, ElectionTick int // 0: the defaults
+	// SyncTicks is how many ticks a submission or barrier waits for a leader.
+	SyncTicks int
 }
+
+// Defaults for several nodes.
+const (
+	DefaultTick          = 50 * time.Millisecond
+	DefaultHeartbeatTick = 2
+	DefaultElectionTick  = 10
+)
 
 // Done is told the outcome of a submission. It runs on the applier, the state
 // lock held, before the next txn is applied, and must be brief.
@@ -101,6 +132,7 @@ type Replica struct {
 	cfg   Config
 	log   zerolog.Logger
 	ready chan struct{} // closed when everything acknowledged before the start is applied
+	letIn func()        // closes it
 
 	mu struct { // the state lock: View shares it, the applier holds it alone
 		sync.RWMutex
@@ -108,30 +140,36 @@ type Replica struct {
 		watches *watch.Table
 	}
 
-	submitted queue[submission]      // anyone → loop
-	barriers  queue[Done]            // anyone → loop
-	events    queue[func()]          // log writer and applier → loop
-	appends   queue[*raftpb.Message] // loop → log writer
-	marks     queue[func() error]    // snapshotter → log writer
-	tasks     queue[func()]          // loop, snapshotter and anyone → applier
-	saves     chan save              // applier → snapshotter
-	pending   atomic.Int64           // bytes submitted and not answered
-	full      atomic.Bool            // the disk is too full for new writes
+	submitted queue[submission]                  // anyone → loop
+	barriers  queue[Done]                        // anyone → loop
+	events    queue[func()]                      // log writer and applier → loop
+	appends   queue[*raftpb.Message]             // loop → log writer
+	marks     queue[func() error]                // snapshotter → log writer
+	tasks     queue[func()]                      // loop, snapshotter and anyone → applier
+	chores    queue[func(context.Context) error] // applier and log writer → snapshotter, one at a time
+	pending   atomic.Int64                       // bytes submitted and not answered
+	full      atomic.Bool                        // the disk is too full for new writes
 	status    atomic.Pointer[Status]
 	txns      atomic.Uint64
 	batches   atomic.Uint64
 	snapshots atomic.Uint64
 	lastSaved atomic.Uint64 // zxid
+	committed atomic.Uint64 // index
+	appliedTo atomic.Uint64 // index
 	core      core          // the loop's
+	logWriter logWriter     // the log writer's
 	applier   applier       // the applier's
 }
 
 // Status is a node's part in its cluster.
 type Status struct {
-	Role   string // leader, follower, candidate
-	Term   uint64
-	Leader uint64 // node id, 0 for none
-	Voters int
+	Role             string // leader, follower, learner, candidate
+	Term             uint64
+	Leader           uint64 // node id, 0 for none
+	Voters, Learners int
+	// Indices of the log: of the last entry that is applied here, that is known to be
+	// committed, and that there is.
+	Applied, Committed, Last uint64
 }
 
 // Stats counts since the start.
@@ -150,19 +188,41 @@ type submission struct {
 
 // New makes a replica; Run starts it.
 func New(cfg Config) (*Replica, error) {
-	r := &Replica{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), saves: make(chan save, 1)}
+	r := &Replica{cfg: cfg, log: cfg.Logger, ready: make(chan struct{})}
+	r.letIn = sync.OnceFunc(func() { close(r.ready) })
 	for _, wake := range []*chan struct{}{
-		&r.submitted.wake, &r.barriers.wake, &r.events.wake, &r.appends.wake, &r.marks.wake, &r.tasks.wake,
+		&r.submitted.wake, &r.barriers.wake, &r.events.wake, &r.appends.wake, &r.marks.wake, &r.tasks.wake, &r.chores.wake,
 	} {
 		*wake = make(chan struct{}, 1)
 	}
 	r.mu.tree, r.mu.watches = cfg.Tree, watch.New(watch.DefaultConfig(), cfg.Tree.Counters().Zxid)
+	r.cfg.setDefaults()
 	r.applier = applier{index: cfg.Start.Index, point: cfg.Start}
+	r.appliedTo.Store(cfg.Start.Index)
 	if err := r.core.init(r); err != nil {
 		return nil, err
 	}
+	r.logWriter.hard = r.cfg.HardState
 	r.publish()
 	return r, nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Tick == 0 {
+		c.Tick = DefaultTick
+	}
+	if c.HeartbeatTick == 0 {
+		c.HeartbeatTick = DefaultHeartbeatTick
+	}
+	if c.ElectionTick == 0 {
+		c.ElectionTick = DefaultElectionTick
+	}
+	if c.Peers == nil {
+		c.SyncTicks = 0 // there is no other leader to wait for
+	}
 }
 
 // Run drives the replica until ctx ends or something essential fails. The error
@@ -176,8 +236,9 @@ func (r *Replica) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Ready is closed when every write that was ever acknowledged is applied, so
-// that clients may be let in.
+// Ready is closed when every write that was acknowledged before the start is
+// applied, so that clients may be let in: on a leader an entry of its own term, on
+// others what their leader said it had committed.
 func (r *Replica) Ready() <-chan struct{} { return r.ready }
 
 // View reads the state, shared with other readers. What is added to the watch
@@ -253,13 +314,16 @@ func (r *Replica) Freeze(f func(*tree.Frozen, Point)) {
 func (r *Replica) freeze() (*tree.Frozen, Point) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := r.applier.point
-	at.Voters, at.Others = slices.Clone(at.Voters), slices.Clone(at.Others)
-	return r.mu.tree.Freeze(), at
+	return r.mu.tree.Freeze(), r.applier.point.clone()
 }
 
 // Status tells the node's part in its cluster.
-func (r *Replica) Status() Status { return *r.status.Load() }
+func (r *Replica) Status() Status {
+	s := *r.status.Load()
+	s.Applied, s.Committed = r.appliedTo.Load(), r.committed.Load()
+	s.Last, _ = r.cfg.Log.LastIndex()
+	return s
+}
 
 // Stats returns the counts.
 func (r *Replica) Stats() Stats {
@@ -302,73 +366,4 @@ func (q *queue[T]) take(spare []T) []T {
 	items := q.mu.items
 	q.mu.items = spare[:0]
 	return items
-}
-
-// storage is the log as raft reads it.
-type storage struct {
-	Log
-	start Point
-	hard  wal.HardState
-}
-
-func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
-	return &raftpb.HardState{Term: &s.hard.Term, Vote: &s.hard.Vote, Commit: &s.hard.Commit}, s.start.confState(), nil
-}
-
-func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
-	return nil, raft.ErrSnapshotTemporarilyUnavailable // nobody to send one to
-}
-
-func (p Point) confState() *raftpb.ConfState {
-	return &raftpb.ConfState{Voters: p.Voters, Learners: p.Others, AutoLeave: new(false)}
-}
-
-// fits says what is wrong with a log for a state as of p.
-func (s *storage) fits(p Point) error {
-	first, err := s.FirstIndex()
-	if err != nil {
-		return fmt.Errorf("replica: first index: %w", err)
-	}
-	last, err := s.LastIndex()
-	switch {
-	case err != nil:
-		return fmt.Errorf("replica: last index: %w", err)
-	case first > p.Index+1:
-		return fmt.Errorf("replica: the log begins at index %d, behind the snapshot's %d", first, p.Index)
-	case last < p.Index:
-		return fmt.Errorf("replica: the log ends at index %d, before the snapshot's %d", last, p.Index)
-	case last < s.hard.Commit:
-		return fmt.Errorf("replica: the log ends at index %d, before the committed %d", last, s.hard.Commit)
-	}
-	if term, err := s.Term(p.Index); err != nil || term != p.Term {
-		return errors.Join(fmt.Errorf("replica: entry %d is of term %d in the log, of %d in the snapshot", p.Index, term, p.Term), err)
-	}
-	return nil
-}
-
-func (c *core) init(r *Replica) (err error) {
-	defer recovered(&err)
-	if r.cfg.NodeID == 0 || r.cfg.NodeID >= math.MaxUint64-1 {
-		return errors.New("replica: a node id is neither 0 nor one of raft's two own")
-	}
-	st := &storage{Log: r.cfg.Log, start: r.cfg.Start, hard: r.cfg.HardState}
-	st.hard.Commit = max(st.hard.Commit, r.cfg.Start.Index)
-	if st.hard.Term < r.cfg.Start.Term {
-		st.hard.Term, st.hard.Vote = r.cfg.Start.Term, 0
-	}
-	if err := st.fits(r.cfg.Start); err != nil {
-		return err
-	}
-	r.cfg.HardState = st.hard
-	c.rn, err = raft.NewRawNode(&raft.Config{
-		ID: r.cfg.NodeID, ElectionTick: 10, HeartbeatTick: 2, Storage: st, Applied: r.cfg.Start.Index,
-		AsyncStorageWrites: true, MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 4 << 20,
-		MaxUncommittedEntriesSize: 2 * MaxPendingBytes, MaxInflightMsgs: 128, MaxInflightBytes: 8 << 20,
-		CheckQuorum: true, PreVote: true, ReadOnlyOption: raft.ReadOnlySafe, DisableProposalForwarding: true,
-		StepDownOnRemoval: true, Logger: raftLogger{r.log},
-	})
-	if err != nil {
-		return fmt.Errorf("replica: %w", err)
-	}
-	return nil
 }

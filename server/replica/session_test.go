@@ -46,7 +46,7 @@ func TestNoSessionIDComesTwice(t *testing.T) {
 				t.Fatal(r.Code)
 			}
 		}
-		m.snaps.saved = []savedState{{at, state.Freeze()}}
+		m.snaps.saved = []savedState{{at: at, f: state.Freeze()}}
 		n := m.ready()
 		if id := n.newSession(); id != ahead+2 {
 			t.Errorf("%#x behind %#x", id, ahead+1)

@@ -66,7 +66,7 @@ func TestAStartAppliesWhatIsBehindTheSnapshot(t *testing.T) {
 				if at.Index != 12 {
 					t.Fatalf("frozen at entry %d, the numbers above are made for 12", at.Index)
 				}
-				m.snaps.saved = append(m.snaps.saved, savedState{at, f})
+				m.snaps.saved = append(m.snaps.saved, savedState{at: at, f: f})
 				m.log.seen.hard.Commit, m.log.seen.hint = commit, 0
 				n = m.ready()
 				if got := n.digest(); got != want {

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -29,6 +30,7 @@ type memLog struct {
 	writes  int
 	largest int // bytes of entries in one Append
 	syncs   int
+	lies    bool // a sync does nothing and says it has
 }
 
 // fault makes a step fail at its n-th call from now on.
@@ -46,6 +48,10 @@ type record struct {
 	mark  wal.Mark
 	base  wal.Position
 }
+
+// ofElsewhere is the hint of a base that is a snapshot's of another node. No field
+// of its own: benchmarks write many records.
+const ofElsewhere = math.MaxUint64
 
 // journal is what a row of records amounts to.
 type journal struct {
@@ -82,6 +88,8 @@ func (j *journal) put(r record) {
 		j.hard = r.hard
 	case r.mark != wal.Mark{}:
 		j.mark = r.mark
+	case r.hint == ofElsewhere:
+		j.base, j.entries, j.hint = r.base, nil, 0
 	default:
 		j.entries = slices.Clone(j.entries[r.base.Index-j.base.Index:])
 		j.base = r.base
@@ -177,7 +185,9 @@ func (l *memLog) sync() error {
 	if err := l.fails("sync"); err != nil {
 		return err
 	}
-	l.syncs++
+	if l.syncs++; l.lies {
+		return nil
+	}
 	l.synced, l.tail = l.seen, l.tail[:0]
 	return nil
 }
@@ -194,6 +204,27 @@ func (l *memLog) Mark(m wal.Mark) error {
 	l.calls = append(l.calls, fmt.Sprintf("mark %d", m.Index))
 	l.write(record{mark: m})
 	return nil
+}
+
+func (l *memLog) Reset(p wal.Position, state wal.HardState) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.fails("reset"); err != nil {
+		return err
+	}
+	if commit := l.seen.recovered().Commit; p.Index < commit {
+		panic(fmt.Sprintf("twin: reset to entry %d, %d is committed", p.Index, commit))
+	}
+	if state == (wal.HardState{}) {
+		state = l.seen.hard
+	}
+	state.Commit = p.Index
+	if state.Term < p.Term {
+		state.Term, state.Vote = p.Term, 0
+	}
+	l.write(record{base: p, hint: ofElsewhere})
+	l.write(record{hard: state})
+	return l.sync()
 }
 
 func (l *memLog) Sweep(ctx context.Context) error { return ctx.Err() }

@@ -1,0 +1,225 @@
+package replica
+
+import (
+	"encoding/binary"
+
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// Kinds of the messages that replicas forward to each other, all numbers little
+// endian.
+//
+//	txns     term 8 | stream 8 | first 8 | count 8 | batch (package tree)
+//	         count txns numbered from first on; stream is the number of the first
+//	         one of the stream
+//	refused  stream 8 | first 8 | code 4
+//	         nothing of the stream from first on is or will be proposed
+const (
+	kindTxns    byte = 1
+	kindRefused byte = 2
+)
+
+const (
+	txnsHeaderBytes  = 32
+	refusedBytes     = 20
+	maxInboxBytes    = MaxPendingBytes
+	maxForwardedTxns = 1 << 20
+)
+
+// inflow is a stream as its leader sees it.
+type inflow struct {
+	stream  uint64
+	next    uint64 // the number that must come next
+	refused bool
+}
+
+// forwarded is a part of a stream that waits to be proposed.
+type forwarded struct {
+	piece
+	batch []byte
+}
+
+// piece is a row of txns of a stream.
+type piece struct {
+	from  uint64
+	in    *inflow
+	first uint64
+}
+
+// forward sends what waits to the leader.
+func (r *Replica) forward(lead uint64) {
+	c := &r.core
+	for ; c.next < len(c.subs); c.next++ {
+		s, ok := r.nextSubmission()
+		if !ok {
+			continue
+		}
+		if c.enc.Count() > 0 && int64(c.enc.Len())+s.size > MaxBatchBytes {
+			r.forwardBatch(lead)
+		}
+		c.add(s, r.cfg.NodeID)
+	}
+	r.forwardBatch(lead)
+}
+
+func (r *Replica) forwardBatch(lead uint64) {
+	c := &r.core
+	if c.enc.Count() == 0 {
+		return
+	}
+	subs := c.takeBatch()
+	first := subs[0].txn.Seq
+	if c.stream == 0 {
+		c.stream = first
+	}
+	b := make([]byte, 0, txnsHeaderBytes+c.enc.Len())
+	for _, x := range []uint64{c.reign.term, c.stream, first, uint64(len(subs))} {
+		b = binary.LittleEndian.AppendUint64(b, x)
+	}
+	r.awaitAnswers(subs)
+	r.cfg.Peers.Forward(lead, kindTxns, append(b, c.enc.Batch(0)...))
+}
+
+// takeForward takes a part of a stream, if it is contiguous and for this leader.
+func (r *Replica) takeForward(from uint64, b []byte) {
+	c := &r.core
+	if len(b) < txnsHeaderBytes {
+		return
+	}
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	term, stream, first, count := word(0), word(1), word(2), word(3)
+	in := c.in[from]
+	if in == nil || in.stream != stream {
+		in = &inflow{stream: stream, next: stream}
+	}
+	switch {
+	case in.refused:
+		return // it was told
+	case term != c.reign.term, c.reign.lead != r.cfg.NodeID, first != in.next, count > maxForwardedTxns:
+		r.refuseStream(from, in, first, znode.ErrNoLeader)
+	case c.inboxBytes+int64(len(b)) > maxInboxBytes:
+		r.refuseStream(from, in, first, znode.ErrThrottledOp)
+	default:
+		in.next += count
+		c.inbox = append(c.inbox, forwarded{piece{from, in, first}, b[txnsHeaderBytes:]})
+		c.inboxBytes += int64(len(b))
+	}
+	c.in[from] = in
+}
+
+// proposeForwarded puts what the inbox holds into entries.
+func (r *Replica) proposeForwarded(room int64) {
+	c := &r.core
+	n := 0
+	for ; n < len(c.inbox) && room > 0; n++ {
+		f := &c.inbox[n]
+		c.inboxBytes -= txnsHeaderBytes + int64(len(f.batch))
+		seq := f.first
+		err := tree.Decode(f.batch, func(x *tree.Txn) {
+			switch {
+			case f.in.refused:
+				return
+			case x.Origin != f.from || x.Seq != seq:
+				r.refuseStream(f.from, f.in, seq, znode.ErrInternal)
+				return
+			case r.full.Load() && grows(&x.Op, x.Ops):
+				r.refuseStream(f.from, f.in, seq, znode.ErrNoSpace)
+				return
+			}
+			size := sizeOf(x)
+			if c.enc.Count() > 0 && int64(c.enc.Len())+size > MaxBatchBytes {
+				r.proposeBatch()
+				if f.in.refused {
+					return
+				}
+			}
+			if x.Kind == tree.KindSession {
+				c.stampSession(x)
+			}
+			c.enc.Add(x)
+			if k := len(c.guests); k == 0 || c.guests[k-1].in != f.in {
+				c.guests = append(c.guests, piece{f.from, f.in, seq})
+			}
+			seq++
+			room -= size
+		})
+		if err != nil && !f.in.refused {
+			r.log.Error().Err(err).Uint64("peer", f.from).Msg("forwarded txns cannot be read")
+			r.refuseStream(f.from, f.in, seq, znode.ErrInternal)
+		}
+	}
+	clear(c.inbox[:n])
+	if c.inbox = c.inbox[n:]; len(c.inbox) == 0 {
+		c.inbox = nil
+	}
+}
+
+// refuseStream refuses a stream from one of its txns on.
+func (r *Replica) refuseStream(from uint64, in *inflow, first uint64, code znode.Code) {
+	if in.refused {
+		return
+	}
+	in.refused = true
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, refusedBytes), in.stream)
+	b = binary.LittleEndian.AppendUint64(b, first)
+	r.cfg.Peers.Forward(from, kindRefused, binary.LittleEndian.AppendUint32(b, uint32(int32(code))))
+}
+
+// refuseInbox refuses what was taken and is not proposed: this node does not lead
+// any more.
+func (r *Replica) refuseInbox() {
+	c := &r.core
+	for _, f := range c.inbox {
+		r.refuseStream(f.from, f.in, f.first, znode.ErrNoLeader)
+	}
+	c.inbox, c.inboxBytes = nil, 0
+	clear(c.in)
+}
+
+// streamRefused hears from the leader that nothing of the stream is proposed from
+// one of its txns on.
+func (r *Replica) streamRefused(from uint64, b []byte) {
+	c := &r.core
+	if len(b) != refusedBytes || from != c.reign.lead || c.stream == 0 || binary.LittleEndian.Uint64(b) != c.stream {
+		return
+	}
+	c.stream = 0
+	r.mend(binary.LittleEndian.Uint64(b[8:]), znode.Code(int32(binary.LittleEndian.Uint32(b[16:]))), true)
+}
+
+// mendSent answers what was sent in a reign or over a link that is no more.
+func (r *Replica) mendSent() {
+	if c := &r.core; c.sent {
+		c.sent = false
+		r.mend(0, znode.ErrUncertain, false)
+	}
+}
+
+// mend answers what was sent from a number on with code, and then, if that or
+// something before it is lost, refuses whatever came behind it: see the package
+// comment. Meanwhile nothing is proposed or forwarded.
+func (r *Replica) mend(from uint64, code znode.Code, lost bool) {
+	c := &r.core
+	held := c.subs[c.next:]
+	c.subs, c.next = nil, 0
+	c.mending++
+	r.tasks.push(func() {
+		lost = r.lose(from, code) || lost
+		for lost {
+			for _, s := range held {
+				r.answer(s, tree.Result{Code: znode.ErrNoLeader})
+			}
+			// Whoever submitted behind one of these did so before it was answered.
+			if held = r.submitted.take(nil); len(held) == 0 {
+				break
+			}
+		}
+		r.events.push(func() {
+			c.mending--
+			if len(held) > 0 {
+				c.subs, c.next = held, 0
+			}
+		})
+	})
+}

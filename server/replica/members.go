@@ -1,0 +1,247 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/confchange"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
+
+	"coord/tree"
+	"coord/tree/znode"
+	"coord/wal"
+)
+
+// maxBehind is how many entries a learner may lack and still be made a voter.
+const maxBehind = 200
+
+// Role of a member.
+type Role byte
+
+// The roles that a Change gives.
+const (
+	Learner Role = iota + 1
+	Voter        // must be a learner, or a voter already, and have caught up
+	Gone         // for ever
+)
+
+// Change gives a node a role.
+type Change struct {
+	Node uint64
+	To   Role
+}
+
+// change is the one that this leader has proposed.
+type change struct {
+	id   uint64 // in its Context
+	done Done
+	seen bool // applied, and perhaps a joint configuration is to be left yet
+}
+
+// Change proposes that nodes change their roles, together: of several, none is
+// seen without the others. It is the leader's: ErrNoLeader elsewhere. ErrBadArguments:
+// it can never be, in this configuration (the leader itself leaves, no voter would
+// be left, the node was removed once, is a stranger that is to vote or be removed).
+// ErrThrottledOp: not now (another change is under way, a learner has not caught
+// up, too few of the voters to be were heard of lately). OK: it is in force.
+func (r *Replica) Change(changes []Change, done Done) {
+	r.events.push(func() {
+		if code := r.change(changes, done); code != znode.OK {
+			r.refuse(submission{done: done}, code)
+		}
+	})
+}
+
+// Transfer asks the leader to give its place to another voter. New submissions
+// wait meanwhile, for one election timeout at most.
+func (r *Replica) Transfer(to uint64) {
+	r.events.push(func() {
+		c := &r.core
+		if c.isReady && slices.Contains(c.members.Voters, to) {
+			c.rn.TransferLeader(to)
+		}
+	})
+}
+
+func (r *Replica) change(changes []Change, done Done) znode.Code {
+	c := &r.core
+	if !c.isReady {
+		return znode.ErrNoLeader
+	}
+	if c.change != nil || len(c.members.Outgoing) > 0 {
+		return znode.ErrThrottledOp
+	}
+	cc := &raftpb.ConfChangeV2{}
+	for _, x := range changes {
+		typ := raftpb.ConfChangeAddLearnerNode
+		known := c.members.has(x.Node)
+		switch {
+		case x.Node == 0, x.Node == r.cfg.NodeID, slices.Contains(c.members.Removed, x.Node):
+			return znode.ErrBadArguments
+		case x.To == Voter && known:
+			typ = raftpb.ConfChangeAddNode
+		case x.To == Gone && known:
+			typ = raftpb.ConfChangeRemoveNode
+		case x.To != Learner:
+			return znode.ErrBadArguments
+		}
+		cc.Changes = append(cc.Changes, &raftpb.ConfChangeSingle{Type: typ.Enum(), NodeId: new(x.Node)})
+	}
+	next, err := c.members.changed(cc)
+	if err != nil || len(changes) == 0 {
+		return znode.ErrBadArguments
+	}
+	if !r.carries(next) {
+		return znode.ErrThrottledOp
+	}
+	c.seq++
+	cc.Context = binary.LittleEndian.AppendUint64(nil, c.seq)
+	if err := c.rn.ProposeConfChange(cc); err != nil {
+		return znode.ErrThrottledOp
+	}
+	c.change = &change{id: c.seq, done: done}
+	return znode.OK
+}
+
+// carries says whether the voters of next were heard of lately, a quorum of them,
+// and whether those who begin to vote have caught up.
+func (r *Replica) carries(next Point) bool {
+	c := &r.core
+	last, _ := r.cfg.Log.LastIndex()
+	behind := map[uint64]bool{}
+	c.rn.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
+		behind[id] = pr.Match+maxBehind < last || pr.State == tracker.StateSnapshot
+	})
+	heard := 0
+	for _, id := range next.Voters {
+		if !slices.Contains(c.members.Voters, id) && behind[id] {
+			return false
+		}
+		at, ok := c.heard[id]
+		if id == r.cfg.NodeID || ok && c.ticks-at <= 2*uint64(r.cfg.ElectionTick) {
+			heard++
+		}
+	}
+	return heard > len(next.Voters)/2
+}
+
+// inForce makes raft follow a change that the applier has passed. One that a
+// snapshot has brought already is not to be made again (etcd 11510).
+func (r *Replica) inForce(m memberChange) {
+	c := &r.core
+	if m.at.Index <= c.restored {
+		return
+	}
+	if err := c.rn.ApplyConfChange(m.cc).Equivalent(m.at.confState()); err != nil {
+		panic(fmt.Sprintf("replica: raft and the applier have other members at entry %d: %v", m.at.Index, err))
+	}
+	c.members = m.at
+	r.publish()
+	r.log.Info().Uints64("voters", c.members.Voters).Uints64("learners", c.members.Others).Msg("members changed")
+	x := c.change
+	if x == nil {
+		return
+	}
+	if ctx := m.cc.GetContext(); len(ctx) == 8 && binary.LittleEndian.Uint64(ctx) == x.id {
+		x.seen = true
+	}
+	if x.seen && len(c.members.Outgoing) == 0 {
+		c.change = nil
+		r.tasks.push(func() { r.answer(submission{done: x.done}, tree.Result{}) })
+	}
+}
+
+// memberChange is a change that is applied, with the members behind it.
+type memberChange struct {
+	cc *raftpb.ConfChangeV2
+	at Point
+}
+
+// decodeChange reads an entry that changes members.
+func decodeChange(e *raftpb.Entry) (*raftpb.ConfChangeV2, error) {
+	if e.GetType() == raftpb.EntryConfChange {
+		cc := &raftpb.ConfChange{}
+		err := proto.Unmarshal(e.GetData(), cc)
+		return cc.AsV2(), err
+	}
+	cc := &raftpb.ConfChangeV2{}
+	return cc, proto.Unmarshal(e.GetData(), cc)
+}
+
+// changed is p with other members, by raft's own rules.
+func (p Point) changed(cc *raftpb.ConfChangeV2) (Point, error) {
+	chg := confchange.Changer{Tracker: tracker.MakeProgressTracker(1, 0), LastIndex: 1}
+	var err error
+	if chg.Tracker.Config, chg.Tracker.Progress, err = confchange.Restore(chg, p.confState()); err != nil {
+		return Point{}, err
+	}
+	if cc.LeaveJoint() {
+		chg.Tracker.Config, chg.Tracker.Progress, err = chg.LeaveJoint()
+	} else if auto, joint := cc.EnterJoint(); joint {
+		chg.Tracker.Config, chg.Tracker.Progress, err = chg.EnterJoint(auto, cc.GetChanges()...)
+	} else {
+		chg.Tracker.Config, chg.Tracker.Progress, err = chg.Simple(cc.GetChanges()...)
+	}
+	if err != nil {
+		return Point{}, err
+	}
+	cs := chg.Tracker.ConfState()
+	next := Point{Index: p.Index, Term: p.Term, Voters: cs.GetVoters(), Others: cs.GetLearners(),
+		Outgoing: cs.GetVotersOutgoing(), Next: cs.GetLearnersNext(), Removed: slices.Clone(p.Removed)}
+	for _, ids := range [][]uint64{p.Voters, p.Others, p.Outgoing} {
+		for _, id := range ids {
+			if !next.has(id) && !slices.Contains(next.Removed, id) {
+				next.Removed = append(next.Removed, id)
+			}
+		}
+	}
+	return next, nil
+}
+
+func (p Point) has(id uint64) bool {
+	return slices.Contains(p.Voters, id) || slices.Contains(p.Others, id) || slices.Contains(p.Outgoing, id)
+}
+
+// sole says whether id is the only one who votes.
+func (p Point) sole(id uint64) bool {
+	return len(p.Voters) == 1 && p.Voters[0] == id && len(p.Outgoing) == 0
+}
+
+func (p Point) clone() Point {
+	for _, ids := range []*[]uint64{&p.Voters, &p.Others, &p.Outgoing, &p.Next, &p.Removed} {
+		*ids = slices.Clone(*ids)
+	}
+	return p
+}
+
+func (p Point) position() wal.Position { return wal.Position{Index: p.Index, Term: p.Term} }
+
+func (p Point) confState() *raftpb.ConfState {
+	return &raftpb.ConfState{Voters: p.Voters, Learners: p.Others, VotersOutgoing: p.Outgoing, LearnersNext: p.Next,
+		AutoLeave: new(len(p.Outgoing) > 0)}
+}
+
+// descriptor is what raft sends of a snapshot; pointOf reads it. Its data are the
+// removed members, 8 bytes each.
+func (p Point) descriptor() *raftpb.Snapshot {
+	s := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(p.Index), Term: new(p.Term), ConfState: p.confState()}}
+	for _, id := range p.Removed {
+		s.Data = binary.LittleEndian.AppendUint64(s.Data, id)
+	}
+	return s
+}
+
+// PointOf is the place of a snapshot that raft speaks of.
+func PointOf(s *raftpb.Snapshot) Point {
+	cs := s.GetMetadata().GetConfState()
+	p := Point{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm(), Voters: cs.GetVoters(), Others: cs.GetLearners(),
+		Outgoing: cs.GetVotersOutgoing(), Next: cs.GetLearnersNext()}
+	for b := s.GetData(); len(b) >= 8; b = b[8:] {
+		p.Removed = append(p.Removed, binary.LittleEndian.Uint64(b))
+	}
+	return p.clone()
+}

@@ -1,0 +1,110 @@
+package replica
+
+import (
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Peers carries messages to the other nodes. Its methods do not wait, and are
+// called by the loop alone; what cannot be carried is lost.
+type Peers interface {
+	// Raft carries raft's messages, in order per node.
+	Raft(msgs []*raftpb.Message)
+	// Forward carries one message of the replica's own. They arrive in order, each
+	// once, and are lost only with the link: then both ends hear PeerDown before
+	// either hears PeerUp, and nothing of the old link arrives behind that.
+	Forward(to uint64, kind byte, b []byte)
+	// Snapshot carries raft's message together with the content of the snapshot of
+	// this node that it names. When the content is whole at the other end, verified
+	// and loaded, the message goes to StepRaft there, and Received.Install will ask
+	// for it, unless raft finds it too old. However it went, ReportSnapshot tells here:
+	// raft sends that node nothing else until then or until it hears from it.
+	Snapshot(m *raftpb.Message)
+}
+
+// StepRaft delivers raft's messages from another node.
+func (r *Replica) StepRaft(from uint64, msgs []*raftpb.Message) {
+	r.events.push(func() {
+		for _, m := range msgs {
+			r.receive(from, m)
+		}
+	})
+}
+
+func (r *Replica) receive(from uint64, m *raftpb.Message) {
+	c := &r.core
+	if m.GetFrom() != from || m.GetTo() != r.cfg.NodeID || slices.Contains(c.members.Removed, from) {
+		return
+	}
+	c.heard[from] = c.ticks
+	switch m.GetType() {
+	case raftpb.MsgProp:
+		return
+	case raftpb.MsgReadIndex:
+		// Before an entry of the own term is applied a sole voter would answer with an
+		// index that is too old (reference: raft PR 105). Who asks will ask again.
+		if !c.isReady || c.rn.BasicStatus().RaftState != raft.StateLeader {
+			return
+		}
+	}
+	if err := c.rn.Step(m); err != nil {
+		r.log.Debug().Err(err).Uint64("peer", from).Stringer("type", m.GetType()).Msg("raft does not take a message")
+	}
+	if m.GetType() == raftpb.MsgSnap {
+		r.handleReady() // before anything else: it may have changed the members
+	}
+}
+
+// StepForward delivers a message of another replica's Forward.
+func (r *Replica) StepForward(from uint64, kind byte, b []byte) {
+	r.events.push(func() {
+		switch kind {
+		case kindTxns:
+			r.takeForward(from, b)
+		case kindRefused:
+			r.streamRefused(from, b)
+		}
+	})
+}
+
+// PeerUp says that there is a link to a node.
+func (r *Replica) PeerUp(id uint64) {
+	r.events.push(func() {
+		r.core.up[id] = true
+		delete(r.core.in, id)
+	})
+}
+
+// PeerDown says that there is none any more. If that node is gone for certain and
+// was the leader, this one does not wait for the silence to be long enough.
+func (r *Replica) PeerDown(id uint64, certain bool) {
+	r.events.push(func() {
+		c := &r.core
+		c.up[id] = false
+		delete(c.in, id)
+		c.rn.ReportUnreachable(id)
+		lead := c.rn.BasicStatus().Lead
+		if lead != id {
+			return
+		}
+		c.stream = 0
+		r.mendSent()
+		if certain {
+			r.forgetLeader()
+			if slices.Contains(c.members.Voters, r.cfg.NodeID) {
+				c.campaignIn = 1 + int(random()%uint64(1+r.cfg.ElectionTick/3))
+			}
+		}
+	})
+}
+
+// ReportSnapshot tells how it went with the content of a snapshot for a node.
+func (r *Replica) ReportSnapshot(to uint64, ok bool) {
+	status := raft.SnapshotFinish
+	if !ok {
+		status = raft.SnapshotFailure
+	}
+	r.events.push(func() { r.core.rn.ReportSnapshot(to, status) })
+}

@@ -1,0 +1,394 @@
+package replica_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"coord/server/replica"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// post is a carrier that keeps what it was given.
+type post struct {
+	sync.Mutex
+	refusals  []refusal
+	raft      []*raftpb.Message
+	snapshots []*raftpb.Message
+}
+
+// refusal is of a stream.
+type refusal struct {
+	to, stream, first uint64
+	code              znode.Code
+}
+
+func (p *post) Raft(msgs []*raftpb.Message) {
+	p.Lock()
+	defer p.Unlock()
+	p.raft = append(p.raft, msgs...)
+}
+
+func (p *post) Forward(to uint64, kind byte, b []byte) {
+	p.Lock()
+	defer p.Unlock()
+	if kind == 2 {
+		p.refusals = append(p.refusals, refusal{to, binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]),
+			znode.Code(int32(binary.LittleEndian.Uint32(b[16:])))})
+	}
+}
+
+func (p *post) Snapshot(m *raftpb.Message) {
+	p.Lock()
+	defer p.Unlock()
+	p.snapshots = append(p.snapshots, m)
+}
+
+func (p *post) take() []refusal {
+	p.Lock()
+	defer p.Unlock()
+	all := p.refusals
+	p.refusals = nil
+	return all
+}
+
+// part is a message of a stream from node 9.
+func part(term, stream, first uint64, txns ...*tree.Txn) []byte {
+	var e tree.Encoder
+	for i, x := range txns {
+		if x.Origin == 0 {
+			x.Origin = 9
+		}
+		x.Seq = first + uint64(i)
+		e.Add(x)
+	}
+	var b []byte
+	for _, n := range []uint64{term, stream, first, uint64(len(txns))} {
+		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	return append(b, e.Batch(0)...)
+}
+
+const txnsKind = 1
+
+// leads runs the sole voter of a cluster that others may talk to.
+func leads(t *testing.T, config func(*replica.Config)) (*node, *post) {
+	m, p := newMachine(t), &post{}
+	m.config.Peers = p
+	if config != nil {
+		config(&m.config)
+	}
+	return m.ready(), p
+}
+
+func TestAStreamHasOneTermAndNoGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := leads(t, nil)
+		term := n.Status().Term
+		send := func(b []byte) []refusal {
+			n.StepForward(9, txnsKind, b)
+			synctest.Wait()
+			return p.take()
+		}
+		want := func(what string, got []refusal, want ...refusal) {
+			t.Helper()
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: refused %v, want %v", what, got, want)
+			}
+		}
+		want("a stream begins", send(part(term, 100, 100, create("/a"), create("/b"))))
+		want("it goes on", send(part(term, 100, 102, create("/c"))))
+		want("another term", send(part(term-1, 100, 103, create("/old"))), refusal{9, 100, 103, znode.ErrNoLeader})
+		want("the rest of a refused stream", send(part(term, 100, 103, create("/rest"))))
+		want("a new one", send(part(term, 200, 200, create("/d"))))
+		want("a gap", send(part(term, 200, 202, create("/gap"))), refusal{9, 200, 202, znode.ErrNoLeader})
+		want("behind the gap", send(part(term, 200, 201, create("/behind"))))
+		want("not from the beginning", send(part(term, 300, 301, create("/middle"))), refusal{9, 300, 301, znode.ErrNoLeader})
+		other := create("/other")
+		other.Origin = 8
+		want("in the name of another", send(part(term, 400, 400, create("/e"), other, create("/after"))), refusal{9, 400, 401, znode.ErrInternal})
+		want("no batch", send(append(part(term, 500, 500), 0xff)), refusal{9, 500, 500, znode.ErrInternal})
+		want("no header", send([]byte{1, 2, 3}))
+		n.PeerDown(9, false)
+		n.PeerUp(9)
+		want("over a new link", send(part(term, 600, 600, create("/f"))))
+		for path, there := range map[string]bool{"/a": true, "/b": true, "/c": true, "/d": true, "/e": true, "/f": true,
+			"/old": false, "/rest": false, "/gap": false, "/behind": false, "/middle": false, "/other": false, "/after": false} {
+			if n.has(path) != there {
+				t.Errorf("%s is there: %t", path, !there)
+			}
+		}
+		n.stop()
+	})
+}
+
+func TestWhatOthersForwardHasALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := leads(t, nil)
+		n.log.hold()
+		n.submit(create("/a"))
+		synctest.Wait()
+		large := part(n.Status().Term, 100, 100, createData("/b", strings.Repeat("x", 3<<20)))
+		sent := 0
+		for ; len(p.take()) == 0 && sent < 100; sent++ {
+			binary.LittleEndian.PutUint64(large[16:], uint64(100+sent))
+			n.StepForward(9, txnsKind, slices.Clone(large))
+			synctest.Wait()
+		}
+		if sent != 22 {
+			t.Errorf("the part number %d of 3 MiB is refused", sent)
+		}
+		n.log.open()
+		n.stop()
+	})
+}
+
+func TestAFullLeaderRefusesStreamsThatGrow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		n, p := leads(t, func(c *replica.Config) { c.Full = full.Load })
+		n.must(create("/a"))
+		full.Store(true)
+		n.must(create("/b"))
+		synctest.Wait()
+		term := n.Status().Term
+		n.StepForward(9, txnsKind, part(term, 1, 1, remove("/a"), create("/c"), remove("/b")))
+		synctest.Wait()
+		if got := p.take(); !slices.Equal(got, []refusal{{9, 1, 2, znode.ErrNoSpace}}) || n.has("/a") || n.has("/c") || !n.has("/b") {
+			t.Errorf("refused %v", got)
+		}
+		n.stop()
+	})
+}
+
+func TestChangesOfMembersAreJudgedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := leads(t, nil)
+		change := func(changes ...replica.Change) znode.Code {
+			got := make(chan znode.Code, 1)
+			n.Change(changes, func(r tree.Result, _ *tree.Tree, _ *watchTable) { got <- r.Code })
+			return <-got
+		}
+		for name, changes := range map[string][]replica.Change{
+			"none":                   nil,
+			"no node":                {{Node: 0, To: replica.Learner}},
+			"no role":                {{Node: 9}},
+			"the leader":             {{Node: self, To: replica.Gone}},
+			"the leader's vote":      {{Node: self, To: replica.Learner}},
+			"a stranger's vote":      {{Node: 9, To: replica.Voter}},
+			"a stranger leaves":      {{Node: 9, To: replica.Gone}},
+			"a learner and the last": {{Node: 9, To: replica.Learner}, {Node: self, To: replica.Gone}},
+		} {
+			if code := change(changes...); code != znode.ErrBadArguments {
+				t.Errorf("%s: %v", name, code)
+			}
+		}
+		if code := change(replica.Change{Node: 9, To: replica.Learner}, replica.Change{Node: 10, To: replica.Learner}); code != znode.OK {
+			t.Fatal(code)
+		}
+		if st := n.Status(); st.Voters != 1 || st.Learners != 2 {
+			t.Errorf("%+v", st)
+		}
+		if code := change(replica.Change{Node: 9, To: replica.Voter}); code != znode.ErrThrottledOp {
+			t.Errorf("a vote for a learner that nobody has heard of: %v", code)
+		}
+		if code := change(replica.Change{Node: 9, To: replica.Gone}); code != znode.OK {
+			t.Fatal(code)
+		}
+		if code := change(replica.Change{Node: 9, To: replica.Learner}); code != znode.ErrBadArguments {
+			t.Errorf("a removed id comes back: %v", code)
+		}
+		if _, at := n.freeze(); fmt.Sprint(at.Voters, at.Others, at.Removed) != "[7] [10] [9]" {
+			t.Errorf("%+v", at)
+		}
+		// Who was removed is not heard any more.
+		term := n.Status().Term
+		vote := &raftpb.Message{Type: raftpb.MsgVote.Enum(), From: new(uint64(9)), To: new(uint64(self)), Term: new(term + 5), LogTerm: new(term + 5), Index: new(uint64(1000)),
+			Context: []byte("CampaignTransfer")}
+		n.StepRaft(9, []*raftpb.Message{vote})
+		synctest.Wait()
+		if st := n.Status(); st.Term != term || st.Role != "leader" {
+			t.Errorf("%+v after a message of a removed member", st)
+		}
+		p.take()
+		n.stop()
+	})
+}
+
+// A member that was added behind the newest snapshot would pass that one over:
+// another is made for it.
+func TestAJoinerIsSentASnapshotThatKnowsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := leads(t, nil)
+		n.must(create("/a"))
+		joined := make(chan znode.Code, 1)
+		n.Change([]replica.Change{{Node: 9, To: replica.Learner}}, func(r tree.Result, _ *tree.Tree, _ *watchTable) { joined <- r.Code })
+		if code := <-joined; code != znode.OK {
+			t.Fatal(code)
+		}
+		last, term := n.Status().Last, n.Status().Term
+		probed := last - 1 // raft begins at its last entry
+		for range 3 {
+			n.StepRaft(9, []*raftpb.Message{{Type: raftpb.MsgAppResp.Enum(), From: new(uint64(9)), To: new(uint64(self)), Term: &term, Index: &probed, Reject: new(true), RejectHint: new(uint64(0))}})
+			n.StepRaft(9, []*raftpb.Message{{Type: raftpb.MsgHeartbeatResp.Enum(), From: new(uint64(9)), To: new(uint64(self)), Term: &term}})
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		p.Lock()
+		defer p.Unlock()
+		if len(p.snapshots) != 1 || replica.PointOf(p.snapshots[0].GetSnapshot()).Index < last {
+			t.Errorf("sent %v, the member is in entry %d", p.snapshots, last)
+		}
+		n.stop()
+	})
+}
+
+// crowd carries between replicas of one process, at once.
+type crowd struct {
+	sync.Mutex
+	nodes map[uint64]*node
+}
+
+type member struct {
+	*crowd
+	id uint64
+}
+
+func (c *crowd) at(id uint64) *node {
+	c.Lock()
+	defer c.Unlock()
+	return c.nodes[id]
+}
+
+func (m member) Raft(msgs []*raftpb.Message) {
+	for _, x := range msgs {
+		if n := m.at(x.GetTo()); n != nil {
+			n.StepRaft(m.id, []*raftpb.Message{x})
+		}
+	}
+}
+
+func (m member) Forward(to uint64, kind byte, b []byte) {
+	if n := m.at(to); n != nil {
+		n.StepForward(m.id, kind, b)
+	}
+}
+
+func (m member) Snapshot(*raftpb.Message) {}
+
+// join starts three replicas with goroutines and clocks of their own.
+func join(t *testing.T) *crowd {
+	c := &crowd{nodes: map[uint64]*node{}}
+	for id := range uint64(3) {
+		m := newMachine(t)
+		m.snaps.saved[0].at.Voters = []uint64{1, 2, 3}
+		m.config.NodeID, m.config.Peers, m.config.SyncTicks = id+1, member{c, id + 1}, 60
+		n := m.start()
+		c.Lock()
+		c.nodes[id+1] = n
+		c.Unlock()
+	}
+	for a, n := range c.nodes {
+		for b := range c.nodes {
+			if a != b {
+				n.PeerUp(b)
+			}
+		}
+	}
+	return c
+}
+
+func (c *crowd) leave(id uint64, certain bool) {
+	n := c.at(id)
+	c.Lock()
+	delete(c.nodes, id)
+	rest := c.nodes
+	c.Unlock()
+	n.stop()
+	for _, o := range rest {
+		o.PeerDown(id, certain)
+	}
+}
+
+// Followers take writes, answer them from the log, and elect a leader when theirs
+// is gone: at once if that is certain.
+func TestThreeNodes(t *testing.T) {
+	for _, certain := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := join(t)
+			for _, n := range c.nodes {
+				<-n.Ready()
+			}
+			var all sync.WaitGroup
+			for id, n := range c.nodes {
+				n.must(create(fmt.Sprintf("/%d", id)))
+				for range 4 {
+					all.Go(func() {
+						for i := range 50 {
+							n.must(set(fmt.Sprintf("/%d", id), fmt.Sprint(i)))
+						}
+					})
+				}
+				if id := n.newSession(); id == 0 {
+					t.Error("a session without an id")
+				}
+			}
+			all.Wait()
+			lead := c.at(1).Status().Leader
+			c.leave(lead, certain)
+			began := time.Now()
+			for id, n := range c.nodes {
+				if code := n.barrier(); code != znode.OK {
+					t.Errorf("a barrier without the leader: %v", code)
+				}
+				n.must(set(fmt.Sprintf("/%d", id), "after"))
+				if !n.has(fmt.Sprintf("/%d", lead)) {
+					t.Error("what the old leader has answered is lost")
+				}
+			}
+			took := time.Since(began)
+			t.Logf("certain: %t, a new leader and all served after %v", certain, took)
+			if limit := map[bool]time.Duration{true: 700 * time.Millisecond, false: 3 * time.Second}[certain]; took > limit {
+				t.Errorf("certain: %t: took %v", certain, took)
+			}
+			for _, n := range c.nodes {
+				n.stop()
+			}
+		})
+	}
+}
+
+// Without a quorum nothing is answered but that there is no leader, and not before
+// the limit.
+func TestSubmissionsWaitForALeaderSoLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := join(t)
+		for _, n := range c.nodes {
+			<-n.Ready()
+		}
+		c.leave(1, true)
+		c.leave(2, true)
+		n := c.at(3)
+		time.Sleep(5 * time.Second) // a leader finds out that nobody follows
+		began := time.Now()
+		if code := n.barrier(); code != znode.ErrNoLeader {
+			t.Errorf("barrier: %v", code)
+		}
+		if r := n.do(create("/a")); r.Code != znode.ErrNoLeader {
+			t.Errorf("write: %v", r.Code)
+		}
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("refused after %v", took)
+		}
+		n.stop()
+	})
+}

@@ -1,0 +1,288 @@
+package replica_test
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"coord/server/replica"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// checker holds every turn of every node against one history: the entries as the
+// first node has applied them, applied once more to a tree of its own.
+type checker struct {
+	s        *sim
+	leaders  map[uint64]uint64 // by term
+	entries  []*raftpb.Entry   // from index 2 on
+	digests  []tree.Digest     // behind each of them; the first is that of index 1
+	tree     *tree.Tree
+	applied  map[string]znode.Zxid // by tag
+	moments  map[string]int64      // the same, of clients, when they came into the history
+	never    map[string]bool       // tags that were refused
+	acks     []ack                 // given in this turn
+	answered map[string]bool       // tags
+	at       map[*simNode]uint64   // applied and looked at
+	probes   map[uint64]znode.Code // the last writes, one a node
+	members  replica.Point         // at the end
+}
+
+type ack struct {
+	tag  string
+	zxid znode.Zxid
+}
+
+func (k *checker) init(s *sim) {
+	*k = checker{s: s, leaders: map[uint64]uint64{}, tree: tree.New(), applied: map[string]znode.Zxid{}, moments: map[string]int64{},
+		never: map[string]bool{}, answered: map[string]bool{}, at: map[*simNode]uint64{}, probes: map[uint64]znode.Code{}}
+	k.digests = []tree.Digest{k.tree.Digest()}
+}
+
+func (k *checker) last() uint64 { return uint64(len(k.entries)) + 1 }
+
+func (k *checker) started(n *simNode) {
+	k.at[n] = n.r.Status().Applied
+	k.look(n)
+}
+
+// turned looks at a node after one of its turns.
+func (k *checker) turned(n *simNode, part int) {
+	if part == loopPart {
+		if st := n.r.Status(); st.Role == "leader" {
+			switch other, ok := k.leaders[st.Term]; {
+			case !ok:
+				k.leaders[st.Term] = n.id
+				k.s.seen["elections"]++
+				k.s.note("%d leads in term %d", n.id, st.Term)
+			case other != n.id:
+				k.s.fail("%d and %d lead in term %d", other, n.id, st.Term)
+			}
+		}
+	}
+	if part == applierPart {
+		k.look(n)
+		for _, a := range k.acks {
+			if zxid, ok := k.applied[a.tag]; !ok || zxid != a.zxid {
+				k.s.fail("write %s was answered at %v; it is in the log: %t, at %v", a.tag, a.zxid, ok, zxid)
+			}
+		}
+		k.acks = k.acks[:0]
+	}
+}
+
+// look follows what a node has applied.
+func (k *checker) look(n *simNode) {
+	to := n.r.Status().Applied
+	for i := k.at[n] + 1; i <= to; i++ {
+		if i <= n.log.seen.base.Index {
+			if i > k.last() {
+				k.s.fail("node %d has installed entry %d, which nobody has applied", n.id, i)
+				return
+			}
+			continue
+		}
+		e := n.log.seen.entries[i-n.log.seen.base.Index-1]
+		switch {
+		case i <= k.last():
+			if have := k.entries[i-2]; have.GetTerm() != e.GetTerm() || have.GetType() != e.GetType() || !bytes.Equal(have.GetData(), e.GetData()) {
+				k.s.fail("node %d has applied entry %d of term %d; others one of term %d", n.id, i, e.GetTerm(), have.GetTerm())
+				return
+			}
+		case i == k.last()+1:
+			k.apply(e)
+		default:
+			k.s.fail("node %d has applied entry %d, nobody %d", n.id, i, k.last()+1)
+			return
+		}
+	}
+	k.at[n] = to
+	var digest tree.Digest
+	n.r.View(func(t *tree.Tree, _ *watchTable) { digest = t.Digest() })
+	if to > 0 && digest != k.digests[to-1] {
+		k.s.fail("node %d has digest %v at entry %d, it should be %v", n.id, digest, to, k.digests[to-1])
+	}
+}
+
+// apply makes an entry part of the history.
+func (k *checker) apply(e *raftpb.Entry) {
+	k.entries = append(k.entries, e)
+	if e.GetType() == raftpb.EntryNormal && len(e.GetData()) > 0 {
+		err := tree.Decode(e.GetData(), func(x *tree.Txn) {
+			r, _ := k.tree.Apply(e.GetTerm(), x)
+			if x.Kind == tree.KindSetData {
+				k.inOrder(string(x.Data), r)
+			}
+		})
+		if err != nil {
+			k.s.fail("entry %d: %v", e.GetIndex(), err)
+		}
+	}
+	k.digests = append(k.digests, k.tree.Digest())
+}
+
+// inOrder judges a write when it becomes part of the history: it comes once, was
+// not refused, and every write before it on its connection has come.
+func (k *checker) inOrder(tag string, r tree.Result) {
+	if r.Code != znode.OK {
+		k.s.fail("write %s: %v", tag, r.Code)
+	}
+	if _, twice := k.applied[tag]; twice {
+		k.s.fail("write %s is in the log twice", tag)
+	}
+	k.applied[tag] = r.Zxid
+	k.s.clients.moment++
+	k.moments[tag] = k.s.clients.moment
+	if k.never[tag] {
+		k.s.fail("write %s was refused and is in the log", tag)
+	}
+	conn, number, ok := strings.Cut(tag, ".")
+	if !ok {
+		return
+	}
+	id, _ := strconv.Atoi(conn)
+	i, _ := strconv.Atoi(number)
+	c := k.s.clients.conns[id]
+	if i != c.applied+1 {
+		k.s.fail("write %s is in the log, and before it on its connection only %d", tag, c.applied)
+	}
+	c.applied = i
+}
+
+// refused hears that a write was definitely not done.
+func (k *checker) refused(tag string) {
+	k.never[tag] = true
+	if _, done := k.applied[tag]; done {
+		k.s.fail("write %s is in the log and was refused", tag)
+	}
+}
+
+// leader is the node that leads in the newest term, if it is up.
+func (s *sim) leader() *simNode {
+	var found *simNode
+	var term uint64
+	for _, n := range s.nodes {
+		if n.r == nil {
+			continue
+		}
+		if st := n.r.Status(); st.Role == "leader" && st.Term > term {
+			found, term = n, st.Term
+		}
+	}
+	return found
+}
+
+// probe asks who is a member and lets every one of them write.
+func (k *checker) probe() {
+	l := k.s.leader()
+	if l == nil {
+		k.s.fail("no leader 10 s after the last fault")
+		return
+	}
+	l.r.Freeze(func(_ *tree.Frozen, at replica.Point) {
+		k.members = at
+		for _, id := range slices.Concat(at.Voters, at.Others) {
+			n := k.s.nodes[id-1]
+			if n.r == nil {
+				k.s.fail("member %d is down at the end", id)
+				return
+			}
+			x := set("/probe", "probe of "+strconv.Itoa(int(id)))
+			x.Flags = tree.OrCreate
+			n.r.Submit(x, func(r tree.Result, _ *tree.Tree, _ *watchTable) { k.probes[id] = r.Code })
+			n.wake()
+		}
+	})
+	l.wake()
+}
+
+// end looks at a cluster that has come to rest.
+func (k *checker) end() {
+	s := k.s
+	if s.failure != "" {
+		return
+	}
+	ids := slices.Concat(k.members.Voters, k.members.Others)
+	if len(ids) == 0 {
+		s.fail("nobody is a member")
+	}
+	for _, id := range ids {
+		n := s.nodes[id-1]
+		if code, ok := k.probes[id]; !ok || code != znode.OK {
+			s.fail("the last write on member %d: answered %t, %v; %+v", id, ok, code, n.r.Status())
+		}
+		if st := n.r.Status(); st.Applied != k.last() {
+			s.fail("member %d has applied %d of %d entries", id, st.Applied, k.last())
+		}
+		if !isReady(n) {
+			s.fail("member %d is not ready", id)
+		}
+	}
+	for _, n := range s.nodes {
+		if n.r != nil && n.r.Stats().PendingBytes != 0 {
+			s.fail("node %d: %d bytes have no answer; %+v", n.id, n.r.Stats().PendingBytes, n.r.Status())
+		}
+	}
+	for tag := range s.check.answered {
+		if _, ok := k.applied[tag]; !ok {
+			s.fail("write %s was answered, and is lost", tag)
+		}
+	}
+	switch porcupine.CheckOperationsTimeout(registers, k.operations(), 20*time.Second) {
+	case porcupine.Illegal:
+		s.fail("the reads and writes are not linearizable")
+	case porcupine.Unknown:
+		s.fail("whether the reads and writes are linearizable is not found in time")
+	}
+	if n := s.seen["writes"] + s.seen["reads"] + s.seen["lin reads"]; s.failure == "" && n < 500 {
+		s.fail("only %d requests", n)
+	}
+}
+
+// operations are what clients have done. Of a write whose client does not know, the
+// log does: it took effect before the first node had applied it, or never.
+func (k *checker) operations() []porcupine.Operation {
+	ops := slices.Clone(k.s.clients.history)
+	for i := range ops {
+		if moment, ok := k.moments[ops[i].Input.(simInput).value]; ok && ops[i].Return == math.MaxInt64 {
+			ops[i].Return = moment
+		}
+	}
+	return slices.DeleteFunc(ops, func(op porcupine.Operation) bool { return op.Return == math.MaxInt64 })
+}
+
+// registers is what single znodes are to clients.
+var registers = porcupine.Model{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		byKey := map[string][]porcupine.Operation{}
+		var keys []string
+		for _, op := range history {
+			key := op.Input.(simInput).key
+			if byKey[key] == nil {
+				keys = append(keys, key)
+			}
+			byKey[key] = append(byKey[key], op)
+		}
+		slices.Sort(keys)
+		var parts [][]porcupine.Operation
+		for _, key := range keys {
+			parts = append(parts, byKey[key])
+		}
+		return parts
+	},
+	Init: func() any { return "" },
+	Step: func(state, input, output any) (bool, any) {
+		if in := input.(simInput); in.write {
+			return true, in.value
+		}
+		return output.(simOutput).value == state.(string), state
+	},
+	DescribeOperation: func(input, output any) string { return fmt.Sprint(input, output) },
+}

@@ -1,0 +1,215 @@
+package replica_test
+
+import (
+	"slices"
+	"time"
+
+	"coord/server/replica"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// planFaults plans one fault after the other.
+func (s *sim) planFaults() {
+	s.after(s.between(500*time.Millisecond, 3*time.Second), func() {
+		if s.calm {
+			return
+		}
+		s.fault()
+		s.planFaults()
+	})
+}
+
+// anyone is a node that is up.
+func (s *sim) anyone() *simNode {
+	up := slices.DeleteFunc(slices.Clone(s.nodes), func(n *simNode) bool { return n.r == nil })
+	if len(up) == 0 {
+		return s.nodes[0]
+	}
+	return up[s.rnd.IntN(len(up))]
+}
+
+func (s *sim) fault() {
+	n := s.anyone()
+	if l := s.leader(); l != nil && s.chance(30) {
+		n = l
+	}
+	switch p := s.rnd.IntN(100); {
+	case p < 22:
+		d := s.between(50*time.Millisecond, 5*time.Second)
+		if s.chance(40) {
+			d = s.between(time.Millisecond, 30*time.Millisecond) // what it has sent is still on its way
+		}
+		s.crashFor(n, d)
+	case p < 25: // all of them
+		for _, n := range s.nodes {
+			s.crashFor(n, s.between(50*time.Millisecond, 2*time.Second))
+		}
+	case p < 29: // nobody leads, and voters come back in the midst of the election
+		if l := s.leader(); l != nil {
+			s.seen["restless elections"]++
+			s.crashFor(l, s.between(time.Second, 3*time.Second))
+			for _, o := range s.nodes {
+				for range 3 {
+					s.after(s.between(500*time.Millisecond, 1500*time.Millisecond), func() {
+						s.crashFor(o, s.between(time.Millisecond, 20*time.Millisecond))
+					})
+				}
+			}
+		}
+	case p < 37:
+		s.seen["partitions"]++
+		side := s.rnd.Uint64()
+		var cut []arrow
+		for _, a := range s.nodes {
+			for _, b := range s.nodes {
+				if side>>a.id&1 != side>>b.id&1 {
+					cut = append(cut, arrow{a.id, b.id})
+				}
+			}
+		}
+		s.partition(cut)
+	case p < 47:
+		s.seen["one-way partitions"]++
+		var cut []arrow
+		out := s.chance(50)
+		for _, o := range s.nodes {
+			if o != n && s.chance(80) {
+				if out {
+					cut = append(cut, arrow{n.id, o.id})
+				} else {
+					cut = append(cut, arrow{o.id, n.id})
+				}
+			}
+		}
+		s.partition(cut)
+	case p < 52:
+		s.seen["large messages lost"]++
+		s.net.small[n.id] = s.now + s.between(time.Second, 4*time.Second)
+		s.note("nothing large reaches %d until %v", n.id, s.net.small[n.id])
+	case p < 57:
+		if o := s.anyone(); o != n {
+			s.net.sever(n.id, o.id, s.chance(20))
+		}
+	case p < 64:
+		s.seen["pauses"]++
+		n.paused = s.now + s.between(200*time.Millisecond, 3*time.Second)
+		s.note("%d rests until %v", n.id, n.paused)
+	case p < 71:
+		s.seen["slow disks"]++
+		n.slow = s.now + s.between(200*time.Millisecond, 3*time.Second)
+		s.note("the disk of %d is slow until %v", n.id, n.slow)
+	case p < 80:
+		s.transfer()
+	default:
+		s.changeMembers()
+	}
+}
+
+func (s *sim) crashFor(n *simNode, d time.Duration) {
+	if n.r == nil {
+		return
+	}
+	n.crash()
+	s.after(d, func() {
+		if n.r == nil && !n.gone {
+			s.seen["restarts"]++
+			n.start()
+		}
+	})
+}
+
+func (s *sim) partition(cut []arrow) {
+	s.note("nothing passes %v", cut)
+	s.net.block(cut)
+	s.after(s.between(300*time.Millisecond, 5*time.Second), func() {
+		s.note("everything passes %v", cut)
+		s.net.unblock(cut)
+	})
+}
+
+func (s *sim) transfer() {
+	if l, to := s.leader(), s.anyone(); l != nil && l != to {
+		s.seen["transfers"]++
+		s.note("%d is to give its place to %d", l.id, to.id)
+		l.r.Transfer(to.id)
+		l.wake()
+	}
+}
+
+// changeMembers asks the leader for some change that fits.
+func (s *sim) changeMembers() {
+	l := s.leader()
+	if l == nil {
+		return
+	}
+	l.r.Freeze(func(_ *tree.Frozen, at replica.Point) {
+		others := slices.DeleteFunc(slices.Clone(at.Voters), func(id uint64) bool { return id == l.id })
+		what := ""
+		var changes []replica.Change
+		switch {
+		case s.chance(10):
+			what = "changes that cannot be"
+			changes = []replica.Change{{Node: 99, To: []replica.Role{replica.Voter, replica.Gone}[s.rnd.IntN(2)]}}
+			if s.chance(50) {
+				changes = []replica.Change{{Node: l.id, To: replica.Gone}}
+			}
+		case len(at.Others) > 0 && len(at.Voters) > 2 && s.chance(50):
+			what = "joint changes"
+			changes = []replica.Change{{Node: at.Others[0], To: replica.Voter}, {Node: others[s.rnd.IntN(len(others))], To: replica.Gone}}
+		case len(at.Others) > 0:
+			what = "promotions"
+			changes = []replica.Change{{Node: at.Others[0], To: replica.Voter}}
+		case len(at.Voters) > 3 && s.chance(50):
+			what = "removals"
+			changes = []replica.Change{{Node: others[s.rnd.IntN(len(others))], To: replica.Gone}}
+		case len(s.nodes) < 9:
+			what = "learners"
+			n := s.addNode(nil)
+			n.start()
+			changes = []replica.Change{{Node: n.id, To: replica.Learner}}
+		default:
+			return
+		}
+		s.note("%d is asked for %v", l.id, changes)
+		l.r.Change(changes, func(r tree.Result, _ *tree.Tree, _ *watchTable) {
+			s.note("%v: %v", changes, r.Code)
+			if r.Code != znode.OK {
+				s.seen["changes refused"]++
+				return
+			}
+			s.seen[what]++
+			for _, c := range changes {
+				if c.To == replica.Gone {
+					n := s.nodes[c.Node-1]
+					s.after(s.between(0, 2*time.Second), func() {
+						n.gone = true
+						n.crash()
+					})
+				}
+			}
+		})
+		l.wake()
+	})
+	l.wake()
+}
+
+// heal ends all faults; some seconds later the clients rest, and every member is
+// asked for a last write.
+func (s *sim) heal() {
+	if s.failure != "" {
+		return
+	}
+	s.note("no faults any more")
+	s.calm = true
+	for _, n := range s.nodes {
+		n.paused, n.slow = 0, 0
+	}
+	clear(s.net.blocked)
+	clear(s.net.small)
+	for _, n := range s.nodes {
+		n.start()
+	}
+	s.after(10*time.Second, func() { s.clients.stopped = true })
+	s.after(12*time.Second, func() { s.check.probe() })
+}

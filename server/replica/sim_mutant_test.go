@@ -1,0 +1,43 @@
+package replica_test
+
+import (
+	"flag"
+	"testing"
+)
+
+var mutantsFlag = flag.Bool("mutants", false, "let the simulation also find the fault in the program that takes it long")
+
+// mutant is a fault of the program that a seed must find.
+type mutant struct {
+	name string
+}
+
+func (m *mutant) is(other *mutant) bool { return m == other }
+
+var (
+	noFsync      = &mutant{"an append is answered without its fsync"}
+	forgetVote   = &mutant{"the vote is forgotten at a restart"}
+	applyTwice   = &mutant{"an entry is applied twice"}
+	earlyAck     = &mutant{"a write is answered before it is committed"}
+	lateSnapshot = &mutant{"a snapshot is acknowledged before it is durable"}
+	gapInStream  = &mutant{"a stream goes on behind a gap"}
+	ownClock     = &mutant{"a node applies something of its own"}
+)
+
+// TestTheSimulationFindsMutants: each is found within so many seeds.
+func TestTheSimulationFindsMutants(t *testing.T) {
+	for _, m := range []*mutant{noFsync, forgetVote, applyTwice, earlyAck, lateSnapshot, gapInStream, ownClock} {
+		t.Run(m.name, func(t *testing.T) {
+			if m == forgetVote && !*mutantsFlag {
+				t.Skip("takes hundreds of seeds: -mutants")
+			}
+			for seed := range uint64(2000) {
+				if s := simulate(t, seed+1, m); s.failure != "" {
+					t.Logf("found with seed %d: %s", seed+1, s.failure)
+					return
+				}
+			}
+			t.Error("2,000 seeds have not found it")
+		})
+	}
+}

@@ -1,0 +1,239 @@
+package replica_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"coord/server/replica"
+	"coord/tree"
+	"coord/wal"
+)
+
+// simNode is one machine: its disk, and while it is up a replica on it.
+type simNode struct {
+	*sim
+	id      uint64
+	log     *memLog
+	snaps   *simSnaps
+	r       *replica.Replica // nil: down
+	turns   []func() (bool, error)
+	planned [4]bool // turns
+	life    int
+	gone    bool          // removed from the cluster, for ever
+	paused  time.Duration // no turn before
+	slow    time.Duration // the same of the log writer
+	txns    int           // between snapshots
+}
+
+// The parts of a replica, as Turns has them.
+const (
+	loopPart = iota
+	logPart
+	applierPart
+	snapshotPart
+)
+
+// addNode makes a machine that a cluster begins with or, without voters, a blank one.
+func (s *sim) addNode(voters []uint64) *simNode {
+	n := &simNode{sim: s, id: uint64(len(s.nodes) + 1), txns: 20 + s.rnd.IntN(150)}
+	n.log, n.snaps = &memLog{faults: map[string]fault{}}, &simSnaps{s: s}
+	if voters != nil {
+		n.log = newMemLog()
+		n.snaps.saved = []savedState{{at: replica.Point{Index: 1, Term: 1, Voters: slices.Clone(voters)}, f: tree.New().Freeze()}}
+	} else {
+		n.snaps.saved = []savedState{{f: tree.New().Freeze()}}
+	}
+	n.log.lies = s.mutant.is(noFsync)
+	s.nodes = append(s.nodes, n)
+	return n
+}
+
+// start runs a replica on what the disk has.
+func (n *simNode) start() {
+	if n.r != nil || n.gone {
+		return
+	}
+	n.life++
+	n.planned = [4]bool{}
+	newest := n.snaps.saved[len(n.snaps.saved)-1]
+	if term, err := n.log.Term(newest.at.Index); newest.elsewhere && (err != nil || term != newest.at.Term) {
+		n.note("%d resets its log to %d", n.id, newest.at.Index)
+		if err := n.log.Reset(wal.Position{Index: newest.at.Index, Term: newest.at.Term}, wal.HardState{}); err != nil {
+			n.fail("reset: %v", err)
+			return
+		}
+	}
+	hard := n.log.seen.recovered()
+	if n.mutant.is(forgetVote) && n.life > 1 {
+		hard.Vote = 0
+	}
+	life := n.life
+	r, err := replica.New(replica.Config{
+		NodeID: n.id, Tree: rebuild(n.T, newest.f), Start: newest.at, HardState: hard, Log: n.log, Snapshots: n.snaps,
+		SnapshotTxns: n.txns, SnapshotBytes: 1 << 30, Settings: tree.DefaultSettings, Logger: zerolog.Nop(),
+		Now:   func() time.Time { return simEpoch.Add(n.now + time.Duration(n.id)*300*time.Millisecond) },
+		Peers: &simPeers{n, life}, Received: n.snaps, SyncTicks: 60,
+		Replaced: func() { n.seen["snapshots installed"]++; n.note("%d has installed a snapshot", n.id) },
+	})
+	if err != nil {
+		n.fail("node %d does not start: %v", n.id, err)
+		return
+	}
+	n.r, n.turns = r, replica.Turns(r)
+	n.check.started(n)
+	n.note("%d starts on snapshot %d, last entry %d, %+v", n.id, newest.at.Index, n.log.seen.last(), hard)
+	n.tickLater(life)
+	n.wake()
+	n.net.started(n)
+}
+
+// tickLater is the node's clock. It runs a little fast or slow.
+func (n *simNode) tickLater(life int) {
+	n.after(n.between(48*time.Millisecond, 52*time.Millisecond), func() {
+		if n.r == nil || n.life != life {
+			return
+		}
+		if n.now >= n.paused {
+			replica.Tick(n.r)
+			n.wake()
+		}
+		n.tickLater(life)
+	})
+}
+
+// wake plans a turn of each part.
+func (n *simNode) wake() {
+	for part := range n.turns {
+		n.plan(part)
+	}
+}
+
+func (n *simNode) plan(part int) {
+	if n.r == nil || n.planned[part] {
+		return
+	}
+	n.planned[part] = true
+	delay := n.between(0, 500*time.Microsecond)
+	switch {
+	case part == logPart:
+		delay = n.between(0, 4*time.Millisecond)
+		if n.slow > n.now {
+			delay += n.between(0, n.slow-n.now)
+		}
+	case part == snapshotPart:
+		delay = n.between(0, 50*time.Millisecond)
+	case n.rnd.IntN(50) == 0:
+		delay = n.between(0, 20*time.Millisecond)
+	}
+	delay = max(delay, n.paused-n.now)
+	life := n.life
+	n.after(delay, func() {
+		if n.life != life || n.r == nil {
+			return
+		}
+		n.planned[part] = false
+		n.turn(part)
+	})
+}
+
+func (n *simNode) turn(part int) {
+	if n.paused > n.now {
+		n.plan(part)
+		return
+	}
+	worked, err := n.guard(n.turns[part])
+	if err != nil {
+		n.fail("node %d, part %d: %v", n.id, part, err)
+		return
+	}
+	if n.failure != "" {
+		return
+	}
+	if worked && part == applierPart && n.chance(1) {
+		switch n.mutant {
+		case applyTwice:
+			replica.ApplyAgain(n.r)
+		case ownClock:
+			replica.ApplyOwn(n.r, n.now.Milliseconds())
+		}
+	}
+	n.check.turned(n, part)
+	if worked {
+		n.wake()
+	}
+}
+
+// guard turns a panic into a finding.
+func (n *simNode) guard(turn func() (bool, error)) (worked bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return turn()
+}
+
+// crash ends a life. Sometimes the log writer is in the midst of its work.
+func (n *simNode) crash() {
+	if n.r == nil {
+		return
+	}
+	if n.chance(50) {
+		n.log.failAt("sync", 1, errCrashed)
+		_, _ = n.guard(n.turns[logPart])
+	}
+	n.log = n.log.crash(n.rnd)
+	n.log.lies = n.mutant.is(noFsync)
+	n.snaps.received = nil
+	n.r, n.turns = nil, nil
+	n.seen["crashes"]++
+	n.note("%d crashes, keeps entries up to %d, %+v", n.id, n.log.seen.last(), n.log.seen.recovered())
+	n.net.crashed(n)
+	n.clients.crashed(n)
+}
+
+// simSnaps is a node's folder of snapshots: what is in it is durable.
+type simSnaps struct {
+	s        *sim
+	saved    []savedState
+	received []savedState // loaded, not durable yet
+}
+
+func (d *simSnaps) Save(_ context.Context, at replica.Point, f *tree.Frozen) (uint64, error) {
+	d.s.seen["snapshots"]++
+	d.keep(savedState{at: at, f: f})
+	return d.saved[0].at.Index + 1, nil
+}
+
+func (d *simSnaps) keep(x savedState) {
+	d.saved = append(slices.Clone(d.saved), x)
+	slices.SortStableFunc(d.saved, func(a, b savedState) int { return int(int64(a.at.Index) - int64(b.at.Index)) })
+	d.saved = d.saved[max(0, len(d.saved)-2):]
+}
+
+func (d *simSnaps) Install(at replica.Point) (*tree.Tree, error) {
+	for _, x := range d.received {
+		if x.at.Index == at.Index && x.at.Term == at.Term {
+			if !d.s.mutant.is(lateSnapshot) {
+				x.elsewhere = true
+				d.keep(x)
+			}
+			return rebuild(d.s.T, x.f), nil
+		}
+	}
+	return nil, fmt.Errorf("nothing was received for %+v", at)
+}
+
+// find is the snapshot that raft speaks of.
+func (d *simSnaps) find(at replica.Point) (savedState, bool) {
+	for _, x := range d.saved {
+		if x.at.Index == at.Index {
+			return x, true
+		}
+	}
+	return savedState{}, false
+}

@@ -1,0 +1,99 @@
+package replica
+
+import (
+	"context"
+
+	"coord/tree"
+	"coord/wal"
+)
+
+// runSnapshotter makes snapshots, and removes what they have made superfluous.
+func (r *Replica) runSnapshotter(ctx context.Context) error {
+	for {
+		switch worked, err := r.turnSnapshotter(ctx); {
+		case ctx.Err() != nil:
+			return nil // what was under way is cut short
+		case err != nil:
+			return err
+		case worked:
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.chores.wake:
+		}
+	}
+}
+
+func (r *Replica) turnSnapshotter(ctx context.Context) (worked bool, err error) {
+	chores := r.chores.take(nil)
+	for _, chore := range chores {
+		if err := chore(ctx); err != nil {
+			return false, err
+		}
+	}
+	return len(chores) > 0, nil
+}
+
+// maybeSave freezes the state for the snapshotter if it is time. One is under way
+// at a time, and none is made in the midst of a change of several members.
+func (r *Replica) maybeSave() {
+	a := &r.applier
+	if a.saving || len(a.point.Outgoing) > 0 || !a.due && a.txns < r.cfg.SnapshotTxns && a.bytes < r.cfg.SnapshotBytes {
+		return
+	}
+	f, at := r.freeze()
+	a.saving, a.due, a.txns, a.bytes = true, false, 0, 0
+	r.chores.push(func(ctx context.Context) error {
+		r.save(ctx, f, at)
+		return nil
+	})
+}
+
+// save makes a snapshot. One that fails costs a warning and is tried again after
+// as many txns: the log still holds everything.
+func (r *Replica) save(ctx context.Context, f *tree.Frozen, at Point) {
+	start := r.cfg.Now()
+	zxid := f.Counters().Zxid
+	keepFrom, err := r.cfg.Snapshots.Save(ctx, at, f)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.log.Error().Err(err).Str("zxid", zxid.String()).Msg("snapshot failed; the log still holds everything")
+		}
+		r.saved()
+		return
+	}
+	r.snapshots.Add(1)
+	r.lastSaved.Store(uint64(zxid))
+	r.log.Info().Str("zxid", zxid.String()).Int("znodes", f.Len()).Dur("took", r.cfg.Now().Sub(start)).Msg("snapshot made")
+	r.events.push(func() {
+		if c := &r.core; at.Index > c.saved.Index {
+			c.saved = at
+		}
+	})
+	r.marks.push(func() error {
+		if err := r.cfg.Log.Mark(wal.Mark{Index: at.Index, Term: at.Term, Zxid: uint64(zxid)}); err != nil {
+			return err
+		}
+		if err := r.cfg.Log.CompactTo(keepFrom); err != nil {
+			return err
+		}
+		r.chores.push(func(ctx context.Context) error {
+			if err := r.cfg.Log.Sweep(ctx); err != nil {
+				return err
+			}
+			r.saved()
+			return nil
+		})
+		return nil
+	})
+}
+
+// saved lets the next snapshot begin.
+func (r *Replica) saved() {
+	r.tasks.push(func() {
+		r.applier.saving = false
+		r.maybeSave()
+	})
+}
