@@ -387,7 +387,7 @@ func TestWatchSignals(t *testing.T) {
 	t.Setenv("TMPDIR", tmp)
 	ok(t, "create", "/app", strings.Repeat("x", 40<<10))
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		x := begin(t, "watch", "--initial", "/app", "--", "sh", "-c", "sleep 1000 & echo $$; echo $!; trap 'echo told; exit 0' INT TERM HUP; wait")
+		x := begin(t, "watch", "--initial", "/app", "--", "sh", "-c", "trap 'echo told; exit 0' INT TERM HUP; sleep 1000 & echo $$; echo $!; wait")
 		x.says("\n")
 		eventually(t, "two lines", func() bool { return strings.Count(x.stdout(), "\n") >= 2 })
 		x.signal(sig)
