@@ -15,6 +15,8 @@ import (
 	"coord/server/replica"
 )
 
+var fromFlag = flag.Uint64("from", 1, "the first seed of the simulation; 0: by the clock")
+
 var seedsFlag = flag.Int("seeds", 10, "how many seeds the simulation of whole clusters runs; of ten or more it wants to have seen every fault")
 
 // A cluster in one goroutine: real replicas, whose turns, messages, clock, disks
@@ -23,7 +25,7 @@ var seedsFlag = flag.Int("seeds", 10, "how many seeds the simulation of whole cl
 // network between them, clients, faults, checkers, and the mutants that show that
 // the checkers can fail.
 func TestSimulation(t *testing.T) {
-	first, count := uint64(time.Now().UnixNano()), *seedsFlag
+	first, count := firstSeed(), *seedsFlag
 	if *seedFlag != 0 {
 		first, count = *seedFlag, 1
 	}
@@ -43,9 +45,16 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+func firstSeed() uint64 {
+	if *fromFlag != 0 {
+		return *fromFlag
+	}
+	return uint64(time.Now().UnixNano())
+}
+
 // TestASeedIsOneHistory: what fails once fails again.
 func TestASeedIsOneHistory(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := firstSeed()
 	a, b := simulate(t, seed, nil), simulate(t, seed, nil)
 	if a.trace.sum == b.trace.sum {
 		return
