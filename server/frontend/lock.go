@@ -310,6 +310,6 @@ func (c *textConn) unlock(req *text.Request) {
 		return
 	}
 	w := c.newWrite(req)
-	w.txn = tree.Txn{IDs: c.ids, Session: c.sess.id, Attachment: c.sess.attachment, Op: tree.Op{Kind: tree.KindDelete, Path: child, Version: tree.AnyVersion}}
+	w.txn = c.txn(tree.Op{Kind: tree.KindDelete, Path: child, Version: tree.AnyVersion})
 	c.submit(&w.write)
 }

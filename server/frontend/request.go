@@ -119,7 +119,7 @@ func (c *textConn) write(req *text.Request) {
 		return
 	}
 	w := c.newWrite(req)
-	w.txn.IDs, w.txn.Session, w.txn.Attachment = c.ids, c.sess.id, c.sess.attachment
+	w.txn = c.txn(tree.Op{})
 	if req.Verb == text.VerbTxn {
 		w.txn.Kind = tree.KindMulti
 		w.txn.Ops = make([]tree.Op, len(req.Ops))

@@ -54,6 +54,12 @@ func (c *conn) lose(why string, id int64) {
 	c.end(&text.Reply{Kind: text.KindEvent, Arg: why, Fields: []text.Field{text.Hex(text.KeySession, uint64(id))}})
 }
 
+// txn is one of this connection's: with who asks, and through which attachment of its
+// session.
+func (c *conn) txn(op tree.Op) tree.Txn {
+	return tree.Txn{IDs: c.ids, Session: c.sess.id, Attachment: c.sess.attachment, Op: op}
+}
+
 // session acts on a SESSION.
 func (c *textConn) session(req *text.Request) {
 	if !c.isAlone() {

@@ -300,7 +300,7 @@ type zkWrite struct {
 func (c *zkConn) newWrite(r *zkproto.Request) *zkWrite {
 	w := &zkWrite{write: write{item: c.newItem()}, xid: r.Xid, op: r.Op}
 	w.write.write, w.turn = &w.write, w
-	w.txn.IDs, w.txn.Session, w.txn.Attachment = c.ids, c.sess.id, c.sess.attachment
+	w.txn = c.txn(tree.Op{})
 	return w
 }
 
