@@ -32,6 +32,12 @@ import (
 // DefaultPort is the port of a seed that names none.
 const DefaultPort = 2889
 
+// Role is what a node wants to be, once it is a member.
+const (
+	Participant byte = 1 // a voter, when there is room for one
+	Observer    byte = 2
+)
+
 // Member is what a node says of itself.
 type Member struct {
 	Node, Boot uint64

@@ -62,6 +62,16 @@ func listen(ctx context.Context, at netip.AddrPort, logger *log.Logger) (transpo
 	}
 }
 
+// Host is where others are told to find this node: the host that was asked for, as
+// it is, or else the address that a Gossip which listens on bind would advertise.
+func Host(ctx context.Context, host string, bind netip.Addr) (string, error) {
+	if host != "" {
+		return host, nil
+	}
+	ip, err := advertised(ctx, "", bind, net.InterfaceAddrs)
+	return ip.String(), err
+}
+
 // advertised is the address that others are told: what was asked for, else that
 // of the port, else one of this host's by which others might reach it. A host
 // without any has itself to talk to.

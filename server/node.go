@@ -38,11 +38,15 @@ type node struct {
 	started   time.Time
 	port      int // the first that clients can reach; -1 for none
 	measured  measured
+
+	ens        *ensemble // nil: the node is alone
+	lost       *lost     // what it was, if it must come back as another one
+	remembered roster    // of what it was
 }
 
-// openNode takes the data folder and reads what lies in it: the newest good
-// snapshot, and the log behind it. A folder that is empty is made a node's.
-func openNode(ctx context.Context, cfg Config, log zerolog.Logger) (n *node, err error) {
+// openNode takes the data folder and reads whose it is. One that is nobody's becomes
+// a blank node's. was is what the node was before its data was lost, nil for nothing.
+func openNode(cfg Config, was *lost, log zerolog.Logger) (n *node, err error) {
 	n = &node{cfg: cfg, log: log, started: time.Now(), port: -1}
 	defer func() {
 		if err != nil {
@@ -65,29 +69,95 @@ func openNode(ctx context.Context, cfg Config, log zerolog.Logger) (n *node, err
 		return n, err
 	}
 	n.space = newSpace(n.dir, cfg.ReserveBytes, log)
-	switch {
-	case !known || n.identity.State == datadir.Blank:
-		err = n.form(ctx, known)
-	case n.identity.State == datadir.Member:
+	several := cfg.Ensemble != nil
+	switch state := n.identity.State; {
+	case was != nil:
+		n.comeBack(was)
+	case !known:
+		n.identity = datadir.NewIdentity(time.Now())
+		n.identity.Boot = 1 // an id lives as long as its disk, so before anyone hears of it
+		err = n.dir.WriteIdentity(n.identity)
+	case state == datadir.Member, state == datadir.Blank, state == datadir.Promised && several:
 		n.identity, err = n.dir.RaiseBoot(n.identity)
+	case state == datadir.Faulty && n.identity.Aside != "" && several:
+		n.comeBack(&lost{cluster: n.identity.Cluster, reason: n.identity.Reason})
 	default:
 		err = notMember(n.identity)
 	}
-	if err != nil {
-		return n, err
+	return n, err
+}
+
+// comeBack makes the node a new one in memory; setAside does so on the disk.
+func (n *node) comeBack(was *lost) {
+	n.lost = was
+	if store, err := snapshot.OpenStore(n.dir.Snapshots(), ownPace); err == nil {
+		if t, _, _, err := store.Load(); err == nil {
+			n.remembered, _ = rosterOf(t)
+		}
 	}
+	n.identity = datadir.NewIdentity(time.Now())
+	n.identity.Boot = 1
+}
+
+// open makes the folder a member's, if it is none yet, and reads it: the newest good
+// snapshot, and the log behind it.
+func (n *node) open(ctx context.Context) error {
+	switch {
+	case n.ens != nil:
+		if err := n.belong(ctx); err != nil {
+			return err
+		}
+	case n.identity.State == datadir.Blank: // nothing was acknowledged: begun anew if it was cut short
+		id := n.identity
+		if err := n.furnish(ctx, id, replica.Point{Index: 1, Term: 1, Voters: []uint64{id.Node}}, tree.New()); err != nil {
+			return err
+		}
+	}
+	var err error
 	if n.store, err = snapshot.OpenStore(n.dir.Snapshots(), ownPace); err != nil {
-		return n, err
+		return err
 	}
 	if err = n.load(); err != nil {
-		return n, err
+		return n.damaged(explain(err))
 	}
 	n.space.keepBallast()
 	c := n.tree.Counters()
-	log.Info().Str("cluster", n.identity.Cluster.String()).Str("node", datadir.NodeString(n.identity.Node)).
+	n.log.Info().Str("cluster", n.identity.Cluster.String()).Str("node", datadir.NodeString(n.identity.Node)).
 		Uint64("boot", n.identity.Boot).Str("zxid", c.Zxid.String()).Uint64("index", n.start.Index).Uint64("last_index", n.recovered.Last).
 		Int("znodes", n.tree.Counts().Znodes).Dur("took", time.Since(n.started)).Msg("data loaded")
-	return n, nil
+	return nil
+}
+
+// damaged says whether a node whose data is damaged can come back as another one.
+func (n *node) damaged(err error) error {
+	if n.ens != nil && errors.Is(err, ErrDamaged) {
+		return &lostError{n.identity.Cluster, err}
+	}
+	return err
+}
+
+// aloneTime is how long a node whose data is damaged looks for the others.
+const aloneTime = 10 * time.Second
+
+// belong waits until the node is a member of an ensemble. Without the others a
+// damaged one stays as it is, for an operator.
+func (n *node) belong(ctx context.Context) error {
+	if n.lost == nil {
+		return n.ens.machine.belong(ctx)
+	}
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(aloneTime, func() {
+		if !n.ens.machine.isJoining() {
+			cancel()
+		}
+	})
+	defer late.Stop()
+	err := n.ens.machine.belong(within)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %s; and no other member can be reached, from which this node could get it again", ErrDamaged, n.lost.reason)
+	}
+	return err
 }
 
 // close gives everything back, in reverse.
@@ -100,47 +170,6 @@ func (n *node) close() {
 	if n.dir != nil {
 		_ = n.dir.Close()
 	}
-}
-
-// form makes an empty folder a node's: it is born with its disk. Until the
-// identity says Member nothing was acknowledged, so a form that was cut short is
-// begun anew.
-func (n *node) form(ctx context.Context, again bool) error {
-	if again {
-		for _, path := range []string{n.dir.WAL(), n.dir.Snapshots()} {
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
-		}
-	}
-	id := datadir.NewIdentity(time.Now())
-	id.Boot = 1
-	if err := n.dir.WriteIdentity(id); err != nil {
-		return err
-	}
-	n.identity = id
-	store, err := snapshot.OpenStore(n.dir.Snapshots(), ownPace)
-	if err != nil {
-		return err
-	}
-	t := tree.New()
-	at := replica.Point{Index: 1, Term: 1, Voters: []uint64{id.Node}}
-	if _, err := store.Save(ctx, n.meta(at), t.Freeze(), snapshot.Options{}); err != nil {
-		return err
-	}
-	l, _, err := wal.Open(n.dir.WAL(), wal.Options{Meta: wal.Meta{ClusterID: id.Cluster, NodeID: id.Node}})
-	if err != nil {
-		return err
-	}
-	if err := l.Reset(wal.Position{Index: 1, Term: 1}, wal.HardState{Term: 1, Commit: 1}); err != nil {
-		return errors.Join(err, l.Close())
-	}
-	if err := l.Close(); err != nil {
-		return err
-	}
-	id.State = datadir.Member
-	n.identity = id
-	return n.dir.WriteIdentity(id)
 }
 
 // notMember says why a folder that is a node's is not one from which it can start.
@@ -177,7 +206,6 @@ func (n *node) load() error {
 		return fmt.Errorf("%w: %s is of cluster %s, the folder is of %s", ErrForeign, info.Path, info.Meta.ClusterID, n.identity.Cluster)
 	}
 	n.tree = t
-	n.start = replica.Point{Index: info.Meta.RaftIndex, Term: info.Meta.RaftTerm, Voters: info.Meta.Conf.Voters, Others: info.Meta.Conf.Learners}
 	n.wal, n.recovered, err = wal.Open(n.dir.WAL(), wal.Options{
 		Meta:      wal.Meta{ClusterID: n.identity.Cluster, NodeID: n.identity.Node},
 		MustExist: true, MustReach: info.Meta.RaftIndex, OnSync: n.measured.synced,
@@ -189,6 +217,27 @@ func (n *node) load() error {
 		n.log.Warn().Str("segment", r.File).Int64("offset", r.Offset).Int64("bytes", r.Bytes).Str("why", r.Reason).
 			Msg("the log ended in a torn write that was never acknowledged: cut")
 	}
+	if base := n.recovered.First - 1; base > info.Meta.RaftIndex {
+		// A snapshot of another node, if one was being installed: the log has been reset to it.
+		term, err := n.wal.Term(base)
+		if err != nil {
+			return err
+		}
+		adopted, err := n.store.Adopt(base, term)
+		if err != nil {
+			return err
+		}
+		if adopted {
+			n.log.Info().Uint64("index", base).Msg("the snapshot of another node is this one's now")
+			if n.tree, info, _, err = n.store.Load(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := n.store.ClearWaiting(); err != nil {
+		return err
+	}
+	n.start = pointOf(&info.Meta)
 	if n.recovered.First > n.start.Index+1 {
 		return &datadir.DamageError{File: info.Path, Reason: fmt.Sprintf(
 			"is the newest good snapshot and ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones", n.start.Index, n.recovered.First)}
@@ -196,11 +245,15 @@ func (n *node) load() error {
 	return nil
 }
 
+func pointOf(m *snapshot.Meta) replica.Point {
+	return replica.Point{Index: m.RaftIndex, Term: m.RaftTerm, Voters: m.Conf.Voters, Others: m.Conf.Learners, Removed: m.Conf.Removed}
+}
+
 // meta describes a snapshot of this node at a place in its log.
 func (n *node) meta(at replica.Point) snapshot.Meta {
 	return snapshot.Meta{
 		BackupID: snapshot.NewID(), ClusterID: n.identity.Cluster, LineageID: n.identity.Lineage, Generation: n.identity.Generation,
-		RaftIndex: at.Index, RaftTerm: at.Term, Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others},
+		RaftIndex: at.Index, RaftTerm: at.Term, Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others, Removed: at.Removed},
 		Writer: "coord " + n.cfg.Version, Codec: snapshot.Plain,
 	}
 }
@@ -268,8 +321,9 @@ func (n *node) Snapshot(ctx context.Context) (znode.Zxid, func(context.Context, 
 
 // Hello names the node: frontend.Node.
 func (n *node) Hello() (version, name, role, cluster string) {
-	role = n.replica.Status().Role
-	if role == "leader" && n.replica.Status().Voters == 1 {
+	st := n.replica.Status()
+	role = st.Role
+	if role == "leader" && len(everyone(&st.Members)) == 1 {
 		role = "standalone"
 	}
 	return n.cfg.Version, n.cfg.Name, role, n.cfg.Cluster

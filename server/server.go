@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"coord/server/frontend"
 	"coord/server/replica"
 	"coord/server/session"
+	"coord/snapshot/datadir"
 )
 
 // Listening says where a server that has just become ready can be reached.
@@ -33,6 +35,20 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	addProcessor()
+	for was := (*lost)(nil); ; {
+		err := live(ctx, &cfg, was, start, log, ready)
+		var gone *lostError
+		if !errors.As(err, &gone) || ctx.Err() != nil {
+			return err
+		}
+		log.Error().Err(err).Msg("this node has lost what it had acknowledged: it looks for the others, to come back as a new one")
+		was = &lost{cluster: gone.cluster, reason: gone.Error()}
+	}
+}
+
+// live is one life of a node: most servers have one. Its ports, whose numbers it
+// notes in cfg, are those of the next.
+func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zerolog.Logger, ready func(Listening)) error {
 	// Ports first: what is refused because of them touches no data.
 	listeners, err := listen(cfg.Listen)
 	if err != nil {
@@ -43,77 +59,188 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 			_ = l.Close()
 		}
 	}()
-	n, err := openNode(ctx, cfg, log)
+	var peers net.Listener
+	if cfg.Ensemble != nil {
+		if peers, err = listenPeers(cfg.Ensemble.PeerListen); err != nil {
+			return err
+		}
+		defer func() { _ = peers.Close() }()
+	}
+	n, err := openNode(*cfg, was, log)
 	if err != nil {
 		return err
 	}
 	defer n.close()
-
+	cfg.Listen = nil
 	for _, l := range listeners {
+		cfg.Listen = append(cfg.Listen, address(l.Addr()))
 		if a, ok := l.Addr().(*net.TCPAddr); ok && n.port < 0 {
 			n.port = a.Port
 		}
 	}
 
-	n.replica, err = replica.New(replica.Config{
+	// Clients leave before the replica stops, so that what it has answered is sent; the
+	// other nodes are heard until the end.
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	core, inner := errgroup.WithContext(inner)
+	if peers != nil {
+		if n.ens, err = newEnsemble(inner, n, peers); err != nil {
+			return err
+		}
+		core.Go(n.ens.run)
+	}
+	closeDoor := n.openDoor(inner, listeners)
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(inner, cancel)()
+	err = n.open(starting)
+	if err == nil {
+		err = n.serve(ctx, core, inner, listeners, closeDoor, func() {
+			at := Listening{Addrs: cfg.Listen, DataDir: cfg.DataDir, Took: time.Since(start)}
+			n.measured.loaded(start, n.replica.Stats().Txns)
+			log.Info().Strs("listen", at.Addrs).Str("data_dir", cfg.DataDir).Dur("took", at.Took).Msg("ready")
+			warnOpen(listeners, log)
+			ready(at)
+		})
+	}
+	closeDoor()
+	stop()
+	if ended := n.fatal(core.Wait()); ended != nil {
+		err = ended // whatever else went wrong came of it
+	} else if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = nil // stopped before it was ready
+	}
+	if err = n.outcome(err); err == nil {
+		log.Info().Msg("stopped")
+	}
+	return err
+}
+
+// openDoor has clients answered while there is nothing to serve them yet. What it
+// returns ends that, and may be called again.
+func (n *node) openDoor(ctx context.Context, listeners []net.Listener) (closeDoor func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	door := &frontend.Doorman{Waiting: n.waiting, Logger: n.log.With().Str("room", "frontend").Logger()}
+	var open sync.WaitGroup
+	for _, l := range listeners {
+		open.Go(func() {
+			if err := door.Serve(ctx, l); err != nil {
+				n.log.Warn().Err(err).Stringer("listen", l.Addr()).Msg("clients are not answered before the node is ready")
+			}
+		})
+	}
+	return func() {
+		cancel()
+		open.Wait()
+	}
+}
+
+// waiting says in words what the node waits for before it serves clients.
+func (n *node) waiting() string {
+	if n.ens != nil {
+		if why := n.ens.machine.waiting(); why != "" {
+			return why
+		}
+		if n.ens.replica.Load() != nil {
+			return "waiting for the leader of the ensemble"
+		}
+	}
+	return "loading the data"
+}
+
+// serve runs the replica and lets clients in, until ctx or inner ends.
+func (n *node) serve(ctx context.Context, core *errgroup.Group, inner context.Context, listeners []net.Listener, closeDoor, ready func()) error {
+	cfg := &n.cfg
+	conf := replica.Config{
 		NodeID: n.identity.Node, Tree: n.tree, Start: n.start, HardState: n.recovered.HardState, Log: n.wal, Snapshots: n,
 		SnapshotTxns: cfg.SnapshotTxns, SnapshotBytes: cfg.SnapshotBytes, Settings: cfg.Settings,
-		Full: n.space.full, Burst: func() { n.front.Flush() }, Logger: log.With().Str("room", "replica").Logger(),
-	})
-	if err != nil {
+		Full: n.space.full, Burst: func() { n.front.Flush() }, Logger: n.log.With().Str("room", "replica").Logger(),
+	}
+	sessions := session.Config{ContainerInterval: cfg.ContainerInterval, Logger: n.log.With().Str("room", "session").Logger()}
+	if e := n.ens; e != nil {
+		e.store.Store(n.store)
+		conf.Peers, conf.Received, conf.Changed = carrier{e}, e, e.steward.poke
+		conf.Replaced = func() { n.front.Replaced() }
+		conf.Tick, conf.HeartbeatTick, conf.ElectionTick = e.cfg.Tick, e.cfg.HeartbeatTicks, e.cfg.ElectionTicks
+		conf.SyncTicks = int(e.cfg.SyncLimit / e.cfg.Tick)
+		sessions.Ensemble = e
+	}
+	var err error
+	if n.replica, err = replica.New(conf); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	n.tree = nil // the replica's from now on
-	keeper := session.New(session.Config{Replica: n.replica, ContainerInterval: cfg.ContainerInterval, Logger: log.With().Str("room", "session").Logger()})
+	sessions.Replica = n.replica
+	keeper := session.New(sessions)
 	least, most := cfg.sessionBounds()
 	n.front = frontend.New(frontend.Config{
 		Backend: n.replica, Node: n, Sessions: keeper, SessionDeadline: keeper.Deadline, MaxClientConns: cfg.MaxClientConns, FourLetter: cfg.FourLetter,
 		MaxFrame: cfg.MaxFrame, MinSession: least, MaxSession: most, ZooKeeperFrame: cfg.ZooKeeperFrame, ReconfigEnabled: cfg.ReconfigEnabled,
-		SuperDigest: cfg.SuperDigest, Version: cfg.Version, Built: cfg.Built, Logger: log.With().Str("room", "frontend").Logger(),
+		SuperDigest: cfg.SuperDigest, Version: cfg.Version, Built: cfg.Built, Logger: n.log.With().Str("room", "frontend").Logger(),
 	})
-
-	// Clients leave before the replica stops, so that what it has answered is sent.
-	inner, stopReplica := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopReplica()
-	core, inner := errgroup.WithContext(inner)
 	core.Go(func() error { return n.replica.Run(inner) })
 	core.Go(func() error { return tuneCollector(inner, n.front.Rest) })
+	if n.ens != nil {
+		n.ens.serve(n.replica, keeper)
+		core.Go(func() error { return n.ens.steward.run(inner) })
+	}
 	select {
 	case <-n.replica.Ready():
 	case <-inner.Done():
-		return n.fatal(core.Wait())
+		return nil
 	case <-ctx.Done():
-		stopReplica()
-		return n.fatal(core.Wait())
+		return nil
 	}
-	n.measured.loaded(start, n.replica.Stats().Txns)
 	core.Go(func() error { return keeper.Run(inner) })
 
-	clients, clientsCtx := errgroup.WithContext(ctx)
-	serveCtx, stopServing := context.WithCancel(clientsCtx)
-	defer context.AfterFunc(inner, stopServing)()
+	closeDoor()
+	serving, stopServing := context.WithCancel(inner)
 	defer stopServing()
+	clients, serving := errgroup.WithContext(serving)
 	for _, l := range listeners {
-		clients.Go(func() error { return n.front.Serve(serveCtx, l) })
+		clients.Go(func() error { return n.front.Serve(serving, l) })
 	}
-	at := Listening{DataDir: cfg.DataDir, Took: time.Since(start)}
-	for _, l := range listeners {
-		at.Addrs = append(at.Addrs, address(l.Addr()))
-	}
-	log.Info().Strs("listen", at.Addrs).Str("data_dir", cfg.DataDir).Dur("took", at.Took).Msg("ready")
-	warnOpen(listeners, log)
-	ready(at)
+	ready()
+	defer context.AfterFunc(ctx, func() {
+		n.handOver()
+		stopServing()
+	})()
+	return clients.Wait()
+}
 
-	clientsErr := clients.Wait()
-	stopReplica()
-	if err := n.fatal(core.Wait()); err != nil {
+// handOverTime is how long a leader that stops looks for another one.
+const handOverTime = time.Second
+
+// handOver gives the leadership away before the node stops, so that writers need not
+// wait for an election.
+func (n *node) handOver() {
+	if n.ens == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.ens.ctx, handOverTime)
+	defer cancel()
+	if err := n.replica.HandOver(ctx); err != nil {
+		n.log.Warn().Err(err).Msg("the leadership was not handed over")
+	}
+}
+
+// outcome is what a life has ended with. A node that was removed never starts again.
+func (n *node) outcome(err error) error {
+	var removed *removedError
+	if !errors.As(err, &removed) {
 		return err
 	}
-	if clientsErr != nil {
-		return clientsErr
+	id := n.identity
+	id.State, id.Reason = datadir.Removed, removed.reason
+	if err := n.dir.WriteIdentity(id); err != nil {
+		return explain(err)
 	}
-	log.Info().Msg("stopped")
-	return nil
+	if removed.asked {
+		n.log.Info().Msg("this node has left its cluster, for ever")
+		return nil
+	}
+	return err
 }
 
 // fatal explains why the replica ended and makes what room it can.

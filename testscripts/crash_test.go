@@ -3,6 +3,7 @@ package testscripts
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -45,14 +46,15 @@ const (
 	writerKeys = 20
 )
 
-// write keeps up to 64 requests under way until the connection breaks. Every
-// tenth request is a transaction that writes the same number to two keys.
-func (w *writer) write(addr string) {
+// write keeps up to 64 requests under way until the connection breaks or ctx ends.
+// Every tenth request is a transaction that writes the same number to two keys.
+func (w *writer) write(ctx context.Context, addr string) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return
 	}
 	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	type request struct{ key, n int } // key -1: the pair
 	pending := make(chan request, 64)
 	go func() {
@@ -172,7 +174,7 @@ func TestCrash(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		for _, w := range all {
-			wg.Go(func() { w.write(p.addr) })
+			wg.Go(func() { w.write(t.Context(), p.addr) })
 		}
 		time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
 		p.signal(syscall.SIGKILL)

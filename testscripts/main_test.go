@@ -171,12 +171,18 @@ func tryLaunch(t testing.TB, dir string, wrapper []string, flags ...string) (*pr
 
 func startBinary(t testing.TB, bin, dir string, wrapper []string, flags ...string) (*process, error) {
 	t.Helper()
+	return begin(t, bin, dir, wrapper, append([]string{"--listen", "127.0.0.1:0"}, flags...)...).ready()
+}
+
+// begin starts a server and does not wait for it.
+func begin(t testing.TB, bin, dir string, wrapper []string, flags ...string) *process {
+	t.Helper()
 	log, err := os.CreateTemp(t.TempDir(), "log")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	args := append(append([]string{}, wrapper...), bin, "server", "--listen", "127.0.0.1:0", "--data-dir", dir,
+	args := append(append([]string{}, wrapper...), bin, "server", "--data-dir", dir,
 		"--log-format", "json", "--max-client-conns", "0")
 	args = append(args, flags...)
 	p := &process{t: t, cmd: exec.Command(args[0], args[1:]...), dir: dir, log: log.Name(), ended: make(chan int, 1)}
@@ -194,6 +200,12 @@ func startBinary(t testing.TB, bin, dir string, wrapper []string, flags ...strin
 		p.ended <- code
 	}()
 	t.Cleanup(func() { p.kill() })
+	return p
+}
+
+// ready waits until clients are let in, or the server has ended.
+func (p *process) ready() (*process, error) {
+	p.t.Helper()
 	deadline := time.Now().Add(60 * time.Second)
 	for time.Now().Before(deadline) {
 		if addr := p.listening(); addr != "" {
@@ -207,7 +219,7 @@ func startBinary(t testing.TB, bin, dir string, wrapper []string, flags ...strin
 		case <-time.After(time.Millisecond):
 		}
 	}
-	t.Fatalf("the server is not ready after a minute: %s", p.stderr())
+	p.t.Fatalf("the server is not ready after a minute: %s", p.stderr())
 	return nil, nil
 }
 

@@ -1,0 +1,456 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"coord/gossip"
+	"coord/server/founding"
+	"coord/server/peer"
+	"coord/server/replica"
+	"coord/snapshot"
+	"coord/snapshot/datadir"
+	"coord/tree"
+	"coord/wal"
+)
+
+// machine is the founding's state machine with what it asks for done: records on
+// the disk, messages as requests of package peer, gossip. Whoever brings it news does its
+// effects, in their order and under its lock, so that a reply leaves behind the
+// record that it relies on.
+type machine struct {
+	e    *ensemble
+	born chan struct{} // closed when the identity says Member
+	was  string        // what it waited for, when it was logged last
+
+	mu      sync.Mutex
+	m       *founding.Machine
+	asking  map[string]bool // questions under way
+	joining bool
+	doors   []string // addresses of members, to be asked to take this node in
+	lineage lineage
+}
+
+// lineage is what a joiner must know of the data that it will hold.
+type lineage struct {
+	Lineage    string `json:"lineage"`
+	Generation uint32 `json:"generation"`
+}
+
+const (
+	// foundingTick is how often what is not answered is asked again.
+	foundingTick = 250 * time.Millisecond
+	// quietTicks are those that a node which founds alone listens before: members of
+	// an ensemble that knew its lost disk call at least once a second.
+	quietTicks = 6
+)
+
+func (m *machine) init(e *ensemble) {
+	m.e, m.born, m.asking = e, make(chan struct{}), map[string]bool{}
+	conf := founding.Config{
+		Self:  founding.Node{ID: e.n.identity.Node, Name: e.n.cfg.Name, Addr: e.self.peerAddr()},
+		Label: e.n.cfg.Cluster, How: founding.Alone, Quiet: quietTicks,
+		NewID: func() founding.ID { return founding.ID(snapshot.NewID()) },
+	}
+	switch c := e.cfg; {
+	case len(c.Initial) > 0 && e.n.lost == nil:
+		conf.How = founding.Initial
+		for _, f := range c.Initial {
+			conf.Peers = append(conf.Peers, founding.Node{Name: f.Name, Addr: f.Addr})
+		}
+	case c.Expect > 0 && e.n.lost == nil:
+		conf.How, conf.N = founding.Expect, c.Expect
+	case len(c.Join) > 0, e.n.lost != nil:
+		conf.How, conf.Peers = founding.Seeded, e.guesses()
+	}
+	record := recordOf(&e.n.identity)
+	if record.State == founding.Member {
+		close(m.born)
+	}
+	m.m = founding.New(conf, record)
+}
+
+// guesses are the peer addresses that the seeds probably have; gossip will know.
+func (e *ensemble) guesses() (nodes []founding.Node) {
+	add := func(addr string) {
+		if addr != e.self.peerAddr() && !slices.ContainsFunc(nodes, func(n founding.Node) bool { return n.Addr == addr }) {
+			nodes = append(nodes, founding.Node{Addr: addr})
+		}
+	}
+	for _, seed := range e.cfg.Join {
+		host, _, err := splitHostPort(seed)
+		if err != nil {
+			host = seed
+		}
+		_, port, _ := splitHostPort(resolvable(e.cfg.PeerListen))
+		add(hostPort(host, port))
+	}
+	for _, f := range e.cfg.Initial {
+		add(f.Addr)
+	}
+	for _, m := range e.n.remembered {
+		if m.node != e.n.identity.Node && m.peerAddr() != "" {
+			add(m.peerAddr())
+		}
+	}
+	return nodes
+}
+
+// recordOf is what the founding knows over restarts.
+func recordOf(id *datadir.Identity) founding.Record {
+	r := founding.Record{Voted: id.Voted, Reason: id.Reason}
+	for _, plan := range id.Released {
+		r.Released = append(r.Released, founding.ID(plan))
+	}
+	switch id.State {
+	case datadir.Promised:
+		r.State = founding.Promised
+		r.Plan = &founding.Plan{Cluster: founding.ID(id.Promise.Cluster)}
+		for _, f := range id.Promise.Members {
+			r.Plan.Members = append(r.Plan.Members, founding.Node{ID: f.Node, Name: f.Name, Addr: f.Addr})
+		}
+	case datadir.Member:
+		r.State, r.Cluster, r.Released = founding.Member, founding.ID(id.Cluster), nil
+	default:
+	}
+	return r
+}
+
+// belong returns when this node is a member of an ensemble, as its folder says.
+func (m *machine) belong(ctx context.Context) error {
+	ticker := time.NewTicker(foundingTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-m.born: // first, for it may be so already
+			return nil
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-m.born:
+			return nil
+		case <-m.e.gossip.Changed():
+			m.do(func(f *founding.Machine) []founding.Effect { return f.Seen(m.e.candidates()) })
+		case <-ticker.C:
+			m.do(func(f *founding.Machine) []founding.Effect { return f.Tick() })
+		}
+		m.tell()
+	}
+}
+
+// candidates are the nodes that gossip shows, as the founding sees them.
+func (e *ensemble) candidates() (list []founding.Candidate) {
+	for _, m := range e.gossip.Members() {
+		list = append(list, founding.Candidate{
+			Node:  founding.Node{ID: m.Node, Name: m.Name, Addr: hostPort(m.Host, int(m.PeerPort))},
+			State: founding.State(m.State), Cluster: founding.ID(m.Cluster), N: int(m.Expect), View: m.View,
+		})
+	}
+	return list
+}
+
+// tell says what this node waits for: to gossip, and to the log when it is news.
+func (m *machine) tell() {
+	m.mu.Lock()
+	said := m.e.said()
+	said.View, said.State = m.m.View(), byte(m.m.Record().State)
+	m.mu.Unlock()
+	if err := m.e.gossip.Update(said); err != nil {
+		m.e.log.Error().Err(err).Msg("gossip takes no news of this node")
+	}
+	if now := m.waiting(); now != m.was {
+		m.was = now
+		if now != "" {
+			m.e.log.Info().Msg(now)
+		}
+	}
+}
+
+// waiting says in words what this node waits for.
+func (m *machine) waiting() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.m.Waiting()
+}
+
+// isJoining says whether a member of the ensemble was found.
+func (m *machine) isJoining() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.joining
+}
+
+// contact tells of a member that expects another node here.
+func (m *machine) contact(cluster [16]byte, expects uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if expects != m.e.n.identity.Node {
+		m.m.Contact(cluster, expects)
+	}
+}
+
+// do brings the machine news and does what it asks for. It returns the reply, if
+// the news was a question.
+func (m *machine) do(news func(*founding.Machine) []founding.Effect) (reply *founding.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, effect := range news(m.m) {
+		switch x := effect.(type) {
+		case founding.Write:
+			if err := m.write(x); err != nil {
+				m.e.end(explain(err))
+				return nil // nothing that relies on it may leave
+			}
+		case founding.Send:
+			m.send(x)
+		case founding.Reply:
+			reply = x.Message
+		case founding.Join:
+			m.join(x)
+		}
+	}
+	return reply
+}
+
+// write makes a record durable. Locked.
+func (m *machine) write(w founding.Write) error {
+	n := m.e.n
+	id := n.identity
+	id.State, id.Voted, id.Promise, id.Reason = datadir.Blank, w.Record.Voted, nil, w.Record.Reason
+	id.Released = nil
+	for _, plan := range w.Record.Released {
+		id.Released = append(id.Released, snapshot.ID(plan))
+	}
+	switch w.Record.State {
+	case founding.Blank:
+	case founding.Promised:
+		id.State = datadir.Promised
+		id.Promise = &datadir.Promise{Cluster: snapshot.ID(w.Record.Plan.Cluster), Proposer: w.Record.Plan.Proposer()}
+		for _, p := range w.Record.Plan.Members {
+			id.Promise.Members = append(id.Promise.Members, datadir.Founder{Node: p.ID, Name: p.Name, Addr: p.Addr})
+		}
+	case founding.Member:
+		id.State, id.Cluster = datadir.Member, snapshot.ID(w.Record.Cluster)
+		if w.Born != nil {
+			id.Lineage, id.Generation = id.Cluster, 0
+			return m.become(id, w.Born)
+		}
+		var err error
+		if id.Lineage, err = snapshot.ParseID(m.lineage.Lineage); err != nil {
+			return fmt.Errorf("the lineage of the cluster: %w", err)
+		}
+		id.Generation = m.lineage.Generation
+		return m.become(id, nil)
+	default:
+		panic("server: the founding writes the state " + w.Record.State.String())
+	}
+	if err := n.dir.WriteIdentity(id); err != nil {
+		return err
+	}
+	n.identity = id
+	return nil
+}
+
+// become makes the folder a member's: born with a plan, or an empty one that
+// will be sent a snapshot.
+func (m *machine) become(id datadir.Identity, plan *founding.Plan) error {
+	at, t := replica.Point{}, tree.New()
+	if plan != nil {
+		at.Index, at.Term = 1, 1
+		for _, p := range plan.Members {
+			at.Voters = append(at.Voters, p.ID)
+		}
+		var err error
+		if t, err = newborn(plan); err != nil {
+			return err
+		}
+	}
+	if err := m.e.n.furnish(m.e.ctx, id, at, t); err != nil {
+		return err
+	}
+	close(m.born)
+	return nil
+}
+
+// furnish puts a first snapshot and an empty log behind it into the folder, and then
+// makes it id's. What a try that was cut short has left goes.
+func (n *node) furnish(ctx context.Context, id datadir.Identity, at replica.Point, t *tree.Tree) error {
+	for _, path := range []string{n.dir.WAL(), n.dir.Snapshots()} {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	old := n.identity
+	n.identity = id // meta asks for it
+	store, err := snapshot.OpenStore(n.dir.Snapshots(), ownPace)
+	if err == nil {
+		_, err = store.Save(ctx, n.meta(at), t.Freeze(), snapshot.Options{})
+	}
+	if err == nil {
+		err = newLog(n.dir.WAL(), id, at)
+	}
+	if err == nil {
+		id.State = datadir.Member
+		err = n.dir.WriteIdentity(id)
+	}
+	if err != nil {
+		n.identity = old
+		return err
+	}
+	n.identity = id
+	return nil
+}
+
+// newLog makes an empty log that begins behind a place.
+func newLog(path string, id datadir.Identity, at replica.Point) error {
+	l, _, err := wal.Open(path, wal.Options{Meta: wal.Meta{ClusterID: id.Cluster, NodeID: id.Node}})
+	if err != nil {
+		return err
+	}
+	err = l.Reset(wal.Position{Index: at.Index, Term: at.Term}, wal.HardState{Term: at.Term, Commit: at.Index})
+	return errors.Join(err, l.Close())
+}
+
+// send asks another node, at the address that gossip knows for its id if it does.
+// Locked.
+func (m *machine) send(s founding.Send) {
+	addr := s.To.Addr
+	for _, g := range m.e.gossip.Members() {
+		if s.To.ID != 0 && g.Node == s.To.ID && g.PeerPort != 0 {
+			addr = hostPort(g.Host, int(g.PeerPort))
+		}
+	}
+	key := fmt.Sprintf("%d %d %x %s", s.Message.Kind, s.Message.Stand, s.Message.About, addr)
+	if m.asking[key] {
+		return
+	}
+	m.asking[key] = true
+	body := s.Message.Append([]byte{requestFounding})
+	m.e.task(func(ctx context.Context) {
+		_, b, err := m.e.links.Request(ctx, addr, body)
+		var a *founding.Message
+		if err == nil {
+			a, err = founding.Decode(b)
+		}
+		m.mu.Lock()
+		delete(m.asking, key)
+		m.mu.Unlock()
+		if err != nil {
+			m.e.log.Debug().Err(err).Str("addr", addr).Msg("no answer from a node of the founding")
+			return
+		}
+		m.do(func(f *founding.Machine) []founding.Effect { return f.Answer(s.To, a) })
+	})
+}
+
+// join asks a member, and then every other one that is found, until this node is
+// one too. Locked.
+func (m *machine) join(j founding.Join) {
+	if lost := m.e.n.lost; lost != nil && lost.cluster != (snapshot.ID{}) && snapshot.ID(j.Cluster) != lost.cluster {
+		m.e.log.Warn().Stringer("cluster", j.Cluster).Msg("another cluster than the one this node's data is of: not joined")
+		return
+	}
+	m.doors = append(m.doors, j.Addr)
+	if m.joining {
+		return
+	}
+	m.joining = true
+	m.e.task(func(ctx context.Context) {
+		m.mu.Lock()
+		err := m.e.n.setAside()
+		m.mu.Unlock()
+		if err != nil {
+			m.e.end(explain(err))
+			return
+		}
+		for i := 0; ctx.Err() == nil; i++ {
+			m.mu.Lock()
+			addr := m.doors[i%len(m.doors)]
+			m.mu.Unlock()
+			a, err := m.e.askToJoin(ctx, addr)
+			if err == nil && a.Cluster == j.Cluster.String() {
+				m.mu.Lock()
+				m.lineage = a.lineage
+				m.mu.Unlock()
+				m.do(func(f *founding.Machine) []founding.Effect { return f.Joined(j.Cluster) })
+				return
+			}
+			m.e.log.Info().AnErr("err", err).Str("addr", addr).Msg("not taken into the cluster yet")
+			pause(ctx, retryTime)
+		}
+	})
+}
+
+// The first byte of a request of package peer says whose it is. The rest is a
+// message of the founding, or JSON: docs/sync-protocol.md.
+const (
+	requestFounding = 'F'
+	requestMember   = 'M'
+)
+
+// Request answers another node: peer.Handler.
+func (e *ensemble) Request(ctx context.Context, theirs peer.Hello, body []byte) ([]byte, error) {
+	if len(body) == 0 {
+		return nil, errors.New("an empty request")
+	}
+	switch kind, body := body[0], body[1:]; kind {
+	case requestFounding:
+		q, err := founding.Decode(body)
+		if err != nil {
+			return nil, err
+		}
+		if q.From.ID != theirs.Node {
+			return nil, errors.New("the message is of another node than the handshake")
+		}
+		reply := e.machine.do(func(f *founding.Machine) []founding.Effect { return f.Request(q) })
+		if reply == nil {
+			return nil, errors.New("this node stops")
+		}
+		return reply.Append(nil), nil
+	case requestMember:
+		var q memberRequest
+		if err := json.Unmarshal(body, &q); err != nil {
+			return nil, fmt.Errorf("the request: %w", err)
+		}
+		a, err := e.answer(ctx, theirs, &q)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(a)
+	default:
+		return nil, fmt.Errorf("a request of kind %d", kind)
+	}
+}
+
+// lost is what a node was that must come back as another one.
+type lost struct {
+	cluster snapshot.ID
+	reason  string
+	done    bool
+}
+
+// setAside moves what is left of a lost node's data out of the way, now that the
+// ensemble is known to be there.
+func (n *node) setAside() error {
+	l := n.lost
+	if l == nil || l.done {
+		return nil
+	}
+	path, err := n.dir.SetAside(time.Now(), l.reason, n.identity)
+	if err != nil {
+		return err
+	}
+	l.done = true
+	n.log.Error().Str("why", l.reason).Str("moved_to", path).Msg("damaged data is set aside: this node comes back as a new one")
+	id, _, err := n.dir.Identity()
+	n.identity = id
+	return err
+}

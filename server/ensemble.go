@@ -1,0 +1,368 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/sync/errgroup"
+
+	"coord/gossip"
+	"coord/server/founding"
+	"coord/server/peer"
+	"coord/server/replica"
+	"coord/server/session"
+	"coord/snapshot"
+	"coord/snapshot/datadir"
+)
+
+// ensemble is a node's part among others: it joins the rooms that know one thing
+// each. peer carries bytes, gossip shows who seems to be there, founding says how an
+// ensemble is born, replica keeps the log; the steward does what takes time.
+//
+// It lives longer than the replica: a node must be a member before it has a log, and
+// founding and joining are talked over the same links. Peers are named to the links
+// only when there is a replica that can hear of them.
+type ensemble struct {
+	n      *node
+	cfg    *Ensemble
+	log    zerolog.Logger
+	links  *peer.Links
+	gossip *gossip.Gossip
+	self   member // as others are told
+	ctx    context.Context
+
+	machine machine
+	replica atomic.Pointer[replica.Replica]
+	keeper  atomic.Pointer[session.Keeper]
+	steward *steward
+
+	store   atomic.Pointer[snapshot.Store]
+	ended   chan error // of one: why the node must stop
+	mu      sync.Mutex // guards what follows
+	arrived map[uint64]*snapshot.Received
+	stopped bool
+	tasks   sync.WaitGroup // what run waits for
+}
+
+// Kinds of what nodes forward to each other; those below are the replica's.
+const (
+	forwardSessions byte = 16 // package session
+	forwardDigests  byte = 17 // package replica
+)
+
+// newEnsemble makes a node's part, which ends with ctx; run brings it to life.
+func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error) {
+	e := &ensemble{n: n, ctx: ctx, cfg: n.cfg.Ensemble, log: n.log.With().Str("room", "ensemble").Logger(),
+		arrived: map[uint64]*snapshot.Received{}, ended: make(chan error, 1)}
+	bind, err := netip.ParseAddrPort(resolvable(e.cfg.GossipListen))
+	if err != nil {
+		return nil, fmt.Errorf("%w: the gossip address %s: %w", ErrConfig, e.cfg.GossipListen, err)
+	}
+	e.self = member{node: n.identity.Node, name: n.cfg.Name, observer: e.cfg.Observer,
+		peer: l.Addr().(*net.TCPAddr).Port, client: max(n.port, 0)}
+	if e.self.host, err = gossip.Host(ctx, e.cfg.Advertise, bind.Addr()); err != nil {
+		return nil, fmt.Errorf("%w: the address to advertise: %w", ErrConfig, err)
+	}
+	for _, f := range e.cfg.Initial {
+		if f.Name == n.cfg.Name {
+			if host, port, err := splitHostPort(f.Addr); err == nil && e.cfg.Advertise == "" {
+				e.self.host, e.self.peer = host, port
+			}
+		}
+	}
+	conf := gossip.DefaultConfig()
+	conf.Self, conf.Label, conf.Secret = e.said(), n.cfg.Cluster, e.cfg.Secret
+	conf.Listen, conf.Advertise, conf.Seeds = bind, e.self.host, e.seeds()
+	conf.Logger = n.log.With().Str("room", "gossip").Logger()
+	if e.gossip, err = gossip.New(conf); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	tls, certified, err := peerTLS(e.cfg)
+	if err != nil {
+		return nil, err
+	}
+	self := peer.Identity{Node: n.identity.Node, Boot: n.identity.Boot, Name: n.cfg.Name}
+	if n.identity.State == datadir.Member {
+		self.Cluster = n.identity.Cluster
+	}
+	if e.links, err = peer.New(peer.Config{
+		Self: self, ClusterName: n.cfg.Cluster, Secret: e.cfg.Secret, Listen: l, Handler: e, Position: e.position,
+		Admit: e.admit, TLS: tls, Certified: certified, Logger: n.log.With().Str("room", "peer").Logger(),
+	}); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	e.machine.init(e)
+	e.steward = newSteward(e)
+	return e, nil
+}
+
+// resolvable gives an address without a host the one that means all.
+func resolvable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	switch {
+	case err != nil || host != "" && host != "localhost":
+		return addr
+	case host == "localhost":
+		return "127.0.0.1:" + port
+	}
+	return "[::]:" + port
+}
+
+// seeds are the gossip addresses that the flags name.
+func (e *ensemble) seeds() []string {
+	seeds := slices.Clone(e.cfg.Join)
+	for _, f := range e.cfg.Initial {
+		host, _, err := splitHostPort(f.Addr)
+		if err != nil || f.Name == e.n.cfg.Name {
+			continue
+		}
+		port := f.GossipPort
+		if port == 0 {
+			port = gossip.DefaultPort
+		}
+		seeds = append(seeds, hostPort(host, port))
+	}
+	return seeds
+}
+
+// said is what this node tells in gossip.
+func (e *ensemble) said() gossip.Member {
+	id := &e.n.identity
+	m := gossip.Member{Node: id.Node, Boot: id.Boot, Name: e.n.cfg.Name, Host: e.self.host, PeerPort: uint16(e.self.peer),
+		ClientPort: uint16(e.self.client), Role: gossip.Participant, Expect: uint8(e.cfg.Expect), Proto: 1}
+	if e.cfg.Observer {
+		m.Role = gossip.Observer
+	}
+	if id.State == datadir.Member {
+		m.Cluster, m.State = id.Cluster, byte(founding.Member)
+	}
+	return m
+}
+
+// run takes part until its context ends.
+func (e *ensemble) run() error {
+	g, ctx := errgroup.WithContext(e.ctx)
+	g.Go(func() error {
+		if err := e.links.Run(ctx); err != nil {
+			return fmt.Errorf("%w: %w", ErrPermitted, err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		err := e.gossip.Run(ctx, func(at netip.AddrPort) { e.log.Info().Stringer("gossip", at).Msg("gossip begins") })
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return failure{ErrInUse, fmt.Errorf("the gossip address %s is taken by another process", e.cfg.GossipListen)}
+		}
+		return err
+	})
+	g.Go(func() error {
+		select {
+		case err := <-e.ended:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	err := g.Wait()
+	e.mu.Lock()
+	e.stopped = true
+	e.mu.Unlock()
+	e.tasks.Wait()
+	return err
+}
+
+// end stops the node with an error; the first one counts.
+func (e *ensemble) end(err error) {
+	select {
+	case e.ended <- err:
+	default:
+	}
+}
+
+// task runs f in a goroutine of its own, which must end soon after ctx, unless the
+// ensemble has ended.
+func (e *ensemble) task(f func(ctx context.Context)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.stopped {
+		e.tasks.Go(func() { f(e.ctx) })
+	}
+}
+
+// serve names a replica that from now on is this node's.
+func (e *ensemble) serve(r *replica.Replica, k *session.Keeper) {
+	e.machine.tell()
+	e.links.SetCluster(e.n.identity.Cluster)
+	e.keeper.Store(k)
+	e.replica.Store(r)
+}
+
+// position is the log's last entry, for the handshake.
+func (e *ensemble) position() (index, term uint64) {
+	if e.replica.Load() == nil {
+		return 0, 0
+	}
+	index, err := e.n.wal.LastIndex()
+	if err == nil {
+		term, err = e.n.wal.Term(index)
+	}
+	if err != nil {
+		return 0, 0
+	}
+	return index, term
+}
+
+// admit refuses an id that was a member once.
+func (e *ensemble) admit(theirs peer.Hello) *peer.Refusal {
+	r := e.replica.Load()
+	if r == nil {
+		return &peer.Refusal{Code: peer.CodeBusy, Text: "this node is starting"}
+	}
+	if slices.Contains(r.Status().Members.Removed, theirs.Node) {
+		return &peer.Refusal{Code: peer.CodeRemoved, Text: "node " + datadir.NodeString(theirs.Node) + " was removed from the cluster"}
+	}
+	return nil
+}
+
+// Raft and the rest of peer.Handler.
+
+// Raft hands raft's messages on.
+func (e *ensemble) Raft(from uint64, msgs []*raftpb.Message) {
+	if r := e.replica.Load(); r != nil {
+		r.StepRaft(from, msgs)
+	}
+}
+
+// Forward hands on what nodes of coord say to each other.
+func (e *ensemble) Forward(from uint64, kind byte, b []byte) {
+	r, k := e.replica.Load(), e.keeper.Load()
+	switch {
+	case r == nil:
+	case kind == forwardSessions:
+		k.Told(from, bytes.Clone(b))
+	case kind == forwardDigests:
+		e.steward.compare(from, b)
+	default:
+		r.StepForward(from, kind, b)
+	}
+}
+
+// Up says that a peer can be reached.
+func (e *ensemble) Up(node uint64, theirs peer.Hello) {
+	e.log.Info().Str("peer", datadir.NodeString(node)).Str("name", theirs.Name).Msg("link to a peer")
+	if r := e.replica.Load(); r != nil {
+		r.PeerUp(node)
+	}
+}
+
+// Down says that it cannot any more.
+func (e *ensemble) Down(node uint64, certain bool) {
+	if r := e.replica.Load(); r != nil {
+		r.PeerDown(node, certain)
+	}
+}
+
+// Refused learns from refusals what concerns this node itself.
+func (e *ensemble) Refused(r *peer.Refusal) {
+	if !r.Proven {
+		return
+	}
+	if r.Theirs.Cluster != ([16]byte{}) {
+		e.machine.contact(r.Theirs.Cluster, r.Theirs.Expects)
+	}
+	if r.Ours || e.replica.Load() == nil || r.Theirs.Cluster != e.n.identity.Cluster {
+		return
+	}
+	switch r.Code {
+	case peer.CodeRemoved:
+		e.end(&removedError{reason: "another member says so"})
+	case peer.CodeBoot:
+		e.end(&lostError{e.n.identity.Cluster, fmt.Errorf("%w: members have seen a later start of this node: its disk is an older copy", ErrDamaged)})
+	default:
+	}
+}
+
+// Raft's messages, forwards and snapshots to others: replica.Peers.
+type carrier struct{ *ensemble }
+
+// Raft carries raft's messages.
+func (c carrier) Raft(msgs []*raftpb.Message) { c.links.Raft(msgs) }
+
+// Forward carries a message of the replica.
+func (c carrier) Forward(to uint64, kind byte, b []byte) { c.links.Forward(to, kind, b) }
+
+// Leader tells who leads: session.Ensemble.
+func (e *ensemble) Leader() (id, term uint64, self bool) {
+	r := e.replica.Load()
+	if r == nil {
+		return 0, 0, false
+	}
+	st := r.Status()
+	return st.Leader, st.Term, st.Leader == e.n.identity.Node && st.Ready
+}
+
+// Tell carries a keeper's words: session.Ensemble.
+func (e *ensemble) Tell(to uint64, b []byte) { e.links.Forward(to, forwardSessions, b) }
+
+// listenPeers opens the peer port.
+func listenPeers(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, failure{ErrInUse, fmt.Errorf("the peer address %s is taken by another process", addr)}
+	case err != nil:
+		return nil, fmt.Errorf("%w: listen for peers on %s: %w", ErrConfig, addr, err)
+	}
+	return l, nil
+}
+
+// lostError says that this node has lost what it had acknowledged: it must come back
+// as another one.
+type lostError struct {
+	cluster snapshot.ID
+	err     error
+}
+
+func (e *lostError) Error() string { return e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
+
+// removedError says that the ensemble does without this node, for ever.
+type removedError struct {
+	reason string
+	asked  bool // by this node's operator
+}
+
+// divergedError says that this node's state is not what the others' is.
+type divergedError struct{ index uint64 }
+
+func (e *divergedError) Error() string {
+	return fmt.Sprintf("the state of this node differs from the others' at entry %d of the log: it must not serve it", e.index)
+}
+func (e *divergedError) Unwrap() error { return ErrDamaged }
+
+func (e *removedError) Error() string { return "this node was removed from its cluster: " + e.reason }
+func (e *removedError) Unwrap() error { return ErrForeign }
+
+// retryTime is between two tries of what needs others.
+const retryTime = 500 * time.Millisecond
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func parseNode(s string) (uint64, error) { return strconv.ParseUint(s, 16, 64) }

@@ -1,0 +1,460 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"coord/server/frontend"
+	"coord/server/peer"
+	"coord/server/replica"
+	"coord/server/watch"
+	"coord/snapshot/datadir"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// memberRequest is what nodes ask each other, one at a time, as JSON. Do says what:
+//
+//	join    take the node that asks in, as a learner; or it is one and wants to vote
+//	status  how are you?
+//	admin   do what an operator has asked another node for: the leader's part of Admin
+type memberRequest struct {
+	Do       string   `json:"do"`
+	Peer     string   `json:"peer,omitempty"` // HOST:PORT of the node that asks
+	Gossip   int      `json:"gossip,omitempty"`
+	Client   int      `json:"client,omitempty"`
+	Observer bool     `json:"observer,omitempty"`
+	Replaces string   `json:"replaces,omitempty"` // a node id
+	Words    []string `json:"words,omitempty"`
+}
+
+// memberAnswer answers any of them.
+type memberAnswer struct {
+	// Leader is set if the one that was asked does not lead: where to ask.
+	Leader  string `json:"leader,omitempty"`
+	Cluster string `json:"cluster,omitempty"` // which the node may be a member of
+	lineage
+	Status *nodeStatus          `json:"status,omitempty"`
+	Items  []frontend.AdminItem `json:"items,omitempty"`
+	Code   int32                `json:"code,omitempty"` // of what is refused, as ZooKeeper's numbers
+	Text   string               `json:"text,omitempty"`
+}
+
+// nodeStatus is how a node is.
+type nodeStatus struct {
+	Role     string `json:"role"`
+	Term     uint64 `json:"term"`
+	Leader   string `json:"leader,omitempty"`
+	Applied  uint64 `json:"applied"`
+	Last     uint64 `json:"last"`
+	StampMS  int64  `json:"stamp_ms"` // the leader's clock at the last txn applied
+	FsyncP99 int64  `json:"fsync_p99_us"`
+	Digests  []byte `json:"digests"`
+	Version  string `json:"version"`
+}
+
+const (
+	statusTime = time.Second // a member that has not answered is shown as down
+	changeTime = 8 * time.Second
+	maxHops    = 3
+)
+
+// askMember asks the node at an address.
+func (e *ensemble) askMember(ctx context.Context, addr string, q *memberRequest) (*memberAnswer, error) {
+	b, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	_, b, err = e.links.Request(ctx, addr, append([]byte{requestMember}, b...))
+	if err != nil {
+		return nil, err
+	}
+	var a memberAnswer
+	if err := json.Unmarshal(b, &a); err != nil {
+		return nil, fmt.Errorf("the answer of %s: %w", addr, err)
+	}
+	return &a, nil
+}
+
+// askLeader asks a node, and whom that takes for the leader if it is not itself.
+func (e *ensemble) askLeader(ctx context.Context, addr string, q *memberRequest) (*memberAnswer, error) {
+	for range maxHops {
+		a, err := e.askMember(ctx, addr, q)
+		if err != nil || a.Leader == "" {
+			return a, err
+		}
+		addr = a.Leader
+	}
+	return nil, errNoLeader
+}
+
+// askToJoin asks to be a learner, or as one to be a voter.
+func (e *ensemble) askToJoin(ctx context.Context, addr string) (*memberAnswer, error) {
+	q := &memberRequest{Do: "join", Peer: e.self.peerAddr(), Client: e.self.client, Observer: e.cfg.Observer}
+	if old := e.n.identity.Replaces; old != 0 {
+		q.Replaces = datadir.NodeString(old)
+	}
+	a, err := e.askLeader(ctx, addr, q)
+	switch {
+	case err != nil:
+		return nil, err
+	case a.Code != 0:
+		return nil, fmt.Errorf("%s: %w", a.Text, znode.Code(a.Code))
+	}
+	return a, nil
+}
+
+// answer answers another node. What is asked of the leader is answered by it alone.
+func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
+	r := e.replica.Load()
+	if r == nil {
+		return nil, errors.New("this node is no member yet")
+	}
+	if q.Do == "status" {
+		return &memberAnswer{Status: e.status()}, nil
+	}
+	if id, addr := e.steward.leaderAddr(); id != e.n.identity.Node {
+		if addr == "" {
+			return nil, errNoLeader
+		}
+		return &memberAnswer{Leader: addr}, nil
+	}
+	switch q.Do {
+	case "join":
+		return e.takeIn(ctx, r, theirs, q)
+	case "admin":
+		items, err := e.lead(ctx, q.Words)
+		var refused *frontend.AdminError
+		if errors.As(err, &refused) {
+			return &memberAnswer{Code: int32(refused.Code), Text: refused.Text}, nil
+		}
+		return &memberAnswer{Items: items}, err
+	default:
+		return nil, fmt.Errorf("nobody knows how to %q", q.Do)
+	}
+}
+
+// takeIn makes a node that proved the secret a learner, or notes that a learner wants
+// to vote: the leader's part of joining.
+func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
+	a := applicant{member: member{node: theirs.Node, name: theirs.Name, gossip: q.Gossip, client: q.Client, observer: q.Observer}, at: time.Now()}
+	var err error
+	if a.host, a.peer, err = splitHostPort(q.Peer); err != nil {
+		return nil, fmt.Errorf("where the node can be reached: %w", err)
+	}
+	if q.Replaces != "" {
+		if a.replaces, err = parseNode(q.Replaces); err != nil {
+			return nil, fmt.Errorf("the node to replace: %w", err)
+		}
+	}
+	s := e.steward
+	s.mu.Lock()
+	if len(s.applicants) >= maxApplicants {
+		s.mu.Unlock()
+		return nil, errors.New("too many nodes want to join at once")
+	}
+	s.applicants[a.node] = a
+	s.mu.Unlock()
+	members := r.Status().Members
+	if !slices.Contains(everyone(&members), a.node) {
+		if code := change(ctx, r, replica.Change{Node: a.node, To: replica.Learner}); code != znode.OK {
+			return &memberAnswer{Code: int32(code), Text: "the node cannot be taken in now"}, nil
+		}
+		e.log.Info().Str("node", datadir.NodeString(a.node)).Str("name", a.name).Str("addr", q.Peer).Msg("a node has joined as a learner")
+	}
+	s.poke()
+	return &memberAnswer{Cluster: e.n.identity.Cluster.String(), lineage: lineage{e.n.identity.Lineage.String(), e.n.identity.Generation}}, nil
+}
+
+const maxApplicants = 256
+
+// change proposes a change of members and waits for what comes of it.
+func change(ctx context.Context, r *replica.Replica, changes ...replica.Change) znode.Code {
+	done := make(chan znode.Code, 1)
+	r.Change(changes, func(result tree.Result, _ *tree.Tree, _ *watch.Table) { done <- result.Code })
+	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	select {
+	case code := <-done:
+		return code
+	case <-ctx.Done():
+		return znode.ErrUncertain
+	}
+}
+
+// status is how this node is.
+func (e *ensemble) status() *nodeStatus {
+	r := e.replica.Load()
+	st := r.Status()
+	s := &nodeStatus{Role: st.Role, Term: st.Term, Applied: st.Applied, Last: st.Last, FsyncP99: e.n.measured.syncs.Percentile(990),
+		Digests: replica.AppendDigests(nil, r.Digests()), Version: e.n.cfg.Version}
+	if st.Leader != 0 {
+		s.Leader = datadir.NodeString(st.Leader)
+	}
+	r.View(func(t *tree.Tree, _ *watch.Table) { s.StampMS = t.Counters().TimeMS })
+	return s
+}
+
+// Admin does what an operator asks of the ensemble: frontend.Node.
+func (n *node) Admin(ctx context.Context, words []string) ([]frontend.AdminItem, error) {
+	e := n.ens
+	switch {
+	case len(words) == 0:
+		return nil, adminError(znode.ErrBadArguments, "nothing is asked for")
+	case words[0] == "MEMBERS":
+		return n.members(ctx), nil
+	case e == nil:
+		return nil, adminError(znode.ErrBadArguments, "this node is alone: start it with --secret-file, or with --peer-listen and --gossip-listen on loopback, and it can grow")
+	case words[0] == "LEAVE":
+		words = []string{"REMOVE", datadir.NodeString(n.identity.Node), "FORCE"}
+		items, err := e.admin(ctx, words)
+		if err == nil {
+			e.end(&removedError{reason: "an operator had it leave", asked: true})
+		}
+		return items, err
+	case words[0] == "ADD":
+		return nil, e.invite(ctx, words[1:])
+	}
+	return e.admin(ctx, words)
+}
+
+func adminError(code znode.Code, format string, args ...any) error {
+	return &frontend.AdminError{Code: code, Text: fmt.Sprintf(format, args...)}
+}
+
+// admin has the leader do it.
+func (e *ensemble) admin(ctx context.Context, words []string) ([]frontend.AdminItem, error) {
+	for range maxHops {
+		id, addr := e.steward.leaderAddr()
+		if id == e.n.identity.Node {
+			items, err := e.lead(ctx, words)
+			if !errors.Is(err, errHandedOver) {
+				return items, err
+			}
+			continue
+		}
+		if addr == "" {
+			return nil, adminError(znode.ErrNoLeader, "there is no leader that can be reached")
+		}
+		a, err := e.askLeader(ctx, addr, &memberRequest{Do: "admin", Words: words})
+		switch {
+		case err != nil:
+			return nil, adminError(znode.ErrNoLeader, "the leader at %s: %v", addr, err)
+		case a.Code != 0:
+			return nil, adminError(znode.Code(a.Code), "%s", a.Text)
+		}
+		return a.Items, nil
+	}
+	return nil, adminError(znode.ErrNoLeader, "the leadership moves")
+}
+
+// errHandedOver says that another node leads now.
+var errHandedOver = errors.New("another node leads now")
+
+// lead does the leader's part.
+func (e *ensemble) lead(ctx context.Context, words []string) ([]frontend.AdminItem, error) {
+	r, self := e.replica.Load(), e.n.identity.Node
+	var nodes []uint64
+	for _, w := range words[1:] {
+		if w == "FORCE" {
+			continue
+		}
+		id, err := e.steward.resolve(w)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, id)
+	}
+	want := map[string]int{"REMOVE": 1, "PROMOTE": 1, "REPLACE": 2, "TRANSFER": len(nodes)}
+	if n, ok := want[words[0]]; !ok || n != len(nodes) {
+		return nil, adminError(znode.ErrBadArguments, "%s is not understood", strings.Join(words, " "))
+	}
+	var changes []replica.Change
+	switch words[0] {
+	case "TRANSFER":
+		if len(nodes) > 1 {
+			return nil, adminError(znode.ErrBadArguments, "one node is meant")
+		}
+		return nil, e.transfer(ctx, nodes)
+	case "PROMOTE":
+		changes = []replica.Change{{Node: nodes[0], To: replica.Voter}}
+	case "REMOVE":
+		changes = []replica.Change{{Node: nodes[0], To: replica.Gone}}
+	case "REPLACE":
+		changes = []replica.Change{{Node: nodes[1], To: replica.Voter}, {Node: nodes[0], To: replica.Gone}}
+	}
+	for _, c := range changes {
+		if c.Node == self && c.To == replica.Gone {
+			// Who leads cannot take its own vote away: another one does.
+			if err := e.transfer(ctx, nil); err != nil {
+				return nil, err
+			}
+			return nil, errHandedOver
+		}
+	}
+	switch code := change(ctx, r, changes...); code {
+	case znode.OK:
+		e.steward.poke()
+		return nil, nil
+	case znode.ErrThrottledOp:
+		return nil, adminError(code, "not now: it would leave too few voters that are up, a learner has not caught up, or another change is under way")
+	case znode.ErrBadArguments:
+		return nil, adminError(code, "that can never be: no voter would be left, or the node is none of these, or was removed once")
+	default:
+		return nil, adminError(code, "the change of members: %s", code.Error())
+	}
+}
+
+// transfer gives the leadership to a node, or to the best one.
+func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
+	r := e.replica.Load()
+	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	if len(to) == 0 {
+		before := r.Status()
+		if err := r.HandOver(ctx); err != nil {
+			return adminError(znode.ErrThrottledOp, "no other voter can take the leadership over now: %v", err)
+		}
+		if after := r.Status(); after.Term == before.Term && after.Role == "leader" {
+			return adminError(znode.ErrBadArguments, "there is no other voter")
+		}
+		return nil
+	}
+	if to[0] == e.n.identity.Node {
+		return nil
+	}
+	if !slices.Contains(r.Status().Members.Voters, to[0]) {
+		return adminError(znode.ErrBadArguments, "%s has no vote", datadir.NodeString(to[0]))
+	}
+	r.Transfer(to[0])
+	for r.Status().Leader != to[0] {
+		if ctx.Err() != nil {
+			return adminError(znode.ErrThrottledOp, "the node did not take the leadership over: is it up and caught up?")
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
+	return nil
+}
+
+// invite has a node that waits for an ensemble join this one.
+func (e *ensemble) invite(ctx context.Context, words []string) error {
+	if len(words) == 0 || len(words) > 2 {
+		return adminError(znode.ErrBadArguments, "ADD takes HOST:PEER-PORT")
+	}
+	return adminError(znode.ErrUnimplemented, "a node joins by itself: start it there with --join and this node's address")
+}
+
+// resolve finds a member by its id, the beginning of that, or its name.
+func (s *steward) resolve(word string) (uint64, error) {
+	members := s.e.replica.Load().Status().Members
+	book := s.bookNow()
+	var found []uint64
+	for _, id := range everyone(&members) {
+		m := book.find(id)
+		if text := datadir.NodeString(id); strings.HasPrefix(text, strings.ToLower(word)) || m != nil && m.name == word {
+			found = append(found, id)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return 0, adminError(znode.ErrNoNode, "no member is %s", word)
+	}
+	return 0, adminError(znode.ErrBadArguments, "%d members are %s: use an id", len(found), word)
+}
+
+// members lists all, each with how it is, as far as it answers.
+func (n *node) members(ctx context.Context) []frontend.AdminItem {
+	st := n.replica.Status()
+	var book roster
+	if n.ens != nil {
+		book = n.ens.steward.bookNow()
+	}
+	ids := everyone(&st.Members)
+	all := make([]*nodeStatus, len(ids))
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		m := book.find(id)
+		switch {
+		case n.ens == nil:
+			all[i] = &nodeStatus{Role: st.Role, Term: st.Term, Applied: st.Applied, Last: st.Last,
+				FsyncP99: n.measured.syncs.Percentile(990), Version: n.cfg.Version}
+		case id == n.identity.Node:
+			all[i] = n.ens.status()
+		case m != nil && m.peerAddr() != "":
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, statusTime)
+				defer cancel()
+				if a, err := n.ens.askMember(ctx, m.peerAddr(), &memberRequest{Do: "status"}); err == nil {
+					all[i] = a.Status
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return n.listed(&st, ids, all, book)
+}
+
+// listed makes the items of MEMBERS.
+func (n *node) listed(st *replica.Status, ids []uint64, all []*nodeStatus, book roster) (items []frontend.AdminItem) {
+	var head nodeStatus // the leader's, or the newest
+	for _, s := range all {
+		if s != nil && (s.Last > head.Last || s.StampMS > head.StampMS) {
+			head.Last, head.StampMS = max(head.Last, s.Last), max(head.StampMS, s.StampMS)
+		}
+	}
+	bit := func(b bool) string { return strconv.Itoa(map[bool]int{true: 1}[b]) }
+	for i, id := range ids {
+		m, s := book.find(id), all[i]
+		item := frontend.AdminItem{Name: datadir.NodeString(id)}
+		add := func(key, value string) { item.Facts = append(item.Facts, frontend.Fact{Key: key, Value: value}) }
+		if m == nil {
+			m = &member{name: n.cfg.Name}
+		}
+		votes := slices.Contains(st.Members.Voters, id)
+		role := "standby"
+		switch {
+		case id == st.Leader:
+			role = "leader"
+		case votes:
+			role = "follower"
+		case m.observer:
+			role = "observer"
+		}
+		add("name", m.name)
+		add("role", role)
+		add("vote", bit(votes))
+		add("up", bit(s != nil))
+		add("peer", m.peerAddr())
+		add("client", m.clientAddr())
+		if s != nil {
+			add("term", strconv.FormatUint(s.Term, 10))
+			add("applied", strconv.FormatUint(s.Applied, 10))
+			lag := head.Last - min(s.Applied, head.Last)
+			behind := head.StampMS - s.StampMS
+			if lag == 0 {
+				behind = 0
+			}
+			add("lag", strconv.FormatUint(lag, 10))
+			add("lag_ms", strconv.FormatInt(behind, 10))
+			add("fsync_p99_ms", strconv.FormatFloat(float64(s.FsyncP99)/1000, 'f', 3, 64))
+			agrees := "same"
+			if theirs, err := replica.ParseDigests(s.Digests); n.ens != nil && err == nil {
+				agrees = n.ens.steward.agreement(theirs)
+			}
+			add("digest", agrees)
+			add("version", s.Version)
+		}
+		add("self", bit(id == n.identity.Node))
+		items = append(items, item)
+	}
+	return items
+}

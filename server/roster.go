@@ -1,0 +1,187 @@
+package server
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"coord/server/founding"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// The roster is who the members are and where they can be found, as all nodes have
+// it: the data of /zookeeper/config, in ZooKeeper's form (QuorumVerifier.toString),
+// where its clients look for it too:
+//
+//	server.ID=HOST:PEER-PORT:GOSSIP-PORT:participant;HOST:CLIENT-PORT
+//	name.ID=NAME
+//	version=HEX
+//
+// ID is the node's id as a signed decimal number, which ZooKeeper's clients can
+// read; the role is observer for a learner. The leader writes it, whenever members or
+// their addresses have changed. It says where to look and decides nothing: members
+// are those of raft's configuration, and gossip knows newer addresses first.
+type roster []member
+
+// member is a line of the roster. Ports are 0 where they are not known.
+type member struct {
+	node                 uint64
+	name, host           string
+	peer, gossip, client int
+	clientHost           string
+	observer             bool
+}
+
+// peerAddr is where its peers reach it, "" if that is not known.
+func (m *member) peerAddr() string {
+	if m.host == "" || m.peer == 0 {
+		return ""
+	}
+	return hostPort(m.host, m.peer)
+}
+
+func (m *member) clientAddr() string {
+	if m.client == 0 {
+		return ""
+	}
+	return hostPort(cmp.Or(m.clientHost, m.host), m.client)
+}
+
+func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
+
+// splitHostPort is net.SplitHostPort for a port that is a number.
+func splitHostPort(addr string) (host string, port int, err error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	return host, int(n), err
+}
+
+func (r roster) find(node uint64) *member {
+	if i := slices.IndexFunc(r, func(m member) bool { return m.node == node }); i >= 0 {
+		return &r[i]
+	}
+	return nil
+}
+
+// encode gives the bytes; version says how often it has changed.
+func (r roster) encode(version uint64) []byte {
+	var b []byte
+	for _, m := range r {
+		role := "participant"
+		if m.observer {
+			role = "observer"
+		}
+		b = fmt.Appendf(b, "server.%d=%s:%d:%d:%s", int64(m.node), bracket(m.host), m.peer, m.gossip, role)
+		if addr := m.clientAddr(); addr != "" {
+			b = fmt.Appendf(b, ";%s", addr)
+		}
+		b = append(b, '\n')
+	}
+	for _, m := range r {
+		b = fmt.Appendf(b, "name.%d=%s\n", int64(m.node), m.name)
+	}
+	return fmt.Appendf(b, "version=%x", version)
+}
+
+func bracket(host string) string {
+	if strings.ContainsRune(host, ':') {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// parseRoster reads what encode wrote. What it does not understand it leaves out:
+// an import from ZooKeeper, or an operator, may have put something else there.
+func parseRoster(data string) (r roster, version uint64) {
+	names := map[uint64]string{}
+	for line := range strings.Lines(data) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if key == "version" {
+			version, _ = strconv.ParseUint(value, 16, 64)
+			continue
+		}
+		kind, number, _ := strings.Cut(key, ".")
+		id, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || id == 0 {
+			continue
+		}
+		switch kind {
+		case "name":
+			names[uint64(id)] = value
+		case "server":
+			if m, ok := parseMember(value); ok {
+				m.node = uint64(id)
+				r = append(r, m)
+			}
+		}
+	}
+	for i := range r {
+		r[i].name = names[r[i].node]
+	}
+	return r, version
+}
+
+func parseMember(value string) (m member, ok bool) {
+	value, client, _ := strings.Cut(value, ";")
+	if client != "" {
+		m.clientHost, m.client, _ = splitHostPort(client)
+	}
+	var ports string
+	if strings.HasPrefix(value, "[") {
+		m.host, ports, ok = strings.Cut(value[1:], "]:")
+	} else {
+		m.host, ports, ok = strings.Cut(value, ":")
+	}
+	parts := strings.Split(ports, ":")
+	if !ok || len(parts) != 3 {
+		return m, false
+	}
+	m.observer = parts[2] == "observer"
+	var errs [2]error
+	m.peer, errs[0] = strconv.Atoi(parts[0])
+	m.gossip, errs[1] = strconv.Atoi(parts[1])
+	return m, errs == [2]error{} && m.peer >= 0 && m.peer <= 65535 && m.gossip >= 0 && m.gossip <= 65535
+}
+
+// rosterOf reads the roster of a state.
+func rosterOf(t *tree.Tree) (roster, uint64) {
+	z, code := t.Get(znode.ConfigPath, superIdentities, 0)
+	if code != znode.OK {
+		return nil, 0
+	}
+	return parseRoster(z.Data)
+}
+
+var superIdentities = []znode.Identity{znode.Super}
+
+// txn writes it: nobody but the operator has WRITE there.
+func (r roster) txn(version uint64) tree.Txn {
+	return tree.Txn{IDs: superIdentities, Op: tree.Op{
+		Kind: tree.KindSetData, Path: znode.ConfigPath, Version: tree.AnyVersion, Data: r.encode(version)}}
+}
+
+// newborn is the state in which an ensemble begins: the same on all its first members.
+func newborn(plan *founding.Plan) (*tree.Tree, error) {
+	t := tree.New()
+	if len(plan.Members) < 2 {
+		return t, nil
+	}
+	var r roster
+	for _, f := range plan.Members {
+		m := member{node: f.ID, name: f.Name}
+		m.host, m.peer, _ = splitHostPort(f.Addr)
+		r = append(r, m)
+	}
+	x := r.txn(1)
+	if result, _ := t.Apply(1, &x); result.Code != znode.OK {
+		return nil, fmt.Errorf("the roster of the first members: %w", result.Code)
+	}
+	return t, nil
+}

@@ -1,0 +1,398 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"coord/gossip"
+	"coord/server/replica"
+	"coord/server/watch"
+	"coord/snapshot/datadir"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// steward does what an ensemble needs now and then, on every node: tells the links
+// whom to dial and where, looks whether there is a leader, compares digests. On
+// the leader it also keeps the roster and makes learners voters; on a node that
+// wants to vote and does not it asks the leader for that.
+type steward struct {
+	e        *ensemble
+	wake     chan struct{}
+	named    map[uint64]bool // to the links
+	without  time.Time       // since when there is no leader; zero: there is one
+	dropped  bool            // clients are sent elsewhere
+	writing  bool            // the roster, under mu
+	asking   bool            // the leader, under mu
+	lastAsk  time.Time
+	lastSaid time.Time            // digests
+	caught   map[uint64]time.Time // learners that have caught up, and since when
+
+	mu         sync.Mutex
+	applicants map[uint64]applicant
+	said       map[uint64][]replica.DigestAt // by others, of late
+}
+
+// applicant is a node that wants to be a member, or a voter.
+type applicant struct {
+	member
+	replaces uint64
+	at       time.Time // of its last request
+}
+
+const (
+	stewardTick = 250 * time.Millisecond
+	// applicantTime is how long a request counts; a node that wants to vote repeats it.
+	applicantTime = 5 * time.Second
+	askEvery      = 2 * time.Second
+	// settleTime is how long a learner must have kept up before it votes.
+	settleTime = 5 * time.Second
+	// mostVoters is how many votes are given without being asked for by an operator.
+	mostVoters  = 5
+	digestEvery = 5 * time.Second
+)
+
+func newSteward(e *ensemble) *steward {
+	return &steward{e: e, wake: make(chan struct{}, 1), named: map[uint64]bool{}, caught: map[uint64]time.Time{},
+		applicants: map[uint64]applicant{}, said: map[uint64][]replica.DigestAt{}}
+}
+
+// poke has it look at once.
+func (s *steward) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run looks after the ensemble until ctx ends.
+func (s *steward) run(ctx context.Context) error {
+	ticker := time.NewTicker(stewardTick)
+	defer ticker.Stop()
+	for {
+		s.look(time.Now())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-s.e.gossip.Changed():
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s *steward) look(now time.Time) {
+	r := s.e.replica.Load()
+	st := r.Status()
+	var known roster
+	var version uint64
+	r.View(func(t *tree.Tree, _ *watch.Table) { known, version = rosterOf(t) })
+	book := s.book(known)
+	s.namePeers(&st, book)
+	s.watchLeader(&st, now)
+	switch {
+	case st.Role == "leader" && st.Ready:
+		s.keepRoster(&st, book, known, version)
+		r.Progress(func(p []replica.Progress) { s.promote(p, st.Members, now) })
+	case st.Leader != 0 && !s.e.cfg.Observer && !slices.Contains(st.Members.Voters, s.e.n.identity.Node):
+		s.askForVote(&st, book, now)
+	}
+	if now.Sub(s.lastSaid) >= digestEvery {
+		s.lastSaid = now
+		s.sayDigests(&st)
+	}
+}
+
+// everyone are the ids of all members.
+func everyone(p *replica.Point) (ids []uint64) {
+	for _, some := range [][]uint64{p.Voters, p.Others, p.Outgoing} {
+		for _, id := range some {
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// book says where nodes are: gossip knows best, then what they said when they asked
+// to join, then the roster.
+func (s *steward) book(known roster) roster {
+	book := slices.Clone(known)
+	note := func(m member) {
+		if i := slices.IndexFunc(book, func(b member) bool { return b.node == m.node }); i >= 0 {
+			book[i] = m
+		} else {
+			book = append(book, m)
+		}
+	}
+	s.mu.Lock()
+	for id, a := range s.applicants {
+		if time.Since(a.at) > applicantTime {
+			delete(s.applicants, id)
+			continue
+		}
+		note(a.member)
+	}
+	s.mu.Unlock()
+	for _, g := range s.e.gossip.Members() {
+		if g.Node == s.e.n.identity.Node || g.PeerPort == 0 {
+			continue
+		}
+		m := member{node: g.Node, name: g.Name, host: g.Host, peer: int(g.PeerPort), gossip: int(g.GossipPort), client: int(g.ClientPort),
+			observer: g.Role == gossip.Observer}
+		if old := book.find(g.Node); old != nil && g.Role == 0 {
+			m.observer = old.observer
+		}
+		note(m)
+	}
+	self := s.e.self
+	for _, g := range s.e.gossip.Members() {
+		if g.Node == self.node {
+			self.gossip = int(g.GossipPort)
+		}
+	}
+	note(self)
+	return book
+}
+
+// namePeers tells the links whom to dial and where.
+func (s *steward) namePeers(st *replica.Status, book roster) {
+	all := everyone(&st.Members)
+	for _, id := range all {
+		if id == s.e.n.identity.Node {
+			continue
+		}
+		var addrs []string
+		if m := book.find(id); m != nil && m.peerAddr() != "" {
+			addrs = append(addrs, m.peerAddr())
+		}
+		for _, f := range s.e.cfg.Initial { // whose are not known by id
+			if !slices.Contains(addrs, f.Addr) && f.Addr != s.e.self.peerAddr() {
+				addrs = append(addrs, f.Addr)
+			}
+		}
+		s.named[id] = true
+		s.e.links.SetPeer(id, addrs)
+	}
+	for id := range s.named {
+		if !slices.Contains(all, id) {
+			delete(s.named, id)
+			s.e.links.RemovePeer(id)
+		}
+	}
+}
+
+// watchLeader sends clients elsewhere while there has been no leader for too long.
+func (s *steward) watchLeader(st *replica.Status, now time.Time) {
+	switch {
+	case st.Leader != 0:
+		s.without = time.Time{}
+	case s.without.IsZero():
+		s.without = now
+	}
+	drop := !s.without.IsZero() && now.Sub(s.without) >= s.e.cfg.SyncLimit
+	if drop == s.dropped {
+		return
+	}
+	s.dropped = drop
+	if drop {
+		s.e.log.Warn().Dur("for", now.Sub(s.without)).Msg("no leader: ZooKeeper's clients are sent elsewhere, writes are refused")
+	} else {
+		s.e.log.Info().Msg("there is a leader again")
+	}
+	s.e.n.front.SetLeaderless(drop)
+}
+
+// keepRoster writes it if it is not true any more.
+func (s *steward) keepRoster(st *replica.Status, book, known roster, version uint64) {
+	var want roster
+	for _, id := range everyone(&st.Members) {
+		m := book.find(id)
+		if m == nil {
+			continue // nothing is known of it yet
+		}
+		x := *m
+		x.observer = !slices.Contains(st.Members.Voters, id) && x.observer
+		want = append(want, x)
+	}
+	if slices.Equal(want, known) {
+		return
+	}
+	s.mu.Lock()
+	busy := s.writing
+	s.writing = true
+	s.mu.Unlock()
+	if busy {
+		return
+	}
+	x := want.txn(version + 1)
+	s.e.replica.Load().Submit(&x, func(result tree.Result, _ *tree.Tree, _ *watch.Table) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.writing = false
+		if result.Code != znode.OK {
+			s.e.log.Debug().Str("code", result.Code.Word()).Msg("the roster was not written")
+		}
+	})
+}
+
+// promote gives votes to learners that want one and have kept up for a while: those
+// that come in another's place in its place; else so that the number of voters is
+// odd, for a fourth voter only makes a quorum larger. It runs on the replica's loop.
+func (s *steward) promote(progress []replica.Progress, members replica.Point, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ready []applicant
+	for _, p := range progress {
+		if !p.Caught || p.Heard > time.Second {
+			delete(s.caught, p.Node)
+			continue
+		}
+		if s.caught[p.Node].IsZero() {
+			s.caught[p.Node] = now
+		}
+		a, asks := s.applicants[p.Node]
+		if asks && !a.observer && slices.Contains(members.Others, p.Node) && now.Sub(s.caught[p.Node]) >= settleTime {
+			ready = append(ready, a)
+		}
+	}
+	if len(ready) == 0 || len(members.Outgoing) > 0 {
+		return
+	}
+	for _, a := range ready {
+		switch {
+		case slices.Contains(members.Voters, a.replaces):
+			s.change(replica.Change{Node: a.node, To: replica.Voter}, replica.Change{Node: a.replaces, To: replica.Gone})
+			return
+		case slices.Contains(members.Others, a.replaces):
+			s.change(replica.Change{Node: a.replaces, To: replica.Gone})
+			return
+		}
+	}
+	need := 1 + len(members.Voters)%2
+	if len(ready) < need || len(members.Voters)+need > mostVoters {
+		return
+	}
+	var changes []replica.Change
+	for _, a := range ready[:need] {
+		changes = append(changes, replica.Change{Node: a.node, To: replica.Voter})
+	}
+	s.change(changes...)
+}
+
+// change proposes a change of members; what comes of it shows in the members.
+func (s *steward) change(changes ...replica.Change) {
+	s.e.replica.Load().Change(changes, func(result tree.Result, _ *tree.Tree, _ *watch.Table) {
+		if result.Code != znode.OK {
+			s.e.log.Debug().Str("code", result.Code.Word()).Msg("members are not changed now")
+		}
+		s.poke()
+	})
+}
+
+// askForVote tells the leader that this learner wants to vote, and whom it replaces.
+func (s *steward) askForVote(st *replica.Status, book roster, now time.Time) {
+	m := book.find(st.Leader)
+	s.mu.Lock()
+	busy := s.asking || now.Sub(s.lastAsk) < askEvery || m == nil || m.peerAddr() == ""
+	if !busy {
+		s.asking, s.lastAsk = true, now
+	}
+	s.mu.Unlock()
+	if busy {
+		return
+	}
+	addr := m.peerAddr()
+	s.e.task(func(ctx context.Context) {
+		_, err := s.e.askToJoin(ctx, addr)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.asking = false
+		if err != nil {
+			s.e.log.Debug().Err(err).Msg("the leader does not know yet that this node wants to vote")
+		}
+	})
+}
+
+// sayDigests tells all peers what this node's state was at some places in the log.
+func (s *steward) sayDigests(st *replica.Status) {
+	b := replica.AppendDigests(nil, s.e.replica.Load().Digests())
+	for _, id := range everyone(&st.Members) {
+		if id != s.e.n.identity.Node {
+			s.e.links.Forward(id, forwardDigests, b)
+		}
+	}
+}
+
+// compare takes another's. A node whose state differs from what a majority of the
+// voters have, all of one mind, or as a learner from the leader's, must not serve it.
+func (s *steward) compare(from uint64, b []byte) {
+	theirs, err := replica.ParseDigests(b)
+	if err != nil {
+		return
+	}
+	r := s.e.replica.Load()
+	st, ours := r.Status(), r.Digests()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said[from] = theirs
+	at, differs := replica.Differs(ours, theirs)
+	if !differs {
+		return
+	}
+	s.e.log.Error().Str("peer", datadir.NodeString(from)).Uint64("index", at.Index).Msg("the state of a peer differs from this node's")
+	against := 0
+	for id, d := range s.said {
+		if !slices.Contains(st.Members.Voters, id) {
+			continue
+		}
+		_, apart := replica.Differs(ours, d)
+		if _, quarrel := replica.Differs(theirs, d); apart && !quarrel {
+			against++
+		}
+	}
+	learner := !slices.Contains(st.Members.Voters, s.e.n.identity.Node)
+	if against > len(st.Members.Voters)/2 || learner && from == st.Leader {
+		s.e.end(&divergedError{at.Index})
+	}
+}
+
+// differs says how another's state compares with this node's: same, differs, unknown.
+func (s *steward) agreement(theirs []replica.DigestAt) string {
+	ours := s.e.replica.Load().Digests()
+	if _, differs := replica.Differs(ours, theirs); differs {
+		return "differs"
+	}
+	for _, d := range theirs {
+		if slices.ContainsFunc(ours, func(o replica.DigestAt) bool { return o.Index == d.Index }) {
+			return "same"
+		}
+	}
+	return "unknown"
+}
+
+// leaderAddr is where the leader's peers reach it.
+func (s *steward) leaderAddr() (id uint64, addr string) {
+	r := s.e.replica.Load()
+	if r == nil {
+		return 0, ""
+	}
+	id = r.Status().Leader
+	if m := s.bookNow().find(id); m != nil {
+		addr = m.peerAddr()
+	}
+	return id, addr
+}
+
+func (s *steward) bookNow() roster {
+	var known roster
+	s.e.replica.Load().View(func(t *tree.Tree, _ *watch.Table) { known, _ = rosterOf(t) })
+	return s.book(known)
+}
+
+var errNoLeader = errors.New("there is no leader")

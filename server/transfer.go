@@ -1,0 +1,142 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"coord/server/peer"
+	"coord/server/replica"
+	"coord/snapshot"
+	"coord/tree"
+)
+
+// A snapshot goes to a node that is too far behind outside of raft's messages, and
+// raft's message that names it with it, in the descriptor:
+//
+//	id 16, of the file | message, raft's own encoding
+//
+// Whoever receives it has the file whole, verified and loaded before raft hears of it.
+const idBytes = 16
+
+// Snapshot sends one, and tells the replica how that went: replica.Peers.
+func (c carrier) Snapshot(m *raftpb.Message) {
+	c.task(func(ctx context.Context) {
+		err := c.sendSnapshot(ctx, m)
+		if err != nil && ctx.Err() == nil {
+			c.log.Warn().Err(err).Uint64("index", m.GetSnapshot().GetMetadata().GetIndex()).Msg("a snapshot did not reach a peer; it will be tried again")
+		}
+		c.replica.Load().ReportSnapshot(m.GetTo(), err == nil)
+	})
+}
+
+func (e *ensemble) sendSnapshot(ctx context.Context, m *raftpb.Message) error {
+	at := m.GetSnapshot().GetMetadata()
+	f, info, err := e.store.Load().Open(at.GetIndex())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	body, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	h := peer.SnapshotHeader{Index: at.GetIndex(), Term: at.GetTerm(), Size: fi.Size(), Descriptor: append(info.Meta.BackupID[:], body...)}
+	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Uint64("to", m.GetTo()).Msg("sending a snapshot")
+	return e.links.SendSnapshot(ctx, m.GetTo(), h, f)
+}
+
+// Snapshot takes one from a peer and tells raft of it: peer.Handler.
+func (e *ensemble) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHeader, r io.Reader) error {
+	if len(h.Descriptor) < idBytes {
+		return errors.New("a snapshot without a description")
+	}
+	m := &raftpb.Message{}
+	if err := proto.Unmarshal(h.Descriptor[idBytes:], m); err != nil {
+		return fmt.Errorf("the message of a snapshot: %w", err)
+	}
+	if m.GetType() != raftpb.MsgSnap || m.GetSnapshot().GetMetadata().GetIndex() != h.Index || m.GetSnapshot().GetMetadata().GetTerm() != h.Term {
+		return errors.New("the message of a snapshot is of another one")
+	}
+	rep, store := e.replica.Load(), e.store.Load()
+	if rep == nil {
+		return errors.New("this node is starting")
+	}
+	got, err := store.Receive(ctx, r)
+	if err != nil {
+		return err
+	}
+	meta := got.Info().Meta
+	if meta.ClusterID != e.n.identity.Cluster || meta.RaftIndex != h.Index || meta.RaftTerm != h.Term {
+		return errors.Join(errors.New("the snapshot is not the one that was announced"), got.Discard())
+	}
+	if err := e.put(got, rep.Status().Applied); err != nil {
+		return err
+	}
+	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Msg("a snapshot has come")
+	rep.StepRaft(from, []*raftpb.Message{m})
+	return nil
+}
+
+// maxArrived is how many snapshots may wait for raft to want them: one from each of a
+// few leaders in a row.
+const maxArrived = 3
+
+// put keeps a snapshot until raft asks for it. Those that raft found too old go.
+func (e *ensemble) put(got *snapshot.Received, applied uint64) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for index, old := range e.arrived {
+		if index <= applied {
+			delete(e.arrived, index)
+			_ = old.Discard()
+		}
+	}
+	index := got.Info().Meta.RaftIndex
+	switch {
+	case e.arrived[index] != nil: // the same state, and perhaps about to be installed
+		return got.Discard()
+	case len(e.arrived) >= maxArrived:
+		return errors.Join(errors.New("too many snapshots have come"), got.Discard())
+	}
+	e.arrived[index] = got
+	return nil
+}
+
+// Install makes a snapshot that has come durable: replica.Received.
+func (e *ensemble) Install(at replica.Point) (*tree.Tree, error) {
+	e.mu.Lock()
+	got := e.arrived[at.Index]
+	delete(e.arrived, at.Index)
+	e.mu.Unlock()
+	if got == nil {
+		return nil, fmt.Errorf("the snapshot of entry %d is not there", at.Index)
+	}
+	if err := got.Keep(); err != nil {
+		return nil, err
+	}
+	return got.Tree(), nil
+}
+
+// Installed gives it its final name: replica.Received.
+func (e *ensemble) Installed(at replica.Point) error {
+	ok, err := e.store.Load().Adopt(at.Index, at.Term)
+	if err == nil && !ok {
+		err = fmt.Errorf("the snapshot of entry %d is gone", at.Index)
+	}
+	return err
+}
+
+var (
+	_ replica.Peers    = carrier{}
+	_ replica.Received = (*ensemble)(nil)
+	_ peer.Handler     = (*ensemble)(nil)
+)

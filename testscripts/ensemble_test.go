@@ -1,0 +1,521 @@
+package testscripts
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var ensembleRounds = flag.Int("ensemble.rounds", 6, "how many faults TestEnsembleFaults makes")
+
+// cluster is a few hosts, each with a node of its own: all on this machine, with
+// addresses of the loopback network that nobody else has, and the default ports.
+type cluster struct {
+	t     testing.TB
+	hosts []string
+	nodes []*node
+}
+
+// node is a host's folder, and the process that uses it, if one does.
+type node struct {
+	*process
+	c     *cluster
+	name  string
+	host  string
+	dir   string
+	flags []string
+}
+
+// newCluster finds hosts and starts nothing.
+func newCluster(t testing.TB, n int) *cluster {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("SKIPPED: only Linux has a whole network of loopback addresses")
+	}
+	c := &cluster{t: t}
+	for net16 := fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)); len(c.hosts) < n; {
+		host := fmt.Sprintf("%s.%d", net16, 10+len(c.hosts))
+		l, err := net.Listen("tcp", host+":2888")
+		if err != nil { // somebody has it: another network
+			net16, c.hosts = fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)), nil
+			continue
+		}
+		_ = l.Close()
+		c.hosts = append(c.hosts, host)
+	}
+	for i, host := range c.hosts {
+		c.nodes = append(c.nodes, &node{c: c, name: fmt.Sprintf("n%d", i+1), host: host, dir: filepath.Join(t.TempDir(), "data")})
+	}
+	return c
+}
+
+// initial is the list of --initial.
+func (c *cluster) initial() string {
+	var list []string
+	for _, n := range c.nodes {
+		list = append(list, n.name+"="+n.host+":2888")
+	}
+	return strings.Join(list, ",")
+}
+
+// start begins a node and does not wait for it.
+func (n *node) start(flags ...string) {
+	if len(flags) > 0 {
+		n.flags = flags
+	}
+	n.process = begin(n.c.t, "coord", n.dir, nil, append([]string{"--name", n.name, "--listen", n.host + ":2181",
+		"--peer-listen", n.host + ":2888", "--gossip-listen", n.host + ":2889"}, n.flags...)...)
+}
+
+// await waits until a node lets clients in.
+func (n *node) await() {
+	n.c.t.Helper()
+	if _, err := n.ready(); err != nil {
+		n.c.t.Fatal(err)
+	}
+}
+
+// form starts all nodes with --initial and waits for them.
+func form(t testing.TB, n int, flags ...string) *cluster {
+	t.Helper()
+	c := newCluster(t, n)
+	for _, n := range c.nodes {
+		n.start(append([]string{"--initial", c.initial()}, flags...)...)
+	}
+	for _, n := range c.nodes {
+		n.await()
+	}
+	return c
+}
+
+// row is a line of coord members --json.
+type row struct {
+	ID, Name, Role, Peer, Client, Digest string
+	Vote, Up                             int `json:",string"`
+}
+
+// members asks a node who they are.
+func (n *node) members() (rows []row, err error) {
+	answer, err := askAt(n.host+":2181", "ADMIN MEMBERS")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(answer) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "ITEM" {
+			continue
+		}
+		r := row{ID: fields[1]}
+		for _, f := range fields[2:] {
+			key, value, _ := strings.Cut(f, "=")
+			value = strings.Trim(value, `"`)
+			switch key {
+			case "name":
+				r.Name = value
+			case "role":
+				r.Role = value
+			case "digest":
+				r.Digest = value
+			case "vote":
+				r.Vote = int(value[0] - '0')
+			case "up":
+				r.Up = int(value[0] - '0')
+			}
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// eventually fails the test unless so says yes in time.
+func (c *cluster) eventually(what string, so func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(45 * time.Second); !so(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			for _, n := range c.nodes {
+				if n.process != nil {
+					c.t.Logf("%s:\n%s", n.name, n.stderr())
+				}
+			}
+			c.t.Fatalf("%s: not in time", what)
+		}
+	}
+}
+
+// leader waits until all living nodes name the same one.
+func (c *cluster) leader() *node {
+	c.t.Helper()
+	var lead *node
+	c.eventually("one leader", func() bool {
+		lead = nil
+		for _, n := range c.nodes {
+			if !n.lives() {
+				continue
+			}
+			rows, err := n.members()
+			i := slices.IndexFunc(rows, func(r row) bool { return r.Role == "leader" && r.Up == 1 })
+			if err != nil || i < 0 || lead != nil && lead.name != rows[i].Name {
+				return false
+			}
+			lead = c.named(rows[i].Name)
+		}
+		return lead != nil && lead.lives()
+	})
+	return lead
+}
+
+func (c *cluster) named(name string) *node {
+	for _, n := range c.nodes {
+		if n.name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+func (n *node) lives() bool {
+	if n.process == nil {
+		return false
+	}
+	select {
+	case code := <-n.ended:
+		n.ended <- code
+		return false
+	default:
+		return true
+	}
+}
+
+// synced asks behind everything that was acknowledged anywhere.
+func (n *node) synced(lines ...string) string {
+	n.c.t.Helper()
+	answer := n.ask(append([]string{"SYNC /"}, lines...)...)
+	first, rest, _ := strings.Cut(answer, "\n")
+	if !strings.HasPrefix(first, "OK") {
+		n.c.t.Fatalf("%s does not sync: %s", n.name, answer)
+	}
+	return rest
+}
+
+// agree waits until all living nodes have the same state.
+func (c *cluster) agree() {
+	c.t.Helper()
+	c.eventually("equal digests", func() bool {
+		var digests []string
+		for _, n := range c.nodes {
+			if n.lives() {
+				digests = append(digests, n.fact("coord_zxid")+n.fact("coord_digest"))
+			}
+		}
+		return len(slices.Compact(digests)) == 1
+	})
+}
+
+// TestEnsembleForms: three empty hosts, one command each, by a list and by a count.
+func TestEnsembleForms(t *testing.T) {
+	t.Parallel()
+	for name, flags := range map[string]func(c *cluster, i int) []string{
+		"initial": func(c *cluster, _ int) []string { return []string{"--initial", c.initial()} },
+		"expect": func(c *cluster, _ int) []string {
+			return []string{"--expect", "3", "--join", strings.Join(c.hosts, ",")}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, 3)
+			for i, n := range c.nodes {
+				n.start(flags(c, i)...)
+			}
+			for _, n := range c.nodes {
+				n.await()
+			}
+			for i, n := range c.nodes {
+				if got := n.ask(fmt.Sprintf("CREATE /by%d x", i)); !strings.HasPrefix(got, "OK") {
+					t.Fatalf("a write through %s: %s", n.name, got)
+				}
+			}
+			for _, n := range c.nodes {
+				if got := n.synced("LS /"); !strings.Contains(got, "by0") || !strings.Contains(got, "by2") {
+					t.Fatalf("%s does not see what was written: %s", n.name, got)
+				}
+			}
+			c.leader()
+			rows, err := c.nodes[0].members()
+			if err != nil || len(rows) != 3 || slices.ContainsFunc(rows, func(r row) bool { return r.Vote != 1 || r.Up != 1 }) {
+				t.Fatalf("the members: %+v, %v", rows, err)
+			}
+			c.agree()
+			// All at once, and nothing but their folders.
+			for _, n := range c.nodes {
+				n.kill()
+			}
+			for _, n := range c.nodes {
+				n.start()
+			}
+			for _, n := range c.nodes {
+				n.await()
+				if got := n.synced("LS /"); !strings.Contains(got, "by1") {
+					t.Fatalf("%s has lost a write: %s", n.name, got)
+				}
+			}
+		})
+	}
+}
+
+// TestEnsembleGrows: a single node that has data becomes three, and a fourth observes.
+func TestEnsembleGrows(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 4)
+	first := c.nodes[0]
+	first.start()
+	first.await()
+	for i := range 50 {
+		if got := first.ask(fmt.Sprintf("CREATE /n%d v%d", i, i)); !strings.HasPrefix(got, "OK") {
+			t.Fatal(got)
+		}
+	}
+	stop, wrote := make(chan struct{}), make(chan int)
+	go func() { // while the others come
+		n := 0
+		for ; ; n++ {
+			select {
+			case <-stop:
+				wrote <- n
+				return
+			default:
+			}
+			if got, err := askAt(first.host+":2181", fmt.Sprintf("CREATE /w%d x", n)); err != nil || !strings.HasPrefix(got, "OK") {
+				t.Errorf("a write while the ensemble grows: %s%v", got, err)
+				wrote <- n
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	for i, n := range c.nodes[1:] {
+		flags := []string{"--join", first.host}
+		if i == 2 {
+			flags = append(flags, "--observer")
+		}
+		n.start(flags...)
+	}
+	for _, n := range c.nodes[1:] {
+		n.await()
+	}
+	c.eventually("three voters and an observer", func() bool {
+		rows, err := first.members()
+		votes := 0
+		for _, r := range rows {
+			votes += r.Vote
+		}
+		return err == nil && len(rows) == 4 && votes == 3 && slices.ContainsFunc(rows, func(r row) bool { return r.Role == "observer" && r.Name == "n4" })
+	})
+	close(stop)
+	last := <-wrote - 1
+	for _, n := range c.nodes {
+		if got := n.synced("GET /n49", fmt.Sprintf("STAT /w%d", last)); !strings.Contains(got, "v49") || strings.Contains(got, "ERR") {
+			t.Fatalf("%s lacks what was written: %s", n.name, got)
+		}
+	}
+	c.agree()
+	// The first one is not needed any more.
+	first.kill()
+	if lead := c.leader(); lead == first {
+		t.Fatal("the dead node leads")
+	}
+	if got := c.nodes[1].ask("CREATE /without x"); !strings.HasPrefix(got, "OK") {
+		t.Fatal(got)
+	}
+}
+
+// TestEnsembleFaults: under load nodes are killed, stopped and go on, one, the
+// leader or all of them; what was acknowledged is there on every node.
+func TestEnsembleFaults(t *testing.T) {
+	t.Parallel()
+	random := newRand(t)
+	c := form(t, 3, "--snapshot-every", "3000")
+	all := make([]*writer, writers)
+	for i := range all {
+		all[i] = &writer{id: i}
+	}
+	rounds, confirmed := *ensembleRounds, 0
+	if testing.Short() {
+		rounds = 3
+	}
+	for round := range rounds {
+		var load sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
+		for i, w := range all {
+			load.Go(func() { w.write(ctx, c.hosts[(i+round)%3]+":2181") })
+		}
+		time.Sleep(time.Duration(100+random.IntN(300)) * time.Millisecond)
+		hit := []*node{c.leader()}
+		switch random.IntN(3) {
+		case 0:
+			hit = []*node{c.nodes[random.IntN(3)]}
+		case 1:
+			hit = c.nodes
+		}
+		paused := random.IntN(3) == 0
+		for _, n := range hit {
+			if paused {
+				n.signal(syscall.SIGSTOP)
+			} else {
+				n.signal(syscall.SIGKILL)
+			}
+		}
+		time.Sleep(time.Duration(500+random.IntN(1500)) * time.Millisecond)
+		for _, n := range hit {
+			if paused {
+				n.signal(syscall.SIGCONT)
+			} else {
+				n.wait()
+				n.start()
+			}
+		}
+		for _, n := range hit {
+			n.await()
+		}
+		c.leader()
+		stop()
+		load.Wait()
+		for i, w := range all {
+			confirmed += w.pairs.acked
+			n := c.nodes[(i+1)%3]
+			n.synced()
+			w.check(t, n.process)
+		}
+		c.agree()
+	}
+	if confirmed == 0 {
+		t.Fatal("nothing was confirmed in any round: the test tested nothing")
+	}
+}
+
+// flip damages a byte in the middle of a file.
+func flip(t testing.TB, file string, at float64) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[int(float64(len(b))*at)] ^= 0x40
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEnsembleLosesADisk: wiped, older, damaged in the log: the node comes back as
+// another one in the place of the old, and the ensemble has three voters again.
+func TestEnsembleLosesADisk(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(t *testing.T, n *node){
+		"wiped": func(t *testing.T, n *node) {
+			if err := os.RemoveAll(n.dir); err != nil {
+				t.Fatal(err)
+			}
+			n.flags = []string{"--join", strings.Join(n.c.hosts, ",")}
+		},
+		"damaged log": func(t *testing.T, n *node) {
+			segments, err := filepath.Glob(filepath.Join(n.dir, "wal", "*"))
+			if err != nil || len(segments) == 0 {
+				t.Fatalf("no segments: %v", err)
+			}
+			flip(t, segments[0], 0.5)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := form(t, 3)
+			for i := range 200 {
+				if got := c.nodes[i%3].ask(fmt.Sprintf("CREATE /n%d v%d", i, i)); !strings.HasPrefix(got, "OK") {
+					t.Fatal(got)
+				}
+			}
+			c.agree()
+			victim := c.nodes[1]
+			before, err := victim.members()
+			if err != nil {
+				t.Fatal(err)
+			}
+			victim.kill()
+			harm(t, victim)
+			victim.start()
+			victim.await()
+			if got := victim.synced("GET /n199"); !strings.Contains(got, "v199") {
+				t.Fatalf("it serves what it should not: %s", got)
+			}
+			old := before[slices.IndexFunc(before, func(r row) bool { return r.Name == victim.name })].ID
+			if name == "wiped" {
+				rows, err := c.nodes[0].members()
+				i := slices.IndexFunc(rows, func(r row) bool { return r.Name == victim.name && r.ID != old })
+				if err != nil || i < 0 {
+					t.Fatalf("the new node is not there: %+v, %v", rows, err)
+				}
+				c.eventually("the new one in the place of the old", func() bool {
+					_, err := askAt(c.hosts[0]+":2181", "ADMIN REPLACE "+old+" "+rows[i].ID)
+					now, err2 := c.nodes[0].members()
+					return err == nil && err2 == nil && len(now) == 3
+				})
+			}
+			c.eventually("three voters, the old id gone", func() bool {
+				rows, err := c.nodes[0].members()
+				votes := 0
+				for _, r := range rows {
+					votes += r.Vote
+				}
+				return err == nil && len(rows) == 3 && votes == 3 && !slices.ContainsFunc(rows, func(r row) bool { return r.ID == old })
+			})
+			c.agree()
+		})
+	}
+}
+
+// TestEnsembleRolls: a rolling restart hands the leadership over; no write is refused.
+func TestEnsembleRolls(t *testing.T) {
+	t.Parallel()
+	c := form(t, 3)
+	for range 3 {
+		lead := c.leader()
+		other := c.nodes[(slices.Index(c.nodes, lead)+1)%3]
+		stop, ended := make(chan struct{}), make(chan time.Duration)
+		go func() {
+			longest, last := time.Duration(0), time.Now()
+			for i := 0; ; i++ {
+				got, err := askAt(other.host+":2181", "SET /rolling create x")
+				if err != nil || !strings.HasPrefix(got, "OK") {
+					t.Errorf("a write during a hand-over: %s%v", got, err)
+				}
+				longest, last = max(longest, time.Since(last)), time.Now()
+				select {
+				case <-stop:
+					ended <- longest
+					return
+				default:
+				}
+			}
+		}()
+		time.Sleep(200 * time.Millisecond)
+		lead.signal(syscall.SIGTERM)
+		if code := lead.wait(); code != 0 {
+			t.Fatalf("it ends with %d: %s", code, lead.stderr())
+		}
+		time.Sleep(300 * time.Millisecond)
+		close(stop)
+		t.Logf("the longest gap between two writes: %v", <-ended)
+		lead.start()
+		lead.await()
+	}
+	c.agree()
+}
