@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -58,6 +59,7 @@ func benchFlags(presets []string) []cli.Flag {
 		&cli.StringFlag{Name: "path", Usage: "below `PATH`, which must not exist", DefaultText: "/bench-RANDOM"},
 		boolFlag("keep", "do not remove what was made"),
 		&cli.IntFlag{Name: "pid", Usage: "the server's process on this machine: `PID`, for its processor time and memory"},
+		boolFlag("spread", "spread the clients over all addresses of --server, and of --compare: the nodes of an ensemble"),
 		&cli.StringFlag{Name: "compare", Usage: "do the same to the server `HOST:PORT` or unix:PATH, in turns, and print the ratios"},
 		&cli.IntFlag{Name: "compare-pid", Usage: "the process of that: `PID`"},
 		&cli.IntFlag{Name: "rounds", Usage: "`N` times each; figures are medians", DefaultText: "1, with --compare 3"},
@@ -127,7 +129,9 @@ func (r *run) changeLoad(l *bench.Load) error {
 // benchServer is one of the servers that are measured.
 type benchServer struct {
 	bench.Server
-	name string // its address
+	name  string   // its address
+	addrs []string // of its nodes, if clients are spread over them
+	next  atomic.Uint64
 }
 
 // benchServer makes one of the first of the addresses that answers. One that is
@@ -135,7 +139,11 @@ type benchServer struct {
 func (r *run) benchServer(ctx context.Context, addrs []string, pid string) (*benchServer, error) {
 	within, _ := r.timeout()
 	b := &benchServer{name: addrs[0]}
-	b.Server = bench.Server{Dial: b.dial, Within: within, PID: r.flags.Int(pid)}
+	b.Server = bench.Server{Dial: b.dial, Within: within, PID: r.flags.Int(pid), Several: r.flags.Bool("spread")}
+	if b.Several {
+		b.name, b.addrs = strings.Join(addrs, ","), addrs
+		return b, nil
+	}
 	var errs []error
 	for i := 0; i < len(addrs) && len(addrs) > 1; i++ {
 		limited, cancel := r.limit(ctx)
@@ -154,7 +162,11 @@ func (r *run) benchServer(ctx context.Context, addrs []string, pid string) (*ben
 }
 
 func (b *benchServer) dial(ctx context.Context) (net.Conn, error) {
-	network, addr, err := client.SplitServer(b.name)
+	name := b.name
+	if len(b.addrs) > 0 {
+		name = b.addrs[(b.next.Add(1)-1)%uint64(len(b.addrs))]
+	}
+	network, addr, err := client.SplitServer(name)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +177,7 @@ func (b *benchServer) dial(ctx context.Context) (net.Conn, error) {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
-	return nil, &client.UnreachableError{Server: b.name, Err: err}
+	return nil, &client.UnreachableError{Server: name, Err: err}
 }
 
 func runBench(ctx context.Context, r *run) error {
@@ -186,10 +198,16 @@ func runBench(ctx context.Context, r *run) error {
 	var servers []*benchServer
 	pids, targets, rounds := []string{"pid", "compare-pid"}, [][]string{addrs}, 1
 	if other := r.flags.String("compare"); other != "" {
-		if _, _, err := client.SplitServer(other); err != nil {
-			return usagef("--compare: %q is not HOST:PORT or unix:PATH", other)
+		others := []string{other}
+		if r.flags.Bool("spread") {
+			others = strings.Split(other, ",")
 		}
-		targets, rounds = append(targets, []string{other}), 3
+		for _, addr := range others {
+			if _, _, err := client.SplitServer(addr); err != nil {
+				return usagef("--compare: %q is not HOST:PORT or unix:PATH", addr)
+			}
+		}
+		targets, rounds = append(targets, others), 3
 	}
 	if r.flags.IsSet("rounds") {
 		rounds = r.flags.Int("rounds")

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"coord/gossip"
 	"coord/server/founding"
 	"coord/server/peer"
 	"coord/server/replica"

@@ -89,7 +89,7 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 	if e.gossip, err = gossip.New(conf); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	tls, certified, err := peerTLS(e.cfg)
+	tls, certified, err := peerTLS(e.cfg, n.cfg.Name, e.log)
 	if err != nil {
 		return nil, err
 	}

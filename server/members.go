@@ -304,7 +304,7 @@ func (e *ensemble) lead(ctx context.Context, words []string) ([]frontend.AdminIt
 		e.steward.poke()
 		return nil, nil
 	case znode.ErrThrottledOp:
-		return nil, adminError(code, "not now: it would leave too few voters that are up, a learner has not caught up, or another change is under way")
+		return nil, adminError(znode.ErrNewConfigNoQuorum, "not now: too few of the voters to be are up, a learner has not caught up, or another change is under way")
 	case znode.ErrBadArguments:
 		return nil, adminError(code, "that can never be: no voter would be left, or the node is none of these, or was removed once")
 	default:

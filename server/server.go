@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"coord/server/replica"
 	"coord/server/session"
 	"coord/snapshot/datadir"
+	"coord/tree"
 )
 
 // Listening says where a server that has just become ready can be reached.
@@ -161,9 +163,9 @@ func (n *node) serve(ctx context.Context, core *errgroup.Group, inner context.Co
 	if e := n.ens; e != nil {
 		e.store.Store(n.store)
 		conf.Peers, conf.Received, conf.Changed = carrier{e}, e, e.steward.poke
-		conf.Replaced = func() { n.front.Replaced() }
-		conf.Tick, conf.HeartbeatTick, conf.ElectionTick = e.cfg.Tick, e.cfg.HeartbeatTicks, e.cfg.ElectionTicks
-		conf.SyncTicks = int(e.cfg.SyncLimit / e.cfg.Tick)
+		conf.Replaced = func(t *tree.Tree, w *watchTable) { n.front.Replaced(t, w) }
+		conf.Tick, conf.HeartbeatTick, conf.ElectionTick = cmp.Or(e.cfg.Tick, replica.DefaultTick), e.cfg.HeartbeatTicks, e.cfg.ElectionTicks
+		conf.SyncTicks = int(e.cfg.SyncLimit / conf.Tick)
 		sessions.Ensemble = e
 	}
 	var err error

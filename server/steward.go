@@ -341,7 +341,7 @@ func (s *steward) compare(from uint64, b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.said[from] = theirs
-	at, differs := replica.Differs(ours, theirs)
+	at, _, differs := replica.Differs(ours, theirs)
 	if !differs {
 		return
 	}
@@ -351,8 +351,8 @@ func (s *steward) compare(from uint64, b []byte) {
 		if !slices.Contains(st.Members.Voters, id) {
 			continue
 		}
-		_, apart := replica.Differs(ours, d)
-		if _, quarrel := replica.Differs(theirs, d); apart && !quarrel {
+		_, _, apart := replica.Differs(ours, d)
+		if _, _, quarrel := replica.Differs(theirs, d); apart && !quarrel {
 			against++
 		}
 	}
@@ -362,10 +362,10 @@ func (s *steward) compare(from uint64, b []byte) {
 	}
 }
 
-// differs says how another's state compares with this node's: same, differs, unknown.
+// agreement says how another's state compares with this node's: same, differs, unknown.
 func (s *steward) agreement(theirs []replica.DigestAt) string {
 	ours := s.e.replica.Load().Digests()
-	if _, differs := replica.Differs(ours, theirs); differs {
+	if _, _, differs := replica.Differs(ours, theirs); differs {
 		return "differs"
 	}
 	for _, d := range theirs {

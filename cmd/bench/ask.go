@@ -88,6 +88,12 @@ func ask(ctx context.Context, s *Server, l *Load) (*Result, error) {
 // measure opens the clients, has them ask, and closes them.
 func (a *asking) measure(ctx context.Context) (*Result, error) {
 	sessions, _, err := openMany(ctx, a.server, a.load.Clients, atATime)
+	if err == nil && a.server.Several {
+		err = each(len(sessions), atATime, func(i int) error {
+			_, err := sessions[i].do(ctx, &zkproto.Request{Part: zkproto.Part{Op: zkproto.OpSync, Path: "/"}})
+			return err
+		})
+	}
 	for i, s := range sessions {
 		c, err := newClient(s, a, i)
 		if err != nil {

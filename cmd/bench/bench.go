@@ -117,6 +117,7 @@ type Server struct {
 	Auth    []byte        // user:password for the scheme digest; nil: none
 	Within  time.Duration // the longest wait for an answer; 0: no end
 	PID     int           // of the server, if it is on this machine; 0: not known
+	Several bool          // Dial reaches several nodes in turn: each client waits until its node has what was made
 	Working func(format string, a ...any)
 }
 

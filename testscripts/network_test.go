@@ -1,0 +1,142 @@
+package testscripts
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Partitions need a network that is the test's alone. So the test runs itself again
+// in a network namespace, in which packets from one address of the loopback network
+// to another can be dropped, each direction by itself.
+const inNamespace = "COORD_TEST_NAMESPACE"
+
+// apart drops what goes from one node to another.
+func apart(t *testing.T, from, to *node) {
+	t.Helper()
+	command(t, "ip", "rule", "add", "pref", "10", "from", from.host, "to", to.host, "blackhole")
+}
+
+// heal drops nothing any more.
+func heal(t *testing.T) {
+	t.Helper()
+	for exec.Command("ip", "rule", "del", "pref", "10").Run() == nil {
+	}
+}
+
+func command(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// TestEnsembleNetwork cuts links while clients write and read, and judges what they
+// were told.
+func TestEnsembleNetwork(t *testing.T) {
+	t.Parallel()
+	if os.Getenv(inNamespace) == "" {
+		need(t, "ip", "unshare")
+		if exec.Command("unshare", "--net", "true").Run() != nil {
+			t.Skip("SKIPPED: a network namespace needs rights that this user does not have")
+		}
+		c := exec.Command("unshare", "--net", os.Args[0], "-test.run", "^TestEnsembleNetwork$", "-test.v", "-test.timeout", "5m")
+		c.Env = append(os.Environ(), inNamespace+"=1")
+		out, err := c.CombinedOutput()
+		if t.Logf("%s", out); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	command(t, "ip", "link", "set", "lo", "up")
+	command(t, "ip", "rule", "add", "pref", "100", "lookup", "local")
+	command(t, "ip", "rule", "del", "pref", "0")
+
+	c := form(t, 3, "--sync-limit", "3s")
+	h := &history{}
+	ctx, stop := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	for i := range 6 {
+		clients.Go(func() {
+			h.client(ctx, i, []string{c.hosts[i%3] + ":2181", c.hosts[(i+1)%3] + ":2181"}, rand.New(rand.NewPCG(uint64(i), 1)))
+		})
+	}
+	both := func(a, b *node) { apart(t, a, b); apart(t, b, a) }
+	others := func(n *node) (list []*node) {
+		for _, o := range c.nodes {
+			if o != n {
+				list = append(list, o)
+			}
+		}
+		return list
+	}
+	writes := func(n *node) bool {
+		got, err := askAt(n.host+":2181", "SET /probe create x")
+		return err == nil && strings.HasPrefix(got, "OK")
+	}
+	for name, cut := range map[string]func(lead *node) (majority *node){
+		"the leader is cut off": func(lead *node) *node {
+			for _, o := range others(lead) {
+				both(lead, o)
+			}
+			return others(lead)[0]
+		},
+		"a follower is cut off": func(lead *node) *node {
+			f := others(lead)[0]
+			for _, o := range others(f) {
+				both(f, o)
+			}
+			return lead
+		},
+		"nothing from the leader arrives": func(lead *node) *node {
+			for _, o := range others(lead) {
+				apart(t, lead, o)
+			}
+			return others(lead)[0]
+		},
+		"nothing arrives at the leader": func(lead *node) *node {
+			for _, o := range others(lead) {
+				apart(t, o, lead)
+			}
+			return others(lead)[0]
+		},
+		"two of three links": func(lead *node) *node { // a line with the leader at one end
+			both(lead, others(lead)[0])
+			return others(lead)[1]
+		},
+	} {
+		lead := c.leader()
+		majority := cut(lead)
+		began := time.Now()
+		c.eventually(name+": the majority writes", func() bool { return writes(majority) })
+		t.Logf("%s: writes go on after %v", name, time.Since(began).Round(10*time.Millisecond))
+		time.Sleep(time.Second)
+		heal(t)
+		began = time.Now()
+		for _, n := range c.nodes {
+			c.eventually(fmt.Sprintf("%s, healed: %s writes", name, n.name), func() bool { return writes(n) })
+		}
+		t.Logf("%s, healed: all write after %v", name, time.Since(began).Round(10*time.Millisecond))
+	}
+	// A minority refuses, in words, and ends ZooKeeper's clients.
+	lead := c.leader()
+	for _, o := range others(lead) {
+		both(lead, o)
+	}
+	c.eventually("the minority says NOLEADER", func() bool {
+		got, err := askAt(lead.host+":2181", "SET /probe create x")
+		return err == nil && strings.HasPrefix(got, "ERR NOLEADER")
+	})
+	heal(t)
+	c.leader()
+	stop()
+	clients.Wait()
+	h.check(t)
+	c.agree()
+}
