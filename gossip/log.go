@@ -3,6 +3,8 @@ package gossip
 import (
 	"bytes"
 	"log"
+	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 )
@@ -12,10 +14,19 @@ var levels = map[string]zerolog.Level{
 	"ERR": zerolog.WarnLevel, "ERROR": zerolog.WarnLevel, "WARN": zerolog.DebugLevel, "INFO": zerolog.DebugLevel, "DEBUG": zerolog.DebugLevel,
 }
 
-// logWriter takes lines like "[WARN] memberlist: what".
-type logWriter struct{ log zerolog.Logger }
+// warnEvery is how often one trouble is a warning: while a host is away memberlist
+// has the same to say of it every second.
+const warnEvery = time.Minute
 
-func (w logWriter) Write(p []byte) (int, error) {
+// logWriter takes lines like "[WARN] memberlist: what".
+type logWriter struct {
+	log zerolog.Logger
+
+	mu     sync.Mutex
+	warned map[string]time.Time // by what comes before the first colon
+}
+
+func (w *logWriter) Write(p []byte) (int, error) {
 	line, level := bytes.TrimSpace(p), zerolog.DebugLevel
 	if rest, ok := bytes.CutPrefix(line, []byte("[")); ok {
 		if name, text, ok := bytes.Cut(rest, []byte("] ")); ok {
@@ -24,8 +35,25 @@ func (w logWriter) Write(p []byte) (int, error) {
 			}
 		}
 	}
-	w.log.WithLevel(level).Msg(string(bytes.TrimPrefix(line, []byte("memberlist: "))))
+	line = bytes.TrimPrefix(line, []byte("memberlist: "))
+	if level == zerolog.WarnLevel && !w.mayWarn(line, time.Now()) {
+		level = zerolog.DebugLevel
+	}
+	w.log.WithLevel(level).Msg(string(line))
 	return len(p), nil
 }
 
-func newLogger(to zerolog.Logger) *log.Logger { return log.New(logWriter{to}, "", 0) }
+func (w *logWriter) mayWarn(line []byte, now time.Time) bool {
+	what, _, _ := bytes.Cut(line, []byte(":"))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if last, ok := w.warned[string(what)]; ok && now.Sub(last) < warnEvery || len(w.warned) >= maxMembers {
+		return false
+	}
+	w.warned[string(what)] = now
+	return true
+}
+
+func newLogger(to zerolog.Logger) *log.Logger {
+	return log.New(&logWriter{log: to, warned: map[string]time.Time{}}, "", 0)
+}

@@ -99,13 +99,23 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 	}
 	if e.links, err = peer.New(peer.Config{
 		Self: self, ClusterName: n.cfg.Cluster, Secret: e.cfg.Secret, Listen: l, Handler: e, Position: e.position,
-		Admit: e.admit, TLS: tls, Certified: certified, Logger: n.log.With().Str("room", "peer").Logger(),
+		Admit: e.admit, TLS: tls, Certified: certified, Dial: dialFrom(l.Addr()), Logger: n.log.With().Str("room", "peer").Logger(),
 	}); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	e.machine.init(e)
 	e.steward = newSteward(e)
 	return e, nil
+}
+
+// dialFrom dials from the address that a node listens on, if that is a certain one: so
+// others, and the rules of a network between them, know it by one address.
+func dialFrom(listen net.Addr) func(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	if a, ok := listen.(*net.TCPAddr); ok && !a.IP.IsUnspecified() {
+		d.LocalAddr = &net.TCPAddr{IP: a.IP, Zone: a.Zone}
+	}
+	return func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
 }
 
 // resolvable gives an address without a host the one that means all.

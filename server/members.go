@@ -41,6 +41,7 @@ type memberAnswer struct {
 	Leader  string `json:"leader,omitempty"`
 	Cluster string `json:"cluster,omitempty"` // which the node may be a member of
 	lineage
+	Roster string               `json:"roster,omitempty"` // whom the node may hear from before it knows by itself
 	Status *nodeStatus          `json:"status,omitempty"`
 	Items  []frontend.AdminItem `json:"items,omitempty"`
 	Code   int32                `json:"code,omitempty"` // of what is refused, as ZooKeeper's numbers
@@ -108,6 +109,8 @@ func (e *ensemble) askToJoin(ctx context.Context, addr string) (*memberAnswer, e
 	case a.Code != 0:
 		return nil, fmt.Errorf("%s: %w", a.Text, znode.Code(a.Code))
 	}
+	hosts, _ := parseRoster(a.Roster)
+	e.steward.remember(hosts)
 	return a, nil
 }
 
@@ -170,7 +173,14 @@ func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.H
 		e.log.Info().Str("node", datadir.NodeString(a.node)).Str("name", a.name).Str("addr", q.Peer).Msg("a node has joined as a learner")
 	}
 	s.poke()
-	return &memberAnswer{Cluster: e.n.identity.Cluster.String(), lineage: lineage{e.n.identity.Lineage.String(), e.n.identity.Generation}}, nil
+	var hosts roster
+	members = r.Status().Members
+	for _, id := range everyone(&members) {
+		if m := s.bookNow().find(id); m != nil {
+			hosts = append(hosts, *m)
+		}
+	}
+	return &memberAnswer{Cluster: e.n.identity.Cluster.String(), Roster: string(hosts.encode(0)), lineage: lineage{e.n.identity.Lineage.String(), e.n.identity.Generation}}, nil
 }
 
 const maxApplicants = 256

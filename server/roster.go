@@ -32,7 +32,7 @@ type member struct {
 	node                 uint64
 	name, host           string
 	peer, gossip, client int
-	clientHost           string
+	clientHost           string // if it is not host
 	observer             bool
 }
 
@@ -144,6 +144,9 @@ func parseMember(value string) (m member, ok bool) {
 		return m, false
 	}
 	m.observer = parts[2] == "observer"
+	if m.clientHost == m.host {
+		m.clientHost = ""
+	}
 	var errs [2]error
 	m.peer, errs[0] = strconv.Atoi(parts[0])
 	m.gossip, errs[1] = strconv.Atoi(parts[1])

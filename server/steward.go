@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"coord/gossip"
+	"coord/server/founding"
 	"coord/server/replica"
 	"coord/server/watch"
 	"coord/snapshot/datadir"
@@ -33,6 +34,7 @@ type steward struct {
 
 	mu         sync.Mutex
 	applicants map[uint64]applicant
+	told       roster                        // by the leader, when this node joined
 	said       map[uint64][]replica.DigestAt // by others, of late
 }
 
@@ -97,8 +99,13 @@ func (s *steward) look(now time.Time) {
 	case st.Role == "leader" && st.Ready:
 		s.keepRoster(&st, book, known, version)
 		r.Progress(func(p []replica.Progress) { s.promote(p, st.Members, now) })
-	case st.Leader != 0 && !s.e.cfg.Observer && !slices.Contains(st.Members.Voters, s.e.n.identity.Node):
-		s.askForVote(&st, book, now)
+	case slices.Contains(st.Members.Voters, s.e.n.identity.Node):
+	case len(st.Members.Voters) == 0: // what a joiner must know first has not come
+		s.ask(s.e.guesses(), now)
+	case st.Leader != 0 && !s.e.cfg.Observer:
+		if m := book.find(st.Leader); m != nil && m.peerAddr() != "" {
+			s.ask([]founding.Node{{Addr: m.peerAddr()}}, now)
+		}
 	}
 	if now.Sub(s.lastSaid) >= digestEvery {
 		s.lastSaid = now
@@ -120,15 +127,20 @@ func everyone(p *replica.Point) (ids []uint64) {
 }
 
 // book says where nodes are: gossip knows best, then what they said when they asked
-// to join, then the roster.
+// to join, then the roster, then what the leader said when this node did.
 func (s *steward) book(known roster) roster {
-	book := slices.Clone(known)
+	s.mu.Lock()
+	book := slices.Clone(s.told)
+	s.mu.Unlock()
 	note := func(m member) {
 		if i := slices.IndexFunc(book, func(b member) bool { return b.node == m.node }); i >= 0 {
 			book[i] = m
 		} else {
 			book = append(book, m)
 		}
+	}
+	for _, m := range known {
+		note(m)
 	}
 	s.mu.Lock()
 	for id, a := range s.applicants {
@@ -140,7 +152,7 @@ func (s *steward) book(known roster) roster {
 	}
 	s.mu.Unlock()
 	for _, g := range s.e.gossip.Members() {
-		if g.Node == s.e.n.identity.Node || g.PeerPort == 0 {
+		if g.Node == s.e.n.identity.Node || g.PeerPort == 0 || g.Cluster != s.e.n.identity.Cluster {
 			continue
 		}
 		m := member{node: g.Node, name: g.Name, host: g.Host, peer: int(g.PeerPort), gossip: int(g.GossipPort), client: int(g.ClientPort),
@@ -163,6 +175,11 @@ func (s *steward) book(known roster) roster {
 // namePeers tells the links whom to dial and where.
 func (s *steward) namePeers(st *replica.Status, book roster) {
 	all := everyone(&st.Members)
+	if len(all) == 0 { // a joiner hears from whom the leader has named, and whom gossip shows
+		for _, m := range book {
+			all = append(all, m.node)
+		}
+	}
 	for _, id := range all {
 		if id == s.e.n.identity.Node {
 			continue
@@ -171,9 +188,9 @@ func (s *steward) namePeers(st *replica.Status, book roster) {
 		if m := book.find(id); m != nil && m.peerAddr() != "" {
 			addrs = append(addrs, m.peerAddr())
 		}
-		for _, f := range s.e.cfg.Initial { // whose are not known by id
-			if !slices.Contains(addrs, f.Addr) && f.Addr != s.e.self.peerAddr() {
-				addrs = append(addrs, f.Addr)
+		if len(addrs) == 0 { // one of these, perhaps: the handshake will tell
+			for _, guess := range s.e.guesses() {
+				addrs = append(addrs, guess.Addr)
 			}
 		}
 		s.named[id] = true
@@ -295,11 +312,11 @@ func (s *steward) change(changes ...replica.Change) {
 	})
 }
 
-// askForVote tells the leader that this learner wants to vote, and whom it replaces.
-func (s *steward) askForVote(st *replica.Status, book roster, now time.Time) {
-	m := book.find(st.Leader)
+// ask tells the leader, through one of some nodes, that this one is a member now, or
+// wants to vote, and whom it replaces.
+func (s *steward) ask(nodes []founding.Node, now time.Time) {
 	s.mu.Lock()
-	busy := s.asking || now.Sub(s.lastAsk) < askEvery || m == nil || m.peerAddr() == ""
+	busy := s.asking || now.Sub(s.lastAsk) < askEvery || len(nodes) == 0
 	if !busy {
 		s.asking, s.lastAsk = true, now
 	}
@@ -307,16 +324,27 @@ func (s *steward) askForVote(st *replica.Status, book roster, now time.Time) {
 	if busy {
 		return
 	}
-	addr := m.peerAddr()
 	s.e.task(func(ctx context.Context) {
-		_, err := s.e.askToJoin(ctx, addr)
+		var err error
+		for _, n := range nodes {
+			if _, err = s.e.askToJoin(ctx, n.Addr); err == nil {
+				break
+			}
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.asking = false
 		if err != nil {
-			s.e.log.Debug().Err(err).Msg("the leader does not know yet that this node wants to vote")
+			s.e.log.Debug().Err(err).Msg("the leader does not know yet what this node wants")
 		}
 	})
+}
+
+// remember keeps who the members were said to be, for a node that has no state yet.
+func (s *steward) remember(hosts roster) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = hosts
 }
 
 // sayDigests tells all peers what this node's state was at some places in the log.

@@ -324,7 +324,7 @@ func TestEnsembleGrows(t *testing.T) {
 	close(stop)
 	last := <-wrote - 1
 	for _, n := range c.nodes {
-		if got := n.synced("GET /n49", fmt.Sprintf("STAT /w%d", last)); !strings.Contains(got, "v49") || strings.Contains(got, "ERR") {
+		if got := n.synced("GET /n49", fmt.Sprintf("GET /w%d", last)); !strings.Contains(got, "v49") || strings.Contains(got, "ERR") {
 			t.Fatalf("%s lacks what was written: %s", n.name, got)
 		}
 	}
