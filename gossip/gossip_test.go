@@ -354,6 +354,21 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// TestLogRepeats: what memberlist repeats of a host that is away is a warning now and
+// then; another trouble is one at once.
+func TestLogRepeats(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	l := newLogger(zerolog.New(&b))
+	for range 3 {
+		l.Print("[ERR] memberlist: Failed to send UDP ping: write udp: no route\n")
+	}
+	l.Print("[ERR] memberlist: Push/Pull with n2 failed: dial tcp: refused\n")
+	if n := strings.Count(b.String(), `"warn"`); n != 2 {
+		t.Errorf("%d warnings of 2 troubles:\n%s", n, b.String())
+	}
+}
+
 // TestValidate and the limit of what is remembered.
 func TestValidate(t *testing.T) {
 	t.Parallel()

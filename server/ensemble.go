@@ -234,16 +234,49 @@ func (e *ensemble) position() (index, term uint64) {
 	return index, term
 }
 
-// admit refuses an id that was a member once.
+// admit refuses an id that was a member once, and one whose log is shorter than what it
+// has acknowledged to this leader: an older copy of its disk.
 func (e *ensemble) admit(theirs peer.Hello) *peer.Refusal {
 	r := e.replica.Load()
 	if r == nil {
 		return &peer.Refusal{Code: peer.CodeBusy, Text: "this node is starting"}
 	}
-	if slices.Contains(r.Status().Members.Removed, theirs.Node) {
+	st := r.Status()
+	if slices.Contains(st.Members.Removed, theirs.Node) {
 		return &peer.Refusal{Code: peer.CodeRemoved, Text: "node " + datadir.NodeString(theirs.Node) + " was removed from the cluster"}
 	}
+	if st.Role != "leader" || e.isHeard(theirs.Node) {
+		return nil
+	}
+	// Its last link has ended, and with it the last acknowledgement that it has sent:
+	// the log that its hello speaks of must have all of them.
+	match := make(chan uint64, 1)
+	r.Progress(func(all []replica.Progress) {
+		i := slices.IndexFunc(all, func(p replica.Progress) bool { return p.Node == theirs.Node })
+		if i < 0 {
+			match <- 0
+			return
+		}
+		match <- all[i].Match
+	})
+	select {
+	case m := <-match:
+		if m > theirs.Index {
+			return &peer.Refusal{Code: peer.CodeBehind, Text: fmt.Sprintf("the log of node %s ends at %d, and it has acknowledged %d",
+				datadir.NodeString(theirs.Node), theirs.Index, m)}
+		}
+	case <-time.After(admitTime):
+	case <-e.ctx.Done():
+	}
 	return nil
+}
+
+// admitTime is how long the replica's loop may take to say what a peer has.
+const admitTime = 200 * time.Millisecond
+
+// isHeard says whether there is a link on which a peer can send to this node.
+func (e *ensemble) isHeard(node uint64) bool {
+	return slices.ContainsFunc(e.links.Stats().Peers, func(p peer.PeerStats) bool { return p.Node == node && p.Inbound })
 }
 
 // Raft and the rest of peer.Handler.
@@ -298,8 +331,8 @@ func (e *ensemble) Refused(r *peer.Refusal) {
 	switch r.Code {
 	case peer.CodeRemoved:
 		e.end(&removedError{reason: "another member says so"})
-	case peer.CodeBoot:
-		e.end(&lostError{e.n.identity.Cluster, fmt.Errorf("%w: members have seen a later start of this node: its disk is an older copy", ErrDamaged)})
+	case peer.CodeBoot, peer.CodeBehind:
+		e.end(&lostError{e.n.identity.Cluster, fmt.Errorf("%w: the disk is an older copy of this node's: %s", ErrDamaged, r.Text)})
 	default:
 	}
 }

@@ -23,6 +23,7 @@ var ensembleRounds = flag.Int("ensemble.rounds", 6, "how many faults TestEnsembl
 // addresses of the loopback network that nobody else has, and the default ports.
 type cluster struct {
 	t     testing.TB
+	bin   string // coord, unless it is measured
 	hosts []string
 	nodes []*node
 }
@@ -43,7 +44,7 @@ func newCluster(t testing.TB, n int) *cluster {
 	if runtime.GOOS != "linux" {
 		t.Skip("SKIPPED: only Linux has a whole network of loopback addresses")
 	}
-	c := &cluster{t: t}
+	c := &cluster{t: t, bin: "coord"}
 	for net16 := fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)); len(c.hosts) < n; {
 		host := fmt.Sprintf("%s.%d", net16, 10+len(c.hosts))
 		l, err := net.Listen("tcp", host+":2888")
@@ -74,7 +75,7 @@ func (n *node) start(flags ...string) {
 	if len(flags) > 0 {
 		n.flags = flags
 	}
-	n.process = begin(n.c.t, "coord", n.dir, nil, append([]string{"--name", n.name, "--listen", n.host + ":2181",
+	n.process = begin(n.c.t, n.c.bin, n.dir, nil, append([]string{"--name", n.name, "--listen", n.host + ":2181",
 		"--peer-listen", n.host + ":2888", "--gossip-listen", n.host + ":2889"}, n.flags...)...)
 }
 
@@ -90,13 +91,18 @@ func (n *node) await() {
 func form(t testing.TB, n int, flags ...string) *cluster {
 	t.Helper()
 	c := newCluster(t, n)
+	c.form(flags...)
+	return c
+}
+
+func (c *cluster) form(flags ...string) {
+	c.t.Helper()
 	for _, n := range c.nodes {
 		n.start(append([]string{"--initial", c.initial()}, flags...)...)
 	}
 	for _, n := range c.nodes {
 		n.await()
 	}
-	return c
 }
 
 // row is a line of coord members --json.
@@ -427,6 +433,15 @@ func TestEnsembleLosesADisk(t *testing.T) {
 			}
 			n.flags = []string{"--join", strings.Join(n.c.hosts, ",")}
 		},
+		"older": func(t *testing.T, n *node) {
+			if err := os.RemoveAll(n.dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.CopyFS(n.dir, os.DirFS(n.dir+".old")); err != nil {
+				t.Fatal(err)
+			}
+			_ = os.Chmod(n.dir, 0o700)
+		},
 		"damaged log": func(t *testing.T, n *node) {
 			segments, err := filepath.Glob(filepath.Join(n.dir, "wal", "*"))
 			if err != nil || len(segments) == 0 {
@@ -438,13 +453,19 @@ func TestEnsembleLosesADisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := form(t, 3)
+			victim := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n != c.leader() })]
+			victim.kill()
+			if err := os.CopyFS(victim.dir+".old", os.DirFS(victim.dir)); err != nil {
+				t.Fatal(err)
+			}
+			victim.start()
+			victim.await()
 			for i := range 200 {
 				if got := c.nodes[i%3].ask(fmt.Sprintf("CREATE /n%d v%d", i, i)); !strings.HasPrefix(got, "OK") {
 					t.Fatal(got)
 				}
 			}
 			c.agree()
-			victim := c.nodes[1]
 			before, err := victim.members()
 			if err != nil {
 				t.Fatal(err)

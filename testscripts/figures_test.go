@@ -67,6 +67,22 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(user+sys) * 10 * time.Millisecond
 }
 
+// written is how many bytes the process has had written to a disk.
+func (p *process) written() int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "write_bytes: "); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+			return n
+		}
+	}
+	p.t.Fatal("no write_bytes")
+	return 0
+}
+
 // rss is the memory the process has now, in bytes.
 func (p *process) rss() int64 {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
