@@ -1,0 +1,186 @@
+package testscripts
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// flip damages a byte in the middle of a file.
+func flip(t testing.TB, file string, at float64) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[int(float64(len(b))*at)] ^= 0x40
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEnsembleLosesADisk: wiped, older, damaged in the log: the node comes back as
+// another one in the place of the old, and the ensemble has three voters again.
+func TestEnsembleLosesADisk(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(t *testing.T, n *node){
+		"wiped": func(t *testing.T, n *node) {
+			if err := os.RemoveAll(n.dir); err != nil {
+				t.Fatal(err)
+			}
+			n.flags = []string{"--join", strings.Join(n.c.hosts, ",")}
+		},
+		"older": func(t *testing.T, n *node) {
+			if err := os.RemoveAll(n.dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.CopyFS(n.dir, os.DirFS(n.dir+".old")); err != nil {
+				t.Fatal(err)
+			}
+			_ = os.Chmod(n.dir, 0o700)
+		},
+		"damaged log": func(t *testing.T, n *node) {
+			flip(t, n.segments()[0], 0.5)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := form(t, 3)
+			victim := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n != c.leader() })]
+			victim.kill()
+			if err := os.CopyFS(victim.dir+".old", os.DirFS(victim.dir)); err != nil {
+				t.Fatal(err)
+			}
+			victim.start()
+			victim.await()
+			c.fill200()
+			c.agree()
+			before, err := victim.members()
+			if err != nil {
+				t.Fatal(err)
+			}
+			victim.kill()
+			harm(t, victim)
+			victim.start()
+			victim.await()
+			if got := victim.synced("GET /n199"); !strings.Contains(got, "v199") {
+				t.Fatalf("it serves what it should not: %s", got)
+			}
+			old := before[slices.IndexFunc(before, func(r row) bool { return r.Name == victim.name })].ID
+			if name == "wiped" {
+				rows, err := c.nodes[0].members()
+				i := slices.IndexFunc(rows, func(r row) bool { return r.Name == victim.name && r.ID != old })
+				if err != nil || i < 0 {
+					t.Fatalf("the new node is not there: %+v, %v", rows, err)
+				}
+				c.eventually("the new one in the place of the old", func() bool {
+					_, err := askAt(c.hosts[0]+":2181", "ADMIN REPLACE "+old+" "+rows[i].ID)
+					now, err2 := c.nodes[0].members()
+					return err == nil && err2 == nil && len(now) == 3
+				})
+			}
+			c.eventually("three voters, the old id gone", func() bool {
+				rows, err := c.nodes[0].members()
+				votes := 0
+				for _, r := range rows {
+					votes += r.Vote
+				}
+				return err == nil && len(rows) == 3 && votes == 3 && !slices.ContainsFunc(rows, func(r row) bool { return r.ID == old })
+			})
+			c.agree()
+		})
+	}
+}
+
+// fill200 writes 200 znodes, through each node in turn.
+func (c *cluster) fill200() {
+	c.t.Helper()
+	for i := range 200 {
+		if got := c.nodes[i%3].ask(fmt.Sprintf("CREATE /n%d v%d", i, i)); !strings.HasPrefix(got, "OK") {
+			c.t.Fatal(got)
+		}
+	}
+}
+
+// segments are the files of a node's log.
+func (n *node) segments() []string {
+	n.c.t.Helper()
+	files, err := filepath.Glob(filepath.Join(n.dir, "wal", "0*"))
+	if err != nil || len(files) == 0 {
+		n.c.t.Fatalf("no segments: %v", err)
+	}
+	return files
+}
+
+// TestEnsemblePowerCut: the whole site loses power, and each log ends in a torn write
+// that was never acknowledged. It starts again by itself and has everything.
+func TestEnsemblePowerCut(t *testing.T) {
+	t.Parallel()
+	c := form(t, 3)
+	c.fill200()
+	for _, n := range c.nodes {
+		n.kill()
+	}
+	for _, n := range c.nodes {
+		files := n.segments()
+		f, err := os.OpenFile(files[len(files)-1], os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString("\300\002Etorn"); err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		n.start()
+	}
+	for _, n := range c.nodes {
+		n.await()
+		if !strings.Contains(n.stderr(), "torn write") {
+			t.Errorf("%s says nothing of the torn write", n.name)
+		}
+		if got := n.synced("GET /n0", "GET /n199"); !strings.Contains(got, "v0") || !strings.Contains(got, "v199") {
+			t.Fatalf("%s has lost a write: %s", n.name, got)
+		}
+	}
+	c.agree()
+}
+
+// TestEnsembleFailingDisk: the leader's disk fails. Its process ends with 20, the
+// others go on, and it comes back when the disk is mended.
+func TestEnsembleFailingDisk(t *testing.T) {
+	t.Parallel()
+	need(t, "strace")
+	c := form(t, 3)
+	c.fill200()
+	lead := c.leader()
+	lead.signal(syscall.SIGTERM)
+	lead.wait()
+	lead.under = []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=20+"}
+	for _, file := range lead.segments() {
+		lead.under = append(lead.under, "-P", file)
+	}
+	lead.start()
+	other := c.nodes[(slices.Index(c.nodes, lead)+1)%3]
+	for i := 0; lead.lives(); i++ {
+		if got := other.ask(fmt.Sprintf("SET /more create %d", i)); !strings.HasPrefix(got, "OK") && !strings.HasPrefix(got, "ERR UNCERTAIN") {
+			t.Fatalf("write %d beside a failing disk: %s", i, got)
+		}
+		if i == 5000 {
+			t.Fatal("no fsync failed: the test tested nothing")
+		}
+	}
+	if code := lead.wait(); code != 20 {
+		t.Fatalf("exit %d, want 20: %s", code, lead.stderr())
+	}
+	lead.under = nil
+	lead.start()
+	lead.await()
+	if got := lead.synced("GET /n199", "GET /more"); !strings.Contains(got, "v199") || strings.Contains(got, "ERR") {
+		t.Fatal(got)
+	}
+	c.agree()
+}
