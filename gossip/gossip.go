@@ -61,6 +61,8 @@ type Config struct {
 	Listen    netip.AddrPort
 	Advertise string   // a host or an address; "" for one of this host's
 	Seeds     []string // HOST[:PORT]
+	// Known gives more of them before each round of calls; nil: none. Any goroutine's.
+	Known func() []string
 	// Probe is how often a member is asked whether it lives, and the measure of all
 	// other times of memberlist. One that is silent is gone after some six of them.
 	Probe time.Duration
@@ -252,7 +254,11 @@ func (g *Gossip) rejoin(ctx context.Context, list *memberlist.Memberlist, self n
 // known to live.
 func (g *Gossip) absent(ctx context.Context, self netip.AddrPort) (addrs []netip.AddrPort) {
 	alive, gone := g.members.addresses(time.Now())
-	for _, seed := range g.cfg.Seeds {
+	seeds := g.cfg.Seeds
+	if g.cfg.Known != nil {
+		seeds = slices.Concat(seeds, g.cfg.Known())
+	}
+	for _, seed := range seeds {
 		at, err := resolveSeed(ctx, seed)
 		if err != nil {
 			g.cfg.Logger.Debug().Err(err).Str("seed", seed).Msg("a seed is not known")

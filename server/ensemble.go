@@ -25,6 +25,7 @@ import (
 	"coord/server/session"
 	"coord/snapshot"
 	"coord/snapshot/datadir"
+	"coord/tree"
 )
 
 // ensemble is a node's part among others: it joins the rooms that know one thing
@@ -85,6 +86,7 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 	conf := gossip.DefaultConfig()
 	conf.Self, conf.Label, conf.Secret = e.said(), n.cfg.Cluster, e.cfg.Secret
 	conf.Listen, conf.Advertise, conf.Seeds = bind, e.self.host, e.seeds()
+	conf.Known = e.known
 	conf.Logger = n.log.With().Str("room", "gossip").Logger()
 	if e.gossip, err = gossip.New(conf); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -144,6 +146,24 @@ func (e *ensemble) seeds() []string {
 		}
 		seeds = append(seeds, hostPort(host, port))
 	}
+	return seeds
+}
+
+// known are the gossip addresses that the state names: a node that starts without
+// flags finds the others by them, and tells them where it is now.
+func (e *ensemble) known() (seeds []string) {
+	r := e.replica.Load()
+	if r == nil {
+		return nil
+	}
+	r.View(func(t *tree.Tree, _ *watchTable) {
+		known, _ := rosterOf(t)
+		for _, m := range known {
+			if m.node != e.self.node && m.gossip != 0 {
+				seeds = append(seeds, hostPort(m.host, m.gossip))
+			}
+		}
+	})
 	return seeds
 }
 

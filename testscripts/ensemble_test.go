@@ -409,6 +409,60 @@ func TestEnsembleFaults(t *testing.T) {
 	}
 }
 
+// TestEnsembleMoves: a node comes back at another address, without being told of
+// anyone, and then all of them do so at once.
+func TestEnsembleMoves(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 6)
+	later := c.hosts[3:]
+	c.hosts, c.nodes = c.hosts[:3], c.nodes[:3]
+	c.form()
+	if got := c.nodes[0].ask("CREATE /here x"); !strings.HasPrefix(got, "OK") {
+		t.Fatal(got)
+	}
+	roster := func(hosts []string) func() bool {
+		return func() bool {
+			got, err := askAt(c.hosts[0]+":2181", "GET /zookeeper/config")
+			for _, h := range hosts {
+				if err != nil || !strings.Contains(got, "="+h+":2888:2889") {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	c.eventually("the roster", roster(c.hosts))
+	first := c.nodes[0]
+	first.kill()
+	c.hosts[0], first.host = later[0], later[0]
+	first.flags = nil
+	first.start()
+	first.await()
+	c.eventually("the roster with the new address", roster(c.hosts))
+	if got := first.ask("SET /here y"); !strings.HasPrefix(got, "OK") {
+		t.Fatal(got)
+	}
+	c.agree()
+	for _, n := range c.nodes {
+		n.kill()
+	}
+	slices.Reverse(later)
+	for i, n := range c.nodes { // they are told where to look, and not who is where
+		c.hosts[i], n.host = later[i], later[i]
+	}
+	for _, n := range c.nodes {
+		n.start("--join", strings.Join(later, ","))
+	}
+	for _, n := range c.nodes {
+		n.await()
+		if got := n.synced("GET /here"); !strings.Contains(got, "y") {
+			t.Fatal(got)
+		}
+	}
+	c.eventually("the roster with all new addresses", roster(c.hosts))
+	c.agree()
+}
+
 // TestEnsembleRolls: a rolling restart hands the leadership over; no write is refused.
 func TestEnsembleRolls(t *testing.T) {
 	t.Parallel()
