@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"coord/server/founding"
 	"coord/server/frontend"
 	"coord/server/peer"
 	"coord/server/replica"
@@ -23,6 +24,7 @@ import (
 // memberRequest is what nodes ask each other, one at a time, as JSON. Do says what:
 //
 //	join    take the node that asks in, as a learner; or it is one and wants to vote
+//	invite  the node that is asked may become a member: an operator wants it
 //	status  how are you?
 //	admin   do what an operator has asked another node for: the leader's part of Admin
 type memberRequest struct {
@@ -116,6 +118,9 @@ func (e *ensemble) askToJoin(ctx context.Context, addr string) (*memberAnswer, e
 
 // answer answers another node. What is asked of the leader is answered by it alone.
 func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
+	if q.Do == "invite" {
+		return e.invited(theirs, q)
+	}
 	r := e.replica.Load()
 	if r == nil {
 		return nil, errors.New("this node is no member yet")
@@ -353,12 +358,42 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 	return nil
 }
 
-// invite has a node that waits for an ensemble join this one.
+// invite has a node that waits for an ensemble join this one, and waits for that.
 func (e *ensemble) invite(ctx context.Context, words []string) error {
-	if len(words) == 0 || len(words) > 2 {
-		return adminError(znode.ErrBadArguments, "ADD takes HOST:PEER-PORT")
+	if len(words) != 1 {
+		return adminError(znode.ErrBadArguments, "ADD takes HOST:PEER-PORT; whether the node votes is for its own flags to say")
 	}
-	return adminError(znode.ErrUnimplemented, "a node joins by itself: start it there with --join and this node's address")
+	body, err := json.Marshal(&memberRequest{Do: "invite", Peer: e.self.peerAddr()})
+	if err != nil {
+		return err
+	}
+	theirs, _, err := e.links.Request(ctx, words[0], append([]byte{requestMember}, body...))
+	if err != nil {
+		return adminError(znode.ErrNoNode, "%s: %v", words[0], err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	for {
+		if members := e.replica.Load().Status().Members; slices.Contains(everyone(&members), theirs.Node) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return adminError(znode.ErrUncertain, "node %s was asked to join and has not done so yet", datadir.NodeString(theirs.Node))
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+// invited is the other side of invite.
+func (e *ensemble) invited(theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
+	if theirs.Cluster == ([16]byte{}) {
+		return nil, errors.New("whoever invites is no member itself")
+	}
+	if e.machine.waiting() == "" {
+		return nil, errors.New("this node is a member already")
+	}
+	e.machine.do(func(f *founding.Machine) []founding.Effect { return f.Invited(founding.ID(theirs.Cluster), q.Peer) })
+	return &memberAnswer{}, nil
 }
 
 // resolve finds a member by its id, the beginning of that, or its name.

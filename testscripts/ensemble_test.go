@@ -500,3 +500,44 @@ func TestEnsembleRolls(t *testing.T) {
 	}
 	c.agree()
 }
+
+// TestEnsembleAdds: an operator takes in a node that waits for others, and does
+// without one.
+func TestEnsembleAdds(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 4)
+	fourth := c.nodes[3]
+	c.nodes = c.nodes[:3]
+	c.form()
+	fourth.start("--expect", "9")
+	c.nodes = append(c.nodes, fourth)
+	c.eventually("it answers", func() bool { _, err := askAt(fourth.host+":2181", "PING"); return err == nil })
+	if got := c.nodes[0].ask("ADMIN ADD " + fourth.host + ":2888"); !strings.HasPrefix(got, "LIST 0") && !strings.HasPrefix(got, "OK") {
+		t.Fatalf("add: %s", got)
+	}
+	fourth.await()
+	if got := fourth.ask("CREATE /fourth x"); !strings.HasPrefix(got, "OK") {
+		t.Fatal(got)
+	}
+	for _, bad := range []string{"ADMIN ADD " + fourth.host + ":2888", "ADMIN REMOVE nobody", "ADMIN PROMOTE", "ADMIN FROB x"} {
+		if got := c.nodes[0].ask(bad); !strings.HasPrefix(got, "ERR") {
+			t.Errorf("%s: %s", bad, got)
+		}
+	}
+	// Without n3 there are two votes of two: refused while one of these is down.
+	c.nodes[1].kill()
+	if got := c.leader().ask("ADMIN REMOVE n1"); !strings.HasPrefix(got, "ERR") {
+		t.Fatalf("a voter that is needed was removed: %s", got)
+	}
+	c.nodes[1].start()
+	c.nodes[1].await()
+	c.eventually("n4 is removed", func() bool { return !strings.HasPrefix(c.leader().ask("ADMIN REMOVE n4"), "ERR") })
+	if code := fourth.wait(); code != 15 {
+		t.Fatalf("a node that was removed ends with %d: %s", code, fourth.stderr())
+	}
+	fourth.start()
+	if code := fourth.wait(); code != 15 {
+		t.Fatalf("a node that was removed starts again: %d", code)
+	}
+	c.agree()
+}

@@ -554,6 +554,15 @@ func (m *Machine) Contact(cluster ID, expects uint64) {
 	}
 }
 
+// Invited is a member's word, on an operator's wish, that its ensemble would take
+// this node in. One that founds alone is not to be had.
+func (m *Machine) Invited(cluster ID, addr string) []Effect {
+	if m.r.State == Blank {
+		m.exists(cluster, addr)
+	}
+	return m.effects()
+}
+
 // Joined is the ensemble's word that this node may become a member of it.
 func (m *Machine) Joined(cluster ID) []Effect {
 	if m.r.State == Blank {
