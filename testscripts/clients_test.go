@@ -38,6 +38,19 @@ func coordTarget(t testing.TB) *target {
 	}}
 }
 
+// ensembleTarget is a follower of three nodes.
+func ensembleTarget(t testing.TB) *target {
+	t.Helper()
+	c := form(t, 3, "--4lw-whitelist", "*")
+	lead := c.leader()
+	n := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n != lead })]
+	return &target{addr: n.host + ":2181", restart: func() {
+		n.kill()
+		n.start()
+		n.await()
+	}}
+}
+
 // zooKeeperTarget passes connections on only when it serves: one that it takes
 // while it starts may hear nothing until the client gives up, seconds later.
 func zooKeeperTarget(t testing.TB) *target {
@@ -120,7 +133,7 @@ func TestClients(t *testing.T) {
 			t.Parallel()
 			need(t, c.needs...)
 			args := c.command(t)
-			onServers(t, func(t *testing.T, s *target) {
+			try := func(t *testing.T, s *target) {
 				lines, err := tryClient(t, c, args, s)
 				if err != nil {
 					t.Errorf("%s: %v", c.name, err)
@@ -128,6 +141,11 @@ func TestClients(t *testing.T) {
 				for _, line := range lines {
 					t.Log(line)
 				}
+			}
+			onServers(t, try)
+			t.Run("ensemble", func(t *testing.T) {
+				t.Parallel()
+				try(t, ensembleTarget(t))
 			})
 		})
 	}
