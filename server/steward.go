@@ -278,28 +278,34 @@ func (s *steward) promote(progress []replica.Progress, members replica.Point, no
 			ready = append(ready, a)
 		}
 	}
-	if len(ready) == 0 || len(members.Outgoing) > 0 {
-		return
+	if changes := grant(&members, ready); len(changes) > 0 {
+		s.change(changes...)
+	}
+}
+
+// grant says who gets a vote, of learners that want one and have kept up, in the
+// order of their ids.
+func grant(members *replica.Point, ready []applicant) []replica.Change {
+	if len(members.Outgoing) > 0 {
+		return nil // a change is under way
 	}
 	for _, a := range ready {
 		switch {
 		case slices.Contains(members.Voters, a.replaces):
-			s.change(replica.Change{Node: a.node, To: replica.Voter}, replica.Change{Node: a.replaces, To: replica.Gone})
-			return
+			return []replica.Change{{Node: a.node, To: replica.Voter}, {Node: a.replaces, To: replica.Gone}}
 		case slices.Contains(members.Others, a.replaces):
-			s.change(replica.Change{Node: a.replaces, To: replica.Gone})
-			return
+			return []replica.Change{{Node: a.replaces, To: replica.Gone}}
 		}
 	}
 	need := 1 + len(members.Voters)%2
 	if len(ready) < need || len(members.Voters)+need > mostVoters {
-		return
+		return nil
 	}
 	var changes []replica.Change
 	for _, a := range ready[:need] {
 		changes = append(changes, replica.Change{Node: a.node, To: replica.Voter})
 	}
-	s.change(changes...)
+	return changes
 }
 
 // change proposes a change of members; what comes of it shows in the members.

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"coord/server/founding"
+	"coord/server/replica"
+	"coord/tree"
+)
+
+// TestRoster: what is written is read again, by ZooKeeper's rules for addresses.
+func TestRoster(t *testing.T) {
+	t.Parallel()
+	want := roster{
+		{node: 1, name: "n1", host: "10.0.0.1", peer: 2888, gossip: 2889, client: 2181},
+		{node: 1<<63 | 7, name: "n 2", host: "fe80::1", peer: 1, gossip: 2, client: 3, observer: true},
+		{node: 3, host: "h.example", peer: 65535},
+		{node: 4, name: "n4", host: "a", peer: 1, client: 9, clientHost: "b"},
+	}
+	const text = `server.1=10.0.0.1:2888:2889:participant;10.0.0.1:2181
+server.-9223372036854775801=[fe80::1]:1:2:observer;[fe80::1]:3
+server.3=h.example:65535:0:participant
+server.4=a:1:0:participant;b:9
+name.1=n1
+name.-9223372036854775801=n 2
+name.3=
+name.4=n4
+version=1f`
+	if got := string(want.encode(31)); got != text {
+		t.Errorf("it is written as\n%s", got)
+	}
+	if got, version := parseRoster(text); !reflect.DeepEqual(got, want) || version != 31 {
+		t.Errorf("it is read as %+v, version %d", got, version)
+	}
+}
+
+// TestRosterOfOthers: what somebody else wrote there is left out, whatever it is.
+func TestRosterOfOthers(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "=", "server.=a:1:2:participant", "server.0=a:1:2:participant", "server.1", "server.1=a:1:2", "server.1=a:1:2:participant:x",
+		"server.1=a:x:2:participant", "server.1=[a:1:2:participant", "server.1=a:70000:2:participant", "server.99999999999999999999=a:1:2:participant", "name.1=x"} {
+		if got, _ := parseRoster(text); len(got) != 0 {
+			t.Errorf("%q is read as %+v", text, got)
+		}
+	}
+}
+
+func FuzzRoster(f *testing.F) {
+	f.Add("server.1=10.0.0.1:2888:2889:participant;10.0.0.1:2181\nname.1=n1\nversion=1f")
+	f.Fuzz(func(t *testing.T, text string) {
+		r, version := parseRoster(text)
+		if again, v := parseRoster(string(r.encode(version))); len(again) != len(r) || v != version {
+			t.Errorf("%+v, written and read again: %+v", r, again)
+		}
+	})
+}
+
+// TestNewborn: all first members begin with the same state, in which they are named.
+func TestNewborn(t *testing.T) {
+	t.Parallel()
+	plan := &founding.Plan{Members: []founding.Node{{ID: 7, Name: "a", Addr: "h1:2888"}, {ID: 9, Name: "b", Addr: "h2:2888"}}}
+	one, err := newborn(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, _ := newborn(plan)
+	if one.Digest() != two.Digest() || one.Counters() != two.Counters() {
+		t.Error("two states are born of one plan")
+	}
+	if got, version := rosterOf(one); len(got) != 2 || got[1].peerAddr() != "h2:2888" || version != 1 {
+		t.Errorf("the roster is %+v, version %d", got, version)
+	}
+	if got, _ := rosterOf(tree.New()); got != nil {
+		t.Errorf("an empty state has the roster %+v", got)
+	}
+}
+
+// TestGrant: who gets a vote.
+func TestGrant(t *testing.T) {
+	t.Parallel()
+	wants := func(ids ...uint64) (ready []applicant) {
+		for _, id := range ids {
+			ready = append(ready, applicant{member: member{node: id}})
+		}
+		return ready
+	}
+	inPlace := func(node, old uint64) []applicant {
+		return []applicant{{member: member{node: node}, replaces: old}}
+	}
+	voters := func(ids ...uint64) []replica.Change {
+		var changes []replica.Change
+		for _, id := range ids {
+			changes = append(changes, replica.Change{Node: id, To: replica.Voter})
+		}
+		return changes
+	}
+	for name, tt := range map[string]struct {
+		members replica.Point
+		ready   []applicant
+		want    []replica.Change
+	}{
+		"one and one: stays one":  {replica.Point{Voters: []uint64{1}, Others: []uint64{2}}, wants(2), nil},
+		"one and two: three":      {replica.Point{Voters: []uint64{1}, Others: []uint64{2, 3}}, wants(2, 3), voters(2, 3)},
+		"two and one: three":      {replica.Point{Voters: []uint64{1, 2}, Others: []uint64{3}}, wants(3), voters(3)},
+		"three and one: three":    {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4}}, wants(4), nil},
+		"three and three: five":   {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4, 5, 6}}, wants(4, 5, 6), voters(4, 5)},
+		"five and two: five":      {replica.Point{Voters: []uint64{1, 2, 3, 4, 5}, Others: []uint64{6, 7}}, wants(6, 7), nil},
+		"a change is under way":   {replica.Point{Voters: []uint64{1, 2}, Outgoing: []uint64{1}, Others: []uint64{3}}, wants(3), nil},
+		"nobody wants":            {replica.Point{Voters: []uint64{1, 2}}, nil, nil},
+		"in a voter's place":      {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4}}, inPlace(4, 2), append(voters(4), replica.Change{Node: 2, To: replica.Gone})},
+		"in a learner's place":    {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4, 5}}, inPlace(5, 4), []replica.Change{{Node: 4, To: replica.Gone}}},
+		"in the place of no more": {replica.Point{Voters: []uint64{1, 2}, Others: []uint64{4}}, inPlace(4, 9), voters(4)},
+	} {
+		if got := grant(&tt.members, tt.ready); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %+v, want %+v", name, got, tt.want)
+		}
+	}
+}
