@@ -177,7 +177,8 @@ func (n *node) load() error {
 		return fmt.Errorf("%w: %s is of cluster %s, the folder is of %s", ErrForeign, info.Path, info.Meta.ClusterID, n.identity.Cluster)
 	}
 	n.tree = t
-	n.start = replica.Point{Index: info.Meta.RaftIndex, Term: info.Meta.RaftTerm, Voters: info.Meta.Conf.Voters, Others: info.Meta.Conf.Learners}
+	n.start = replica.Point{Index: info.Meta.RaftIndex, Term: info.Meta.RaftTerm,
+		Voters: info.Meta.Conf.Voters, Others: info.Meta.Conf.Learners, Removed: info.Meta.Conf.Removed}
 	n.wal, n.recovered, err = wal.Open(n.dir.WAL(), wal.Options{
 		Meta:      wal.Meta{ClusterID: n.identity.Cluster, NodeID: n.identity.Node},
 		MustExist: true, MustReach: info.Meta.RaftIndex, OnSync: n.measured.synced,
@@ -200,7 +201,7 @@ func (n *node) load() error {
 func (n *node) meta(at replica.Point) snapshot.Meta {
 	return snapshot.Meta{
 		BackupID: snapshot.NewID(), ClusterID: n.identity.Cluster, LineageID: n.identity.Lineage, Generation: n.identity.Generation,
-		RaftIndex: at.Index, RaftTerm: at.Term, Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others},
+		RaftIndex: at.Index, RaftTerm: at.Term, Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others, Removed: at.Removed},
 		Writer: "coord " + n.cfg.Version, Codec: snapshot.Plain,
 	}
 }
@@ -269,7 +270,7 @@ func (n *node) Snapshot(ctx context.Context) (znode.Zxid, func(context.Context, 
 // Hello names the node: frontend.Node.
 func (n *node) Hello() (version, name, role, cluster string) {
 	role = n.replica.Status().Role
-	if role == "leader" && n.replica.Status().Voters == 1 {
+	if role == "leader" && len(n.replica.Status().Members.Voters) == 1 {
 		role = "standalone"
 	}
 	return n.cfg.Version, n.cfg.Name, role, n.cfg.Cluster
