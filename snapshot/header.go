@@ -19,7 +19,7 @@ import (
 // major version, and every major version before.
 const (
 	Major = 1
-	Minor = 1 // 0: sessions without attachments
+	Minor = 2 // 0: sessions without attachments; 1: no removed members
 )
 
 const (
@@ -104,13 +104,15 @@ type Meta struct {
 	DataBytes    int64 // of all paths and data
 }
 
-// ConfState is raft's configuration: ids of nodes. The names are raft's.
+// ConfState is raft's configuration: ids of nodes. The names are raft's, but for
+// Removed: who was a member once, and never will be again.
 type ConfState struct {
 	Voters         []uint64
 	VotersOutgoing []uint64
 	Learners       []uint64
 	LearnersNext   []uint64
 	AutoLeave      bool
+	Removed        []uint64
 }
 
 // ofState fills in what the state decides.

@@ -17,7 +17,7 @@ import (
 // How many values each record's array has in version 1. A reader takes longer
 // ones, from newer minor versions, and skips what it does not know.
 const (
-	metaFields     = 5
+	metaFields     = 6
 	countersFields = 6
 	sessionFields  = 4
 	aclEntryFields = 3
@@ -104,6 +104,7 @@ func (p *page) meta(c *ConfState) {
 	p.ids(c.Learners)
 	p.ids(c.LearnersNext)
 	p.bool(c.AutoLeave)
+	p.ids(c.Removed)
 }
 
 func (p *page) counters(c *tree.Counters) {
@@ -400,12 +401,16 @@ func (d *decoder) ids() []uint64 {
 }
 
 func (d *decoder) meta() (c ConfState) {
-	extra := d.record(metaFields)
+	extra := d.record(metaFields - 1)
 	c.Voters = d.ids()
 	c.VotersOutgoing = d.ids()
 	c.Learners = d.ids()
 	c.LearnersNext = d.ids()
 	c.AutoLeave = d.bool()
+	if extra > 0 { // files of before version 1.2 have none
+		c.Removed = d.ids()
+		extra--
+	}
 	d.skip(extra)
 	return c
 }

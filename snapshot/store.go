@@ -20,7 +20,11 @@ import (
 
 // Store is the folder in which a node keeps its snapshots. Any goroutine may
 // call its methods. It trusts no name of a file: what a snapshot is of stands in
-// it.
+// it. The end of a name says how far a file has come:
+//
+//	snapshot-*.part      being written, or going: removed by OpenStore
+//	snapshot-*.received  whole, from elsewhere, and not yet this node's: see Received
+//	snapshot-*.coord     one that a start may begin with
 type Store struct {
 	dir  string
 	pace Pace
@@ -38,13 +42,14 @@ type fingerprint struct {
 }
 
 const (
-	fileSuffix = ".coord"
-	partSuffix = ".part"
+	fileSuffix    = ".coord"
+	partSuffix    = ".part"
+	waitingSuffix = ".received"
 )
 
 // OpenStore opens the folder, made (with mode 0700) if it is missing, and
-// removes what a killed process left half written or half removed. Save, Receive
-// and Prune keep the pace.
+// removes what a killed process left half written or half removed. Save and Prune
+// keep the pace.
 func OpenStore(dir string, pace Pace) (*Store, error) {
 	if err := os.Mkdir(dir, 0o700); err == nil {
 		if err := SyncDir(filepath.Dir(dir)); err != nil {
@@ -81,8 +86,8 @@ func (s *Store) Dir() string { return s.dir }
 // then gives it its name. After an error nothing of it is left; a full disk is
 // an errors.Is(err, syscall.ENOSPC). The zxid and index in the name are for
 // people.
-func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (Info, error) {
-	return s.put(ctx, func(w io.Writer) error {
+func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (info Info, err error) {
+	path, err := s.aside(func(w io.Writer) error {
 		rest, step := s.pace.begin(ctx), o.Step
 		o.Step = func(p Progress) error {
 			if err := rest(); err != nil || step == nil {
@@ -92,24 +97,27 @@ func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (In
 		}
 		_, err := Write(w, m, f, o)
 		return err
+	}, func(path string) (err error) {
+		info, err = verify(ctx, path, Decode, s.pace)
+		return err
 	})
+	if err != nil {
+		return Info{}, err
+	}
+	if info.Path, err = s.name(path, &info.Meta, fileSuffix); err != nil {
+		_ = os.Remove(path) // if it has its old name still
+		return Info{}, err
+	}
+	s.remember(info.Path)
+	return info, nil
 }
 
-// Receive is Save of a snapshot that comes from elsewhere, such as a peer.
-func (s *Store) Receive(ctx context.Context, r io.Reader) (Info, error) {
-	return s.put(ctx, func(w io.Writer) error {
-		if _, err := io.CopyBuffer(w, s.pace.reader(ctx, r), make([]byte, FrameBytes)); err != nil {
-			return fmt.Errorf("snapshot: receive: %w", err)
-		}
-		return nil
-	})
-}
-
-// put makes a new file of what write writes.
-func (s *Store) put(ctx context.Context, write func(io.Writer) error) (Info, error) {
+// aside writes a file that no start will look at, and lets check read it back from
+// the disk. After an error nothing of it is left.
+func (s *Store) aside(write func(io.Writer) error, check func(path string) error) (path string, err error) {
 	f, err := os.CreateTemp(s.dir, "snapshot-*"+partSuffix) // mode 0600
 	if err != nil {
-		return Info{}, fmt.Errorf("snapshot: %w", err)
+		return "", fmt.Errorf("snapshot: %w", err)
 	}
 	part := Steady(f)
 	err = write(part)
@@ -118,31 +126,32 @@ func (s *Store) put(ctx context.Context, write func(io.Writer) error) (Info, err
 			err = fmt.Errorf("snapshot: %w", err)
 		}
 	}
-	var info Info
 	if err == nil {
-		info, err = verify(ctx, f.Name(), Decode, s.pace)
+		err = check(f.Name())
 		part.Forget()
 	}
 	if closed := f.Close(); err == nil && closed != nil {
 		err = fmt.Errorf("snapshot: %w", closed)
 	}
-	if err == nil {
-		info.Path = filepath.Join(s.dir, fmt.Sprintf("snapshot-%016x-%016x%s", uint64(info.Meta.EndZxid), info.Meta.RaftIndex, fileSuffix))
-		if err = os.Rename(f.Name(), info.Path); err != nil {
-			err = fmt.Errorf("snapshot: %w", err)
-		}
-	}
 	if err != nil {
 		if left := os.Remove(f.Name()); left != nil {
 			err = errors.Join(err, fmt.Errorf("snapshot: %w", left))
 		}
-		return Info{}, err
+		return "", err
+	}
+	return f.Name(), nil
+}
+
+// name gives a whole file the name of what it holds, durably.
+func (s *Store) name(from string, m *Meta, suffix string) (path string, err error) {
+	path = filepath.Join(s.dir, fmt.Sprintf("snapshot-%016x-%016x%s", uint64(m.EndZxid), m.RaftIndex, suffix))
+	if err := os.Rename(from, path); err != nil {
+		return "", fmt.Errorf("snapshot: %w", err)
 	}
 	if err := SyncDir(s.dir); err != nil {
-		return Info{}, fmt.Errorf("snapshot: %w", err)
+		return "", fmt.Errorf("snapshot: %w", err)
 	}
-	s.remember(info.Path)
-	return info, nil
+	return path, nil
 }
 
 // Entry is one file of the folder.
@@ -245,6 +254,27 @@ func isBad(err error) bool {
 	return errors.As(err, &damage) || errors.As(err, &foreign)
 }
 
+// Open opens the snapshot kept of a raft index, at its beginning, for a copy. Its
+// bytes stay there until the file is closed, whatever Prune does meanwhile. Of
+// those whose ends cannot be read it knows nothing; without any it is ErrNoSnapshot.
+func (s *Store) Open(index uint64) (*os.File, Info, error) {
+	list, err := s.List()
+	if err != nil {
+		return nil, Info{}, err
+	}
+	for _, e := range list {
+		if e.Err != nil || e.Meta.RaftIndex != index {
+			continue
+		}
+		f, err := openFile(e.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // pruned meanwhile
+		}
+		return f, e.Info, err
+	}
+	return nil, Info{}, fmt.Errorf("of raft index %d in %s: %w", index, s.dir, ErrNoSnapshot)
+}
+
 // Prune removes snapshots that are neither among the keep newest good ones nor
 // younger (by the stamp of their last txn) than maxAge. It counts as good what
 // it has read whole, so it never removes a file on the word of one that it has
@@ -290,21 +320,26 @@ func (s *Store) Prune(ctx context.Context, keep int, maxAge time.Duration, now t
 
 // check verifies a file, unless this process has and it is still the same.
 func (s *Store) check(ctx context.Context, path string) error {
-	is, err := fingerprintOf(path)
-	if err != nil {
+	if known, err := s.knows(path); known || err != nil {
 		return err
-	}
-	s.mu.Lock()
-	was, known := s.mu.good[path]
-	s.mu.Unlock()
-	if known && was == is {
-		return nil
 	}
 	if _, err := verify(ctx, path, Decode, s.pace); err != nil {
 		return err
 	}
 	s.remember(path)
 	return nil
+}
+
+// knows says whether this process has read a file whole, and it is still the same.
+func (s *Store) knows(path string) (bool, error) {
+	is, err := fingerprintOf(path)
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, known := s.mu.good[path]
+	return known && was == is, nil
 }
 
 func (s *Store) remember(path string) {

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -262,31 +260,6 @@ func TestSaveLarge(t *testing.T) {
 		t.Fatalf("%+v, %v", info.Summary, err)
 	}
 	if tr, good, _, err := s.Load(); err != nil || tr.Digest() != f.Digest() || good.Path != info.Path || good.Summary != info.Summary {
-		t.Errorf("%+v, %v", good, err)
-	}
-}
-
-func TestReceive(t *testing.T) {
-	t.Parallel()
-	s, file := openStore(t), encode(t, testMeta(), smallState(t))
-	for n := range len(file) {
-		if _, err := s.Receive(t.Context(), bytes.NewReader(file[:n])); !isBad(err) {
-			t.Errorf("%d bytes: %v", n, err)
-		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.Receive(ctx, bytes.NewReader(file)); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if got := names(t, s); len(got) != 0 {
-		t.Errorf("left behind: %v", got)
-	}
-	info, err := s.Receive(t.Context(), iotest.OneByteReader(bytes.NewReader(file)))
-	if err != nil || info.Meta.EndZxid != testCounters.Zxid {
-		t.Errorf("%+v, %v", info, err)
-	}
-	if _, good, _, err := s.Load(); err != nil || good.Path != info.Path {
 		t.Errorf("%+v, %v", good, err)
 	}
 }

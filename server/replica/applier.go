@@ -19,6 +19,7 @@ type applier struct {
 	index   uint64     // the last entry applied
 	point   Point      // the same, with the members in force
 	waiting []proposed // in the order of the log
+	idle    []func()   // to run once nothing waits
 	reads   []read     // in the order of their indices
 	txns    int        // since the last snapshot
 	bytes   int64      // of entries since the last snapshot
@@ -112,20 +113,34 @@ func (r *Replica) applyEntries(m *raftpb.Message) {
 			at := a.point.clone()
 			at.Index, at.Term = e.GetIndex(), e.GetTerm()
 			changes = append(changes, memberChange{cc, at})
+			r.passed(e.GetIndex())
 		case len(e.GetData()) > 0:
 			if a.err = r.applyBatch(e.GetTerm(), e.GetData()); a.err != nil {
 				return
 			}
+		default:
+			r.passed(e.GetIndex())
 		}
 		a.index = e.GetIndex()
 		a.point.Index, a.point.Term = a.index, e.GetTerm()
 		a.bytes += int64(len(e.GetData()))
+		if a.index%digestEvery == 0 {
+			r.digests.note(DigestAt{a.index, r.mu.tree.Digest()})
+		}
 	}
 	r.appliedTo.Store(a.index)
 	term, now := a.point.Term, r.mu.tree.Counters()
 	r.events.push(func() { r.applied(m.GetResponses(), term, changes, now) })
 	r.finishReads()
+	r.finishAnswers()
 	r.maybeSave()
+}
+
+// passed says that an entry without txns is in the tree.
+func (r *Replica) passed(index uint64) {
+	r.mu.Lock()
+	r.mu.index = index
+	r.mu.Unlock()
 }
 
 // applyBatch applies the txns of one entry. The lock is given up now and then so
@@ -134,6 +149,7 @@ func (r *Replica) applyBatch(term uint64, data []byte) error {
 	a := &r.applier
 	n := 0
 	r.mu.Lock()
+	r.mu.index = 0
 	err := tree.Decode(data, func(x *tree.Txn) {
 		if n > 0 && n%applyChunk == 0 {
 			r.mu.Unlock()
@@ -152,6 +168,7 @@ func (r *Replica) applyBatch(term uint64, data []byte) error {
 			s.done(result, r.mu.tree, r.mu.watches)
 		}
 	})
+	r.mu.index = a.index + 1
 	r.mu.Unlock()
 	r.txns.Add(uint64(n))
 	a.txns += n
@@ -193,7 +210,28 @@ func (r *Replica) lose(first uint64, code znode.Code) (some bool) {
 	}
 	clear(a.waiting[len(kept):])
 	a.waiting = kept
+	r.finishAnswers()
 	return some
+}
+
+// whenAnswered runs f on the applier once nothing that was proposed or forwarded
+// before waits for its answer.
+func (r *Replica) whenAnswered(f func()) {
+	r.tasks.push(func() {
+		r.applier.idle = append(r.applier.idle, f)
+		r.finishAnswers()
+	})
+}
+
+func (r *Replica) finishAnswers() {
+	a := &r.applier
+	if len(a.waiting) > 0 {
+		return
+	}
+	for _, f := range a.idle {
+		f()
+	}
+	a.idle = nil
 }
 
 // replace puts a snapshot of another node in the place of the state. What of this
@@ -205,6 +243,7 @@ func (r *Replica) replace(t *tree.Tree, at Point) {
 	}
 	r.mu.Lock()
 	r.mu.tree, r.mu.watches = t, watch.New(watch.DefaultConfig(), t.Counters().Zxid)
+	r.mu.index = at.Index
 	r.mu.Unlock()
 	a.index, a.point = at.Index, at.clone()
 	a.txns, a.bytes = 0, 0

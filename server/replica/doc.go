@@ -56,6 +56,8 @@
 //  4. The loop opens a new stream, when there is a leader and a link to it.
 //
 // What waits longer than Config.SyncTicks for that is refused in the same way.
+// A leader that hands over lets all streams run dry first: see handOver.
+//
 // Numbers begin at a random one in each life of a node, so that what an earlier
 // life has sent is not taken for what this one sends.
 //
@@ -63,7 +65,8 @@
 //
 // Raft's message names a snapshot; its content travels outside raft and is whole
 // when the message is delivered. The log writer then makes the file durable, resets
-// the log behind it and only then lets raft answer; the applier puts the new tree
-// in the place of the old one. A change of members that the applier passed before,
+// the log to it, gives it the name with which a start may begin, and only then lets
+// raft answer; the applier puts the new tree in the place of the old one. A crash in
+// between leaves a file that waits: it is this node's if the log begins at its index. A change of members that the applier passed before,
 // and raft hears of behind the snapshot, is not made again.
 package replica

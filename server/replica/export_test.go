@@ -48,6 +48,12 @@ func Tick(r *Replica) {
 	})
 }
 
+// Campaign lets a node stand for election, as it may at any time.
+func Campaign(r *Replica) { r.events.push(r.campaign) }
+
+// HandOver is the method of that name for whoever drives the replica.
+func HandOver(r *Replica, done func()) { r.askHandOver(&leaver{done: done}) }
+
 // The mutants of the simulation that need a hand in here.
 
 // AcceptGap makes the leader take the txns of b, whatever its stream lacks.

@@ -8,21 +8,31 @@ import (
 )
 
 // Kinds of the messages that replicas forward to each other, all numbers little
-// endian.
+// endian. Those up to LastKind are the replica's; what it does not know it ignores.
 //
 //	txns     term 8 | stream 8 | first 8 | count 8 | batch (package tree)
 //	         count txns numbered from first on; stream is the number of the first
 //	         one of the stream
 //	refused  stream 8 | first 8 | code 4
 //	         nothing of the stream from first on is or will be proposed
+//	hold     term 8 | 1: forward nothing, 0: go on
+//	         the leader is about to hand over
+//	held     term 8
+//	         nothing that was forwarded waits for its answer, and nothing more comes
 const (
 	kindTxns    byte = 1
 	kindRefused byte = 2
+	kindHold    byte = 3
+	kindHeld    byte = 4
+
+	LastKind byte = 15
 )
 
 const (
 	txnsHeaderBytes  = 32
 	refusedBytes     = 20
+	holdBytes        = 9
+	heldBytes        = 8
 	maxInboxBytes    = MaxPendingBytes
 	maxForwardedTxns = 1 << 20
 )

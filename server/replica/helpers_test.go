@@ -220,9 +220,8 @@ type memSnaps struct {
 }
 
 type savedState struct {
-	at        replica.Point
-	f         *tree.Frozen
-	elsewhere bool // another node has made it
+	at replica.Point
+	f  *tree.Frozen
 }
 
 func newMemSnaps() *memSnaps {

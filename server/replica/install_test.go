@@ -25,6 +25,11 @@ func (r received) Install(at replica.Point) (*tree.Tree, error) {
 	return r.tree, nil
 }
 
+func (r received) Installed(at replica.Point) error {
+	*r.steps = append(*r.steps, fmt.Sprintf("name %d", at.Index))
+	return nil
+}
+
 // told is a log and a carrier that say what they do.
 type told struct {
 	*memLog
@@ -103,7 +108,7 @@ func TestASnapshotIsDurableBeforeItIsAcknowledged(t *testing.T) {
 	for _, part := range []int{loopPart, logPart, loopPart, applierPart, loopPart} {
 		turn(part)
 	}
-	want := "[file 10 log 10 answer 10 answer 10 state file 20 log 20 answer 10 answer 20 state]"
+	want := "[file 10 log 10 name 10 answer 10 answer 10 state file 20 log 20 name 20 answer 10 answer 20 state]"
 	if fmt.Sprint(*steps) != want {
 		t.Errorf("%v, want %s", *steps, want)
 	}
@@ -136,7 +141,7 @@ func TestALateChangeOfMembersIsPassedOver(t *testing.T) {
 	turn(loopPart)
 	turn(applierPart) // the change
 	turn(loopPart)
-	if st := r.Status(); st.Voters != 3 {
+	if st := r.Status(); len(st.Members.Voters) != 3 {
 		t.Errorf("behind the late change: %+v", st)
 	}
 	for _, part := range []int{logPart, loopPart, applierPart, loopPart} {
@@ -146,7 +151,7 @@ func TestALateChangeOfMembersIsPassedOver(t *testing.T) {
 	for _, part := range []int{loopPart, logPart, loopPart, applierPart, loopPart} {
 		turn(part)
 	}
-	if st := r.Status(); st.Voters != 3 || st.Applied != 11 {
+	if st := r.Status(); len(st.Members.Voters) != 3 || st.Applied != 11 {
 		t.Errorf("at the end: %+v", st)
 	}
 }
@@ -180,61 +185,5 @@ func TestALearnerForgetsASilentLeader(t *testing.T) {
 	}
 	if st := r.Status(); st.Leader != raft.None || code != znode.ErrUncertain {
 		t.Errorf("%+v, %v", st, code)
-	}
-}
-
-// The same with package wal: what a start finds behind an installation, and behind
-// a crash between the file and the log.
-func TestTheLogBeginsBehindAnInstalledSnapshot(t *testing.T) {
-	dir := t.TempDir() + "/wal"
-	log, found := openWAL(t, dir, wal.Options{})
-	var steps []string
-	p := &post{}
-	cfg := newMachine(t).config
-	cfg.Tree, cfg.Start, cfg.HardState = tree.New(), replica.Point{Index: 1, Term: 1, Voters: []uint64{1, 2, self}}, found.HardState
-	cfg.Log, cfg.Snapshots, cfg.Peers, cfg.Received = log, newMemSnaps(), p, received{&steps, tree.New()}
-	r, err := replica.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	turns := replica.Turns(r)
-	all := func() {
-		for range 3 {
-			for _, turn := range turns {
-				if _, err := turn(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	}
-	r.StepRaft(1, fromLeader(raftpb.MsgApp, 1, 1, 2, newEntry(2, 2, nil), newEntry(3, 2, nil)))
-	all()
-	r.StepRaft(1, snapshotOf(10, 1, 2, self))
-	all()
-	r.StepRaft(1, fromLeader(raftpb.MsgApp, 10, 2, 11, newEntry(11, 2, nil), newEntry(12, 2, nil)))
-	all()
-	if st := r.Status(); st.Applied != 11 || st.Last != 12 {
-		t.Fatalf("%+v", st)
-	}
-	if err := log.Close(); err != nil {
-		t.Fatal(err)
-	}
-	log, found = openWAL(t, dir, wal.Options{})
-	if found.Base != (wal.Position{Index: 10, Term: 2}) || found.Last != 12 || found.HardState.Commit < 10 {
-		t.Errorf("%+v", found)
-	}
-	cfg.Log, cfg.HardState, cfg.Tree = log, found.HardState, tree.New()
-	cfg.Start = replica.Point{Index: 20, Term: 3, Voters: []uint64{1, 2, self}} // installed, and then the power went
-	if _, err := replica.New(cfg); err == nil {
-		t.Error("a log that ends before the snapshot is taken")
-	}
-	if err := log.Reset(wal.Position{Index: 20, Term: 3}, found.HardState); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := replica.New(cfg); err != nil {
-		t.Error(err)
-	}
-	if err := log.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

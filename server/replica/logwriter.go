@@ -138,13 +138,17 @@ func (r *Replica) appendBatches(batches []wal.Batch) error {
 }
 
 // install makes a snapshot of another node this node's own: the file, then the
-// log, then the state. Whatever follows it in the log is acknowledged behind that.
+// log, then the file's name, then the state. Whatever follows it in the log is
+// acknowledged behind that.
 func (r *Replica) install(w *logWriter, at Point) error {
 	t, err := r.cfg.Received.Install(at)
 	if err != nil {
 		return err
 	}
 	if err := r.cfg.Log.Reset(at.position(), w.hard); err != nil {
+		return err
+	}
+	if err := r.cfg.Received.Installed(at); err != nil {
 		return err
 	}
 	w.unsynced = false

@@ -43,6 +43,8 @@ type core struct {
 	readSeq    uint64
 	lettingIn  bool // a follower's first question is among them
 	transferTo uint64
+	handOver   handOver
+	heldUntil  uint64 // the tick up to which the leader's wish to forward nothing counts
 
 	// Forwarding: see the package comment.
 	stream     uint64             // Seq of the first txn of the stream to the leader; 0: none
@@ -120,6 +122,7 @@ func (r *Replica) turnLoop() (worked bool, err error) {
 	clear(c.events) // they hold entries
 	if news {
 		r.lookWhoReigns()
+		r.stepHandOver()
 		r.handleReady()
 	}
 	asked := !c.busy() && r.propose()
@@ -188,6 +191,9 @@ func (c *core) busy() bool {
 	return c.mending > 0 || c.isReady && (c.appending >= maxAppends || c.transferTo != 0)
 }
 
+// held says whether the leader wants nothing forwarded.
+func (c *core) held() bool { return c.ticks < c.heldUntil }
+
 // lookWhoReigns does what a new term or leader asks for. No entry of a new term is
 // on its way to the applier yet.
 func (r *Replica) lookWhoReigns() {
@@ -199,7 +205,7 @@ func (r *Replica) lookWhoReigns() {
 		return
 	}
 	c.reign, c.isReady = now, false
-	c.stream = 0
+	c.stream, c.heldUntil = 0, 0
 	r.refuseInbox()
 	r.mendSent()
 	c.asked.again = true
@@ -269,7 +275,7 @@ func (r *Replica) send(msgs []*raftpb.Message) {
 func (r *Replica) publish() {
 	c := &r.core
 	st := c.rn.BasicStatus()
-	s := &Status{Role: "follower", Term: st.GetTerm(), Leader: st.Lead, Voters: len(c.members.Voters), Learners: len(c.members.Others)}
+	s := &Status{Role: "follower", Term: st.GetTerm(), Leader: st.Lead, Members: c.members.clone()}
 	switch {
 	case st.RaftState == raft.StateLeader:
 		s.Role = "leader"
@@ -278,12 +284,26 @@ func (r *Replica) publish() {
 	case slices.Contains(c.members.Others, r.cfg.NodeID):
 		s.Role = "learner"
 	}
-	if old := r.status.Swap(s); old != nil && (old.Role != s.Role || old.Term != s.Term) {
+	old := r.status.Swap(s)
+	if old == nil {
+		return
+	}
+	if old.Role != s.Role || old.Term != s.Term {
 		level := zerolog.InfoLevel
 		if s.Role == "candidate" {
 			level = zerolog.DebugLevel
 		}
 		r.log.WithLevel(level).Str("role", s.Role).Uint64("term", s.Term).Msg("role changed")
+	}
+	if old.Role != s.Role || old.Term != s.Term || old.Leader != s.Leader || old.Members.Index != s.Members.Index {
+		r.changed()
+	}
+}
+
+// changed says that the status is another one.
+func (r *Replica) changed() {
+	if r.cfg.Changed != nil {
+		r.cfg.Changed()
 	}
 }
 
@@ -298,6 +318,12 @@ func (r *Replica) propose() bool {
 	switch {
 	case c.next == len(c.subs) && len(c.inbox) == 0:
 		return false
+	case c.isReady && c.handOver.under():
+		if len(c.inbox) == 0 {
+			return false
+		}
+		r.proposeForwarded(maxAppendBytes)
+		r.proposeBatch()
 	case c.isReady:
 		room := int64(maxAppendBytes)
 		if len(c.inbox) > 0 {
@@ -308,7 +334,7 @@ func (r *Replica) propose() bool {
 		r.proposeBatch()
 	case c.next == len(c.subs):
 		return false
-	case lead != 0 && lead != r.cfg.NodeID && c.up[lead]:
+	case lead != 0 && lead != r.cfg.NodeID && c.up[lead] && !c.held():
 		r.forward(lead)
 	case c.idle >= r.cfg.SyncTicks:
 		r.mend(0, znode.ErrNoLeader, true)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/confchange"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
@@ -46,7 +45,7 @@ type change struct {
 // seen without the others. It is the leader's: ErrNoLeader elsewhere. ErrBadArguments:
 // it can never be, in this configuration (the leader itself leaves, no voter would
 // be left, the node was removed once, is a stranger that is to vote or be removed).
-// ErrThrottledOp: not now (another change is under way, a learner has not caught
+// ErrThrottledOp: not now (another change or a hand-over is under way, a learner has not caught
 // up, too few of the voters to be were heard of lately). OK: it is in force.
 func (r *Replica) Change(changes []Change, done Done) {
 	r.events.push(func() {
@@ -56,23 +55,12 @@ func (r *Replica) Change(changes []Change, done Done) {
 	})
 }
 
-// Transfer asks the leader to give its place to another voter. New submissions
-// wait meanwhile, for one election timeout at most.
-func (r *Replica) Transfer(to uint64) {
-	r.events.push(func() {
-		c := &r.core
-		if c.isReady && slices.Contains(c.members.Voters, to) {
-			c.rn.TransferLeader(to)
-		}
-	})
-}
-
 func (r *Replica) change(changes []Change, done Done) znode.Code {
 	c := &r.core
 	if !c.isReady {
 		return znode.ErrNoLeader
 	}
-	if c.change != nil || len(c.members.Outgoing) > 0 {
+	if c.change != nil || len(c.members.Outgoing) > 0 || c.handOver.under() {
 		return znode.ErrThrottledOp
 	}
 	cc := &raftpb.ConfChangeV2{}
@@ -110,19 +98,20 @@ func (r *Replica) change(changes []Change, done Done) znode.Code {
 // carries says whether the voters of next were heard of lately, a quorum of them,
 // and whether those who begin to vote have caught up.
 func (r *Replica) carries(next Point) bool {
-	c := &r.core
-	last, _ := r.cfg.Log.LastIndex()
-	behind := map[uint64]bool{}
-	c.rn.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
-		behind[id] = pr.Match+maxBehind < last || pr.State == tracker.StateSnapshot
-	})
 	heard := 0
+	if slices.Contains(next.Voters, r.cfg.NodeID) {
+		heard++
+	}
+	known := map[uint64]Progress{}
+	for _, p := range r.progress() {
+		known[p.Node] = p
+	}
 	for _, id := range next.Voters {
-		if !slices.Contains(c.members.Voters, id) && behind[id] {
+		p, ok := known[id]
+		if !slices.Contains(r.core.members.Voters, id) && !p.Caught {
 			return false
 		}
-		at, ok := c.heard[id]
-		if id == r.cfg.NodeID || ok && c.ticks-at <= 2*uint64(r.cfg.ElectionTick) {
+		if ok && p.Heard <= r.lately() {
 			heard++
 		}
 	}

@@ -65,6 +65,10 @@ func (r *Replica) StepForward(from uint64, kind byte, b []byte) {
 			r.takeForward(from, b)
 		case kindRefused:
 			r.streamRefused(from, b)
+		case kindHold:
+			r.takeHold(from, b)
+		case kindHeld:
+			r.takeHeld(from, b)
 		}
 	})
 }
@@ -84,6 +88,7 @@ func (r *Replica) PeerDown(id uint64, certain bool) {
 		c := &r.core
 		c.up[id] = false
 		delete(c.in, id)
+		delete(c.handOver.missing, id)
 		c.rn.ReportUnreachable(id)
 		lead := c.rn.BasicStatus().Lead
 		if lead != id {

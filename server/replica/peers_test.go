@@ -157,6 +157,7 @@ func TestAFullLeaderRefusesStreamsThatGrow(t *testing.T) {
 		var full atomic.Bool
 		n, p := leads(t, func(c *replica.Config) { c.Full = full.Load })
 		n.must(create("/a"))
+		synctest.Wait() // the disk is asked behind each write
 		full.Store(true)
 		n.must(create("/b"))
 		synctest.Wait()
@@ -195,8 +196,8 @@ func TestChangesOfMembersAreJudgedFirst(t *testing.T) {
 		if code := change(replica.Change{Node: 9, To: replica.Learner}, replica.Change{Node: 10, To: replica.Learner}); code != znode.OK {
 			t.Fatal(code)
 		}
-		if st := n.Status(); st.Voters != 1 || st.Learners != 2 {
-			t.Errorf("%+v", st)
+		if m := n.Status().Members; len(m.Voters) != 1 || len(m.Others) != 2 {
+			t.Errorf("%+v", m)
 		}
 		if code := change(replica.Change{Node: 9, To: replica.Voter}); code != znode.ErrThrottledOp {
 			t.Errorf("a vote for a learner that nobody has heard of: %v", code)
@@ -286,12 +287,15 @@ func (m member) Forward(to uint64, kind byte, b []byte) {
 func (m member) Snapshot(*raftpb.Message) {}
 
 // join starts three replicas with goroutines and clocks of their own.
-func join(t *testing.T) *crowd {
+func join(t testing.TB, config ...func(*replica.Config)) *crowd {
 	c := &crowd{nodes: map[uint64]*node{}}
 	for id := range uint64(3) {
 		m := newMachine(t)
 		m.snaps.saved[0].at.Voters = []uint64{1, 2, 3}
 		m.config.NodeID, m.config.Peers, m.config.SyncTicks = id+1, member{c, id + 1}, 60
+		for _, change := range config {
+			change(&m.config)
+		}
 		n := m.start()
 		c.Lock()
 		c.nodes[id+1] = n

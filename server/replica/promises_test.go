@@ -83,7 +83,7 @@ func TestReadyOnlyBehindAnEntryOfTheOwnTerm(t *testing.T) {
 				t.Fatalf("an answered write is missing: %d", i)
 			}
 		}
-		if st := n.Status(); st.Role != "leader" || st.Leader != self || st.Voters != 1 || st.Term != 3 {
+		if st := n.Status(); st.Role != "leader" || st.Leader != self || len(st.Members.Voters) != 1 || st.Term != 3 {
 			t.Fatalf("status %+v", st)
 		}
 		m.log.open()

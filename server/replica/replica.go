@@ -71,17 +71,21 @@ type Snapshots interface {
 	Save(ctx context.Context, at Point, f *tree.Frozen) (keepFrom uint64, err error)
 }
 
-// Received keeps the snapshots that come from other nodes: see Peers.Snapshot.
+// Received keeps the snapshots that come from other nodes: see Peers.Snapshot. One
+// goroutine calls it. One becomes this node's in two steps, between which the log is
+// reset to it, so that what a crash has cut short is never in doubt: a log that
+// begins behind the node's own snapshots belongs to the one that waits, and any
+// other that waits was not to be.
 type Received interface {
-	// Install makes such a snapshot one of this node's, durable, and hands over its
-	// tree. The log is reset behind it; whoever starts a node on a snapshot from
-	// elsewhere that the log does not hold, because a crash came between the two,
-	// resets the log first. One goroutine calls it.
+	// Install makes such a snapshot durable, under a name that a start passes over
+	// unless the log begins at its index, and hands over its tree.
 	Install(at Point) (*tree.Tree, error)
+	// Installed gives it its final name: the log has been reset to it.
+	Installed(at Point) error
 }
 
 // Config is what a Replica is made of. All fields are needed but Full, Burst,
-// Replaced, Now and what is for several nodes.
+// Changed, Replaced, Now and what is for several nodes.
 type Config struct {
 	NodeID    uint64
 	Tree      *tree.Tree // as it was at Start; the Replica owns it from now on
@@ -99,6 +103,9 @@ type Config struct {
 	Full func() bool
 	// Burst runs on the applier after each burst of dones, no lock held.
 	Burst func()
+	// Changed runs on the loop when Status has another role, term, leader, members or is
+	// ready. It must not wait.
+	Changed func()
 	// Replaced runs on the applier when a snapshot of another node has replaced tree
 	// and watch table, no lock held: whoever waited for an event has missed it.
 	Replaced func()
@@ -138,7 +145,9 @@ type Replica struct {
 		sync.RWMutex
 		tree    *tree.Tree
 		watches *watch.Table
+		index   uint64 // of the last entry in the tree, 0 in the midst of one
 	}
+	digests digests
 
 	submitted queue[submission]                  // anyone → loop
 	barriers  queue[Done]                        // anyone → loop
@@ -163,10 +172,11 @@ type Replica struct {
 
 // Status is a node's part in its cluster.
 type Status struct {
-	Role             string // leader, follower, learner, candidate
-	Term             uint64
-	Leader           uint64 // node id, 0 for none
-	Voters, Learners int
+	Role    string // leader, follower, learner, candidate
+	Term    uint64
+	Leader  uint64 // node id, 0 for none
+	Ready   bool   // see Replica.Ready
+	Members Point  // in force, as of the entry that made them so; shared, not to be changed
 	// Indices of the log: of the last entry that is applied here, that is known to be
 	// committed, and that there is.
 	Applied, Committed, Last uint64
@@ -189,7 +199,10 @@ type submission struct {
 // New makes a replica; Run starts it.
 func New(cfg Config) (*Replica, error) {
 	r := &Replica{cfg: cfg, log: cfg.Logger, ready: make(chan struct{})}
-	r.letIn = sync.OnceFunc(func() { close(r.ready) })
+	r.letIn = sync.OnceFunc(func() {
+		close(r.ready)
+		r.events.push(r.changed)
+	})
 	for _, wake := range []*chan struct{}{
 		&r.submitted.wake, &r.barriers.wake, &r.events.wake, &r.appends.wake, &r.marks.wake, &r.tasks.wake, &r.chores.wake,
 	} {
@@ -198,6 +211,7 @@ func New(cfg Config) (*Replica, error) {
 	r.mu.tree, r.mu.watches = cfg.Tree, watch.New(watch.DefaultConfig(), cfg.Tree.Counters().Zxid)
 	r.cfg.setDefaults()
 	r.applier = applier{index: cfg.Start.Index, point: cfg.Start}
+	r.mu.index = cfg.Start.Index
 	r.appliedTo.Store(cfg.Start.Index)
 	if err := r.core.init(r); err != nil {
 		return nil, err
@@ -322,6 +336,11 @@ func (r *Replica) Status() Status {
 	s := *r.status.Load()
 	s.Applied, s.Committed = r.appliedTo.Load(), r.committed.Load()
 	s.Last, _ = r.cfg.Log.LastIndex()
+	select {
+	case <-r.ready:
+		s.Ready = true
+	default:
+	}
 	return s
 }
 

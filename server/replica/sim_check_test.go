@@ -241,8 +241,8 @@ func (k *checker) end() {
 	case porcupine.Unknown:
 		s.fail("whether the reads and writes are linearizable is not found in time")
 	}
-	if n := s.seen["writes"] + s.seen["reads"] + s.seen["lin reads"]; s.failure == "" && n < 500 {
-		s.fail("only %d requests", n)
+	if n := s.seen["writes"] + s.seen["reads"] + s.seen["lin reads"]; n < 500 || s.seen["faults"] < 5 || s.seen["snapshots"] == 0 {
+		s.fail("only %d requests, %d faults, %d snapshots", n, s.seen["faults"], s.seen["snapshots"])
 	}
 }
 

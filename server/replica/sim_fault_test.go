@@ -30,6 +30,7 @@ func (s *sim) anyone() *simNode {
 }
 
 func (s *sim) fault() {
+	s.seen["faults"]++
 	n := s.anyone()
 	if l := s.leader(); l != nil && s.chance(30) {
 		n = l
@@ -45,6 +46,8 @@ func (s *sim) fault() {
 		for _, n := range s.nodes {
 			s.crashFor(n, s.between(50*time.Millisecond, 2*time.Second))
 		}
+	case p < 27:
+		s.contest()
 	case p < 29: // nobody leads, and voters come back in the midst of the election
 		if l := s.leader(); l != nil {
 			s.seen["restless elections"]++
@@ -99,10 +102,48 @@ func (s *sim) fault() {
 		s.seen["slow disks"]++
 		n.slow = s.now + s.between(200*time.Millisecond, 3*time.Second)
 		s.note("the disk of %d is slow until %v", n.id, n.slow)
-	case p < 80:
+	case p < 76:
 		s.transfer()
+	case p < 80:
+		s.handOver()
 	default:
 		s.changeMembers()
+	}
+}
+
+// contest lets two voters stand for election in one term who do not hear of each other,
+// while a third one, who led so far, votes and restarts.
+func (s *sim) contest() {
+	l := s.leader()
+	if l == nil {
+		return
+	}
+	ids := slices.DeleteFunc(slices.Clone(l.r.Status().Members.Voters), func(id uint64) bool {
+		return id == l.id || s.nodes[id-1].r == nil
+	})
+	if len(ids) < 2 {
+		return
+	}
+	s.seen["contested elections"]++
+	s.rnd.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	a, b := s.nodes[ids[0]-1], s.nodes[ids[1]-1]
+	s.note("%d and %d stand for election, %d restarts", a.id, b.id, l.id)
+	cut := []arrow{{a.id, b.id}, {b.id, a.id}}
+	s.net.block(cut)
+	s.after(700*time.Millisecond, func() { s.net.unblock(cut) })
+	s.crashFor(l, s.between(time.Millisecond, 5*time.Millisecond))
+	for _, n := range []*simNode{a, b} {
+		s.after(s.between(20*time.Millisecond, 25*time.Millisecond), func() {
+			if n.r != nil {
+				replica.Campaign(n.r)
+				n.wake()
+			}
+		})
+	}
+	for range 5 {
+		s.after(s.between(20*time.Millisecond, 150*time.Millisecond), func() {
+			s.crashFor(l, s.between(time.Millisecond, 3*time.Millisecond))
+		})
 	}
 }
 
@@ -133,6 +174,21 @@ func (s *sim) transfer() {
 		s.seen["transfers"]++
 		s.note("%d is to give its place to %d", l.id, to.id)
 		l.r.Transfer(to.id)
+		l.wake()
+	}
+}
+
+// handOver lets the leader look for somebody who takes its place.
+func (s *sim) handOver() {
+	if l := s.leader(); l != nil {
+		s.note("%d is to hand over", l.id)
+		life := l.life
+		replica.HandOver(l.r, func() {
+			s.seen["hand-overs"]++
+			if st := l.r.Status(); l.life == life && st.Role == "leader" && len(st.Members.Voters) > 1 {
+				s.fail("%d has handed over, and leads: %+v", l.id, st)
+			}
+		})
 		l.wake()
 	}
 }

@@ -182,12 +182,13 @@ func (p *simPeers) Forward(to uint64, kind byte, b []byte) {
 	if to > p.id {
 		side = 1
 	}
-	if kind == 1 {
+	switch kind {
+	case 1:
 		p.seen["forwarded batches"]++
 		if p.mutant.is(gapInStream) && p.chance(10) {
 			return
 		}
-	} else {
+	case 2:
 		p.seen["streams refused"]++
 	}
 	l.last[side] = max(l.last[side], p.now+p.between(100*time.Microsecond, 5*time.Millisecond))
@@ -208,7 +209,7 @@ func (p *simPeers) Forward(to uint64, kind byte, b []byte) {
 
 func (p *simPeers) Snapshot(m *raftpb.Message) {
 	at := replica.PointOf(m.GetSnapshot())
-	x, found := p.snaps.find(at)
+	x, found := find(p.snaps.saved, at.Index, at.Term)
 	to, life := m.GetTo(), p.life
 	report := func(ok bool) {
 		if p.simNode.life == life && p.r != nil {

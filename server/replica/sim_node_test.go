@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -59,14 +60,8 @@ func (n *simNode) start() {
 	}
 	n.life++
 	n.planned = [4]bool{}
+	n.snaps.adopt(n.log.seen.base)
 	newest := n.snaps.saved[len(n.snaps.saved)-1]
-	if term, err := n.log.Term(newest.at.Index); newest.elsewhere && (err != nil || term != newest.at.Term) {
-		n.note("%d resets its log to %d", n.id, newest.at.Index)
-		if err := n.log.Reset(wal.Position{Index: newest.at.Index, Term: newest.at.Term}, wal.HardState{}); err != nil {
-			n.fail("reset: %v", err)
-			return
-		}
-	}
 	hard := n.log.seen.recovered()
 	if n.mutant.is(forgetVote) && n.life > 1 {
 		hard.Vote = 0
@@ -146,6 +141,10 @@ func (n *simNode) turn(part int) {
 		return
 	}
 	worked, err := n.guard(n.turns[part])
+	if errors.Is(err, errCrashed) {
+		n.crashFor(n, n.between(time.Millisecond, time.Second))
+		return
+	}
 	if err != nil {
 		n.fail("node %d, part %d: %v", n.id, part, err)
 		return
@@ -182,13 +181,13 @@ func (n *simNode) crash() {
 	if n.r == nil {
 		return
 	}
-	if n.chance(50) {
+	if !n.snaps.cut && n.chance(50) {
 		n.log.failAt("sync", 1, errCrashed)
 		_, _ = n.guard(n.turns[logPart])
 	}
 	n.log = n.log.crash(n.rnd)
 	n.log.lies = n.mutant.is(noFsync)
-	n.snaps.received = nil
+	n.snaps.received, n.snaps.cut = nil, false
 	n.r, n.turns = nil, nil
 	n.seen["crashes"]++
 	n.note("%d crashes, keeps entries up to %d, %+v", n.id, n.log.seen.last(), n.log.seen.recovered())
@@ -200,10 +199,15 @@ func (n *simNode) crash() {
 type simSnaps struct {
 	s        *sim
 	saved    []savedState
+	waiting  []savedState // durable, and this node's if its log begins there
 	received []savedState // loaded, not durable yet
+	cut      bool         // the machine goes down in the midst of an installation
 }
 
 func (d *simSnaps) Save(_ context.Context, at replica.Point, f *tree.Frozen) (uint64, error) {
+	if len(at.Outgoing)+len(at.Next) > 0 {
+		d.s.fail("a snapshot in the midst of a change of members: %+v", at)
+	}
 	d.s.seen["snapshots"]++
 	d.keep(savedState{at: at, f: f})
 	return d.saved[0].at.Index + 1, nil
@@ -216,22 +220,48 @@ func (d *simSnaps) keep(x savedState) {
 }
 
 func (d *simSnaps) Install(at replica.Point) (*tree.Tree, error) {
-	for _, x := range d.received {
-		if x.at.Index == at.Index && x.at.Term == at.Term {
-			if !d.s.mutant.is(lateSnapshot) {
-				x.elsewhere = true
-				d.keep(x)
-			}
-			return rebuild(d.s.T, x.f), nil
-		}
+	x, ok := find(d.received, at.Index, at.Term)
+	if !ok {
+		return nil, fmt.Errorf("nothing was received for %+v", at)
 	}
-	return nil, fmt.Errorf("nothing was received for %+v", at)
+	if !d.s.mutant.is(lateSnapshot) {
+		d.waiting = append(d.waiting, x)
+	}
+	return rebuild(d.s.T, x.f), d.mayGoDown()
 }
 
-// find is the snapshot that raft speaks of.
-func (d *simSnaps) find(at replica.Point) (savedState, bool) {
-	for _, x := range d.saved {
-		if x.at.Index == at.Index {
+func (d *simSnaps) Installed(at replica.Point) error {
+	if err := d.mayGoDown(); err != nil {
+		return err
+	}
+	if x, ok := find(d.waiting, at.Index, at.Term); ok {
+		d.keep(x)
+	}
+	d.waiting = nil
+	return nil
+}
+
+// mayGoDown sometimes ends a life between two steps of an installation.
+func (d *simSnaps) mayGoDown() error {
+	if d.cut = !d.s.calm && d.s.chance(15); d.cut {
+		d.s.seen["installations cut short"]++
+		return errCrashed
+	}
+	return nil
+}
+
+// adopt is what a start does with what waits.
+func (d *simSnaps) adopt(base wal.Position) {
+	if x, ok := find(d.waiting, base.Index, base.Term); ok && base.Index > d.saved[len(d.saved)-1].at.Index {
+		d.s.seen["installations ended by a start"]++
+		d.keep(x)
+	}
+	d.waiting = nil
+}
+
+func find(all []savedState, index, term uint64) (savedState, bool) {
+	for _, x := range all {
+		if x.at.Index == index && x.at.Term == term {
 			return x, true
 		}
 	}

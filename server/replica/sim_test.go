@@ -205,8 +205,9 @@ func (t *trace) add(line string) {
 // coverage counts what happened.
 type coverage map[string]int
 
-var covered = []string{"elections", "crashes", "restarts", "restless elections", "partitions", "one-way partitions", "broken links", "pauses", "slow disks",
-	"transfers", "learners", "promotions", "joint changes", "removals", "changes refused", "snapshots", "snapshots installed",
+var covered = []string{"elections", "crashes", "restarts", "restless elections", "contested elections", "partitions", "one-way partitions", "broken links", "pauses", "slow disks",
+	"transfers", "hand-overs", "learners", "promotions", "joint changes", "removals", "changes refused", "snapshots", "snapshots installed",
+	"installations cut short", "installations ended by a start",
 	"writes", "forwarded writes", "sessions", "lin reads", "reads", "uncertain", "no leader", "streams refused", "messages lost", "large messages lost", "messages twice"}
 
 func (c coverage) add(other coverage) {

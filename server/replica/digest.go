@@ -1,0 +1,109 @@
+package replica
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+
+	"coord/tree"
+)
+
+// DigestAt is the digest of the state behind the entry at an index: equal on all nodes.
+type DigestAt struct {
+	Index  uint64
+	Digest tree.Digest
+}
+
+const (
+	// digestEvery is between the entries whose digests are kept: nodes that are not
+	// equally far have some in common.
+	digestEvery = 1024
+	// keptDigests is how many of them there are. A node that is further behind than
+	// these reach is compared when it has caught up.
+	keptDigests = 64
+	// MaxDigests is the most that Digests returns and ParseDigests takes.
+	MaxDigests = keptDigests + 1
+
+	digestAtBytes = 24
+)
+
+// digests are the ones kept, in the order of their indices.
+type digests struct {
+	sync.Mutex
+	kept []DigestAt
+}
+
+// note keeps a digest, and forgets the oldest.
+func (d *digests) note(at DigestAt) {
+	d.Lock()
+	defer d.Unlock()
+	if len(d.kept) == keptDigests {
+		d.kept = slices.Delete(d.kept, 0, 1)
+	}
+	d.kept = append(d.kept, at)
+}
+
+// Digests returns digests of this node's state, ascending by index: some that were
+// kept, and the present one unless an entry is being applied. Anyone may call it.
+func (r *Replica) Digests() []DigestAt {
+	r.mu.RLock()
+	now := DigestAt{r.mu.index, r.mu.tree.Digest()}
+	r.mu.RUnlock()
+	r.digests.Lock()
+	all := append(make([]DigestAt, 0, MaxDigests), r.digests.kept...)
+	r.digests.Unlock()
+	i, found := slices.BinarySearchFunc(all, now.Index, func(x DigestAt, index uint64) int { return cmp.Compare(x.Index, index) })
+	if now.Index == 0 || found || i < len(all) { // newer ones have come meanwhile
+		return all
+	}
+	return append(all, now)
+}
+
+// Differs finds the first index of which two nodes have unequal digests: then one of
+// them is wrong. Both lists ascend.
+func Differs(ours, theirs []DigestAt) (our, their DigestAt, differs bool) {
+	for len(ours) > 0 && len(theirs) > 0 {
+		switch a, b := ours[0], theirs[0]; {
+		case a.Index < b.Index:
+			ours = ours[1:]
+		case a.Index > b.Index:
+			theirs = theirs[1:]
+		case a.Digest != b.Digest:
+			return a, b, true
+		default:
+			ours, theirs = ours[1:], theirs[1:]
+		}
+	}
+	return DigestAt{}, DigestAt{}, false
+}
+
+// AppendDigests writes a list for another node: of each index and digest, high half
+// first, 8 bytes a number, little endian.
+func AppendDigests(b []byte, list []DigestAt) []byte {
+	for _, x := range list {
+		for _, n := range []uint64{x.Index, x.Digest.Hi, x.Digest.Lo} {
+			b = binary.LittleEndian.AppendUint64(b, n)
+		}
+	}
+	return b
+}
+
+// ParseDigests reads what AppendDigests has written. It takes no more than MaxDigests,
+// and only ascending indices.
+func ParseDigests(b []byte) ([]DigestAt, error) {
+	if len(b)%digestAtBytes != 0 || len(b) > MaxDigests*digestAtBytes {
+		return nil, fmt.Errorf("replica: %d bytes are no list of digests", len(b))
+	}
+	var list []DigestAt
+	for ; len(b) > 0; b = b[digestAtBytes:] {
+		word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+		x := DigestAt{word(0), tree.Digest{Hi: word(1), Lo: word(2)}}
+		if n := len(list); n > 0 && x.Index <= list[n-1].Index {
+			return nil, fmt.Errorf("replica: a digest at entry %d follows one at %d", x.Index, list[n-1].Index)
+		}
+		list = append(list, x)
+	}
+	return list, nil
+}

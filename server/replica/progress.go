@@ -1,0 +1,53 @@
+package replica
+
+import (
+	"math"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// Never is the Heard of a member that has not been heard of since this node started.
+const Never = time.Duration(math.MaxInt64)
+
+// Progress is how far another member has come, as its leader sees it.
+type Progress struct {
+	Node     uint64
+	Match    uint64        // the last entry that it is known to have
+	Behind   uint64        // entries that it is not known to have
+	Heard    time.Duration // since its last message, in whole ticks; or Never
+	Snapshot bool          // it is being sent one
+	Caught   bool          // it follows entry by entry, and lacks few
+}
+
+// Progress runs done on the loop, soon, unless Run ends before: with one entry for
+// each other member, by node id, if this node leads, else with nil. done must be brief.
+func (r *Replica) Progress(done func([]Progress)) {
+	r.events.push(func() { done(r.progress()) })
+}
+
+func (r *Replica) progress() (all []Progress) {
+	c := &r.core
+	if c.rn.BasicStatus().RaftState != raft.StateLeader {
+		return nil
+	}
+	last, _ := r.cfg.Log.LastIndex()
+	c.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if id == r.cfg.NodeID {
+			return
+		}
+		p := Progress{Node: id, Match: pr.Match, Behind: last - min(pr.Match, last), Heard: Never, Snapshot: pr.State == tracker.StateSnapshot}
+		if at, ok := c.heard[id]; ok {
+			p.Heard = time.Duration(c.ticks-at) * r.cfg.Tick
+		}
+		p.Caught = pr.State == tracker.StateReplicate && p.Behind <= maxBehind
+		all = append(all, p)
+	})
+	return all
+}
+
+// lately is how long ago a member may have been heard of that is counted on.
+func (r *Replica) lately() time.Duration {
+	return time.Duration(2*r.cfg.ElectionTick) * r.cfg.Tick
+}
