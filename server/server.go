@@ -32,6 +32,9 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	if _, _, err := peerTLS(cfg.Ensemble, cfg.Name, log); err != nil {
+		return err
+	}
 	addProcessor()
 	// Ports first: what is refused because of them touches no data.
 	listeners, err := listen(cfg.Listen)
