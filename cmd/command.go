@@ -38,7 +38,7 @@ func commands() []*command {
 		sessionCommand(), sessionNewCommand(), sessionRenewCommand(), sessionCloseCommand(), sessionLsCommand(),
 		statusCommand(), benchCommand(),
 		snapshotCommand(), snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(),
-		restoreCommand(),
+		restoreCommand(), recoverCommand(), certCommand(),
 		completionCommand(), manCommand(),
 		versionCommand(), helpCommand(),
 	}

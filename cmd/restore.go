@@ -42,8 +42,6 @@ grow. Sessions and their ephemeral znodes are dropped, and listed in DIR/restore
 }
 
 func runRestore(ctx context.Context, r *run) error {
-	dir := r.flags.String("data-dir")
-	dry, replace, yes := r.flags.Bool("dry-run"), r.flags.Bool("replace"), r.flags.Bool("yes")
 	zooKeeper, logDir, exact := r.flags.String("from-zookeeper"), r.flags.String("log-dir"), r.flags.Bool("exact")
 	usage := func(msg string) error { return &usageError{msg: msg, hint: "coord help restore"} }
 	file := ""
@@ -59,34 +57,42 @@ func runRestore(ctx context.Context, r *run) error {
 		return usage("--log-dir goes with --from-zookeeper")
 	case exact && zooKeeper != "":
 		return usage("--exact does not go with --from-zookeeper, which leaves versions and counters as they are")
-	case dir == "":
+	case r.flags.String("data-dir") == "":
 		return usage("--data-dir DIR is missing: where the data is to go")
-	case replace && !dry && !yes && !r.asks():
+	}
+	o := restore.Options{File: file, In: r.in, ZooKeeper: zooKeeper, ZooKeeperLog: logDir, Replace: r.flags.Bool("replace"), Exact: exact}
+	return r.restore(ctx, o, func(plan *restore.Report) string {
+		what := "the ZooKeeper data"
+		if plan.Backup != nil {
+			what = "a backup"
+		}
+		return fmt.Sprintf("Replace the data in %s by %s of %s, zxid %s? The old data is kept.",
+			plan.Target, what, stamp(restoredTime(plan)), plan.Zxid.Before)
+	})
+}
+
+// restore does what o says with the folder of --data-dir, as --dry-run and --yes
+// say. Before data is replaced the user is asked.
+func (r *run) restore(ctx context.Context, o restore.Options, question func(plan *restore.Report) string) error {
+	dry, yes := r.flags.Bool("dry-run"), r.flags.Bool("yes")
+	if (o.Replace || o.LostQuorum) && !dry && !yes && !r.asks() {
 		return r.confirm(ctx, false, "")
 	}
-	o := restore.Options{
-		File: file, In: r.in, ZooKeeper: zooKeeper, ZooKeeperLog: logDir,
-		DataDir: dir, DryRun: dry, Replace: replace, Exact: exact, Writer: writer,
-		Progress: func(p restore.Progress) error {
-			if p.Total > 0 {
-				r.progress("coord: %s: %d %%", p.Stage, 100*p.Done/p.Total)
-			} else {
-				r.progress("coord: %s", p.Stage)
-			}
-			return context.Cause(ctx)
-		},
-		Confirm: func(plan *restore.Report) error {
-			if plan.Replaced == nil || dry {
-				return nil
-			}
-			r.progressEnd()
-			what := "the ZooKeeper data"
-			if plan.Backup != nil {
-				what = "a backup"
-			}
-			return r.confirm(ctx, yes, fmt.Sprintf("Replace the data in %s by %s of %s, zxid %s? The old data is kept.",
-				plan.Target, what, stamp(restoredTime(plan)), plan.Zxid.Before))
-		},
+	o.DataDir, o.DryRun, o.Writer = r.flags.String("data-dir"), dry, writer
+	o.Progress = func(p restore.Progress) error {
+		if p.Total > 0 {
+			r.progress("coord: %s: %d %%", p.Stage, 100*p.Done/p.Total)
+		} else {
+			r.progress("coord: %s", p.Stage)
+		}
+		return context.Cause(ctx)
+	}
+	o.Confirm = func(plan *restore.Report) error {
+		if plan.Replaced == nil || dry {
+			return nil
+		}
+		r.progressEnd()
+		return r.confirm(ctx, yes, question(plan))
 	}
 	report, err := restore.Run(ctx, o)
 	r.progressEnd()
@@ -113,8 +119,11 @@ func restoreHint(err error) error {
 
 // restoredTime is when the last change in the restored data was made.
 func restoredTime(p *restore.Report) int64 {
-	if p.Backup != nil {
+	switch {
+	case p.Backup != nil:
 		return p.Backup.TimeMS
+	case p.Survivor != nil:
+		return p.Survivor.TimeMS
 	}
 	return p.ZooKeeper.TimeMS
 }
@@ -132,10 +141,20 @@ func (r *run) restored(p *restore.Report) {
 	add := func(name, format string, a ...any) {
 		rows = append(rows, client.Fact{Name: name, Value: fmt.Sprintf(format, a...)})
 	}
-	if p.Backup != nil {
-		add("backup", "%s of %s, zxid %s", p.Backup.BackupID, stamp(p.Backup.TimeMS), p.Zxid.Before)
-	} else {
-		add("zookeeper", "%s of %s, zxid %s", p.ZooKeeper.Dir, stamp(p.ZooKeeper.TimeMS), p.Zxid.Before)
+	at := fmt.Sprintf("%s, zxid %s", stamp(restoredTime(p)), p.Zxid.Before)
+	switch s := p.Survivor; {
+	case p.Backup != nil:
+		add("backup", "%s of %s", p.Backup.BackupID, at)
+	case s != nil:
+		since := ""
+		if s.MembersChanged {
+			since = ", and changed since"
+		}
+		add("node", "%s of cluster %s, as of %s", s.Node, s.Cluster, at)
+		add("log", "up to entry %d of term %d; up to %d known to be committed, %s txns behind that", s.Index, s.Term, s.Committed, count(int64(s.Txns)))
+		add("members", "voters %s; learners %s, as of the newest snapshot%s", list(s.Voters), list(s.Learners), since)
+	default:
+		add("zookeeper", "%s of %s", p.ZooKeeper.Dir, at)
 	}
 	for _, c := range p.Checks {
 		add("checked", "%s: %s", c.Name, c.Result)
@@ -167,6 +186,13 @@ func (r *run) restored(p *restore.Report) {
 		add("next", "coord server --data-dir %s", shellWord(p.Target))
 	}
 	r.table(rows)
+}
+
+func list(words []string) string {
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, " ")
 }
 
 // shellWord quotes a word where a shell needs it.

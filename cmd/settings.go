@@ -111,6 +111,26 @@ var settings = []*setting{
 			return nil
 		}),
 	},
+	{
+		name: "peer-tls-cert", usage: "TLS with other nodes: the `FILE` with this node's certificate, which coord cert makes", shown: "none",
+		set: one(func(o *serverOptions, v string) error { o.ensemble().TLSCert = v; return nil }),
+	},
+	{
+		name: "peer-tls-key", usage: "the `FILE` with its key", shown: "none",
+		set: one(func(o *serverOptions, v string) error { o.ensemble().TLSKey = v; return nil }),
+	},
+	{
+		name: "peer-tls-ca", usage: "the `FILE` with the authority that all nodes' certificates are of", shown: "none",
+		set: one(func(o *serverOptions, v string) error { o.ensemble().TLSCA = v; return nil }),
+	},
+}
+
+// ensemble is where settings about other nodes go.
+func (o *serverOptions) ensemble() *server.Ensemble {
+	if o.Ensemble == nil {
+		o.Ensemble = &server.Ensemble{}
+	}
+	return o.Ensemble
 }
 
 // ensembleSettings belong to more than one node: refused until that works. The

@@ -43,8 +43,17 @@ type Config struct {
 	// ReserveBytes is the free space below which writes are refused; 0 derives it from the disk.
 	ReserveBytes int64
 
+	Ensemble *Ensemble // nil: no other nodes
+
 	Version string // of the binary
 	Built   string // when, as 01/02/2006 15:04 GMT
+}
+
+// Ensemble is what concerns other nodes.
+type Ensemble struct {
+	// TLS between peers: files with this node's certificate, its key, and the
+	// authority of all. All are given, or none.
+	TLSCert, TLSKey, TLSCA string
 }
 
 // The defaults that cmd shows.
@@ -116,6 +125,11 @@ func (c Config) Validate() error {
 	}
 	if c.SuperDigest != "" && strings.Count(c.SuperDigest, ":") != 1 {
 		bad("the super digest is not user:hash")
+	}
+	if c.Ensemble != nil {
+		if err := c.Ensemble.checkTLS(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -36,6 +36,9 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	if _, _, err := peerTLS(cfg.Ensemble, cfg.Name, log); err != nil {
+		return err
+	}
 	addProcessor()
 	for was := (*lost)(nil); ; {
 		err := live(ctx, &cfg, was, start, log, ready)

@@ -157,7 +157,7 @@ func (r *run) logMeta() wal.Meta {
 // went in.
 func (r *run) verify(dir string) error {
 	r.reads = Verify
-	got, err := readFolder(&r.ticker, dir)
+	got, err := readFolder(&r.ticker, dir, onlyCommitted)
 	if err != nil {
 		return fmt.Errorf("the new folder does not read back: %w", err)
 	}

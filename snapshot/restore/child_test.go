@@ -18,6 +18,7 @@ import (
 type task struct {
 	File, DataDir string // restore
 	Replace       bool
+	LostQuorum    bool   // of DataDir, and File does not count
 	NoExchange    bool   // the file system cannot
 	KillAt        int    // the child kills itself before the n-th change of the disk, from 1 …
 	KillAfter     string // … or before the one after this step
@@ -69,6 +70,9 @@ func child() {
 
 func (x *task) options(progress func(Progress) error) Options {
 	o := Options{File: x.File, DataDir: x.DataDir, Replace: x.Replace, Progress: progress}
+	if x.LostQuorum {
+		o.File, o.LostQuorum = "", true
+	}
 	if x.NoExchange {
 		o.exchange = noExchange
 	}

@@ -49,6 +49,11 @@ func scenes() []scene {
 			must(t, os.Mkdir(filepath.Join(s.dir, "lost+found"), 0o700))
 			must(t, os.Remove(filepath.Join(s.dir, "identity")))
 		}},
+		{name: "lost quorum", x: task{LostQuorum: true, Replace: true}},
+		{name: "lost quorum without exchange", x: task{LostQuorum: true, Replace: true, NoExchange: true}},
+		{name: "lost quorum inside", inside: true, x: task{LostQuorum: true, Replace: true}, prepare: func(t testing.TB, _ string, s *sample) {
+			must(t, os.Mkdir(filepath.Join(s.dir, "lost+found"), 0o700))
+		}},
 	}
 }
 
@@ -57,8 +62,8 @@ func scenes() []scene {
 // mix, and nothing lost.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	proto := t.TempDir()
-	s := newSample(t, proto)
+	proto, lost := t.TempDir(), t.TempDir()
+	s, member := newSample(t, proto), newMember(t, lost)
 	var points atomic.Int32
 	t.Cleanup(func() {
 		if n := points.Load(); n < 100 {
@@ -69,8 +74,12 @@ func TestKill(t *testing.T) {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
 			base := ramDir(t)
+			from, s := proto, s
+			if sc.x.LostQuorum {
+				from, s = lost, member
+			}
 			for n := 1; ; n++ {
-				again := *s.in(t, proto, filepath.Join(base, fmt.Sprint(n)))
+				again := *s.in(t, from, filepath.Join(base, fmt.Sprint(n)))
 				if sc.prepare != nil {
 					sc.prepare(t, filepath.Dir(again.dir), &again)
 				}
@@ -96,7 +105,9 @@ func TestKill(t *testing.T) {
 				}
 				if n%3 == 0 { // the same restore again, if it may
 					x.Replace = true
-					if _, err := Run(context.Background(), x.options(nil)); err != nil {
+					_, err := Run(context.Background(), x.options(nil))
+					var refused *RefusedError
+					if err != nil && (!x.LostQuorum || !swapping || !errors.As(err, &refused)) { // refused: the first was completed
 						t.Fatalf("%s: again: %v", at, err)
 					}
 					start(t, again.dir).stop()
@@ -194,7 +205,7 @@ func (sc *scene) ended(t testing.TB, s *sample, before string) {
 		t.Error("the kept folder is not the old one")
 	}
 	onlyData(t, base, filepath.Base(kept[0]))
-	if _, err := readFolder(&ticker{ctx: context.Background()}, kept[0]); err != nil && !strings.Contains(sc.name, "damaged") {
+	if _, err := readFolder(&ticker{ctx: context.Background()}, kept[0], onlyCommitted); err != nil && !strings.Contains(sc.name, "damaged") {
 		t.Errorf("the kept folder: %v", err)
 	}
 	if rest := names(t, s.dir); slices.Contains(rest, "restore-plan") || slices.ContainsFunc(rest, func(n string) bool { return strings.HasSuffix(n, ".new") }) {
@@ -212,7 +223,7 @@ func TestKillRecover(t *testing.T) {
 	proto := t.TempDir()
 	s := newSample(t, proto)
 	for _, sc := range scenes() {
-		if sc.name == "missing" || strings.HasPrefix(sc.name, "empty") {
+		if sc.name == "missing" || strings.HasPrefix(sc.name, "empty") || sc.x.LostQuorum {
 			continue
 		}
 		t.Run(sc.name, func(t *testing.T) {

@@ -1,5 +1,6 @@
 // Package restore brings a backup back into the data folder of a node that does
-// not run, and reads such a folder for a backup (Snapshot). It decides nothing
+// not run, makes such a node go on alone, and reads its folder for a backup
+// (Snapshot). It decides nothing
 // about flags or exit codes (cmd does), and its functions keep no state: any
 // goroutine may call them, for the locks are in the file system.
 //
@@ -97,4 +98,21 @@
 // which others may have elected later leaders, it advances by EpochAdvance. The
 // data has no lineage yet: the new cluster's own begins. /zookeeper/config, which
 // names servers that are not there any more, is emptied.
+//
+// # Lost quorum
+//
+// Where a majority of an ensemble's voters is gone for good, one node that is left
+// goes on alone (Options.LostQuorum): its folder is both the backup and what is
+// replaced. It is a new cluster with this node, under a new id, as the only voter,
+// so that no member of the old one can mix in. The state is the newest good
+// snapshot and every intact entry behind it, committed or not: some of those that
+// this node did not know to be committed may have been, by voters that are gone,
+// and their clients have the answer. The price is that a write of which nobody ever
+// heard may appear. Rejected: to keep what is known to be committed and no more, as
+// etcd does; it loses acknowledged writes.
+//
+// The others may also have known more: a later epoch, writes that never came here.
+// So clocks advance as they do where the clients' last state is unknown, and
+// sessions end: one whose lock the lost members had in their logs, and this one not,
+// would else go on to believe in it.
 package restore

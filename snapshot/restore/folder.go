@@ -54,28 +54,41 @@ func Snapshot(ctx context.Context, o OfflineOptions) (*Offline, error) {
 	}
 	defer d.Close()
 	t := ticker{ctx: ctx, progress: o.Progress}
-	f, err := readFolder(&t, d.Path())
+	f, err := readFolder(&t, d.Path(), onlyCommitted)
 	if err != nil {
 		return nil, err
 	}
-	m := f.meta
+	m := f.meta // its Conf is as of the snapshot that was read
 	m.BackupID, m.Writer, m.Codec = snapshot.NewID(), o.Writer, o.Codec
 	return &Offline{f.tree.Freeze(), m, f.notices}, nil
 }
 
+// extent says which entries of a log count.
+type extent int
+
+const (
+	// onlyCommitted: those known to be, and of a sole voter's log every intact one.
+	onlyCommitted extent = iota
+	// everyEntry: every intact one, committed or not.
+	everyEntry
+)
+
 // folder is what a stopped data folder holds.
 type folder struct {
-	identity datadir.Identity
-	tree     *tree.Tree
-	meta     snapshot.Meta // of the state: index, term and members at its end
-	term     uint64        // highest that the node has seen
-	notices  []string
+	identity  datadir.Identity
+	tree      *tree.Tree
+	meta      snapshot.Meta // of the state: index and term at its end; members as of the snapshot
+	changed   bool          // the members, behind the snapshot
+	term      uint64        // highest that the node has seen
+	committed uint64        // the last entry that it knew to be committed
+	beyond    int           // txns in the state that stand behind that
+	notices   []string
 }
 
 // sole says whether nobody but this folder's node can have committed anything.
 func (f *folder) sole() bool {
 	c := &f.meta.Conf
-	return len(c.Voters) == 1 && c.Voters[0] == f.identity.Node && len(c.VotersOutgoing) == 0
+	return !f.changed && len(c.Voters) == 1 && c.Voters[0] == f.identity.Node && len(c.VotersOutgoing) == 0
 }
 
 // epoch is the highest that the node's clients can have seen.
@@ -85,23 +98,20 @@ func (f *folder) epoch() int64 {
 }
 
 // readFolder reads a folder that nobody else uses, and changes nothing in it.
-func readFolder(t *ticker, dir string) (*folder, error) {
-	id, known, err := datadir.ReadIdentity(dir)
+func readFolder(t *ticker, dir string, what extent) (*folder, error) {
+	id, ok, err := datadir.ReadIdentity(dir)
 	switch {
 	case err != nil:
 		return nil, err
-	case !known || id.State == datadir.Blank:
+	case !ok || id.State == datadir.Blank || id.State == datadir.Promised:
 		return nil, fmt.Errorf("%s: %w", dir, ErrNothing)
 	}
 	f := &folder{identity: id}
 	if err := f.load(t, filepath.Join(dir, datadir.SnapshotName)); err != nil {
 		return nil, err
 	}
-	return f, explain(filepath.Join(dir, datadir.WALName), f.replay(t, filepath.Join(dir, datadir.WALName)))
+	return f, explain(filepath.Join(dir, datadir.WALName), f.replay(t, filepath.Join(dir, datadir.WALName), what))
 }
-
-// errMembership means that the log holds what this version does not write.
-var errMembership = errors.New("the log holds a change of members")
 
 // explain turns what the log says into the data folder's errors, so that who
 // calls need not know the log.
@@ -110,7 +120,7 @@ func explain(dir string, err error) error {
 		return &datadir.DamageError{File: damage.File, Reason: fmt.Sprintf("damaged at offset %d: %s", damage.Offset, damage.Reason)}
 	}
 	switch {
-	case errors.Is(err, wal.ErrNewerFormat), errors.Is(err, tree.ErrNewerBatch), errors.Is(err, errMembership):
+	case errors.Is(err, wal.ErrNewerFormat), errors.Is(err, tree.ErrNewerBatch):
 		return fmt.Errorf("%w: %w", datadir.ErrNewer, err)
 	case errors.Is(err, wal.ErrForeign):
 		return &datadir.DamageError{File: dir, Reason: err.Error()}
@@ -194,7 +204,7 @@ func (f *folder) load(t *ticker, dir string) error {
 const replayBytes = 4 << 20
 
 // replay applies the log behind the snapshot.
-func (f *folder) replay(t *ticker, dir string) error {
+func (f *folder) replay(t *ticker, dir string, what extent) error {
 	l, found, err := wal.Open(dir, wal.Options{
 		Meta:     wal.Meta{ClusterID: f.identity.Cluster, NodeID: f.identity.Node},
 		ReadOnly: true, MustExist: true, MustReach: f.meta.RaftIndex,
@@ -219,8 +229,9 @@ func (f *folder) replay(t *ticker, dir string) error {
 			r.Bytes, r.Offset, r.File, r.Reason))
 	}
 	f.term = max(f.term, found.HardState.Term)
-	last := max(found.HardState.Commit, f.meta.RaftIndex)
-	if f.sole() {
+	f.committed = max(found.HardState.Commit, f.meta.RaftIndex)
+	last := f.committed
+	if what == everyEntry || f.sole() {
 		last = found.Last
 	}
 	total := int64(last + 1 - next)
@@ -233,20 +244,31 @@ func (f *folder) replay(t *ticker, dir string) error {
 			return err
 		}
 		for _, e := range entries {
-			if e.GetType() != 0 { // EntryNormal
-				return fmt.Errorf("%s: entry %d: %w", dir, e.GetIndex(), errMembership)
+			if e.GetIndex() > last {
+				break
+			}
+			f.meta.RaftIndex, f.meta.RaftTerm = e.GetIndex(), e.GetTerm()
+			f.term = max(f.term, e.GetTerm())
+			if e.GetType() != 0 { // not EntryNormal: others may vote from here on
+				if f.changed = true; what == onlyCommitted {
+					last = max(f.committed, e.GetIndex())
+				}
+				continue
 			}
 			c := f.tree.Counters()
 			if len(e.GetData()) > 0 && addTerm(c.EpochOffset, e.GetTerm()) < int64(c.Zxid.Epoch()) {
 				return damage("entry %d of term %d comes after zxid %v", e.GetIndex(), e.GetTerm(), c.Zxid)
 			}
 			if len(e.GetData()) > 0 {
-				if err := tree.Decode(e.GetData(), func(x *tree.Txn) { f.tree.Apply(e.GetTerm(), x) }); err != nil {
+				if err := tree.Decode(e.GetData(), func(x *tree.Txn) {
+					f.tree.Apply(e.GetTerm(), x)
+					if e.GetIndex() > f.committed {
+						f.beyond++
+					}
+				}); err != nil {
 					return fmt.Errorf("%s: entry %d: %w", dir, e.GetIndex(), err)
 				}
 			}
-			f.meta.RaftIndex, f.meta.RaftTerm = e.GetIndex(), e.GetTerm()
-			f.term = max(f.term, e.GetTerm())
 		}
 		next += uint64(len(entries))
 	}

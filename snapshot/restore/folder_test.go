@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sys/unix"
 
 	"coord/snapshot"
@@ -102,24 +101,22 @@ func TestSnapshotOfflineRefused(t *testing.T) {
 	}
 }
 
-// Of a log that others vote on, only what is known to be committed counts; and
-// a change of members is not guessed at.
+// Of a log that others vote on, only what is known to be committed counts: from
+// the snapshot on, or from a change of members on.
 func TestSnapshotOfSeveralMembers(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	n := form(t, filepath.Join(base, "data"))
 	n.ok(create("/a", ""))
-	m := n.meta()
-	m.Conf.Voters = append(m.Conf.Voters, 7)
-	_, err := got(snapshot.OpenStore(n.lock.Snapshots(), snapshot.Pace{}))(t).Save(context.Background(), m, n.tree.Freeze(), snapshot.Options{})
-	must(t, err)
-	was := n.tree.Digest()
+	n.others = []uint64{7}
+	n.save()
+	was, at := n.tree.Digest(), n.at
 	n.ok(create("/b", "not known to be committed"))
 	n.stop()
 	got1, err := offline(n.dir)
 	must(t, err)
-	if got1.Frozen.Digest() != was || got1.Meta.RaftIndex != m.RaftIndex {
-		t.Errorf("state %v at %d, want %v at %d", got1.Frozen.Digest(), got1.Meta.RaftIndex, was, m.RaftIndex)
+	if got1.Frozen.Digest() != was || got1.Meta.RaftIndex != at.Index {
+		t.Errorf("state %v at %d, want %v at %d", got1.Frozen.Digest(), got1.Meta.RaftIndex, was, at.Index)
 	}
 	r := run1(t, Options{File: n.backup(filepath.Join(base, "backup.coord")), DataDir: n.dir, Replace: true})
 	if r.Replaced.Known || !strings.Contains(r.Replaced.Why, "older than") && !strings.Contains(r.Replaced.Why, "several members") {
@@ -127,11 +124,15 @@ func TestSnapshotOfSeveralMembers(t *testing.T) {
 	}
 
 	n = start(t, n.dir)
-	n.at.Index++
-	must(t, n.log.Append(wal.Batch{Entries: []*raftpb.Entry{{Index: &n.at.Index, Term: &n.at.Term, Type: raftpb.EntryConfChangeV2.Enum()}}, Sync: true}))
+	n.ok(create("/c", "of a sole voter"))
+	n.changeMembers()
+	was, at = n.tree.Digest(), n.at
+	n.ok(create("/d", "not known to be committed"))
 	n.stop()
-	if _, err = offline(n.dir); !errors.Is(err, datadir.ErrNewer) {
-		t.Errorf("a change of members: %v", err)
+	got1, err = offline(n.dir)
+	must(t, err)
+	if got1.Frozen.Digest() != was || got1.Meta.RaftIndex != at.Index {
+		t.Errorf("after a change of members: state %v at %d, want %v at %d", got1.Frozen.Digest(), got1.Meta.RaftIndex, was, at.Index)
 	}
 }
 

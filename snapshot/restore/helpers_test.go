@@ -55,6 +55,7 @@ type node struct {
 	tree     *tree.Tree
 	at       wal.Position
 	now      int64
+	others   []uint64 // that vote too
 }
 
 // form is a first start.
@@ -182,14 +183,16 @@ func openSession(id int64) *tree.Txn {
 
 func (n *node) meta() snapshot.Meta {
 	return snapshot.Meta{BackupID: snapshot.NewID(), ClusterID: n.identity.Cluster, LineageID: n.identity.Lineage, Generation: n.identity.Generation,
-		RaftIndex: n.at.Index, RaftTerm: n.at.Term, Conf: snapshot.ConfState{Voters: []uint64{n.identity.Node}}, Writer: "coord test"}
+		RaftIndex: n.at.Index, RaftTerm: n.at.Term, Conf: snapshot.ConfState{Voters: append([]uint64{n.identity.Node}, n.others...)}, Writer: "coord test"}
 }
 
 // save makes a snapshot in the folder.
-func (n *node) save() snapshot.Info {
+func (n *node) save() snapshot.Info { n.Helper(); return n.saveAs(n.meta()) }
+
+func (n *node) saveAs(m snapshot.Meta) snapshot.Info {
 	n.Helper()
 	store := got(snapshot.OpenStore(n.lock.Snapshots(), snapshot.Pace{}))(n)
-	return got(store.Save(context.Background(), n.meta(), n.tree.Freeze(), snapshot.Options{}))(n)
+	return got(store.Save(context.Background(), m, n.tree.Freeze(), snapshot.Options{}))(n)
 }
 
 // backup writes a backup file.
@@ -321,6 +324,35 @@ func newSample(t tb, base string) *sample {
 	n.ok(remove("/a/b"))
 	n.stop()
 	return s
+}
+
+// newMember is a stopped node that is one of three. Behind its snapshot the log
+// has an entry known to be committed, a change of members, and two of which nothing
+// is known. content is with all of them.
+func newMember(t tb, base string) *sample {
+	t.Helper()
+	n := form(t, filepath.Join(base, "data"))
+	n.ok(create("/a", "one"))
+	n.ok(create("/locks", ""))
+	n.ok(createAs(znode.PersistentSequential, 0, "/locks/l-"))
+	n.ok(openSession(session1))
+	n.ok(createAs(znode.Ephemeral, session1, "/a/eph"))
+	n.others = []uint64{7, 8}
+	n.save()
+	n.ok(set("/a", "committed"))
+	must(t, n.log.Append(wal.Batch{HardState: wal.HardState{Term: n.at.Term, Vote: n.identity.Node, Commit: n.at.Index}, Sync: true}))
+	n.changeMembers()
+	n.ok(set("/a", "known to nobody"))
+	n.ok(create("/tail", "too"))
+	return &sample{node: n.stop(), content: content(n.tree), digest: n.tree.Digest()}
+}
+
+// changeMembers logs a change of members: which one is raft's to know.
+func (n *node) changeMembers() {
+	n.Helper()
+	n.at.Index++
+	index, term := n.at.Index, n.at.Term
+	must(n, n.log.Append(wal.Batch{Entries: []*raftpb.Entry{{Index: &index, Term: &term, Type: raftpb.EntryConfChangeV2.Enum()}}, Sync: true}))
 }
 
 func run1(t tb, o Options) *Report {

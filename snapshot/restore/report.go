@@ -26,13 +26,14 @@ type Report struct {
 	Kept   string `json:"kept,omitempty"` // the old data
 	File   string `json:"report,omitempty"`
 
-	Backup    *Backup    `json:"backup,omitempty"`    // one of the two
+	Backup    *Backup    `json:"backup,omitempty"`    // one of the three
 	ZooKeeper *ZooKeeper `json:"zookeeper,omitempty"` // is there
-	Replaced  *Replaced  `json:"replaced,omitempty"`  // nil if there was nothing
-	Identity  Identity   `json:"identity"`            // the new one
-	Epoch     Change     `json:"epoch"`               // highest seen, new
-	Zxid      Change     `json:"zxid"`                // of the backup, new
-	Digest    Change     `json:"digest"`              // of the backup's state (read and compared), after the adjustments
+	Survivor  *Survivor  `json:"survivor,omitempty"`
+	Replaced  *Replaced  `json:"replaced,omitempty"` // nil if there was nothing
+	Identity  Identity   `json:"identity"`           // the new one
+	Epoch     Change     `json:"epoch"`              // highest seen, new
+	Zxid      Change     `json:"zxid"`               // of the backup, new
+	Digest    Change     `json:"digest"`             // of the backup's state (read and compared), after the adjustments
 	Znodes    int        `json:"znodes"`
 	Bytes     int64      `json:"bytes"` // of paths and data
 	Advanced  Advanced   `json:"advanced"`

@@ -31,6 +31,10 @@ type Options struct {
 	ZooKeeper    string
 	ZooKeeperLog string // its dataLogDir; "": the logs lie there too
 
+	// LostQuorum restores the target's own state: there is no backup, and the node
+	// is to go on without the others of its ensemble. It replaces what it reads.
+	LostQuorum bool
+
 	// How far clocks advance where the clients' last state is unknown.
 	SequenceAdvance int32 // default SequenceAdvance
 	VersionAdvance  int32 // default VersionAdvance
@@ -100,7 +104,8 @@ type run struct {
 	meta     snapshot.Meta // of the backup
 	summary  snapshot.Summary
 	identity datadir.Identity // of the new node
-	imported *zkimport.Import // nil for a backup
+	imported *zkimport.Import // nil unless it is ZooKeeper's
+	survivor *folder          // nil unless it is a node's that has lost its quorum
 	state    *tree.Tree       // the new one
 	built    *datadir.Dir     // the new folder, nil before it is made
 }
@@ -117,9 +122,15 @@ func (r *run) release() {
 
 // newRun checks the options (step 1).
 func newRun(ctx context.Context, o Options) (*run, error) {
+	sources := 0
+	for _, given := range []bool{o.File != "", o.ZooKeeper != "", o.LostQuorum} {
+		if given {
+			sources++
+		}
+	}
 	switch {
-	case (o.File == "") == (o.ZooKeeper == ""):
-		return nil, errors.New("restore: there must be a backup or a folder of ZooKeeper")
+	case sources != 1:
+		return nil, errors.New("restore: there must be a backup, a folder of ZooKeeper, or a lost quorum, and one of them")
 	case o.SequenceAdvance < 0 || o.VersionAdvance < 0:
 		return nil, errors.New("restore: clocks do not advance backwards")
 	}
@@ -129,6 +140,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if o.VersionAdvance == 0 {
 		o.VersionAdvance = VersionAdvance
 	}
+	o.Replace = o.Replace || o.LostQuorum
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -153,8 +165,11 @@ func (r *run) prepare() error {
 		return err
 	}
 	source := r.readBackup
-	if r.o.ZooKeeper != "" {
+	switch {
+	case r.o.ZooKeeper != "":
 		source = r.readZooKeeper
+	case r.o.LostQuorum:
+		source = r.readSurvivor
 	}
 	backup, err := source()
 	if err != nil {
@@ -285,7 +300,10 @@ func (r *run) readBackup() (*tree.Tree, error) {
 func (r *run) lookAtLive(backup tree.Counters, c *clock) (ofBackup, ofLive int64) {
 	ofBackup = max(int64(backup.Zxid.Epoch()), addTerm(backup.EpochOffset, r.meta.RaftTerm))
 	rep := &r.report
-	if r.imported != nil {
+	switch {
+	case r.survivor != nil:
+		return r.survivor.epoch(), 0 // it was read, and what the others knew is gone
+	case r.imported != nil:
 		ofBackup = max(ofBackup, r.imported.Epoch)
 	}
 	if r.target.kind != ours {
@@ -294,7 +312,7 @@ func (r *run) lookAtLive(backup tree.Counters, c *clock) (ofBackup, ofLive int64
 		}
 		return ofBackup, 0
 	}
-	live, err := readFolder(&r.ticker, r.target.dir)
+	live, err := readFolder(&r.ticker, r.target.dir, onlyCommitted)
 	rep.Replaced = &Replaced{}
 	if live != nil {
 		rep.Replaced.Identity = identityOf(live.identity)

@@ -18,6 +18,7 @@ import (
 
 	"coord/snapshot"
 	"coord/snapshot/datadir"
+	"coord/tree"
 )
 
 // target is the folder that a restore is to fill.
@@ -285,6 +286,13 @@ func (t *target) old() []string {
 		}
 	}
 	return names
+}
+
+// roomFor is room for a state that no file was read of.
+func (t *target) roomFor(c tree.Counts) (Space, error) {
+	// A record in the snapshot has at most so many bytes beside path and data.
+	const recordBytes = 128
+	return t.room(&snapshot.Summary{RawBytes: c.DataBytes + recordBytes*int64(c.Znodes), Znodes: int64(c.Znodes)})
 }
 
 // walReserve is the room that a start needs beside its snapshot: less on a small

@@ -193,7 +193,7 @@ func TestMountPoint(t *testing.T) {
 		t.Error("the content differs")
 	}
 	n.stop()
-	if _, err := readFolder(&ticker{ctx: context.Background()}, r.Kept); err != nil {
+	if _, err := readFolder(&ticker{ctx: context.Background()}, r.Kept, onlyCommitted); err != nil {
 		t.Errorf("the kept data: %v", err)
 	}
 }
@@ -512,7 +512,7 @@ func TestStartsMeetRestores(t *testing.T) {
 				}
 				continue
 			}
-			if _, err := readFolder(&ticker{ctx: context.Background()}, d.Path()); err != nil {
+			if _, err := readFolder(&ticker{ctx: context.Background()}, d.Path(), onlyCommitted); err != nil {
 				t.Errorf("an opened folder is not whole: %v", err)
 			}
 			_ = d.Close()

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"coord/snapshot"
 	"coord/snapshot/zkimport"
 	"coord/tree"
 	"coord/tree/znode"
@@ -58,9 +57,7 @@ func (r *run) readZooKeeper() (*tree.Tree, error) {
 	rep.check("snapshot", "%s: checksum and records are right", orNone(z.Snapshot))
 	rep.check("log", "%d txns in %d files, none missing; the snapshot had %d of their changes already", z.Txns, len(z.Logs), z.Found)
 	rep.check("digest", "%s", z.Digest)
-	// A record in the snapshot has at most so many bytes beside path and data.
-	const recordBytes = 128
-	rep.Space, err = r.target.room(&snapshot.Summary{RawBytes: counts.DataBytes + recordBytes*int64(counts.Znodes), Znodes: int64(counts.Znodes)})
+	rep.Space, err = r.target.roomFor(counts)
 	return z.Tree, err
 }
 

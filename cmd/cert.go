@@ -1,0 +1,224 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/client"
+	"coord/cmd/cert"
+)
+
+// The names of an authority's files; those of a node are its own.
+const (
+	authority = "ca"
+	certEnd   = ".crt"
+	keyEnd    = ".key"
+)
+
+const (
+	nodeDays      = 1825
+	authorityDays = 3650 // unless nodes' are to last longer
+	mostDays      = 36500
+	// certEarly is how long before its making a certificate begins: the clocks of
+	// small hosts are behind until the network is there.
+	certEarly = 24 * time.Hour
+)
+
+func certCommand() *command {
+	return &command{
+		name: "cert", args: "NAME…", does: "make a private authority and the certificates of nodes", min: 1, max: -1,
+		details: `For each NAME, that of coord server --name, NAME.crt and NAME.key are made, signed by the authority in ca.crt and
+ca.key, which is made too if it is not there. With them the nodes of an ensemble encrypt what they say to each other,
+and let in nobody else: --peer-tls-cert, --peer-tls-key and --peer-tls-ca of coord server.
+Give each node its own two files and ca.crt. Whoever has ca.key can make a certificate of any name: keep it elsewhere.
+To renew a certificate make it again with --force, and put the files in place of the old ones: a running server reads them.`,
+		examples: []string{"coord cert n1 n2 n3", "coord cert --dir /root/coord-ca n4", "coord cert --force --days 365 n1"},
+		flags: []cli.Flag{
+			&cli.StringFlag{Name: "dir", Usage: "the files lie in `DIR`, made if it is missing", Value: ".", DefaultText: "the working directory"},
+			&cli.IntFlag{Name: "days", Usage: "the nodes' certificates are good for `N` days, and no longer than the authority's", Value: nodeDays},
+			boolFlag("force", "make certificates of nodes anew that exist"),
+		},
+		run: runCert,
+	}
+}
+
+// jsonCerts is what coord cert has made.
+type jsonCerts struct {
+	V         int        `json:"v"`
+	Authority jsonCert   `json:"authority"`
+	Nodes     []jsonCert `json:"nodes"`
+}
+
+type jsonCert struct {
+	Name     string `json:"name,omitempty"`
+	Cert     string `json:"cert"`
+	Key      string `json:"key"`
+	NotAfter string `json:"not_after"`
+	Made     bool   `json:"made"`
+}
+
+func runCert(_ context.Context, r *run) error {
+	dir, days, force := r.flags.String("dir"), r.flags.Int("days"), r.flags.Bool("force")
+	if days < 1 || days > mostDays {
+		return usagef("--days: 1 to %d are possible", mostDays)
+	}
+	for i, name := range r.args {
+		switch err := cert.CheckName(name); {
+		case err != nil:
+			return usagef("%s: %v", quote(name), err)
+		case name == authority:
+			return usagef("%s: the authority's files have that name", name)
+		case slices.Contains(r.args[:i], name):
+			return usagef("%s is named twice", name)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	w := pairWriter{dir: dir}
+	defer w.discard()
+	now := time.Now()
+	from, until := now.Add(-certEarly), now.AddDate(0, 0, days)
+	ca, of, err := w.authority(from, now.AddDate(0, 0, max(authorityDays, days)))
+	if err != nil {
+		return err
+	}
+	if !ca.NotAfter().After(now) {
+		return &usageError{msg: of.Cert + ": the authority ended on " + dateOf(ca.NotAfter()), hint: "--dir DIR makes another one"}
+	}
+	made := jsonCerts{V: schema, Authority: of, Nodes: []jsonCert{}}
+	for _, name := range r.args {
+		pair, err := ca.Issue(name, from, until)
+		if err != nil {
+			return err
+		}
+		of, err := w.add(name, pair, force)
+		if err != nil {
+			return err
+		}
+		made.Nodes = append(made.Nodes, of)
+	}
+	if err := w.publish(); err != nil {
+		return err
+	}
+	r.madeCerts(made)
+	return nil
+}
+
+func (r *run) madeCerts(made jsonCerts) {
+	if r.json {
+		r.object(made)
+		return
+	}
+	row := func(what string, c jsonCert) client.Fact {
+		verb := "made"
+		if !c.Made {
+			verb = "as it was"
+		}
+		return client.Fact{Name: what, Value: fmt.Sprintf("%s, %s: %s, until %s", c.Cert, c.Key, verb, c.NotAfter)}
+	}
+	rows := []client.Fact{row("authority", made.Authority)}
+	for _, c := range made.Nodes {
+		rows = append(rows, row("node "+c.Name, c))
+	}
+	first := made.Nodes[0]
+	r.table(append(rows, client.Fact{Name: "next", Value: fmt.Sprintf("coord server --name %s --peer-tls-cert %s --peer-tls-key %s --peer-tls-ca %s …",
+		first.Name, shellWord(first.Cert), shellWord(first.Key), shellWord(made.Authority.Cert))}))
+	r.note("coord: a node needs its own two files and %s; %s stays where no node is", made.Authority.Cert, made.Authority.Key)
+}
+
+func dateOf(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
+// pairWriter writes pairs into a folder. No file gets its name before all are on
+// the disk.
+type pairWriter struct {
+	dir   string
+	parts []*part // a key before its certificate
+}
+
+// authority reads the folder's authority, or makes it.
+func (w *pairWriter) authority(from, until time.Time) (*cert.Authority, jsonCert, error) {
+	of := w.named(authority, until)
+	certPEM, certErr := os.ReadFile(of.Cert)
+	keyPEM, keyErr := os.ReadFile(of.Key)
+	noCert, noKey := errors.Is(certErr, fs.ErrNotExist), errors.Is(keyErr, fs.ErrNotExist)
+	switch {
+	case noCert && noKey:
+		a, pair, err := cert.New(from, until)
+		if err == nil {
+			of, err = w.add(authority, pair, false)
+		}
+		return a, of, err
+	case noCert || noKey:
+		return nil, of, &hinted{errors.Join(certErr, keyErr), "an authority is both files: bring the other one back; --dir DIR makes another authority"}
+	case certErr != nil || keyErr != nil:
+		return nil, of, errors.Join(certErr, keyErr)
+	}
+	a, err := cert.Parse(certPEM, keyPEM)
+	if err != nil {
+		return nil, of, usagef("%s and %s: %v", of.Cert, of.Key, err)
+	}
+	of.NotAfter, of.Made = dateOf(a.NotAfter()), false
+	return a, of, nil
+}
+
+// named is what a pair is called.
+func (w *pairWriter) named(name string, until time.Time) jsonCert {
+	c := jsonCert{Name: name, Cert: filepath.Join(w.dir, name+certEnd), Key: filepath.Join(w.dir, name+keyEnd), NotAfter: dateOf(until), Made: true}
+	if name == authority {
+		c.Name = ""
+	}
+	return c
+}
+
+// add writes a pair under names that do not last.
+func (w *pairWriter) add(name string, pair cert.Pair, force bool) (jsonCert, error) {
+	of := w.named(name, pair.NotAfter)
+	for _, x := range []struct {
+		file string
+		b    []byte
+		mode os.FileMode
+	}{{of.Key, pair.Key, 0o600}, {of.Cert, pair.Cert, 0o644}} {
+		p, err := createPart(x.file, force)
+		if err != nil {
+			return of, err
+		}
+		w.parts = append(w.parts, p)
+		_, err = p.Write(x.b)
+		if err = errors.Join(err, p.f.Chmod(x.mode)); err == nil {
+			err = p.sync()
+		}
+		if err != nil {
+			return of, err
+		}
+	}
+	return of, nil
+}
+
+// publish gives the files their names.
+func (w *pairWriter) publish() error {
+	for i, p := range w.parts {
+		if err := p.publish(); err != nil {
+			if i > 0 {
+				return &partError{fmt.Sprintf("%d of %d files have their names", i, len(w.parts)), err}
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// discard removes what has no name of its own yet.
+func (w *pairWriter) discard() {
+	for _, p := range w.parts {
+		p.remove()
+	}
+}

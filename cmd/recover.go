@@ -1,0 +1,41 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/snapshot/restore"
+)
+
+func recoverCommand() *command {
+	return &command{
+		name: "recover", args: "--data-dir DIR", does: "go on with one node of an ensemble that has lost its quorum",
+		details: `Only when a majority of the voters is lost for good: while enough of them can come back, wait for them.
+DIR is the data folder of a node that is left and does not run: of several, the one whose log reaches farthest, which
+--dry-run tells. It becomes a cluster of its own, with one voter; every write in its log is kept, those that were
+acknowledged and never reached it are lost. Sessions end, and no client sees time go back, as after coord restore.
+The old folder is kept beside the new one. The other nodes must not come back with their old folders: move those away,
+and let the nodes join.`,
+		examples: []string{"coord recover --dry-run --data-dir /var/lib/coord", "coord recover -y --data-dir /var/lib/coord"},
+		flags: []cli.Flag{
+			&cli.StringFlag{Name: "data-dir", Usage: "the data folder `DIR`"},
+			boolFlag("dry-run", "check everything, tell what would be done, and write nothing"),
+			boolFlag("yes", "do not ask", "y"),
+		},
+		run: runRecover,
+	}
+}
+
+func runRecover(ctx context.Context, r *run) error {
+	if r.flags.String("data-dir") == "" {
+		return &usageError{msg: "--data-dir DIR is missing: the folder of the node that is to go on", hint: "coord help recover"}
+	}
+	return r.restore(ctx, restore.Options{LostQuorum: true}, func(plan *restore.Report) string {
+		s := plan.Survivor
+		return fmt.Sprintf(`The node %s of cluster %s goes on alone, as a new cluster with zxid %s and all before it.
+What was acknowledged and never reached it is lost, and the old cluster must never come back.
+Is a majority of its voters lost for good, and is this the node that knows most?`, s.Node, s.Cluster, plan.Zxid.Before)
+	})
+}
