@@ -36,7 +36,7 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if _, _, err := peerTLS(cfg.Ensemble, cfg.Name, log); err != nil {
+	if _, _, err := peerTLS(cfg.Ensemble, cfg.Name, zerolog.Nop()); err != nil { // before anything is touched
 		return err
 	}
 	addProcessor()
