@@ -18,7 +18,7 @@ var rooms = map[string]string{
 	"":                  "cmd",
 	"cmd":               "client cmd/bench server server/text snapshot snapshot/datadir snapshot/restore snapshot/zkimport tree tree/znode",
 	"cmd/bench":         "server/zkproto tree/znode",
-	"server":            "server/frontend server/replica server/session server/watch snapshot snapshot/datadir snapshot/restore tree tree/znode wal",
+	"server":            "gossip server/founding server/frontend server/peer server/replica server/session server/watch snapshot snapshot/datadir snapshot/restore tree tree/znode wal",
 	"server/frontend":   "server/text server/watch server/zkproto tree tree/znode",
 	"server/replica":    "server/watch tree tree/znode wal",
 	"server/session":    "server/watch tree tree/znode",
