@@ -19,7 +19,7 @@ var rooms = map[string]string{
 	"cmd":               "client cmd/bench cmd/cert server server/text snapshot snapshot/datadir snapshot/restore snapshot/zkimport tree tree/znode",
 	"cmd/bench":         "server/zkproto tree/znode",
 	"cmd/cert":          "",
-	"server":            "server/frontend server/peer server/replica server/session server/watch snapshot snapshot/datadir snapshot/restore tree tree/znode wal",
+	"server":            "gossip server/founding server/frontend server/peer server/replica server/session server/watch snapshot snapshot/datadir snapshot/restore tree tree/znode wal",
 	"server/frontend":   "server/text server/watch server/zkproto tree tree/znode",
 	"server/replica":    "server/watch tree tree/znode wal",
 	"server/session":    "server/watch tree tree/znode",
@@ -54,7 +54,7 @@ var pure = map[string]string{
 var owners = map[string]string{
 	"github.com/vmihailenco/msgpack/v5": "snapshot",
 	"github.com/tidwall/wal":            "wal",
-	"go.etcd.io/raft/v3":                "server/peer server/replica wal",
+	"go.etcd.io/raft/v3":                "server server/peer server/replica wal", // server hands messages from one to the other
 	"github.com/urfave/cli/v2":          "cmd",
 	"github.com/rs/zerolog":             "cmd gossip server server/frontend server/peer server/replica server/session",
 	"github.com/hashicorp/memberlist":   "gossip",

@@ -102,7 +102,7 @@ func (c *Conn) Send(r *text.Request) (*Call, error) {
 }
 
 func (c *Conn) send(r *text.Request, sink func(*text.Reply) bool) (*Call, error) {
-	call := &Call{c: c, verb: r.Verb, path: r.Path, write: r.Verb.Writes(), sink: sink, ready: make(chan struct{})}
+	call := &Call{c: c, verb: r.Verb, path: r.Path, write: r.Writes(), sink: sink, ready: make(chan struct{})}
 	c.mu.Lock()
 	if err := c.mu.err; err != nil {
 		c.mu.Unlock()

@@ -137,6 +137,7 @@ func TestUsageErrorsEndWith2(t *testing.T) {
 		"snapshot --data-dir d --server s x", "restore x", "restore x --data-dir d --replace", "recover", "recover --data-dir d", "cert", "cert ca", "cert --days 0 n", "server x", "server --peer-tls-key k", "get --auth-file none /a",
 		"tree", "tree --depth 0 /", "du -n -1 /", "du -n x /", "find / --name [", "find / --name a/b", "find / --owner me", "find / --owner 0",
 		"find / --older soon", "find / --newer -1h", "find / --bigger much", "txn", "txn x", "acl", "acl set /a", "acl set /a r", "acl set /a digest:ann:x:r", "acl get a", "completion", "completion csh", "man x", "export", "export a", "export /a x.doc", "export /a --format xml", "import", "import /a x.doc", "import /a --replace",
+		"members x", "members add", "members remove", "members remove a", "members promote", "members replace a", "members replace a b", "members transfer a b", "leave", "leave a",
 	} {
 		got := coord(t, "", strings.Fields(words)...)
 		if got.code != exitUsage || got.out != "" || !strings.HasPrefix(got.errOut, "coord: ") {

@@ -265,6 +265,8 @@ func (c *completion) argument(ctx context.Context, l *line) {
 	switch kind := kinds[i]; {
 	case kind == "PATH":
 		c.path(ctx, l)
+	case kind == "NODE" || kind == "OLD" || kind == "NEW":
+		c.node(ctx, l)
 	case strings.HasPrefix(kind, "FILE"):
 		c.files = true
 	default:
@@ -277,13 +279,6 @@ func (c *completion) argument(ctx context.Context, l *line) {
 // path offers the children of the typed path's parent, as far as a server that
 // the line names tells them at once.
 func (c *completion) path(ctx context.Context, l *line) {
-	for _, name := range []string{"server", "auth-file"} {
-		for _, f := range l.flags {
-			if v, ok := strings.CutPrefix(f, "--"+name+"="); ok {
-				_ = c.flags.Set(name, v)
-			}
-		}
-	}
 	ctx, cancel := context.WithTimeout(ctx, completeWithin)
 	defer cancel()
 	parent, prefix := znode.Root, ""
@@ -293,7 +288,7 @@ func (c *completion) path(ctx context.Context, l *line) {
 	if c.typed != "" && c.typed[0] != '/' || znode.CheckPath(parent) != nil {
 		return
 	}
-	conn, err := c.dial(ctx)
+	conn, err := c.dialAsLine(ctx, l)
 	if err != nil {
 		return
 	}
@@ -315,6 +310,36 @@ func (c *completion) path(ctx context.Context, l *line) {
 	if reply.Int(text.KeyMore) != 0 { // or the shell would insert what only those offered have in common
 		c.offer(c.typed+"…", "there are more")
 	}
+}
+
+// node offers the names and the ids of the ensemble's nodes, if the server tells them.
+func (c *completion) node(ctx context.Context, l *line) {
+	ctx, cancel := context.WithTimeout(ctx, completeWithin)
+	defer cancel()
+	conn, err := c.dialAsLine(ctx, l)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	members, _ := conn.Members(ctx)
+	for _, m := range members {
+		c.offer(m.Name, m.Role+" "+m.ID)
+	}
+	for _, m := range members {
+		c.offer(m.ID, m.Role+" "+m.Name)
+	}
+}
+
+// dialAsLine connects to the server that the line names.
+func (c *completion) dialAsLine(ctx context.Context, l *line) (*client.Conn, error) {
+	for _, name := range []string{"server", "auth-file"} {
+		for _, f := range l.flags {
+			if v, ok := strings.CutPrefix(f, "--"+name+"="); ok {
+				_ = c.flags.Set(name, v)
+			}
+		}
+	}
+	return c.dial(ctx)
 }
 
 // before is a string that comes before all names with a prefix, and behind all

@@ -55,7 +55,7 @@ func applyConfig(o *serverOptions, text string) (warnings []string, err error) {
 		last[key] = i
 	}
 	var listen zooListen
-	ourListen, zooLine := 0, 0
+	var ours, theirs *property     // that say where to listen
 	decided := map[string]string{} // setting: the key that decided it
 	for i, p := range all {
 		if last[strings.TrimPrefix(p.key, "zookeeper.")] != i {
@@ -67,49 +67,58 @@ func applyConfig(o *serverOptions, text string) (warnings []string, err error) {
 		case s == nil && z != nil && z.like != "":
 			s = settingNamed(z.like)
 		case z != nil && z.refused != nil:
-			switch {
-			case !z.refused(p.value):
+			if !z.refused(p.value) {
 				continue
-			case z.why == "":
-				return nil, ensembleError(fmt.Sprintf("line %d: %s", p.line, p.key))
 			}
 			return nil, at(errors.New(z.why))
 		}
+		decides := ""
 		if s != nil {
-			if by, ok := decided[s.name]; ok {
-				return nil, at(fmt.Errorf("%s has decided that already", by))
-			}
-			decided[s.name] = p.key
+			decides = s.name
+		} else if z != nil {
+			decides = z.decides
 		}
+		if by, ok := decided[decides]; ok && decides != "" {
+			return nil, at(fmt.Errorf("%s has decided that already", by))
+		}
+		decided[decides] = p.key
 		switch {
 		case s != nil:
 			if s.name == "listen" {
-				ourListen = p.line
+				ours = &all[i]
 			}
 			if err := s.apply(o, []string{p.value}); err != nil {
 				return nil, at(err)
 			}
 		case z != nil && z.name == "clientPort":
-			listen.port, zooLine = p.value, p.line
+			listen.port, theirs = p.value, &all[i]
 		case z != nil && z.name == "clientPortAddress":
 			listen.address = p.value
+		case z != nil && z.name == "server.N":
+			if err := o.zoo.add(p.key, p.value); err != nil {
+				return nil, at(err)
+			}
+			if theirs == nil && o.zoo.all[len(o.zoo.all)-1].listen != "" {
+				theirs = &all[i]
+			}
 		case z != nil:
 			if err := z.set(o, p.value); err != nil {
 				return nil, at(err)
 			}
 		case isZooIgnored(p.key):
 			ignored = append(ignored, fmt.Sprintf("%s (line %d)", p.key, p.line))
-		case isEnsembleSetting(p.key):
-			return nil, ensembleError(fmt.Sprintf("line %d: %s", p.line, p.key))
 		default:
 			return nil, unknownKey(p)
 		}
 	}
-	if ourListen > 0 && zooLine > 0 {
-		return nil, fmt.Errorf("line %d: listen and line %d: clientPort both say where to listen", ourListen, zooLine)
+	if ours != nil && theirs != nil {
+		return nil, fmt.Errorf("line %d: %s and line %d: %s both say where to listen", ours.line, ours.key, theirs.line, theirs.key)
 	}
-	if err := listen.apply(o); err != nil {
-		return nil, fmt.Errorf("line %d: %w", zooLine, err)
+	if o.zoo.listen, err = listen.addr(); err != nil {
+		return nil, fmt.Errorf("line %d: %w", theirs.line, err)
+	}
+	if o.zoo.listen != "" {
+		o.Listen = []string{o.zoo.listen}
 	}
 	if len(twice) > 0 {
 		warnings = append(warnings, "given again further down, which counts: "+strings.Join(twice, ", "))
@@ -118,15 +127,6 @@ func applyConfig(o *serverOptions, text string) (warnings []string, err error) {
 		warnings = append(warnings, "without meaning here: "+strings.Join(ignored, ", "))
 	}
 	return warnings, nil
-}
-
-func isEnsembleSetting(name string) bool {
-	for _, e := range ensembleSettings {
-		if e.name == name {
-			return true
-		}
-	}
-	return false
 }
 
 // unknownKey refuses a key, with the one that was perhaps meant.

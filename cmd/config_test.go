@@ -76,7 +76,7 @@ func FuzzParseProperties(f *testing.F) {
 
 func config(t *testing.T, text string) (serverOptions, []string, error) {
 	t.Helper()
-	o := serverOptions{Config: server.DefaultConfig(), logFormat: "auto"}
+	o := defaultOptions()
 	warnings, err := applyConfig(&o, text)
 	return o, warnings, err
 }
@@ -147,17 +147,37 @@ func TestApplyConfigRefuses(t *testing.T) {
 		"znode.container.checkIntervalMs=0":   "from 1",
 		"tickTime=0":                          "from 1",
 		"minSessionTimeout=-2":                "minSessionTimeout",
-		"server.1=a:2888:3888":                "line 1: server.1: ensembles are not supported yet",
-		"zookeeper.server.12=a:2888:3888":     "ensembles are not supported yet",
-		"group.1=1:2":                         "ensembles are not supported yet",
-		"weight.1=1":                          "ensembles are not supported yet",
-		"dynamicConfigFile=x":                 "ensembles are not supported yet",
-		"standaloneEnabled=false":             "ensembles are not supported yet",
-		"peerType=observer":                   "ensembles are not supported yet",
+		"server.1=a:2888":                     "line 1: server.1: host:PEER:GOSSIP, then :participant or :observer perhaps",
+		"server.1=a:2888:3888:voter":          `line 1: server.1: "voter": participant or observer is meant`,
+		"server.1=a:2888:3888:observer:x":     "host:PEER:GOSSIP",
+		"server.1=a:2888:0":                   `"0" is not a port from 1 to 65535`,
+		"server.1=a:x:3888":                   `"x" is not a port`,
+		"server.1=:2888:3888":                 "host:PEER:GOSSIP",
+		"server.1=[::1:2888:3888":             "host:PEER:GOSSIP",
+		"server.1=a:2888:3888|b:2888:3888":    "several addresses of one server are not supported",
+		"server.1=a:2888:3888;x":              `clientPort "x" is not a port`,
+		"server.1=a:1:2\nserver.01=b:1:2":     "line 2: server.01: there is a server 1 already",
+		"server.1=a:1:2;3\nlisten=b:4":        "line 2: listen and line 1: server.1 both say where to listen",
+		"group.1=1:2":                         "line 1: group.1: each voter has one vote",
+		"weight.1=1":                          "each voter has one vote",
+		"dynamicConfigFile=x":                 "who is a member is in the log",
+		"standaloneEnabled=2":                 "true or false is meant",
+		"peerType=leader":                     "participant or observer is meant",
+		"peerType=observer\nobserver=true":    "line 2: observer: peerType has decided that already",
+		"syncLimit=5\nsync-limit=5s":          "line 2: sync-limit: syncLimit has decided that already",
+		"syncLimit=x":                         "not a number",
+		"expect=x":                            "line 1: expect: ",
+		"initial=a":                           `line 1: initial: "a" is not NAME=HOST:PEER-PORT`,
+		"initial=a=b":                         "is not NAME=HOST:PEER-PORT",
+		"initial=a=b:1:2:3":                   "is not NAME=HOST:PEER-PORT",
+		"initial=a=b:0":                       "is not NAME=HOST:PEER-PORT",
+		"observer=perhaps":                    "true or false is meant",
+		"peer-listen=2888":                    `line 1: peer-listen: "2888" is not ADDR:PORT`,
+		"raft-tick=50":                        `"50" is not a time such as 500ms or 10s`,
+		"secret=x":                            "unknown key",
 		"secureClientPort=2281":               "TLS is not supported yet",
 		"sessionRequireClientSASLAuth=true":   "SASL is not supported yet",
 		"enforce.auth.enabled=true":           "not supported yet",
-		"join=h":                              "line 1: join: ensembles are not supported yet",
 		"server.x=1":                          "unknown key",
 		"log-level=loud":                      "debug, info, warn or error",
 		"log-format=xml":                      "auto, json or console",
@@ -181,7 +201,7 @@ func TestConfigWarnings(t *testing.T) {
 	}
 	want := []string{
 		"given again further down, which counts: maxClientCnxns (line 10)",
-		"without meaning here: initLimit (line 3), syncLimit (line 4), autopurge.purgeInterval (line 7), " +
+		"without meaning here: initLimit (line 3), autopurge.purgeInterval (line 7), " +
 			"metricsProvider.httpPort (line 8), zookeeper.admin.enableServer (line 9)",
 	}
 	if strings.Join(warnings, "\n") != strings.Join(want, "\n") {

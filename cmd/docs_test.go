@@ -156,11 +156,6 @@ func TestDocumentedConfiguration(t *testing.T) {
 	if len(documented) > 0 {
 		t.Errorf("documented and not there: %v", documented)
 	}
-	for _, e := range ensembleSettings {
-		if !strings.Contains(doc, "`--"+e.name+"`") {
-			t.Errorf("--%s is not documented", e.name)
-		}
-	}
 	keys := rows(doc, "### Keys of ZooKeeper with a meaning here")
 	for i, k := range zooKeys {
 		if i >= len(keys) || keys[i][0] != "`"+k.name+"`" || keys[i][1] != k.means {
@@ -180,35 +175,32 @@ func TestDocumentedConfiguration(t *testing.T) {
 	}
 }
 
-// inWords: the default cannot be set, only left.
-func inWords(s *setting) bool { return s.shown == "none" || s.name == "name" || s.name == "log-level" }
-
 // TestShownDefaults: what help shows as default is what the server takes.
 func TestShownDefaults(t *testing.T) {
-	want := serverOptions{Config: server.DefaultConfig(), logFormat: "auto"}
+	want := defaultOptions()
+	inWords := []string{"name", "super-digest", "log-level", "join", "expect", "initial", "secret-file", "advertise", "peer-tls-cert", "peer-tls-key", "peer-tls-ca"}
+	all := want
+	all.Listen, all.FourLetter = nil, nil
 	for _, s := range settings {
-		if inWords(s) {
+		if slices.Contains(inWords, s.name) {
 			continue
 		}
 		got := want
 		got.Listen, got.FourLetter = nil, nil
 		got.DataDir, got.Cluster, got.logFormat = "", "", ""
 		got.MaxClientConns, got.MaxFrame, got.SnapshotTxns, got.SnapshotBytes, got.SnapshotKeep = -1, -1, -1, math.MaxInt64, -1
+		got.ensemble = server.Ensemble{Observer: true}
 		before := fmt.Sprintf("%+v", got)
 		if err := s.apply(&got, []string{s.shown}); err != nil {
 			t.Errorf("%s: %v", s.name, err)
 		}
+		got.given = nil
 		if fmt.Sprintf("%+v", got) == before {
 			t.Errorf("%s: the default %s sets nothing", s.name, s.shown)
 		}
+		_ = s.apply(&all, []string{s.shown})
 	}
-	all := want
-	all.Listen, all.FourLetter = nil, nil
-	for _, s := range settings {
-		if !inWords(s) {
-			_ = s.apply(&all, []string{s.shown})
-		}
-	}
+	all.given = nil
 	if fmt.Sprintf("%+v", all) != fmt.Sprintf("%+v", want) {
 		t.Errorf("the defaults of help make\n%+v\nthe server's are\n%+v", all, want)
 	}

@@ -59,7 +59,7 @@ var exitCodes = []struct {
 	{exitUncertain, "outcome unknown: it may or may not have happened. Read again before you repeat it"},
 	{exitLimit, "a limit, a quota, no space on the disk"},
 	{exitDamaged, "damaged: a backup, a data folder, a stream that was cut"},
-	{exitUnsafe, "unsafe without --force or --replace: the target exists, or holds data"},
+	{exitUnsafe, "unsafe without --force or --replace: the target exists, or holds data; too few nodes would be left"},
 	{exitVersion, "needs another version of coord"},
 	{exitForeign, "belongs to another cluster"},
 	{exitForgotten, "a moment is asked for that nobody remembers any more"},
@@ -102,6 +102,8 @@ func exitOfCode(c znode.Code) int {
 		return exitLimit
 	case znode.ErrSyntax, znode.ErrBadArguments, znode.ErrInvalidACL:
 		return exitUsage
+	case znode.ErrNewConfigNoQuorum:
+		return exitUnsafe
 	case znode.ErrUnknown, znode.ErrUnimplemented:
 		return exitVersion
 	case znode.ErrCompacted:

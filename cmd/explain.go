@@ -149,7 +149,7 @@ func (c *console) sent(req *text.Request, lines []byte) {
 // answer is the reply to a request: the server's if it only reads and there is
 // one, else that it was done. It is nil if the server has none.
 func (e *explainer) answer(ctx context.Context, req *text.Request) []byte {
-	if e.server == nil || req.Verb.Writes() {
+	if e.server == nil || req.Writes() {
 		return done(req)
 	}
 	reply, err := e.server.Do(ctx, req)
@@ -181,7 +181,7 @@ func done(req *text.Request) []byte {
 		}
 	case text.VerbLock:
 		reply.Fields = []text.Field{text.Hex(text.KeyToken, 1), text.Str(text.KeyPath, req.Path+"/lock-0000000000")}
-	case text.VerbSessions:
+	case text.VerbSessions, text.VerbAdmin:
 		reply.Kind = text.KindList
 	case text.VerbTxn:
 		reply.Kind = text.KindList

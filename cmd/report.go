@@ -122,6 +122,8 @@ func hintOf(err error) string {
 		return "--server or COORD_SERVER names another server, --timeout waits longer"
 	case errors.Is(err, znode.ErrNotEmpty):
 		return "coord rm -r removes it with all below it"
+	case errors.Is(err, znode.ErrNewConfigNoQuorum):
+		return "coord members shows who is up; coord members remove has --force"
 	case errors.Is(err, znode.ErrNoAuth):
 		return "authenticate with --auth-file FILE or COORD_AUTH=user:password"
 	case errors.Is(err, server.ErrZooKeeper):

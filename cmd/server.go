@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,9 +19,12 @@ func serverCommand() *command {
 		name: "server", does: "run a server",
 		details: `Without flags: a whole server on 127.0.0.1:2181, with its data in ./coord-data.
 SIGTERM and SIGINT stop it; a second one ends it at once. Each flag has an environment variable, and is a key of
-the file of --config, which may be ZooKeeper's zoo.cfg. A flag wins over the environment, and that over the file.`,
+the file of --config, which may be ZooKeeper's zoo.cfg. A flag wins over the environment, and that over the file.
+With --join, --expect, --initial, --observer, --secret-file, --peer-listen or --gossip-listen it is one of several servers and
+opens ports for them; off loopback only with a secret, the same on all.`,
 		examples: []string{
 			"coord server", "coord server --data-dir /var/lib/coord --listen 0.0.0.0:2181 --listen unix:/run/coord.sock",
+			"coord server --listen :2181 --secret-file /etc/coord.secret --expect 3 --join host1,host2,host3",
 			"coord server --config /etc/zookeeper/zoo.cfg", "COORD_LOG_FORMAT=json coord server",
 		},
 		choices: map[string][]string{"log-level": {"debug", "info", "warn", "error"}, "log-format": {"json", "console", "auto"}},
@@ -33,20 +37,16 @@ the file of --config, which may be ZooKeeper's zoo.cfg. A flag wins over the env
 func serverFlags() []cli.Flag {
 	var flags []cli.Flag
 	for _, s := range settings {
-		if s.repeat {
+		switch {
+		case s.repeat:
 			flags = append(flags, &cli.StringSliceFlag{Name: s.name, Usage: s.usage, EnvVars: []string{s.env()}, DefaultText: s.shown})
-		} else {
+		case s.toggle:
+			flags = append(flags, &cli.BoolFlag{Name: s.name, Usage: s.usage, EnvVars: []string{s.env()}, DisableDefaultText: true})
+		default:
 			flags = append(flags, &cli.StringFlag{Name: s.name, Usage: s.usage, EnvVars: []string{s.env()}, DefaultText: s.shown})
 		}
 	}
 	flags = append(flags, &cli.StringFlag{Name: "config", Usage: "a properties `FILE` with the keys above, or ZooKeeper's", EnvVars: []string{"COORD_CONFIG"}, DefaultText: "none"})
-	for _, e := range ensembleSettings {
-		if e.value {
-			flags = append(flags, &cli.StringFlag{Name: e.name, Hidden: true})
-		} else {
-			flags = append(flags, &cli.BoolFlag{Name: e.name, Hidden: true})
-		}
-	}
 	return flags
 }
 
@@ -54,19 +54,8 @@ func serverFlags() []cli.Flag {
 // it.
 func (r *run) options() (o serverOptions, warnings []string, err error) {
 	b := readBuild()
-	o = serverOptions{Config: server.DefaultConfig(), logFormat: "auto"}
+	o = defaultOptions()
 	o.Version, o.Built = b.Version, b.built()
-	for _, e := range ensembleSettings {
-		env := (&setting{name: e.name}).env()
-		if r.given(e.name) {
-			return o, nil, ensembleError("--" + e.name)
-		} else if os.Getenv(env) != "" {
-			return o, nil, ensembleError(env)
-		}
-	}
-	if os.Getenv("COORD_SECRET") != "" {
-		return o, nil, ensembleError("COORD_SECRET")
-	}
 	if file := r.flags.String("config"); file != "" {
 		if warnings, err = readConfig(&o, file); err != nil {
 			if usage, ok := errors.AsType[*usageError](err); ok {
@@ -81,8 +70,11 @@ func (r *run) options() (o serverOptions, warnings []string, err error) {
 			continue
 		}
 		values := []string{r.flags.String(s.name)}
-		if s.repeat {
+		switch {
+		case s.repeat:
 			values = r.flags.StringSlice(s.name)
+		case s.toggle:
+			values = []string{strconv.FormatBool(r.flags.Bool(s.name))}
 		}
 		if err := s.apply(&o, values); err != nil {
 			from := "--" + s.name
@@ -92,10 +84,15 @@ func (r *run) options() (o serverOptions, warnings []string, err error) {
 			return o, nil, &usageError{msg: from + ": " + err.Error(), hint: "coord help server"}
 		}
 	}
-	if err := o.Validate(); err != nil {
+	r.takeSecret(&o)
+	more, err := o.settle()
+	if err == nil {
+		err = o.Validate()
+	}
+	if err != nil {
 		return o, nil, &usageError{msg: err.Error()}
 	}
-	return o, warnings, nil
+	return o, append(warnings, more...), nil
 }
 
 func runServer(ctx context.Context, r *run) error {

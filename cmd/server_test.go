@@ -47,20 +47,20 @@ func serveIn(t *testing.T, dir string) (stop func()) {
 }
 
 // optionsOf are the options that a command line of coord server comes to.
-func optionsOf(t *testing.T, args ...string) (o serverOptions, err error) {
+func optionsOf(t *testing.T, args ...string) (o serverOptions, warnings []string, err error) {
 	t.Helper()
 	l, err := parseLine(commands(), append([]string{"server"}, args...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	app := &cli.App{Name: "x", DisableSliceFlagSeparator: true, HideHelp: true, Flags: serverFlags(), Action: func(f *cli.Context) error {
-		o, _, err = (&run{console: newConsole(t.Context(), nil, nil, nil), flags: f, line: l}).options()
+		o, warnings, err = (&run{console: newConsole(t.Context(), nil, nil, nil), flags: f, line: l}).options()
 		return nil
 	}}
 	if runErr := app.RunContext(context.Background(), append([]string{"x"}, l.flags...)); runErr != nil {
 		t.Fatal(runErr)
 	}
-	return o, err
+	return o, warnings, err
 }
 
 // TestPrecedence: a flag wins over the environment, and that over the file.
@@ -70,7 +70,7 @@ func TestPrecedence(t *testing.T) {
 		t.Fatal(err)
 	}
 	show := func(args ...string) string {
-		o, err := optionsOf(t, args...)
+		o, _, err := optionsOf(t, args...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,15 +93,50 @@ func TestPrecedence(t *testing.T) {
 
 func TestServerRefuses(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if err := os.WriteFile("c", []byte("\nserver.1=h:1:2\n"), 0o600); err != nil {
+	files := map[string]string{
+		"zoo.cfg": "\nserver.1=h:1:2\nserver.2=h:3:4\n", "bad.cfg": "\nserver.1=h:1\n", "single.cfg": "standaloneEnabled=false\n",
+		"secret": "the secret of the test", "empty": "\n", "long": strings.Repeat("x", maxSecretBytes+1),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile("open", []byte("the secret of the test"), 0o640); err != nil {
 		t.Fatal(err)
 	}
+	const noSecret = ":2888 and :2889 would be open to other hosts, and the cluster has no secret"
 	for _, tt := range []struct{ env, args, want string }{
-		{"", "--join h", "--join: ensembles are not supported yet"},
-		{"", "--observer", "--observer: ensembles are not supported yet"},
-		{"COORD_SECRET=x", "", "COORD_SECRET: ensembles are not supported yet"},
-		{"COORD_EXPECT=3", "", "COORD_EXPECT: ensembles are not supported yet"},
-		{"", "--config c", "c: line 2: server.1: ensembles are not supported yet"},
+		{"", "--join h", noSecret},
+		{"", "--expect 3", noSecret},
+		{"COORD_EXPECT=3", "", noSecret},
+		{"", "--peer-listen 127.0.0.1:1", ":2889 would be open"},
+		{"", "--gossip-listen 127.0.0.1:1", ":2888 would be open"},
+		{"", "--gossip-listen 127.0.0.1:1 --peer-listen 0.0.0.0:1", "0.0.0.0:1 would be open"},
+		{"", "--name a --initial a=h:1,b=h:2", ":1 and :2889 would be open"},
+		{"", "--config single.cfg", noSecret},
+		{"", "--observer", "an observer needs join"},
+		{"COORD_OBSERVER=true", "", "an observer needs join"},
+		{"COORD_OBSERVER=perhaps", "", "COORD_OBSERVER"},
+		{"COORD_SECRET=the-secret-of-the-test", "--expect 1", "founded by 2 to 32 nodes"},
+		{"COORD_SECRET=the-secret-of-the-test", "--initial a=h:1,b=h:2 --join h", "with join a node looks for one that exists"},
+		{"", "--secret-file secret --initial a=h:1,b=h:2 --expect 2 --name a", "expect and initial both say"},
+		{"", "--secret-file secret --initial a=h:1,b=h:2 --name c", "initial does not list this node, whose name is c"},
+		{"", "--secret-file secret --initial a=h:1:2:3", `--initial: "a=h:1:2:3" is not NAME=HOST:PEER-PORT`},
+		{"", "--secret-file secret --advertise 0.0.0.0", `"0.0.0.0" is not a host`},
+		{"", "--secret-file secret --sync-limit 10ms", "a sync limit of 10ms"},
+		{"", "--secret-file secret --raft-tick soon", "--raft-tick: "},
+		{"", "--secret-file secret --heartbeat-ticks 10", "a heartbeat every 10 ticks"},
+		{"", "--secret-file none", "secret-file none: no such file"},
+		{"", "--secret-file empty", "secret-file empty: it is empty"},
+		{"", "--secret-file long", "secret-file long: it is longer than 4096 bytes"},
+		{"", "--secret-file .", "secret-file .: "},
+		{"", "--secret-file open", "others than you may read or change it (mode 0640): chmod 600"},
+		{"COORD_SECRET_FILE=open", "", "others than you may read or change it"},
+		{"", "--secret x", "did you mean --secret-file?"},
+		{"", "--config bad.cfg", "bad.cfg: line 2: server.1: host:PEER:GOSSIP"},
+		{"", "--config zoo.cfg", "coord-data/myid is missing"},
+		{"", "--config zoo.cfg --join h", "both say who the others are"},
 		{"", "--config none", "none: no such file"},
 		{"", "--listen nowhere", "--listen: "},
 		{"COORD_LISTEN=nowhere", "", "COORD_LISTEN: "},
@@ -117,7 +152,7 @@ func TestServerRefuses(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			got := coord(t, "", append([]string{"server"}, strings.Fields(tt.args)...)...)
-			if got.code != exitUsage || got.out != "" || !strings.Contains(got.errOut, tt.want) {
+			if got.code != exitUsage || got.out != "" || !strings.Contains(got.errOut, tt.want) || strings.Contains(got.errOut, "secret of the test") {
 				t.Errorf("%+v", got)
 			}
 			if _, err := os.Stat(server.DefaultDataDir); err == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -14,8 +15,16 @@ import (
 // coord server decide.
 type serverOptions struct {
 	server.Config
-	logLevel  string // empty: by where the log goes
-	logFormat string // auto, json or console
+	ensemble   server.Ensemble // Config.Ensemble, if settle finds that the node is to be one of several
+	secretFile string          // of ensemble.Secret
+	zoo        zooServers
+	given      map[string]bool // settings that are not left at their defaults
+	logLevel   string          // empty: by where the log goes
+	logFormat  string          // auto, json or console
+}
+
+func defaultOptions() serverOptions {
+	return serverOptions{Config: server.DefaultConfig(), ensemble: server.DefaultEnsemble(), logFormat: "auto"}
 }
 
 // setting is something that --NAME, COORD_NAME and the key NAME of the
@@ -25,6 +34,7 @@ type setting struct {
 	usage  string
 	shown  string // the default, in words
 	repeat bool   // may be given several times; each time with commas too
+	toggle bool   // takes no value on the command line, elsewhere true or false
 	set    func(o *serverOptions, values []string) error
 }
 
@@ -56,8 +66,58 @@ var settings = []*setting{
 		set: one(func(o *serverOptions, v string) error { o.Name = v; return nil }),
 	},
 	{
-		name: "cluster", usage: "the cluster's `NAME`, for people", shown: server.DefaultCluster,
+		name: "cluster", usage: "the cluster's `NAME`, for people; nodes of another one are not listened to", shown: server.DefaultCluster,
 		set: one(func(o *serverOptions, v string) error { o.Cluster = v; return nil }),
+	},
+	{
+		name: "join", usage: "be a member of the ensemble of one of `HOSTS`: HOST[:GOSSIP-PORT] each; may be repeated", shown: "none", repeat: true,
+		set: func(o *serverOptions, v []string) error { o.ensemble.Join = v; return nil },
+	},
+	{
+		name: "expect", usage: "found an ensemble with `N` nodes that are new, this one among them", shown: "none",
+		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.Expect, err = number(v); return err }),
+	},
+	{
+		name: "initial", usage: "found an ensemble with these `NODES`, the same on all: NAME=HOST:PEER-PORT[:GOSSIP-PORT] each; may be repeated", shown: "none", repeat: true,
+		set: setInitial,
+	},
+	{
+		name: "observer", usage: "join without a vote, to serve reads", shown: "false", toggle: true,
+		set: one(func(o *serverOptions, v string) error {
+			return yesNo(func(o *serverOptions, yes bool) { o.ensemble.Observer = yes })(o, v)
+		}),
+	},
+	{
+		name: "secret-file", usage: "a `FILE` with the secret of the cluster, for you alone; or set COORD_SECRET to it: never an argument", shown: "none",
+		set: one(func(o *serverOptions, v string) error { o.secretFile = v; return nil }),
+	},
+	{
+		name: "peer-listen", usage: "`ADDR:PORT` for the other nodes", shown: server.DefaultPeerListen,
+		set: one(func(o *serverOptions, v string) error { o.ensemble.PeerListen = v; return checkAddr(v, "ADDR:PORT") }),
+	},
+	{
+		name: "gossip-listen", usage: "`ADDR:PORT` for the other nodes' gossip, TCP and UDP", shown: server.DefaultGossipListen,
+		set: one(func(o *serverOptions, v string) error { o.ensemble.GossipListen = v; return checkAddr(v, "ADDR:PORT") }),
+	},
+	{
+		name: "advertise", usage: "the `HOST` at which the other nodes reach this one", shown: "found out",
+		set: one(func(o *serverOptions, v string) error { o.ensemble.Advertise = v; return nil }),
+	},
+	{
+		name: "sync-limit", usage: "the longest `TIME` without a leader before clients are sent elsewhere", shown: "10s",
+		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.SyncLimit, err = duration(v); return err }),
+	},
+	{
+		name: "raft-tick", usage: "the `TIME` that the next two count", shown: "50ms",
+		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.Tick, err = duration(v); return err }),
+	},
+	{
+		name: "heartbeat-ticks", usage: "the leader is heard of every `N` ticks", shown: "2",
+		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.HeartbeatTicks, err = number(v); return err }),
+	},
+	{
+		name: "election-ticks", usage: "after `N` ticks of silence another leader is elected: more than the longest pause of a node", shown: "10",
+		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.ElectionTicks, err = number(v); return err }),
 	},
 	{
 		name: "super-digest", usage: "the operator: `USER:BASE64` of the SHA-1 of user:password; loopback alone is none any more", shown: "none",
@@ -113,39 +173,16 @@ var settings = []*setting{
 	},
 	{
 		name: "peer-tls-cert", usage: "TLS with other nodes: the `FILE` with this node's certificate, which coord cert makes", shown: "none",
-		set: one(func(o *serverOptions, v string) error { o.ensemble().TLSCert = v; return nil }),
+		set: one(func(o *serverOptions, v string) error { o.ensemble.TLSCert = v; return nil }),
 	},
 	{
 		name: "peer-tls-key", usage: "the `FILE` with its key", shown: "none",
-		set: one(func(o *serverOptions, v string) error { o.ensemble().TLSKey = v; return nil }),
+		set: one(func(o *serverOptions, v string) error { o.ensemble.TLSKey = v; return nil }),
 	},
 	{
 		name: "peer-tls-ca", usage: "the `FILE` with the authority that all nodes' certificates are of", shown: "none",
-		set: one(func(o *serverOptions, v string) error { o.ensemble().TLSCA = v; return nil }),
+		set: one(func(o *serverOptions, v string) error { o.ensemble.TLSCA = v; return nil }),
 	},
-}
-
-// ensemble is where settings about other nodes go.
-func (o *serverOptions) ensemble() *server.Ensemble {
-	if o.Ensemble == nil {
-		o.Ensemble = &server.Ensemble{}
-	}
-	return o.Ensemble
-}
-
-// ensembleSettings belong to more than one node: refused until that works. The
-// value says whether it takes one.
-var ensembleSettings = []struct {
-	name  string
-	value bool
-}{
-	{"peer-listen", true}, {"gossip-listen", true}, {"advertise", true}, {"join", true}, {"expect", true},
-	{"initial", true}, {"observer", false}, {"secret-file", true},
-}
-
-// ensembleError says that a setting needs what does not work yet.
-func ensembleError(what string) error {
-	return &usageError{msg: what + ": ensembles are not supported yet: coord runs as a single node", hint: "leave it out"}
 }
 
 // settingNamed finds a setting.
@@ -179,6 +216,10 @@ func (s *setting) apply(o *serverOptions, values []string) error {
 	if len(values) == 0 || values[len(values)-1] == "" {
 		return fmt.Errorf("it is empty")
 	}
+	if o.given == nil {
+		o.given = map[string]bool{}
+	}
+	o.given[s.name] = true
 	return s.set(o, values)
 }
 
@@ -203,6 +244,14 @@ func number(v string) (int, error) {
 		return 0, fmt.Errorf("%s is not a number", quote(v))
 	}
 	return int(n), nil
+}
+
+func duration(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return 0, fmt.Errorf("%s is not a time such as 500ms or 10s", quote(v))
+	}
+	return d, nil
 }
 
 // sizeUnits are powers of two; the longer names first.
@@ -235,9 +284,14 @@ func checkListen(addr string) error {
 		}
 		return nil
 	}
+	return checkAddr(addr, "ADDR:PORT or unix:PATH")
+}
+
+// checkAddr judges an ADDR:PORT; form is what to call it.
+func checkAddr(addr, form string) error {
 	i := strings.LastIndexByte(addr, ':')
 	if i < 0 || strings.Contains(addr, "://") || strings.ContainsAny(addr, " \t/") {
-		return fmt.Errorf("%s is not ADDR:PORT or unix:PATH", quote(addr))
+		return fmt.Errorf("%s is not %s", quote(addr), form)
 	}
 	if _, err := strconv.ParseUint(addr[i+1:], 10, 16); err != nil {
 		return fmt.Errorf("%s has no port from 0 to 65535 at its end", quote(addr))

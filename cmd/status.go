@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"coord/client"
+	"coord/tree/znode"
 )
 
 func statusCommand() *command {
@@ -17,6 +19,7 @@ func statusCommand() *command {
 		name: "status", does: "show how the server is", connects: true,
 		details: `What an operator wants to know first, a name and a value a line. data are the bytes of paths and values, slow clients those that
 were cut off since the start, reads and writes the times from request to answer, log what the next start reads at most.
+Of several nodes a line each follows, as coord members shows it, if you have the rights of an operator.
 --all shows all that the server tells instead, by the names of the four-letter word mntr; --json always has it.`,
 		examples: []string{"coord status", "coord status --server 10.0.0.7:2181", "coord status --all | grep fsync", "coord status --json | jq .facts.znode_count"},
 		flags:    []cli.Flag{boolFlag("all", "all figures, by their names in mntr")},
@@ -34,6 +37,7 @@ type jsonStatus struct {
 	Cluster string            `json:"cluster"`
 	Zxid    string            `json:"zxid"`
 	Facts   map[string]string `json:"facts"` // by the names of mntr, without zk_
+	Members []jsonMember      `json:"members,omitempty"`
 }
 
 func runStatus(ctx context.Context, r *run) error {
@@ -46,10 +50,14 @@ func runStatus(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
+		members, membersErr := others(ctx, c)
 		if r.json {
-			out := jsonStatus{schema, c.Server(), h.Version, h.Node, h.Role, h.Cluster, h.Zxid.String(), map[string]string{}}
+			out := jsonStatus{schema, c.Server(), h.Version, h.Node, h.Role, h.Cluster, h.Zxid.String(), map[string]string{}, nil}
 			for _, f := range facts {
 				out.Facts[f.Name] = f.Value
+			}
+			for i := range members {
+				out.Members = append(out.Members, memberOf(&members[i]))
 			}
 			r.object(out)
 			return nil
@@ -58,19 +66,38 @@ func runStatus(ctx context.Context, r *run) error {
 			{Name: "server", Value: c.Server()}, {Name: "version", Value: h.Version}, {Name: "node", Value: h.Node},
 			{Name: "role", Value: h.Role}, {Name: "cluster", Value: h.Cluster}, {Name: "zxid", Value: h.Zxid.String()},
 		}
-		if !r.flags.Bool("all") {
-			r.table(append(rows, digestOf(facts)...))
-			return nil
-		}
-		shown := []string{"version", "server_state"} // above already
-		for _, f := range facts {
-			if !slices.Contains(shown, f.Name) {
-				rows = append(rows, f)
+		if r.flags.Bool("all") {
+			shown := []string{"version", "server_state"} // above already
+			for _, f := range facts {
+				if !slices.Contains(shown, f.Name) {
+					rows = append(rows, f)
+				}
 			}
+		} else {
+			rows = append(rows, digestOf(facts)...)
+		}
+		if membersErr != nil {
+			rows = append(rows, client.Fact{Name: "members", Value: "not known: " + membersErr.Error()})
 		}
 		r.table(rows)
-		return nil
+		if len(members) > 0 {
+			r.printf("\n")
+		}
+		return r.memberTable(members)
 	})
+}
+
+// others are the members of the ensemble, this one among them, if there are others and
+// one may know.
+func others(ctx context.Context, c *client.Conn) ([]client.Member, error) {
+	all, err := c.Members(ctx)
+	switch {
+	case errors.Is(err, znode.ErrNoAuth), errors.Is(err, znode.ErrUnknown): // of a server before ensembles
+		return nil, nil
+	case len(all) < 2:
+		return nil, err
+	}
+	return all, nil
 }
 
 // digestOf is what of the facts goes on one screen. A row of which the server

@@ -21,8 +21,9 @@ type zooKey struct {
 	// neither, it has no meaning here: one warning names all such keys.
 	like    string
 	set     func(o *serverOptions, v string) error
-	refused func(v string) bool // if it asks for what coord cannot do yet and must not leave out
-	why     string              // what that is; "" is an ensemble
+	decides string              // a setting of ours that set decides, in other words
+	refused func(v string) bool // if it asks for what coord cannot do and must not leave out
+	why     string              // what that is
 }
 
 func always(string) bool { return true }
@@ -70,12 +71,21 @@ var zooKeys = []zooKey{
 	{name: "sessionRequireClientSASLAuth", means: "true is refused: SASL is not supported yet", refused: isTrue, why: "SASL is not supported yet"},
 	{name: "enforce.auth.enabled", means: "true is refused: enforced authentication is not supported yet", refused: isTrue, why: "enforced authentication is not supported yet"},
 
-	{name: "dynamicConfigFile", means: "refused: ensembles are not supported yet", refused: always},
-	{name: "standaloneEnabled", means: "false is refused: ensembles are not supported yet", refused: func(v string) bool { return strings.EqualFold(v, "false") }},
-	{name: "peerType", means: "observer is refused: ensembles are not supported yet", refused: func(v string) bool { return strings.EqualFold(v, "observer") }},
-	{name: "server.N", means: "refused: ensembles are not supported yet", refused: always},
-	{name: "group.N", means: "refused: ensembles are not supported yet", refused: always},
-	{name: "weight.N", means: "refused: ensembles are not supported yet", refused: always},
+	{name: "server.N", means: "the nodes of the ensemble: `host:PEER:GOSSIP` and so on, see below"}, // see zooServers
+	{name: "peerType", means: "observer: as `--observer`; the role in the node's server.N line wins", decides: "observer", set: func(o *serverOptions, v string) error {
+		o.zoo.peerType = strings.ToLower(v)
+		_, err := zooPeerType(v)
+		return err
+	}},
+	{name: "syncLimit", means: "ticks of tickTime without a leader before clients are sent elsewhere", decides: "sync-limit", set: func(o *serverOptions, v string) (err error) {
+		o.zoo.syncLimit, err = number(v)
+		return err
+	}},
+	{name: "standaloneEnabled", means: "false: a node opens its ports for others also if it is alone", set: yesNo(func(o *serverOptions, v bool) { o.zoo.distributed = !v })},
+	{name: "dynamicConfigFile", means: "refused: who is a member is in the log; copy its server.N lines here, for the first start", refused: always,
+		why: "who is a member is in the log, and changed with coord members: copy the server.N lines of that file into this one, for the first start"},
+	{name: "group.N", means: "refused: each voter has one vote", refused: always, why: "each voter has one vote: hierarchical quorums are not supported"},
+	{name: "weight.N", means: "refused: each voter has one vote", refused: always, why: "each voter has one vote: weights are not supported"},
 }
 
 // zooIgnored are keys of ZooKeeper without a meaning here. A star stands for any
@@ -100,7 +110,7 @@ var zooIgnored = strings.Fields(`
 	requestStaleLatencyCheck requestThrottleDropStale requestThrottleLimit requestThrottleStallTime
 	secureClientPortAddress serverCnxnFactory
 	snapshot.compression.method snapshot.trust.empty ssl.* sslQuorum sslQuorumReloadCertFiles superUser
-	syncEnabled syncLimit tcpKeepAlive throttledOpWaitTime txnLogSizeLimitInKb
+	syncEnabled tcpKeepAlive throttledOpWaitTime txnLogSizeLimitInKb
 	watcherCleanIntervalInSeconds watcherCleanThreadsNum watcherCleanThreshold watchManagerName
 	X509AuthenticationProvider.superUser znode.container.maxNeverUsedIntervalMs znode.container.maxPerMinute
 `)
@@ -108,23 +118,22 @@ var zooIgnored = strings.Fields(`
 // zooListen are the keys that decide together where ZooKeeper listens.
 type zooListen struct{ port, address string }
 
-func (z zooListen) apply(o *serverOptions) error {
+// addr is where that is; empty if they do not say.
+func (z zooListen) addr() (string, error) {
 	if z.port == "" {
-		return nil
+		return "", nil
 	}
-	n, err := strconv.ParseUint(z.port, 10, 16)
-	if err != nil || n == 0 {
-		return fmt.Errorf("clientPort %s is not a port from 1 to 65535", quote(z.port))
+	if _, err := portNumber(z.port); err != nil {
+		return "", fmt.Errorf("clientPort %w", err)
 	}
 	addr := strings.Trim(z.address, "[]")
 	if strings.ContainsAny(addr, " \t/") {
-		return fmt.Errorf("clientPortAddress %s is not an address", quote(z.address))
+		return "", fmt.Errorf("clientPortAddress %s is not an address", quote(z.address))
 	}
 	if a, err := netip.ParseAddr(addr); err == nil && a.IsUnspecified() {
 		addr = ""
 	}
-	o.Listen = []string{net.JoinHostPort(addr, z.port)}
-	return nil
+	return net.JoinHostPort(addr, z.port), nil
 }
 
 func setMaxBuffer(o *serverOptions, v string) error {

@@ -4,10 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
+	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
+	"coord/gossip"
+	"coord/server/founding"
+	"coord/server/peer"
+	"coord/server/replica"
 	"coord/tree"
 )
 
@@ -17,7 +24,8 @@ type Config struct {
 	DataDir string // the data folder, made if it is missing
 	Name    string // for people; the host's name unless told
 	Listen  []string
-	// Cluster is the name of the cluster: a label for people, and later for gossip.
+	// Cluster is the name of the cluster: for people, and the label by which the nodes of
+	// an ensemble know each other's gossip.
 	Cluster string
 
 	MaxClientConns int      // from one address, 0 for no limit; unix sockets are exempt
@@ -43,24 +51,66 @@ type Config struct {
 	// ReserveBytes is the free space below which writes are refused; 0 derives it from the disk.
 	ReserveBytes int64
 
-	Ensemble *Ensemble // nil: no other nodes
+	Ensemble *Ensemble // nil: the node is alone and opens no port for peers
 
 	Version string // of the binary
 	Built   string // when, as 01/02/2006 15:04 GMT
 }
 
-// Ensemble is what concerns other nodes.
+// Ensemble says how a node is one of several.
 type Ensemble struct {
-	// TLS between peers: files with this node's certificate, its key, and the
-	// authority of all. All are given, or none.
+	PeerListen, GossipListen string // ADDR:PORT
+	// Advertise is the host, a name or an address, at which others reach this node; "": found out.
+	Advertise string
+	// How the ensemble comes about, on a first start. With Join alone the node never founds
+	// one; with none of them it does so by itself, and others may join. Initial excludes the others.
+	Join    []string  // HOST[:GOSSIP-PORT] of members
+	Expect  int       // found with so many blank nodes; 0: not so
+	Initial []Founder // found with exactly these, this node (Config.Name) among them
+
+	Observer bool        // never votes
+	Secret   peer.Secret // of the cluster; may be empty on loopback alone
+	// Tick is raft's unit of time. A leader is heard of every HeartbeatTicks; after
+	// ElectionTicks of silence another one is elected.
+	Tick                          time.Duration
+	HeartbeatTicks, ElectionTicks int
+	// SyncLimit is how long this node may be without a leader before clients are sent elsewhere.
+	SyncLimit time.Duration
+	// Files, in PEM: this node's certificate and key for peers, and the authority of all of them.
 	TLSCert, TLSKey, TLSCA string
+}
+
+// Founder is a node of which an ensemble is founded. All of them have the same list.
+type Founder struct {
+	Name, Addr string // Addr is HOST:PEER-PORT
+	GossipPort int    // 0: gossip.DefaultPort
+}
+
+// DefaultEnsemble is what is usual of all that is not particular to a node.
+func DefaultEnsemble() Ensemble {
+	return Ensemble{
+		PeerListen: DefaultPeerListen, GossipListen: DefaultGossipListen,
+		Tick: replica.DefaultTick, HeartbeatTicks: replica.DefaultHeartbeatTick, ElectionTicks: replica.DefaultElectionTick, SyncLimit: 10 * time.Second,
+	}
 }
 
 // The defaults that cmd shows.
 const (
-	DefaultListen  = "127.0.0.1:2181"
-	DefaultDataDir = "./coord-data"
-	DefaultCluster = "coord"
+	DefaultListen       = "127.0.0.1:2181"
+	DefaultDataDir      = "./coord-data"
+	DefaultCluster      = "coord"
+	DefaultPeerListen   = ":2888"
+	DefaultGossipListen = ":2889"
+)
+
+// Limits of an Ensemble.
+const (
+	MaxFounders  = founding.MaxMembers
+	MaxSeeds     = 64 // in Join
+	MinTick      = time.Millisecond
+	MaxTick      = 10 * time.Second
+	MaxTicks     = 1000 // of an election
+	MaxSyncLimit = 24 * time.Hour
 )
 
 // DefaultConfig is a whole ensemble of one on loopback.
@@ -127,9 +177,125 @@ func (c Config) Validate() error {
 		bad("the super digest is not user:hash")
 	}
 	if c.Ensemble != nil {
-		if err := c.Ensemble.checkTLS(); err != nil {
-			errs = append(errs, err)
-		}
+		c.Ensemble.validate(c.Name, c.Cluster, bad)
 	}
 	return errors.Join(errs...)
+}
+
+// validate is Validate of an ensemble, for a node and a cluster of these names.
+func (e *Ensemble) validate(name, cluster string, bad func(format string, a ...any)) {
+	if len(name) > gossip.MaxName || len(cluster) > founding.MaxText {
+		bad("a node's name has at most %d bytes in an ensemble, and the cluster's %d", gossip.MaxName, founding.MaxText)
+	}
+	var open []string
+	for _, addr := range []string{e.PeerListen, e.GossipListen} {
+		host, _, err := splitAddr(addr)
+		if err != nil {
+			bad("the address for other nodes %w", err)
+		} else if !IsLoopback(host) {
+			open = append(open, addr)
+		}
+	}
+	if len(open) > 0 && len(e.Secret) == 0 {
+		bad("%s would be open to other hosts, and the cluster has no secret: give all nodes the same one, in a file (secret-file) or in COORD_SECRET",
+			strings.Join(open, " and "))
+	}
+	if err := e.checkTLS(); err != nil {
+		bad("%w", err)
+	}
+	if e.Advertise != "" && !isHost(e.Advertise) {
+		bad("%q is not a host at which others could reach this node", e.Advertise)
+	}
+	switch {
+	case e.Expect != 0 && len(e.Initial) > 0:
+		bad("expect and initial both say with whom the ensemble is founded")
+	case e.Observer && (e.Expect != 0 || len(e.Initial) > 0):
+		bad("an observer founds no ensemble (expect, initial): it joins one (join)")
+	case e.Observer && len(e.Join) == 0:
+		bad("an observer needs join: the host of a node that it is to follow")
+	case len(e.Initial) > 0 && len(e.Join) > 0:
+		bad("initial founds an ensemble, and with join a node looks for one that exists")
+	}
+	if e.Expect != 0 && (e.Expect < 2 || e.Expect > MaxFounders) {
+		bad("an ensemble is founded by 2 to %d nodes, not by %d", MaxFounders, e.Expect)
+	}
+	if len(e.Join) > MaxSeeds {
+		bad("%d hosts to join: at most %d are possible", len(e.Join), MaxSeeds)
+	}
+	for _, seed := range e.Join {
+		if err := checkSeed(seed); err != nil {
+			bad("join: %w", err)
+		}
+	}
+	if len(e.Initial) > 0 {
+		checkFounders(e.Initial, name, bad)
+	}
+	if e.Tick < MinTick || e.Tick > MaxTick {
+		bad("a tick of raft of %v: %v to %v are possible", e.Tick, MinTick, MaxTick)
+	}
+	if e.HeartbeatTicks < 1 || e.ElectionTicks <= e.HeartbeatTicks || e.ElectionTicks > MaxTicks {
+		bad("a heartbeat every %d ticks and an election after %d: from 1 up to %d, and the election later than the heartbeat", e.HeartbeatTicks, e.ElectionTicks, MaxTicks)
+	}
+	if least := e.Tick * time.Duration(e.ElectionTicks); e.SyncLimit < least || e.SyncLimit > MaxSyncLimit {
+		bad("a sync limit of %v: from %v, which is an election's time, to %v", e.SyncLimit, least, MaxSyncLimit)
+	}
+}
+
+func checkFounders(all []Founder, self string, bad func(format string, a ...any)) {
+	if len(all) < 2 || len(all) > MaxFounders {
+		bad("an ensemble is founded by 2 to %d nodes, and initial lists %d", MaxFounders, len(all))
+	}
+	names, addrs := map[string]bool{}, map[string]bool{}
+	for _, f := range all {
+		host, port, err := splitAddr(f.Addr)
+		switch {
+		case f.Name == "" || len(f.Name) > gossip.MaxName || strings.ContainsAny(f.Name, " \t\n\""):
+			bad("initial: %q is no name of a node", f.Name)
+		case err != nil:
+			bad("initial: %s: %w", f.Name, err)
+		case port == 0 || !isHost(host) || f.GossipPort < 0 || f.GossipPort > math.MaxUint16:
+			bad("initial: %s: %q is not a host and a port at which others reach it", f.Name, f.Addr)
+		case names[f.Name] || addrs[f.Addr]:
+			bad("initial: the name %s or the address %s is there twice", f.Name, f.Addr)
+		}
+		names[f.Name], addrs[f.Addr] = true, true
+	}
+	if !names[self] {
+		bad("initial does not list this node, whose name is %s", self)
+	}
+}
+
+// checkSeed judges a HOST or HOST:PORT.
+func checkSeed(seed string) error {
+	host, port, err := splitAddr(seed)
+	if err != nil { // it has no port
+		host, port = strings.TrimSuffix(strings.TrimPrefix(seed, "["), "]"), 1
+	}
+	if port == 0 || !isHost(host) {
+		return fmt.Errorf("%q is not HOST or HOST:PORT", seed)
+	}
+	return nil
+}
+
+func splitAddr(addr string) (host string, port uint16, err error) {
+	host, number, err := net.SplitHostPort(addr)
+	n, numErr := strconv.ParseUint(number, 10, 16)
+	if err != nil || numErr != nil {
+		return "", 0, fmt.Errorf("%q is not ADDR:PORT", addr)
+	}
+	return host, uint16(n), nil
+}
+
+// isHost says whether others may reach something by this name or address.
+func isHost(host string) bool {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return !a.IsUnspecified()
+	}
+	return host != "" && len(host) <= gossip.MaxHost && !strings.ContainsAny(host, " \t\n\"/:,[]")
+}
+
+// IsLoopback says whether a host is this one alone.
+func IsLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback() || host == "localhost"
 }

@@ -87,7 +87,7 @@ var opCodes = [...]string{
 	text.VerbCat: "GETD", text.VerbGetACL: "GETA", text.VerbSetACL: "SETA", text.VerbPing: "PING",
 	text.VerbWatch: "ADDW", text.VerbFollow: "ADDW", text.VerbUnwatch: "REMW", text.VerbSession: "SESS",
 	// What waits for something has no latency that says anything of the server.
-	text.VerbWait: "", text.VerbLock: "", text.VerbUnlock: "DELE",
+	text.VerbWait: "", text.VerbLock: "", text.VerbAdmin: "", text.VerbUnlock: "DELE",
 }
 
 // sessionOf is the connection's session, 0 if it has none, and its timeout. It

@@ -41,8 +41,9 @@
 // room. They would see the writes behind them.
 //
 // Some requests are for a connection on which nothing is under way: what makes,
-// moves or ends a session, a replay, INFO and SNAPSHOT wait for that (isAlone).
-// While the reader waits and a WAIT or LOCK is unanswered, the kernel is asked at
+// moves or ends a session, a replay, INFO and SNAPSHOT wait for that (isAlone). An ADMIN
+// waits for its turn; then a goroutine of its own has the node do it, and it stands in
+// the queue as a barrier meanwhile. While the reader waits and a WAIT or LOCK is unanswered, the kernel is asked at
 // once and every PeerTime whether the client is still there (watchPeer): nobody else would
 // notice. And whenever it waits or sends, and the session is one that needs pings, the
 // kernel is asked whether any have come (lookOut).

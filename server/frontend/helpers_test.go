@@ -213,6 +213,14 @@ type fakeNode struct {
 	zxid     znode.Zxid
 	err      error
 	resets   atomic.Int32
+	admin    func(ctx context.Context, words []string) ([]frontend.AdminItem, error)
+}
+
+func (n *fakeNode) Admin(ctx context.Context, words []string) ([]frontend.AdminItem, error) {
+	if n.admin == nil {
+		return nil, nil
+	}
+	return n.admin(ctx, words)
 }
 
 func (n *fakeNode) Hello() (version, node, role, cluster string) {

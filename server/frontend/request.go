@@ -82,6 +82,8 @@ func (c *textConn) handle(ctx context.Context, req *text.Request) {
 		c.leaving = true
 	case text.VerbSnapshot:
 		c.snapshot(ctx, req)
+	case text.VerbAdmin:
+		c.admin(ctx, req)
 	default:
 		c.replyError(req, znode.ErrInternal, "the verb "+req.Verb.String()+" has no handler")
 	}

@@ -32,6 +32,7 @@ const (
 	MaxChunkBytes    = 64 << 10 // of one CHUNK
 	MaxIdentities    = 16       // added by AUTH
 	MaxSnapshots     = 4        // streamed at once, of all connections
+	MaxAdmins        = 16       // of ADMIN under way, of all connections
 	MaxWatches       = 10_000   // of one connection
 	MaxEventBytes    = 1 << 20  // of events that wait for one client; then it is cut off
 	MaxAllEventBytes = 64 << 20 // the same of all clients: then whoever has any waiting, or would have much
@@ -41,6 +42,7 @@ const (
 	LingerTime       = 2 * time.Second  // what a client still sends is thrown away, when the connection ends from here
 	PeerTime         = 5 * time.Second  // from one look to the next whether a client that cannot be read from is there
 	StopTime         = time.Second      // for answers to what is under way when the server stops
+	AdminTime        = time.Minute      // for one ADMIN
 	WithdrawTime     = time.Second      // until a lock that could not be taken away is tried again
 
 	frameRoom = 128 << 10 // beside the largest value, in a frame of ZooKeeper's protocol
@@ -75,6 +77,10 @@ type Node interface {
 	ResetStats()
 	// Snapshot freezes the state and returns its zxid and what writes it out.
 	Snapshot(ctx context.Context) (znode.Zxid, func(ctx context.Context, w io.Writer) error, error)
+	// Admin does what an operator asks of the ensemble: words such as MEMBERS, of the
+	// forms of the text protocol's ADMIN. It may take seconds, until ctx ends. Errors are
+	// znode codes with words (AdminError).
+	Admin(ctx context.Context, words []string) ([]AdminItem, error)
 }
 
 // Fact is one line of mntr.
@@ -122,6 +128,7 @@ type Server struct {
 	crier      crier
 	wg         sync.WaitGroup
 	snapshots  atomic.Int32 // being streamed
+	admins     atomic.Int32 // under way
 	eventBytes atomic.Int64 // of events that wait, of all connections
 	stats      stats
 	started    time.Time

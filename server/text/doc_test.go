@@ -131,6 +131,7 @@ func tokens(form string) (all []token) {
 // samples stand for what a form calls by another name.
 var samples = map[string]string{
 	"path": "/a", "value": "x", ":len": ":2", "id": "0x5", "n": "1", "verb": "GET", "user": "me", "acl…": "world:anyone:r",
+	"node": "n1", "old": "n1", "new": "n2", "host:port": "h:2888",
 	"=N": "=1", "=name": "=b", "=path": "=/a/b", "=zxid": "=0x5", "=id": "=0x5", "=a,b,…": "=world:anyone:r",
 	"ttl=": "ttl=5s", "hold=": "hold=5s", "live=": "live=ping",
 }
@@ -266,7 +267,7 @@ func checkForm(t *testing.T, v *verb, all []token, documented map[string]bool) {
 			name, val, hasValue := tok.name(alt)
 			option := slices.ContainsFunc(v.options, func(o option) bool { return o.name == name })
 			if !option {
-				if hasValue || tok.optional && len(tok.alts) == 1 && alt != "id" && alt != "verb" {
+				if hasValue || tok.optional && len(tok.alts) == 1 && !slices.Contains([]string{"id", "verb", "node", AdminObserver, AdminForce}, alt) {
 					t.Errorf("%s: %s is no option", v.name, alt)
 				}
 				continue
@@ -339,7 +340,8 @@ func checkUndocumented(t *testing.T, v *verb, subs []string) {
 	}
 	says := func(words []string, word string) bool {
 		number := (word == samples["id"] || word == "7") && slices.Contains(words, "id")
-		return number || slices.Contains(words, "verb") ||
+		anything := slices.ContainsFunc(words, func(w string) bool { return w == "verb" || w == "node" || w == "old" })
+		return number || anything ||
 			slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, word) })
 	}
 	refused := func(words []string) {

@@ -42,6 +42,18 @@ const (
 	KeyAddr        = "addr"
 	KeySession     = "session"
 	KeyData64      = "data64"
+	KeyName        = "name"
+	KeyVote        = "vote"
+	KeyUp          = "up"
+	KeyPeer        = "peer"
+	KeyClient      = "client"
+	KeyTerm        = "term"
+	KeyApplied     = "applied"
+	KeyLag         = "lag"
+	KeyLagMS       = "lag_ms"
+	KeyFsyncP99MS  = "fsync_p99_ms"
+	KeyDigest      = "digest"
+	KeySelf        = "self"
 )
 
 // keys are all of them, so that a Reader shares their strings and the
@@ -53,6 +65,7 @@ var keys = func() map[string]string {
 		KeyPzxid, KeyContainer, KeyZxid, KeyPath, KeyMore, KeyOp, KeyHave, KeyUser, KeyFormat, KeyProto, KeyServer, KeyNodeVersion,
 		KeyNode, KeyRole, KeyCluster, KeyValue, KeySHA256, KeyBytes, KeyID, KeyTTL, KeyHold, KeyLive, KeyPassword, KeyEphemerals, KeyToken, KeyAddr,
 		KeySession, KeyData64,
+		KeyName, KeyVote, KeyUp, KeyPeer, KeyClient, KeyTerm, KeyApplied, KeyLag, KeyLagMS, KeyFsyncP99MS, KeyDigest, KeySelf,
 	} {
 		m[k] = k
 	}

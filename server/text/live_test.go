@@ -8,7 +8,7 @@ import (
 	"coord/tree/znode"
 )
 
-// What is particular to the verbs of live.go: what they are read as, and the
+// What is particular to the verbs of live.go and admin.go: what they are read as, and the
 // words with which they are refused.
 
 func watching(r *text.Request)   { r.Watch = true }
@@ -26,6 +26,8 @@ func hold(ms int64) func(*text.Request) {
 func live(l text.Live) func(*text.Request) {
 	return func(r *text.Request) { r.HasLive, r.Live = true, l }
 }
+
+func words(w ...string) func(*text.Request) { return func(r *text.Request) { r.Words = w } }
 
 func mode(m znode.Mode) func(*text.Request) { return func(r *text.Request) { r.Mode = m } }
 
@@ -102,6 +104,17 @@ func TestLiveRequests(t *testing.T) {
 		{"LOCK /l slots=3 timeout=0ms", request(text.VerbLock, "/l", timeout(0), func(r *text.Request) { r.Slots = 3 })},
 		{"UNLOCK /l", request(text.VerbUnlock, "/l")},
 
+		{"ADMIN MEMBERS", request(text.VerbAdmin, "", words("MEMBERS"))},
+		{"admin add h:2888 observer", request(text.VerbAdmin, "", words("ADD", "h:2888", "OBSERVER"))},
+		{`ADMIN ADD "[::1]:65535"`, request(text.VerbAdmin, "", words("ADD", "[::1]:65535"))},
+		{"ADMIN REMOVE force", request(text.VerbAdmin, "", words("REMOVE", "force"))},
+		{"ADMIN REMOVE n=1 force", request(text.VerbAdmin, "", words("REMOVE", "n=1", "FORCE"))},
+		{"ADMIN PROMOTE 8C1f", request(text.VerbAdmin, "", words("PROMOTE", "8C1f"))},
+		{"ADMIN REPLACE a b", request(text.VerbAdmin, "", words("REPLACE", "a", "b"))},
+		{"ADMIN TRANSFER", request(text.VerbAdmin, "", words("TRANSFER"))},
+		{"ADMIN TRANSFER " + strings.Repeat("n", text.MaxNodeBytes), request(text.VerbAdmin, "", words("TRANSFER", strings.Repeat("n", text.MaxNodeBytes)))},
+		{"ADMIN LEAVE", request(text.VerbAdmin, "", words("LEAVE"))},
+
 		{"TXN 1\nCREATE /a EPHEMERAL x", request(text.VerbTxn, "", func(r *text.Request) {
 			r.Ops = []text.Op{op(text.VerbCreate, "/a", func(o *text.Op) { o.Mode, o.Value = znode.Ephemeral, []byte("x") })}
 		})},
@@ -127,6 +140,7 @@ func TestLiveRefusals(t *testing.T) {
 		forms[strings.Fields(item.Arg)[0]] = item.Arg
 	}
 	const (
+		aNode    = "a node has an id or a name, of at most 255 bytes"
 		aTimeout = ": a number and ms, s, m, h or d is meant, such as 30s, up to 24h"
 		anID     = "the id of a session is 0x and hex digits, such as 0x1000000000001"
 		aWatch   = "the id is the number that WATCH gave"
@@ -268,6 +282,24 @@ func TestLiveRefusals(t *testing.T) {
 		{"UNLOCK", "a path is missing", true},
 		{"UNLOCK /l shared", `unknown option "shared"`, true},
 		{"UNLOCK /l :4\nPING", "it takes no value", true},
+
+		{"ADMIN", "something is missing", true},
+		{"ADMIN EXPLODE", `unexpected argument "EXPLODE"`, true},
+		{`ADMIN "MEMBERS"`, `unexpected argument "MEMBERS"`, true},
+		{"ADMIN MEMBERS all", `unexpected argument "all"`, true},
+		{"ADMIN ADD", "something is missing", true},
+		{"ADMIN ADD h", `the address "h" is not host:port, with the port for peers`, true},
+		{`ADMIN ADD ":2888"`, `the address ":2888" is not host:port, with the port for peers`, true},
+		{"ADMIN ADD h:0", `the address "h:0" is not host:port, with the port for peers`, true},
+		{"ADMIN ADD h:65536", `the address "h:65536" is not host:port, with the port for peers`, true},
+		{"ADMIN ADD h:1 voter", `unexpected argument "voter"`, true},
+		{`ADMIN REMOVE ""`, aNode, true},
+		{"ADMIN REMOVE a b", `unexpected argument "b"`, true},
+		{"ADMIN REMOVE a FORCE b", `unexpected argument "b"`, true},
+		{"ADMIN PROMOTE " + strings.Repeat("n", text.MaxNodeBytes+1), aNode, true},
+		{"ADMIN REPLACE a", "something is missing", true},
+		{"ADMIN LEAVE a", `unexpected argument "a"`, true},
+		{"ADMIN LEAVE :4\nPING", "it takes no value", true},
 	}
 	for _, tt := range tests {
 		in := []byte(tt.in + "\nPING\n")
@@ -289,7 +321,7 @@ func TestLiveRefusals(t *testing.T) {
 func TestLiveVerbsStandAlone(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
-		"WATCH /a", "UNWATCH 7", "WAIT /a EXISTS", "FOLLOW /a", "SESSION NEW", "SESSION RESUME 0x5 :4\nPING", "SESSIONS", "LOCK /l", "UNLOCK /l",
+		"WATCH /a", "UNWATCH 7", "WAIT /a EXISTS", "FOLLOW /a", "SESSION NEW", "SESSION RESUME 0x5 :4\nPING", "SESSIONS", "LOCK /l", "UNLOCK /l", "ADMIN MEMBERS",
 	} {
 		in := []byte("TXN 2\nRM /a\n" + line + "\nPING\n")
 		got := feed(t, text.DefaultLimits(), in, len(in))

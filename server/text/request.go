@@ -98,6 +98,8 @@ type Request struct {
 	ID         int64 // UNWATCH
 	Shared     bool  // LOCK
 	Slots      int32 // LOCK: 0 for a lock that is none of slots
+
+	Words []string // ADMIN: the first is in capitals, as those that are no node or address
 }
 
 // Watched says which changes a WATCH waits for.

@@ -82,7 +82,7 @@ func anyOp(t *rapid.T, verbs ...text.Verb) text.Op {
 }
 
 var anyRequest = rapid.Custom(func(t *rapid.T) *text.Request {
-	verb := rapid.Map(rapid.IntRange(int(text.VerbGet), int(text.VerbUnlock)), func(n int) text.Verb { return text.Verb(n) }).
+	verb := rapid.Map(rapid.IntRange(int(text.VerbGet), int(text.VerbAdmin)), func(n int) text.Verb { return text.Verb(n) }).
 		Filter(func(v text.Verb) bool { return v != text.VerbCheck }).Draw(t, "verb")
 	r := &text.Request{Op: text.Op{Verb: verb, Version: text.AnyVersion}, CRLF: rapid.Bool().Draw(t, "crlf"), Tag: anyTag.Draw(t, "tag")}
 	switch verb {
@@ -126,6 +126,8 @@ var anyRequest = rapid.Custom(func(t *rapid.T) *text.Request {
 		r.Value = anyBytes.Draw(t, "password")
 	case text.VerbHelp:
 		r.Name = anyText.Draw(t, "topic")
+	case text.VerbAdmin:
+		drawAdmin(t, r)
 	case text.VerbPing, text.VerbInfo, text.VerbQuit:
 	case text.VerbWatch, text.VerbUnwatch, text.VerbWait, text.VerbFollow, text.VerbSession, text.VerbSessions, text.VerbLock, text.VerbUnlock:
 		drawLive(t, r)
@@ -134,6 +136,34 @@ var anyRequest = rapid.Custom(func(t *rapid.T) *text.Request {
 	}
 	return r
 })
+
+// drawAdmin draws the words of ADMIN.
+func drawAdmin(t *rapid.T, r *text.Request) {
+	anyNode := someText.Filter(func(s string) bool { return len(s) <= text.MaxNodeBytes })
+	add := func(words ...string) { r.Words = append(r.Words, words...) }
+	add(rapid.SampledFrom([]string{
+		text.AdminMembers, text.AdminAdd, text.AdminRemove, text.AdminPromote, text.AdminReplace, text.AdminTransfer, text.AdminLeave,
+	}).Draw(t, "what"))
+	more := anyFlag.Draw(t, "more")
+	switch r.Words[0] {
+	case text.AdminAdd:
+		if add(rapid.SampledFrom([]string{"h:1", "[::1]:65535", ":x:2", "a b:3"}).Draw(t, "address")); more {
+			add(text.AdminObserver)
+		}
+	case text.AdminRemove:
+		if add(anyNode.Draw(t, "node")); more {
+			add(text.AdminForce)
+		}
+	case text.AdminPromote:
+		add(anyNode.Draw(t, "node"))
+	case text.AdminReplace:
+		add(anyNode.Draw(t, "old"), anyNode.Draw(t, "new"))
+	case text.AdminTransfer:
+		if more {
+			add(anyNode.Draw(t, "node"))
+		}
+	}
+}
 
 func drawZxid(t *rapid.T, r *text.Request) {
 	if r.HasZxid = anyFlag.Draw(t, "has zxid"); r.HasZxid {

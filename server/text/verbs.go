@@ -38,6 +38,7 @@ const (
 	VerbSessions
 	VerbLock
 	VerbUnlock
+	VerbAdmin
 	numVerbs
 )
 
@@ -49,9 +50,11 @@ func (v Verb) String() string {
 	return verbs[v].name
 }
 
-// Writes says whether the verb changes something, so that its outcome can be
+// Writes says whether the request changes something, so that its outcome can be
 // unknown.
-func (v Verb) Writes() bool { return v < numVerbs && verbs[v].write }
+func (r *Request) Writes() bool {
+	return r.Verb < numVerbs && verbs[r.Verb].write && (r.Verb != VerbAdmin || len(r.Words) == 0 || r.Words[0] != AdminMembers)
+}
 
 // valueRule says what a verb's last argument may be.
 type valueRule uint8
@@ -396,6 +399,23 @@ var verbs = [numVerbs]verb{
 		replies: []string{"OK zxid="},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"UNLOCK /locks/backup"},
+	},
+	VerbAdmin: {
+		name: "ADMIN", since: since, write: true,
+		form: "ADMIN MEMBERS | ADD host:port [OBSERVER] | REMOVE node [FORCE] | PROMOTE node | REPLACE old new | TRANSFER [node] | LEAVE",
+		does: "Shows the members of the ensemble, or changes them; needs operator rights. A node is its id of 16 hex digits, the beginning of one, or a name, if it is the only one. " +
+			"ADD takes in the node at that address and peer port. REMOVE does without a member for ever, with FORCE also if the others may be too few then. PROMOTE gives a vote to a member " +
+			"that has none, REPLACE takes it from old and gives it to new in one step, TRANSFER hands leadership on. LEAVE removes the node that is asked, which then stops. It may take seconds; " +
+			"requests behind it wait for it.",
+		replies: []string{
+			"LIST n, n times ITEM id name= role= vote= up= peer= client= term= applied= lag= lag_ms= fsync_p99_ms= digest= version= self=",
+			"of the others than MEMBERS: the same, with those members that it was about and that are left",
+		},
+		errors:  []znode.Code{znode.ErrNoAuth, znode.ErrNoNode, znode.ErrNodeExists, znode.ErrNewConfigNoQuorum},
+		example: []string{"ADMIN MEMBERS", "ADMIN ADD 10.0.0.9:2888 OBSERVER", "ADMIN REMOVE 8c1f44"},
+		words:   1,
+		word:    adminWord,
+		finish:  finishAdmin,
 	},
 }
 

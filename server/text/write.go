@@ -49,6 +49,10 @@ func AppendRequest(dst []byte, r *Request) []byte {
 		dst = appendCount(dst, "limit", r.Limit)
 		dst = appendOption(dst, "after", r.After)
 		dst = appendFlag(dst, "watch", r.Watch)
+	case VerbAdmin:
+		for _, w := range r.Words {
+			dst = appendArg(dst, w)
+		}
 	case VerbSnapshot:
 		dst = appendZxid(dst, "min", r)
 	case VerbHello:

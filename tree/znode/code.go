@@ -14,6 +14,7 @@ const (
 	ErrMarshalling              Code = -5
 	ErrUnimplemented            Code = -6
 	ErrBadArguments             Code = -8
+	ErrNewConfigNoQuorum        Code = -13 // of a change of members: too few voters would be left, or to be heard of
 	ErrNoNode                   Code = -101
 	ErrNoAuth                   Code = -102
 	ErrBadVersion               Code = -103
@@ -73,6 +74,7 @@ var codes = []codeInfo{
 	{ErrMarshalling, "PROTOCOL", "malformed request"},
 	{ErrUnimplemented, "UNKNOWN", "not supported by this server"},
 	{ErrBadArguments, "SYNTAX", "bad arguments"},
+	{ErrNewConfigNoQuorum, "UNSAFE", "unsafe: too few voters would be left"},
 	{ErrNoNode, "NOTFOUND", "no such znode"},
 	{ErrNoAuth, "NOAUTH", "not permitted"},
 	{ErrBadVersion, "BADVERSION", "the version is another one"},

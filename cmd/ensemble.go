@@ -1,0 +1,165 @@
+package cmd
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"coord/server"
+)
+
+// Of the cluster's secret.
+const (
+	maxSecretBytes   = 4 << 10
+	shortSecretBytes = 16 // one with fewer can be guessed
+)
+
+// settle is what the settings come to together: whether the node is one of several,
+// and where it listens then.
+func (o *serverOptions) settle() (warnings []string, err error) {
+	if warnings, err = o.zoo.settle(o); err != nil {
+		return nil, err
+	}
+	e := o.ensemble
+	asked := o.secretFile != "" || len(e.Secret) > 0 || o.given["peer-listen"] || o.given["gossip-listen"] ||
+		len(e.Join)+e.Expect+len(e.Initial) > 0 || e.Observer || o.zoo.distributed
+	if !asked {
+		for _, name := range []string{"advertise", "sync-limit", "raft-tick", "heartbeat-ticks", "election-ticks", "peer-tls-cert", "peer-tls-key", "peer-tls-ca"} {
+			if o.given[name] {
+				warnings = append(warnings, name+" has no effect: the node is alone")
+			}
+		}
+		return warnings, nil
+	}
+	for _, f := range e.Initial {
+		if host, fields, ok := hostFields(f.Addr); ok && f.Name == o.Name && len(fields) == 1 {
+			o.listenAs(&e, host, fields[0], f.GossipPort)
+		}
+	}
+	if o.secretFile != "" {
+		if e.Secret, err = readSecret(o.secretFile); err != nil {
+			return nil, err
+		}
+	}
+	if n := len(e.Secret); n > 0 && n < shortSecretBytes {
+		warnings = append(warnings, fmt.Sprintf("the cluster's secret has only %d bytes: it can be guessed", n))
+	}
+	o.Ensemble = &e
+	return warnings, nil
+}
+
+// listenAs has the node listen on the ports by which the others know it, unless it was
+// told where to: on all addresses, since the host's may change, but on loopback where
+// that is meant.
+func (o *serverOptions) listenAs(e *server.Ensemble, host, peerPort string, gossipPort int) {
+	switch {
+	case host == "localhost":
+		host = "127.0.0.1"
+	case !server.IsLoopback(host):
+		host = ""
+	}
+	_, port, _ := net.SplitHostPort(server.DefaultGossipListen)
+	if gossipPort != 0 {
+		port = strconv.Itoa(gossipPort)
+	}
+	if !o.given["peer-listen"] {
+		e.PeerListen = net.JoinHostPort(host, peerPort)
+	}
+	if !o.given["gossip-listen"] {
+		e.GossipListen = net.JoinHostPort(host, port)
+	}
+}
+
+// takeSecret takes the secret out of the environment. A file that was named there or
+// on the command line wins over it, and it over one that the configuration file names.
+func (r *run) takeSecret(o *serverOptions) {
+	secret := strings.TrimRight(os.Getenv("COORD_SECRET"), "\r\n")
+	if secret == "" || r.given("secret-file") || os.Getenv("COORD_SECRET_FILE") != "" {
+		return
+	}
+	o.secretFile, o.ensemble.Secret = "", []byte(secret)
+}
+
+// readSecret reads a file with a secret. As ssh does with a key, it takes none of the
+// user's own that others may read; how the files of others are kept is their affair.
+// No error shows any of it.
+func readSecret(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("secret-file %s: %w", file, bare(err))
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("secret-file %s: %w", file, bare(err))
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) == os.Geteuid() && info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("secret-file %s: others than you may read or change it (mode %04o): chmod 600 it", file, info.Mode().Perm())
+	}
+	secret, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("secret-file %s: %w", file, bare(err))
+	}
+	secret = bytes.TrimRight(secret, "\r\n")
+	switch {
+	case len(secret) == 0:
+		return nil, fmt.Errorf("secret-file %s: it is empty", file)
+	case len(secret) > maxSecretBytes:
+		return nil, fmt.Errorf("secret-file %s: it is longer than %d bytes", file, maxSecretBytes)
+	}
+	return secret, nil
+}
+
+func setInitial(o *serverOptions, values []string) error {
+	o.ensemble.Initial = nil
+	for _, v := range values {
+		name, addr, named := strings.Cut(v, "=")
+		host, fields, ok := hostFields(addr)
+		f := server.Founder{Name: name}
+		for i, field := range fields {
+			port, err := portNumber(field)
+			ok = ok && err == nil && i < 2
+			if i == 1 {
+				f.GossipPort = port
+			}
+		}
+		if !named || !ok || len(fields) == 0 {
+			return fmt.Errorf("%s is not NAME=HOST:PEER-PORT, or NAME=HOST:PEER-PORT:GOSSIP-PORT", quote(v))
+		}
+		f.Addr = net.JoinHostPort(host, fields[0])
+		o.ensemble.Initial = append(o.ensemble.Initial, f)
+	}
+	return nil
+}
+
+// hostFields takes HOST:FIELD:FIELD apart. An address of IPv6 stands in brackets.
+func hostFields(s string) (host string, fields []string, ok bool) {
+	rest := ""
+	if inside, bracket := strings.CutPrefix(s, "["); bracket {
+		if host, rest, ok = strings.Cut(inside, "]"); !ok || rest != "" && rest[0] != ':' {
+			return "", nil, false
+		}
+		rest = strings.TrimPrefix(rest, ":")
+	} else {
+		host, rest, _ = strings.Cut(s, ":")
+	}
+	if rest != "" {
+		fields = strings.Split(rest, ":")
+	}
+	return host, fields, host != "" && !slices.Contains(fields, "")
+}
+
+// portNumber reads a port from 1.
+func portNumber(v string) (int, error) {
+	n, err := strconv.ParseUint(v, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%s is not a port from 1 to 65535", quote(v))
+	}
+	return int(n), nil
+}

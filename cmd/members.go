@@ -1,0 +1,214 @@
+package cmd
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"coord/client"
+	"coord/server/text"
+)
+
+const nodeDetails = "NODE is the id that coord members shows, its beginning, or the node's name, if only one has it. It needs the rights of an operator."
+
+func membersCommand() *command {
+	return &command{
+		name: "members", does: "show the nodes of the ensemble, and change which they are", connects: true,
+		details: `A line each, the one that was asked with a star: id, name, what it is, whether it votes, whether it is up, how far it is behind
+the leader in entries of the log and in time, how long its disk takes (99 of 100 fsyncs are faster), and whether its data is the same.
+A node that nobody hears of has - for what is not known. It needs the rights of an operator.`,
+		examples: []string{"coord members", "coord members --json | jq -r 'select(.up | not) | .name'"},
+		run:      func(ctx context.Context, r *run) error { return r.admin(ctx, text.AdminMembers) },
+	}
+}
+
+func membersAddCommand() *command {
+	return &command{
+		name: "members add", args: "HOST:PEER-PORT", does: "take a node into the ensemble", min: 1, max: 1, connects: true,
+		details: `The node runs there and waits (coord server --join). It is one that does not vote first, and votes once it has caught up and an odd
+number of voters can be reached, unless it is to be an observer. It needs the rights of an operator.`,
+		examples: []string{"coord members add 10.0.0.9:2888", "coord members add --observer host9:2888"},
+		flags:    []cli.Flag{boolFlag("observer", "it never votes")},
+		run: func(ctx context.Context, r *run) error {
+			words := []string{text.AdminAdd, r.args[0]}
+			if r.flags.Bool("observer") {
+				words = append(words, text.AdminObserver)
+			}
+			return r.admin(ctx, words...)
+		},
+	}
+}
+
+func membersRemoveCommand() *command {
+	return &command{
+		name: "members remove", args: "NODE", does: "do without a node for ever", min: 1, max: 1, connects: true,
+		details: nodeDetails + `
+The node must not come back: with an empty data folder it is a new one. It is refused with exit code 13 if too few of the
+others would be up. It asks on a terminal; without one it needs -y.`,
+		examples: []string{"coord members remove host3", "coord members remove -y 8c1f44"},
+		flags:    []cli.Flag{boolFlag("force", "also if the others may be too few to go on"), yesFlag()},
+		run: func(ctx context.Context, r *run) error {
+			words := []string{text.AdminRemove, r.args[0]}
+			if r.flags.Bool("force") {
+				words = append(words, text.AdminForce)
+			}
+			return r.adminForEver(ctx, "Remove "+r.args[0]+" from the ensemble for ever?", words...)
+		},
+	}
+}
+
+func membersPromoteCommand() *command {
+	return &command{
+		name: "members promote", args: "NODE", does: "have a node vote", min: 1, max: 1, connects: true,
+		details:  nodeDetails + "\nIt must have caught up.",
+		examples: []string{"coord members promote host4"},
+		run:      func(ctx context.Context, r *run) error { return r.admin(ctx, text.AdminPromote, r.args[0]) },
+	}
+}
+
+func membersReplaceCommand() *command {
+	return &command{
+		name: "members replace", args: "OLD NEW", does: "have a node vote in the place of another one", min: 2, max: 2, connects: true,
+		details: `OLD leaves for ever and NEW votes, in one step: for a node whose disk is lost. Both are ids that coord members shows, their
+beginnings, or names that only one node has. NEW must have joined and caught up. It needs the rights of an operator. It asks on a
+terminal; without one it needs -y.`,
+		examples: []string{"coord members replace 8c1f44 5d20e7"},
+		flags:    []cli.Flag{yesFlag()},
+		run: func(ctx context.Context, r *run) error {
+			return r.adminForEver(ctx, "Remove "+r.args[0]+" for ever, and have "+r.args[1]+" vote?", text.AdminReplace, r.args[0], r.args[1])
+		},
+	}
+}
+
+func membersTransferCommand() *command {
+	return &command{
+		name: "members transfer", args: "[NODE]", does: "hand leadership to another node", max: 1, connects: true,
+		details:  nodeDetails + "\nWithout NODE it is the one that has come furthest. Writes wait for it.",
+		examples: []string{"coord members transfer", "coord members transfer host2"},
+		run: func(ctx context.Context, r *run) error {
+			return r.admin(ctx, append([]string{text.AdminTransfer}, r.args...)...)
+		},
+	}
+}
+
+func leaveCommand() *command {
+	return &command{
+		name: "leave", does: "have a node leave the ensemble for ever, and stop", connects: true,
+		details: `The node is the one that is asked. It hands leadership on if it has it, is removed, and stops. Its data folder is of no use then:
+it can come back as a new node with an empty one. To stop it for a while, end its process (SIGTERM) instead. It is refused with
+exit code 13 if too few of the others are up. It needs the rights of an operator. It asks on a terminal; without one it needs -y.`,
+		examples: []string{"coord leave", "coord leave -y --server unix:/run/coord.sock"},
+		flags:    []cli.Flag{yesFlag()},
+		run: func(ctx context.Context, r *run) error {
+			return r.adminForEver(ctx, "Have the node leave the ensemble for ever?", text.AdminLeave)
+		},
+	}
+}
+
+func yesFlag() cli.Flag { return boolFlag("yes", "do not ask", "y") }
+
+// adminForEver is admin for what cannot be undone.
+func (r *run) adminForEver(ctx context.Context, question string, words ...string) error {
+	if err := r.confirm(ctx, r.flags.Bool("yes") || r.explainer != nil, question); err != nil {
+		return err
+	}
+	return r.admin(ctx, words...)
+}
+
+// admin has the ensemble do something and shows the members that it was about.
+func (r *run) admin(ctx context.Context, words ...string) error {
+	return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
+		all, err := c.Admin(ctx, words...)
+		if err != nil {
+			return err
+		}
+		if !r.json {
+			return r.memberTable(all)
+		}
+		for i := range all {
+			m := memberOf(&all[i])
+			m.V = schema
+			r.object(m)
+		}
+		return nil
+	})
+}
+
+// jsonMember is a node of the ensemble. What is not known of it is missing.
+type jsonMember struct {
+	V          int      `json:"v,omitempty"`
+	ID         string   `json:"id"`
+	Name       string   `json:"name"`
+	Role       string   `json:"role"`
+	Vote       bool     `json:"vote"`
+	Up         bool     `json:"up"`
+	Self       bool     `json:"self"`
+	Peer       string   `json:"peer,omitempty"`
+	Client     string   `json:"client,omitempty"`
+	Term       *int64   `json:"term,omitempty"`
+	Applied    *int64   `json:"applied,omitempty"`
+	Lag        *int64   `json:"lag,omitempty"`
+	LagMS      *int64   `json:"lag_ms,omitempty"`
+	FsyncP99MS *float64 `json:"fsync_p99_ms,omitempty"`
+	Digest     string   `json:"digest,omitempty"`
+	Version    string   `json:"version,omitempty"`
+}
+
+func memberOf(m *client.Member) jsonMember {
+	return jsonMember{
+		ID: m.ID, Name: m.Name, Role: m.Role, Vote: m.Vote, Up: m.Up, Self: m.Self, Peer: m.Peer, Client: m.Client,
+		Term: known(m.Term), Applied: known(m.Applied), Lag: known(m.Lag), LagMS: known(m.LagMS), FsyncP99MS: known(m.FsyncP99MS),
+		Digest: m.Digest, Version: m.Version,
+	}
+}
+
+// known is nil for a number that is -1.
+func known[N int64 | float64](n N) *N {
+	if n < 0 {
+		return nil
+	}
+	return &n
+}
+
+// memberTable prints members for people.
+func (r *run) memberTable(all []client.Member) error {
+	if len(all) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "  ID\tNAME\tROLE\tVOTE\tUP\tTERM\tLAG\tLAG MS\tFSYNC P99 MS\tDIGEST\tPEER\tCLIENT\tVERSION")
+	for i := range all {
+		m := &all[i]
+		star := " "
+		if m.Self {
+			star = "*"
+		}
+		fsync := "-"
+		if m.FsyncP99MS >= 0 {
+			fsync = strconv.FormatFloat(m.FsyncP99MS, 'f', -1, 64)
+		}
+		_, _ = fmt.Fprintf(w, "%s %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", star, m.ID, m.Name, dash(m.Role), yesOrNo(m.Vote), yesOrNo(m.Up),
+			numberOrDash(m.Term), numberOrDash(m.Lag), numberOrDash(m.LagMS), fsync, dash(m.Digest), dash(m.Peer), dash(m.Client), dash(m.Version))
+	}
+	return w.Flush()
+}
+
+func dash(s string) string { return cmp.Or(s, "-") }
+
+func yesOrNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}
+
+func numberOrDash(n int64) string {
+	if n < 0 {
+		return "-"
+	}
+	return count(n)
+}

@@ -1,0 +1,114 @@
+package server_test
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"coord/gossip"
+	"coord/server"
+)
+
+// TestValidateEnsemble: what an operator can get wrong, each with its words.
+func TestValidateEnsemble(t *testing.T) {
+	t.Parallel()
+	three := []server.Founder{{Name: "n1", Addr: "h1:2888"}, {Name: "n2", Addr: "10.0.0.2:2888", GossipPort: 7}, {Name: "n3", Addr: "[fe80::3]:2888"}}
+	founders := func(n int) (all []server.Founder) {
+		for i := range n {
+			all = append(all, server.Founder{Name: fmt.Sprintf("n%d", i), Addr: fmt.Sprintf("h%d:1", i)})
+		}
+		return all
+	}
+	type ensemble = server.Ensemble
+	for _, tt := range []struct {
+		change func(e *ensemble)
+		want   string // part of the error; empty: none
+	}{
+		{func(*ensemble) {}, ""},
+		{func(e *ensemble) { e.Secret = nil }, ":2888 and :2889 would be open to other hosts, and the cluster has no secret"},
+		{func(e *ensemble) { e.Secret, e.PeerListen, e.GossipListen = nil, "127.0.0.1:1", "[::1]:2" }, ""},
+		{func(e *ensemble) { e.Secret, e.PeerListen, e.GossipListen = nil, "localhost:1", "127.1.2.3:0" }, ""},
+		{func(e *ensemble) { e.Secret, e.PeerListen = nil, "127.0.0.1:1" }, ":2889 would be open"},
+		{func(e *ensemble) { e.Secret, e.GossipListen = nil, "127.0.0.1:1" }, ":2888 would be open"},
+		{func(e *ensemble) { e.Secret, e.PeerListen, e.GossipListen = nil, "0.0.0.0:1", "[::]:1" }, "0.0.0.0:1 and [::]:1 would be open"},
+		{func(e *ensemble) { e.Secret, e.PeerListen, e.GossipListen = nil, "host:1", "127.0.0.1:1" }, "host:1 would be open"},
+		{func(e *ensemble) { e.PeerListen = "2888" }, `the address for other nodes "2888" is not ADDR:PORT`},
+		{func(e *ensemble) { e.GossipListen = ":65536" }, `the address for other nodes ":65536" is not ADDR:PORT`},
+		{func(e *ensemble) { e.PeerListen = "" }, `"" is not ADDR:PORT`},
+
+		{func(e *ensemble) { e.Advertise = "host1" }, ""},
+		{func(e *ensemble) { e.Advertise = "fe80::1" }, ""},
+		{func(e *ensemble) { e.Advertise = "0.0.0.0" }, `"0.0.0.0" is not a host at which others could reach this node`},
+		{func(e *ensemble) { e.Advertise = "host1:2888" }, "is not a host"},
+		{func(e *ensemble) { e.Advertise = strings.Repeat("h", gossip.MaxHost+1) }, "is not a host"},
+
+		{func(e *ensemble) { e.Join = []string{"a", "b:1", "[::1]:2", "::1", "[::1]"} }, ""},
+		{func(e *ensemble) { e.Join = []string{"a", ""} }, `join: "" is not HOST or HOST:PORT`},
+		{func(e *ensemble) { e.Join = []string{"a:0"} }, `join: "a:0" is not HOST or HOST:PORT`},
+		{func(e *ensemble) { e.Join = []string{"a:b"} }, "is not HOST or HOST:PORT"},
+		{func(e *ensemble) { e.Join = []string{"0.0.0.0:5"} }, "is not HOST or HOST:PORT"},
+		{func(e *ensemble) { e.Join = strings.Split(strings.Repeat("a,", server.MaxSeeds)+"a", ",") }, "65 hosts to join: at most 64 are possible"},
+
+		{func(e *ensemble) { e.Expect, e.Join = 3, []string{"a"} }, ""},
+		{func(e *ensemble) { e.Expect = server.MaxFounders }, ""},
+		{func(e *ensemble) { e.Expect = 1 }, "founded by 2 to 32 nodes, not by 1"},
+		{func(e *ensemble) { e.Expect = server.MaxFounders + 1 }, "founded by 2 to 32 nodes, not by 33"},
+		{func(e *ensemble) { e.Expect, e.Initial = 3, three }, "expect and initial both say with whom"},
+
+		{func(e *ensemble) { e.Initial = three }, ""},
+		{func(e *ensemble) { e.Initial = founders(server.MaxFounders) }, ""},
+		{func(e *ensemble) { e.Initial = founders(server.MaxFounders + 1) }, "and initial lists 33"},
+		{func(e *ensemble) { e.Initial = three[:1] }, "and initial lists 1"},
+		{func(e *ensemble) { e.Initial = three[1:] }, "initial does not list this node, whose name is n1"},
+		{func(e *ensemble) { e.Initial, e.Join = three, []string{"a"} }, "with join a node looks for one that exists"},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n1", Addr: "h:1"}} }, "the name n1 or the address h:1 is there twice"},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h1:2888"}} }, "is there twice"},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n 2", Addr: "h:1"}} }, `initial: "n 2" is no name of a node`},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h"}} }, `initial: n2: "h" is not ADDR:PORT`},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h:0"}} }, `initial: n2: "h:0" is not a host and a port at which others reach it`},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "0.0.0.0:5"}} }, "at which others reach it"},
+		{func(e *ensemble) {
+			e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h:1", GossipPort: math.MaxUint16 + 1}}
+		}, "at which others reach it"},
+
+		{func(e *ensemble) { e.Observer, e.Join = true, []string{"a"} }, ""},
+		{func(e *ensemble) { e.Observer = true }, "an observer needs join"},
+		{func(e *ensemble) { e.Observer, e.Initial = true, three }, "an observer founds no ensemble"},
+		{func(e *ensemble) { e.Observer, e.Expect, e.Join = true, 3, []string{"a"} }, "an observer founds no ensemble"},
+
+		{func(e *ensemble) { e.Tick = server.MinTick }, ""},
+		{func(e *ensemble) { e.Tick = server.MinTick - 1 }, "a tick of raft of 999.999µs: 1ms to 10s are possible"},
+		{func(e *ensemble) { e.Tick, e.SyncLimit = server.MaxTick, time.Hour }, ""},
+		{func(e *ensemble) { e.Tick, e.SyncLimit = server.MaxTick+1, time.Hour }, "are possible"},
+		{func(e *ensemble) { e.HeartbeatTicks = 0 }, "a heartbeat every 0 ticks and an election after 10"},
+		{func(e *ensemble) { e.HeartbeatTicks = 10 }, "the election later than the heartbeat"},
+		{func(e *ensemble) { e.ElectionTicks, e.SyncLimit = server.MaxTicks, time.Hour }, ""},
+		{func(e *ensemble) { e.ElectionTicks, e.SyncLimit = server.MaxTicks+1, time.Hour }, "an election after 1001"},
+		{func(e *ensemble) { e.SyncLimit = 500 * time.Millisecond }, ""},
+		{func(e *ensemble) { e.SyncLimit = 499 * time.Millisecond }, "a sync limit of 499ms: from 500ms, which is an election's time, to 24h0m0s"},
+		{func(e *ensemble) { e.SyncLimit = server.MaxSyncLimit + 1 }, "a sync limit of"},
+	} {
+		cfg, e := server.DefaultConfig(), server.DefaultEnsemble()
+		cfg.Name, e.Secret = "n1", []byte("the secret of the test")
+		tt.change(&e)
+		cfg.Ensemble = &e
+		err := cfg.Validate()
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v:\n got %v\nwant %s", e, err, tt.want)
+		}
+		if s := fmt.Sprintf("%v %+v", e, err); strings.Contains(s, "the secret of the test") {
+			t.Errorf("the secret is shown: %s", s)
+		}
+	}
+	cfg, e := server.DefaultConfig(), server.DefaultEnsemble()
+	cfg.Name, e.Secret = strings.Repeat("n", gossip.MaxName+1), []byte("x")
+	if err := cfg.Validate(); err != nil {
+		t.Errorf("a long name of a node that is alone: %v", err)
+	}
+	cfg.Ensemble = &e
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "at most 128 bytes in an ensemble") {
+		t.Errorf("a long name: %v", err)
+	}
+}
