@@ -44,8 +44,9 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 		return
 	case raftpb.MsgReadIndex:
 		// Before an entry of the own term is applied a sole voter would answer with an
-		// index that is too old (reference: raft PR 105). Who asks will ask again.
-		if !c.isReady || c.rn.BasicStatus().RaftState != raft.StateLeader {
+		// index that is too old (reference: raft PR 105); with others raft keeps the
+		// question until then. Who asks will ask again.
+		if c.rn.BasicStatus().RaftState != raft.StateLeader || !c.isReady && c.members.sole(r.cfg.NodeID) {
 			return
 		}
 	}

@@ -1,11 +1,6 @@
 package replica_test
 
-import (
-	"flag"
-	"testing"
-)
-
-var mutantsFlag = flag.Bool("mutants", false, "let the simulation also find the fault in the program that takes it long")
+import "testing"
 
 // mutant is a fault of the program that a seed must find.
 type mutant struct {
@@ -28,9 +23,6 @@ var (
 func TestTheSimulationFindsMutants(t *testing.T) {
 	for _, m := range []*mutant{noFsync, forgetVote, applyTwice, earlyAck, lateSnapshot, gapInStream, ownClock} {
 		t.Run(m.name, func(t *testing.T) {
-			if m == forgetVote && !*mutantsFlag {
-				t.Skip("takes hundreds of seeds: -mutants")
-			}
 			for seed := range uint64(2000) {
 				if s := simulate(t, seed+1, m); s.failure != "" {
 					t.Logf("found with seed %d: %s", seed+1, s.failure)
