@@ -70,7 +70,7 @@ func newConn(s *Server, nc net.Conn, who guest) *conn {
 }
 
 // dialect is the protocol that a client speaks. The reader calls it, but for
-// appendLast.
+// appendLast and isFatal.
 type dialect interface {
 	// handleAll takes every whole request from the bytes received.
 	handleAll(ctx context.Context)
@@ -81,6 +81,9 @@ type dialect interface {
 	// appendLast writes the last words to a client whose connection ends, if the
 	// protocol has any. The connection's lock is held.
 	appendLast(b []byte, r *text.Reply) []byte
+	// isFatal says whether an outcome ends the connection: nothing behind it is
+	// answered. The connection's lock is held.
+	isFatal(code znode.Code) bool
 }
 
 // serve talks to the client until one side has enough. It is the reader.
@@ -221,26 +224,68 @@ func (c *conn) hear() {
 // four-letter words itself, and says whether there is anything to talk about.
 func (c *conn) sniff() bool {
 	for {
-		if len(c.in) > 0 {
-			switch first := c.in[0]; {
-			case first == 0x16: // TLS: not spoken by this version
-				c.s.stats.protocolErrors.Add(1)
-				return false
-			case first == 0x00:
-				c.talk = newZKConn(c)
-				return true
-			case len(c.in) >= 4 && fourLetterWords[string(c.in[:4])] != nil:
-				c.fourLetter(string(c.in[:4]))
-				return false
-			case first < 'a' || first > 'z' || len(c.in) >= 4 || strings.ContainsAny(string(c.in), "\r\n "):
-				c.talk = newTextConn(c)
-				return true
-			}
+		switch protocolOf(c.in) {
+		case protocolTLS:
+			c.s.stats.protocolErrors.Add(1)
+			return false
+		case protocolZooKeeper:
+			return c.letIn()
+		case protocolWord:
+			c.fourLetter(string(c.in[:wordBytes]))
+			return false
+		case protocolText:
+			c.talk = newTextConn(c)
+			return true
 		}
 		if !c.fill() {
 			return false
 		}
 	}
+}
+
+// protocol is what a client speaks.
+type protocol uint8
+
+const (
+	protocolUnknown   protocol = iota // more bytes will tell
+	protocolTLS                       // not spoken by this version
+	protocolZooKeeper                 // ZooKeeper's frames
+	protocolWord                      // a four-letter word
+	protocolText                      // anything else
+)
+
+// wordBytes is the length of a four-letter word.
+const wordBytes = 4
+
+// protocolOf tells the protocols apart by the first bytes.
+func protocolOf(in []byte) protocol {
+	if len(in) == 0 {
+		return protocolUnknown
+	}
+	switch first := in[0]; {
+	case first == 0x16:
+		return protocolTLS
+	case first == 0x00:
+		return protocolZooKeeper
+	case len(in) >= wordBytes && fourLetterWords[string(in[:wordBytes])] != nil:
+		return protocolWord
+	case first < 'a' || first > 'z' || len(in) >= wordBytes || strings.ContainsAny(string(in), "\r\n "):
+		return protocolText
+	}
+	return protocolUnknown
+}
+
+// letIn takes in a client of ZooKeeper's protocol, unless there is no leader: then
+// it is to look for another server. It takes mu.
+func (c *conn) letIn() bool {
+	c.talk = newZKConn(c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.zk = true
+	if c.s.leaderless.Load() {
+		c.dismiss()
+	}
+	return c.goesOn()
 }
 
 // readUntil sets the time by which the client must send, unless the server has
@@ -279,13 +324,21 @@ func (c *conn) interrupt() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
 // for a while: closed with bytes unread, the connection would be reset, and the
 // client might lose the last answer, the one that says why.
 func (c *conn) linger() {
-	w, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok || w.CloseWrite() != nil || !c.readUntil(time.Now().Add(LingerTime)) {
-		return
+	if closeSending(c.nc) && c.readUntil(time.Now().Add(LingerTime)) {
+		discard(c.nc)
 	}
+}
+
+func closeSending(nc net.Conn) bool {
+	w, ok := nc.(interface{ CloseWrite() error })
+	return ok && w.CloseWrite() == nil
+}
+
+// discard throws away what comes, until there is an end or it takes too long.
+func discard(nc net.Conn) {
 	buf := make([]byte, smallBuffer)
 	for {
-		if _, err := c.nc.Read(buf); err != nil {
+		if _, err := nc.Read(buf); err != nil {
 			return
 		}
 	}
@@ -296,7 +349,7 @@ func (c *conn) linger() {
 func (c *conn) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.retired = true
+	c.mu.retired, c.mu.keeps = true, true
 	c.interrupt()
 	c.changed.Broadcast()
 }

@@ -96,9 +96,9 @@
 // client is done or says QUIT, when the stream cannot be trusted any more, behind
 // a last line after which nothing is answered (ending: ERR UNCERTAIN, as the fate
 // of a write is unknown and none behind it may be answered; ERR SLOWCLIENT; EVENT
-// expired and moved; the bytes of a CAT), or when the server stops (retired), which
-// ends no session. All else is a break: the outbox is dropped, dones that still
-// come find nobody.
+// expired and moved; the bytes of a CAT), or without one (dismiss), or when the server
+// stops (retired); the latter two end no session. All else is a break: the outbox is
+// dropped, dones that still come find nobody.
 //
 // # Statistics
 //
@@ -107,11 +107,31 @@
 // write is done. The four-letter words (words.go) hold the lock of one connection
 // at a time.
 //
+// # A node of an ensemble
+//
+// If a write is lost on the way to the leader, nothing that was submitted behind it
+// over the same connection may succeed. The replica sees to that (its package
+// comment, Forwarded writes) and relies on this: whether the conversation goes on is
+// looked at, and the write submitted, under one hold of the connection's lock, and
+// the done of a lost write ends the conversation under that lock. What is no request
+// of the client's is exempt: the end of a session whose connection has ended, and the
+// deletion of the znode of a LOCK that is given up.
+//
+// ERR UNCERTAIN is the last line of a connection; NOLEADER is an answer like others.
+// To ZooKeeper's clients both are a connection loss: closed, without a reply. That a
+// session does not exist is said behind a barrier only: this node may not have heard of
+// it yet. A LOCK whose session has gone to another node leaves its znode to that one:
+// it is deleted through the attachment by which this node had the session.
+//
+// Without a leader for long (SetLeaderless) the clients of ZooKeeper's protocol are
+// dismissed, and so is who has missed events because a snapshot has replaced the
+// state (Replaced): the connection ends without a word, its session does not. Before
+// a node serves, a Doorman answers at its ports.
+//
 // # Locks
 //
-// The state lock (Backend's) comes before a connection's own, behind which come
-// only leaves: the watch table's, the one of locks, and Sessions' own. While it is
-// held nothing is submitted: a done may run at once. The server's lock, around the
-// set of connections, comes before the connection's too, and is never taken with
-// the state lock held.
+// The order is: the state lock (Backend's), the server's, around the set of
+// connections, a connection's own, and then leaves: the watch table's, the one of
+// locks, Sessions' own, and those of Backend's queues, so that Submit and Barrier are
+// called with any of these held, and run no done themselves.
 package frontend

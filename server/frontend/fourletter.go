@@ -1,6 +1,9 @@
 package frontend
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // fourLetterWords are ZooKeeper's, each with what answers it. A connection asks
 // one and is closed.
@@ -18,8 +21,8 @@ func (c *conn) fourLetter(word string) {
 	s.stats.received.Add(1)
 	s.stats.bytesReceived.Add(int64(len(word)))
 	c.total.Add(1)
-	answer := word + " is not executed because it is not in the whitelist.\n"
-	if s.words[word] || s.words["*"] {
+	answer, ok := refusedWord(s.cfg.FourLetter, word, !s.leaderless.Load())
+	if !ok {
 		answer = fourLetterWords[word](s, c)
 	}
 	c.mu.Lock()
@@ -29,8 +32,33 @@ func (c *conn) fourLetter(word string) {
 	c.leaving = true
 }
 
+// notServing is how ZooKeeper says that it has no quorum.
+const notServing = "This ZooKeeper instance is not currently serving requests"
+
+// refusedWord is the answer to a word that is not listed, or that nobody answers
+// who does not serve, as a ZooKeeper without a quorum. Not ok: it is to be answered.
+func refusedWord(listed []string, word string, serves bool) (answer string, ok bool) {
+	switch {
+	case !slices.Contains(listed, word) && !slices.Contains(listed, "*"):
+		return word + " is not executed because it is not in the whitelist.\n", true
+	case serves:
+		return "", false
+	}
+	switch word {
+	case "ruok", "envi", "gtmk", "stmk":
+		return "", false
+	case "isro":
+		return "null", true
+	case "hash":
+		return notServing, true
+	}
+	return notServing + "\n", true
+}
+
 // zkVersion is what tools that look for ZooKeeper's version find, with our own
 // behind it.
-func (s *Server) zkVersion() string {
-	return fmt.Sprintf("3.9.3-coord-%s, built on %s", s.cfg.Version, s.cfg.Built)
+func zkVersion(version, built string) string {
+	return fmt.Sprintf("3.9.3-coord-%s, built on %s", version, built)
 }
+
+func (s *Server) zkVersion() string { return zkVersion(s.cfg.Version, s.cfg.Built) }

@@ -2,6 +2,7 @@ package frontend_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -24,8 +25,8 @@ import (
 )
 
 // backend is a replica on a lone tree: an applier that takes what is submitted
-// in bursts and runs dones under the state lock, or, if it is direct, the caller
-// of Submit as its own applier.
+// in bursts and runs dones under the state lock, or, if it is direct, one that each
+// submission brings.
 type backend struct {
 	front  *frontend.Server
 	direct bool
@@ -78,17 +79,26 @@ func (b *backend) View(read func(*tree.Tree, *watch.Table)) {
 	read(b.tree, b.watches)
 }
 
+// take never runs a done itself.
 func (b *backend) take(x task) {
-	if b.direct {
-		b.applying.Lock()
-		defer b.applying.Unlock()
-		b.apply([]task{x})
-		return
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.tasks = append(b.mu.tasks, x)
 	b.more.Signal()
+	if b.direct {
+		go b.applyAll()
+	}
+}
+
+// applyAll is an applier of what waits.
+func (b *backend) applyAll() {
+	b.applying.Lock()
+	defer b.applying.Unlock()
+	b.mu.Lock()
+	tasks := b.mu.tasks
+	b.mu.tasks = nil
+	b.mu.Unlock()
+	b.apply(tasks)
 }
 
 // run is the applier, until ctx ends.
@@ -214,6 +224,8 @@ type fakeNode struct {
 	err      error
 	resets   atomic.Int32
 	admin    func(ctx context.Context, words []string) ([]frontend.AdminItem, error)
+	role     string // "" for standalone
+	facts    []frontend.Fact
 }
 
 func (n *fakeNode) Admin(ctx context.Context, words []string) ([]frontend.AdminItem, error) {
@@ -224,10 +236,12 @@ func (n *fakeNode) Admin(ctx context.Context, words []string) ([]frontend.AdminI
 }
 
 func (n *fakeNode) Hello() (version, node, role, cluster string) {
-	return "0.1", "n1", "standalone", "coord"
+	return "0.1", "n1", cmp.Or(n.role, "standalone"), "coord"
 }
 
-func (n *fakeNode) Facts() []frontend.Fact { return []frontend.Fact{{Key: "coord_term", Value: "1"}} }
+func (n *fakeNode) Facts() []frontend.Fact {
+	return append([]frontend.Fact{{Key: "coord_term", Value: "1"}}, n.facts...)
+}
 
 func (n *fakeNode) Snapshot(context.Context) (znode.Zxid, func(context.Context, io.Writer) error, error) {
 	return n.zxid, n.snapshot, n.err

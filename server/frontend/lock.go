@@ -126,19 +126,16 @@ func (c *textConn) lock(req *text.Request) {
 	if !c.enterWait(w) {
 		return
 	}
-	folder, decided := false, false
 	c.s.cfg.Backend.View(func(t *tree.Tree, table *watch.Table) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		_, code := t.Get(req.Path, nil, 0)
-		folder = code == znode.OK
-		if decided = w.resume(t, table); decided {
+		if w.resume(t, table) {
 			c.advance(t, table, time.Now())
+			return
 		}
+		_, code := t.Get(req.Path, nil, 0)
+		w.create(code == znode.OK)
 	})
-	if !decided {
-		w.create(folder)
-	}
 }
 
 // resume looks for a znode that the session has in the line already, and takes it
@@ -165,9 +162,13 @@ func (w *wait) resume(t *tree.Tree, table *watch.Table) bool {
 	return other
 }
 
-// create puts the lock's znode into the line, and the folder before it. No lock is
-// held.
+// create puts the lock's znode into the line, and the folder before it, unless the
+// connection has ended: a write before the LOCK may be lost. The state lock and mu
+// are held.
 func (w *wait) create(folder bool) {
+	if w.c.mu.broken || w.c.mu.ending {
+		return
+	}
 	submit := w.c.s.cfg.Backend.Submit
 	if !folder {
 		submit(&tree.Txn{IDs: w.ids, Session: w.session, Attachment: w.attachment, Op: tree.Op{
@@ -195,10 +196,10 @@ func (w *wait) created(r tree.Result, t *tree.Tree, table *watch.Table) {
 	switch {
 	case r.Code == znode.ErrNoNode && w.folder == znode.OK && !w.again && !isOver: // an empty folder has just gone
 		w.again = true
-		go w.create(false)
+		w.create(false)
 		return
 	case r.Code != znode.OK:
-		if r.Code == znode.ErrNoNode && w.folder != znode.OK {
+		if r.Code == znode.ErrNoNode && w.folder != znode.OK || w.folder == znode.ErrUncertain {
 			r.Code = w.folder
 		}
 		if w.code == znode.OK || r.Code == znode.ErrUncertain {
@@ -267,15 +268,28 @@ func (w *wait) withdraw() {
 }
 
 // remove deletes the znode, and tries again until it is gone: as long as its
-// session lives it would be in the way of all others.
+// session lives it would be in the way of all others. If the session has gone to
+// another node the znode is no business of this one: there it may be the client's
+// lock by now. So it is deleted through the attachment that this node knows of. No
+// lock is held.
 func (w *wait) remove() {
 	c := w.c
-	c.s.cfg.Backend.Submit(&tree.Txn{IDs: everybody, Op: tree.Op{
+	x := &tree.Txn{IDs: everybody, Session: w.session, Attachment: w.attachment, Op: tree.Op{
 		Kind: tree.KindDelete, Path: w.child, Version: tree.AnyVersion,
-	}}, func(r tree.Result, t *tree.Tree, table *watch.Table) {
-		if r.Code == znode.OK || r.Code == znode.ErrNoNode {
+	}}
+	c.s.cfg.Backend.View(func(t *tree.Tree, table *watch.Table) {
+		if table.Attached(w.session) != nil { // to a connection of this node
+			s, _ := t.Session(w.session)
+			x.Attachment = s.Attachment
+		}
+	})
+	c.s.cfg.Backend.Submit(x, func(r tree.Result, t *tree.Tree, table *watch.Table) {
+		switch {
+		case r.Code == znode.ErrSessionMoved && table.Attached(w.session) != nil: // here, meanwhile
+			go w.remove()
+		case r.Code == znode.OK, r.Code == znode.ErrNoNode, r.Code == znode.ErrSessionMoved, r.Code == znode.ErrSessionExpired:
 			c.s.locks.release(w)
-		} else {
+		default:
 			time.AfterFunc(WithdrawTime, w.remove)
 		}
 		c.mu.Lock()

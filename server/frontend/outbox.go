@@ -25,6 +25,8 @@ type outbox struct {
 	flushing bool   // somebody sends
 	ending   bool   // the last answer is in out: behind it nothing is answered
 	retired  bool   // the server ends: nothing more is read
+	keeps    bool   // it is the node that ends the connection: that ends no session
+	zk       bool   // the client speaks ZooKeeper's protocol
 	shut     bool   // watchPeer has seen the client close its side
 	broken   bool   // nothing can be sent any more
 	resting  bool   // the reader is to give its stack back
@@ -34,6 +36,7 @@ type outbox struct {
 
 	session    int64         // what the reader's sess is, for others to see
 	sessionTTL time.Duration // the same
+	attachment uint32        // the same
 
 	watches    map[int64]*eventWatch // by id
 	lastWatch  int64
@@ -130,18 +133,17 @@ func (c *conn) isCrowded() bool {
 }
 
 // submit proposes a write, once no read before it waits for a barrier: that read
-// is not to see it. If a write before it is lost it must not succeed. It takes
-// mu.
+// is not to see it. If a write before it is lost it must not succeed: so between
+// the look whether the conversation goes on and the submission no done ends it. It
+// takes mu.
 func (c *conn) submit(w *write) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.await(func() bool { return c.mu.barriers == 0 || c.isOver() })
-	if !c.goesOn() {
-		c.mu.Unlock()
-		return
+	if c.goesOn() {
+		c.enqueue(&w.item)
+		c.s.cfg.Backend.Submit(&w.txn, w.done)
 	}
-	c.enqueue(&w.item)
-	c.mu.Unlock()
-	c.s.cfg.Backend.Submit(&w.txn, w.done)
 }
 
 // submitBarrier has a read wait until everything committed before it is applied
@@ -149,14 +151,12 @@ func (c *conn) submit(w *write) {
 func (c *conn) submitBarrier(it *item) {
 	it.barrier = true
 	c.mu.Lock()
-	if !c.goesOn() {
-		c.mu.Unlock()
-		return
+	defer c.mu.Unlock()
+	if c.goesOn() {
+		c.mu.barriers++
+		c.enqueue(it)
+		c.s.cfg.Backend.Barrier(it.passed)
 	}
-	c.mu.barriers++
-	c.enqueue(it)
-	c.mu.Unlock()
-	c.s.cfg.Backend.Barrier(it.passed)
 }
 
 // done is told the outcome of a write. The state lock is held; mu is not.
@@ -212,7 +212,29 @@ func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 		o.out = it.turn.appendAnswer(c.outbox(), t, table)
 		o.answered++
 		c.noteTurn(it, t, now)
-		o.ending = o.ending || it.last || it.code == znode.ErrUncertain
+		if it.last || c.talk.isFatal(it.code) {
+			c.endHere()
+		}
+	}
+}
+
+// dismiss ends the connection without a word, for a reason of the node's: the
+// session stays, for the client to go on elsewhere.
+func (c *conn) dismiss() {
+	c.mu.keeps = true
+	c.endHere()
+}
+
+// endHere ends the connection behind what is in the outbox.
+func (c *conn) endHere() {
+	o := &c.mu.outbox
+	if o.broken || o.ending {
+		return
+	}
+	o.ending = true
+	c.changed.Broadcast()
+	if !o.flushing {
+		c.interrupt()
 	}
 }
 

@@ -109,9 +109,13 @@ func (c *textConn) info(req *text.Request) {
 	c.count()
 	r := text.Reply{Kind: text.KindList, Tag: req.Tag}
 	for _, f := range c.s.facts() {
-		r.Items = append(r.Items, text.Reply{Kind: text.KindItem, Arg: f.Key, Fields: []text.Field{text.Str(text.KeyValue, f.Value)}})
+		r.Items = append(r.Items, infoItem(f))
 	}
 	c.reply(&r, req.CRLF)
+}
+
+func infoItem(f Fact) text.Reply {
+	return text.Reply{Kind: text.KindItem, Arg: f.Key, Fields: []text.Field{text.Str(text.KeyValue, f.Value)}}
 }
 
 // write turns a request into a txn. Values are copied: the request lives in the

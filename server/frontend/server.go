@@ -55,7 +55,10 @@ const (
 // Done is told the outcome of a submission: see replica.Done.
 type Done = func(tree.Result, *tree.Tree, *watch.Table)
 
-// Backend is the replica, as clients need it.
+// Backend is the replica, as clients need it. Submit and Barrier do not wait and run
+// no done themselves: they are called with locks held that a done takes. What is
+// submitted over a connection behind a write that is lost must not succeed: see
+// package replica on forwarded writes, and conn.submit.
 type Backend interface {
 	Submit(x *tree.Txn, done Done)
 	View(read func(*tree.Tree, *watch.Table))
@@ -110,7 +113,6 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	log      zerolog.Logger
-	words    map[string]bool
 	limits   text.Limits
 	maxFrame int       // of ZooKeeper's protocol
 	parsers  sync.Pool // of *text.Parser
@@ -118,7 +120,9 @@ type Server struct {
 	echo     echo      // of Notify; the same
 	pace     pace
 
-	mu struct { // taken before a connection's own lock
+	leaderless atomic.Bool // written under mu
+
+	mu struct { // taken before a connection's own lock, behind the state lock
 		sync.Mutex
 		conns map[*conn]struct{}
 		perIP map[netip.Addr]int
@@ -136,9 +140,8 @@ type Server struct {
 
 // New makes a server; Serve lets clients in.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, log: cfg.Logger, words: map[string]bool{}, started: time.Now(), limits: text.DefaultLimits(), pace: usualPace}
+	s := &Server{cfg: cfg, log: cfg.Logger, started: time.Now(), limits: text.DefaultLimits(), pace: usualPace}
 	for _, w := range cfg.FourLetter {
-		s.words[w] = true
 		if fourLetterWords[w] == nil && w != "*" {
 			s.log.Warn().Str("word", w).Msg("there is no such four-letter word")
 		}
@@ -165,14 +168,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		s.retireAll()
 	}
 	stop := context.AfterFunc(ctx, end)
-	err := s.accept(ctx, l)
+	err := accept(ctx, l, &s.log, func(nc net.Conn) { s.admit(ctx, nc) })
 	stop()
 	end() // done already or not, it must be before the waiting
 	s.wg.Wait()
 	return err
 }
 
-func (s *Server) accept(ctx context.Context, l net.Listener) error {
+// accept hands to admit who connects to l, until ctx has ended and l says so, or l
+// is of no use any more.
+func accept(ctx context.Context, l net.Listener, log *zerolog.Logger, admit func(net.Conn)) error {
 	const leastPause, mostPause = 5 * time.Millisecond, time.Second
 	pause := leastPause
 	for {
@@ -180,14 +185,14 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 		var number syscall.Errno
 		switch {
 		case err == nil:
-			s.admit(ctx, nc)
+			admit(nc)
 			pause = leastPause
 		case ctx.Err() != nil:
 			return nil
 		case errors.As(err, &number) && number != syscall.EBADF && number != syscall.EINVAL && number != syscall.ENOTSOCK:
 			// Out of descriptors or memory, a connection that was gone before it
 			// was accepted, a firewall's no: all of it passes.
-			s.log.Warn().Err(err).Dur("pause", pause).Msg("accept failed; trying again")
+			log.Warn().Err(err).Dur("pause", pause).Msg("accept failed; trying again")
 			select {
 			case <-ctx.Done():
 			case <-time.After(pause):

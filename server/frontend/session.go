@@ -43,15 +43,15 @@ func (sessionEnd) Closed() bool                 { return false }
 
 // Notify ends the connection. The state lock is held.
 func (s sessionEnd) Notify(e znode.Event) {
-	s.c.lose(e.Type.String(), e.Session)
+	s.c.mu.Lock()
+	s.c.lose(e.Type, e.Session)
+	s.c.mu.Unlock()
 	s.c.soil()
 }
 
-// lose tells the client that the session is not its any more, and closes.
-func (c *conn) lose(why string, id int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.end(&text.Reply{Kind: text.KindEvent, Arg: why, Fields: []text.Field{text.Hex(text.KeySession, uint64(id))}})
+// lose tells the client that the session is not its any more, and closes. mu is held.
+func (c *conn) lose(why znode.EventType, id int64) {
+	c.end(&text.Reply{Kind: text.KindEvent, Arg: why.String(), Fields: []text.Field{text.Hex(text.KeySession, uint64(id))}})
 }
 
 // txn is one of this connection's: with who asks, and through which attachment of its
@@ -109,6 +109,11 @@ func (c *conn) openSession(ttl, hold time.Duration, live text.Live) (code znode.
 // session may go when it has been silent for so long. It takes mu.
 func (c *conn) attach(x *tree.Txn, silence time.Duration) (code znode.Code, attachment uint32, ok bool) {
 	came, gone := false, false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.goesOn() {
+		return znode.OK, 0, false
+	}
 	c.s.cfg.Backend.Submit(x, func(r tree.Result, _ *tree.Tree, w *watch.Table) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -122,24 +127,45 @@ func (c *conn) attach(x *tree.Txn, silence time.Duration) (code znode.Code, atta
 		came, code, attachment = true, r.Code, r.Attachment
 		c.changed.Broadcast()
 	})
-	c.mu.Lock()
-	c.await(func() bool { return came })
+	c.await(func() bool { return came || c.mu.ending })
 	gone = !came
-	c.mu.Unlock()
 	c.leaving = c.leaving || gone
 	return code, attachment, !gone
+}
+
+// hearLeader waits until everything committed before is applied here, and says
+// whether that has come about. Not ok: the connection has ended before. It takes mu.
+func (c *conn) hearLeader() (code znode.Code, ok bool) {
+	came := false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.goesOn() {
+		return znode.OK, false
+	}
+	c.s.cfg.Backend.Barrier(func(r tree.Result, _ *tree.Tree, _ *watch.Table) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		came, code = true, r.Code
+		c.changed.Broadcast()
+	})
+	c.await(func() bool { return came || c.mu.ending })
+	c.leaving = c.leaving || !came
+	return code, came
 }
 
 // adopt makes a session the connection's. The watch table knows it already, and
 // knows better: who has it there has it.
 func (c *conn) adopt(s clientSession) {
 	c.sess = s
-	c.s.cfg.Backend.View(func(_ *tree.Tree, w *watch.Table) {
+	c.s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) {
 		c.mu.Lock() // see leave
 		defer c.mu.Unlock()
-		c.mu.session, c.mu.sessionTTL = s.id, s.ttl
-		if w.Attached(s.id) == (sessionEnd{c}) {
+		c.mu.session, c.mu.sessionTTL, c.mu.attachment = s.id, s.ttl, s.attachment
+		switch {
+		case w.Attached(s.id) == (sessionEnd{c}):
 			c.s.cfg.Sessions.Attach(s.id, s.ttl, s.live == text.LiveTCP)
+		case !c.isOver(): // nobody has said that it is lost: the table is another one
+			c.uproot(t, w)
 		}
 	})
 	if s.live == text.LiveTCP {
@@ -182,24 +208,19 @@ func (c *textConn) resume(req *text.Request) {
 
 // takeOver makes a session that there is the connection's, if the password is its
 // and has the right form. A client that has seen more than this node gets
-// ErrTimeout. What is refused here is not proposed. Not ok: as attach.
+// ErrTimeout. What is refused here is not proposed; but that there is no such
+// session is not said before this node knows what the others do: it may be young.
+// Not ok: as attach.
 func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) (code znode.Code, ok bool) {
-	code = znode.ErrSessionExpired
-	own := false
-	c.s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) {
-		is, there := t.Session(s.id)
-		switch {
-		case zxid > t.Counters().Zxid:
-			code = znode.ErrTimeout
-		case !there:
-		case !good || subtle.ConstantTimeCompare(is.Password[:], s.password[:]) != 1:
-			code = znode.ErrAuthFailed
-		default:
-			code = znode.OK
-			own = s.id == c.sess.id
-			s.attachment = c.sess.attachment
+	if code = c.mayTake(&s, good, zxid); code == znode.ErrSessionExpired {
+		if code, ok = c.hearLeader(); !ok {
+			return code, false
 		}
-	})
+		if code == znode.OK {
+			code = c.mayTake(&s, good, zxid)
+		}
+	}
+	own := s.id == c.sess.id
 	if code == znode.OK && !own {
 		x := &tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: s.id, Password: s.password[:]}
 		if code, s.attachment, ok = c.attach(x, max(s.ttl, s.hold)); !ok {
@@ -208,7 +229,9 @@ func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) (code znode
 	}
 	switch code {
 	case znode.OK:
-		if !own {
+		if own {
+			s.attachment = c.sess.attachment
+		} else {
 			c.leaveSession()
 		}
 		c.adopt(s)
@@ -216,6 +239,22 @@ func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) (code znode
 		c.s.stats.authFailed.Add(1)
 	}
 	return code, true
+}
+
+// mayTake says why a session cannot be taken over, as far as this node knows.
+func (c *conn) mayTake(s *clientSession, good bool, zxid znode.Zxid) (code znode.Code) {
+	c.s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) {
+		is, there := t.Session(s.id)
+		switch {
+		case zxid > t.Counters().Zxid:
+			code = znode.ErrTimeout
+		case !there:
+			code = znode.ErrSessionExpired
+		case !good || subtle.ConstantTimeCompare(is.Password[:], s.password[:]) != 1:
+			code = znode.ErrAuthFailed
+		}
+	})
+	return code
 }
 
 // replySession describes the connection's session.
@@ -264,7 +303,7 @@ func (c *conn) leave(hold time.Duration) (had bool) {
 	c.s.cfg.Backend.View(func(_ *tree.Tree, w *watch.Table) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.mu.session, c.mu.sessionTTL = 0, 0
+		c.mu.session, c.mu.sessionTTL, c.mu.attachment = 0, 0, 0
 		if had = w.Attached(id) == (sessionEnd{c}); had {
 			c.s.cfg.Sessions.Detach(id, hold)
 			w.Detach(sessionEnd{c}, id)
@@ -274,17 +313,18 @@ func (c *conn) leave(hold time.Duration) (had bool) {
 }
 
 // leaveSession is what the end of a connection means for its session: without a
-// hold it ends too, unless it is the server that ends. It takes mu.
+// hold it ends too, unless it is the node that ends the connection. It takes mu. The
+// session's end is no request of the client's: it may come behind a lost write.
 func (c *conn) leaveSession() {
 	s := c.sess
 	if s.id == 0 {
 		return
 	}
 	c.mu.Lock()
-	retired := c.mu.retired
+	keeps := c.mu.keeps
 	c.mu.Unlock()
 	switch {
-	case retired:
+	case keeps:
 		c.leave(max(s.hold, s.ttl))
 		return
 	case s.hold > 0:

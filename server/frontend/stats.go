@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -65,10 +66,31 @@ func (s *Server) load() (conns, outstanding int) {
 	return len(s.mu.conns), outstanding
 }
 
-// mode is the node's role in ZooKeeper's words.
+// mode is the node's role in ZooKeeper's words. A candidate serves reads as the
+// follower that it was; that there has been no leader for too long is said
+// otherwise: see SetLeaderless.
 func (s *Server) mode() string {
-	_, _, role, _ := s.cfg.Node.Hello()
-	return role
+	switch _, _, role, _ := s.cfg.Node.Hello(); role {
+	case "learner":
+		return modeObserver
+	case "candidate":
+		return modeFollower
+	default:
+		return role
+	}
+}
+
+// Modes that mean something here.
+const (
+	modeLeader     = "leader"
+	modeFollower   = "follower"
+	modeObserver   = "observer"
+	modeStandalone = "standalone"
+)
+
+// peerStates are the modes of an ensemble's members as mntr tells them once more.
+var peerStates = map[string]string{
+	modeLeader: "leading - broadcast", modeFollower: "following - broadcast", modeObserver: "observing - broadcast",
 }
 
 // facts are all lines of mntr, keys without zk_, values without type.
@@ -86,9 +108,10 @@ func (s *Server) facts() []Fact {
 		}
 		return "-1"
 	}
+	mode := s.mode()
 	facts := []Fact{
 		{"version", s.zkVersion()},
-		{"server_state", s.mode()},
+		{"server_state", mode},
 		{"avg_latency", decimal(avg)},
 		{"max_latency", n(most)},
 		{"min_latency", n(least)},
@@ -115,6 +138,9 @@ func (s *Server) facts() []Fact {
 		{"coord_limits_reached", n(st.limitsReached.Load())},
 		{"coord_protocol_errors", n(st.protocolErrors.Load())},
 		{"coord_writes", n(st.writes.Load())},
+	}
+	if state := peerStates[mode]; state != "" {
+		facts = slices.Insert(facts, 2, Fact{"peer_state", state})
 	}
 	facts = append(facts, s.cfg.Node.Facts()...)
 	facts = append(facts, st.reads.facts("readlatency")...)

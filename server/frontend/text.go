@@ -126,6 +126,9 @@ func (c *textConn) appendLast(b []byte, r *text.Reply) []byte {
 	return r.Append(b, c.events.format, c.events.crlf)
 }
 
+// isFatal: the fate of a write is unknown.
+func (c *textConn) isFatal(code znode.Code) bool { return code == znode.ErrUncertain }
+
 // script is how the answer to a request is written.
 type script struct {
 	tag    string

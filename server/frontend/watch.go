@@ -156,11 +156,7 @@ func (c *conn) end(r *text.Reply) {
 		return
 	}
 	o.out = c.talk.appendLast(c.outbox(), r)
-	o.ending = true
-	c.changed.Broadcast()
-	if !o.flushing {
-		c.interrupt()
-	}
+	c.endHere()
 }
 
 // newWatch gives a request's watch its id. It is not armed yet. A nil one says

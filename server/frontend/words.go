@@ -46,10 +46,25 @@ func (s *Server) figures() string {
 	s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) { zxid, znodes = t.Counters().Zxid, t.Counts().Znodes })
 	least, avg, most := s.stats.latency()
 	conns, outstanding := s.load()
-	return fmt.Sprintf("Latency min/avg/max: %d/%s/%d\nReceived: %d\nSent: %d\nConnections: %d\n"+
+	mode := s.mode()
+	figures := fmt.Sprintf("Latency min/avg/max: %d/%s/%d\nReceived: %d\nSent: %d\nConnections: %d\n"+
 		"Outstanding: %d\nZxid: %s\nMode: %s\nNode count: %d\n",
 		least, decimal(avg), most, s.stats.received.Load(), s.stats.sent.Load(), conns,
-		outstanding, zxid, s.mode(), znodes)
+		outstanding, zxid, mode, znodes)
+	if mode == modeLeader {
+		figures += s.proposalSizes()
+	}
+	return figures
+}
+
+// proposalSizes is the last line of a leader.
+func (s *Server) proposalSizes() string {
+	sizes := map[string]string{}
+	for _, f := range s.cfg.Node.Facts() {
+		sizes[f.Key] = f.Value
+	}
+	size := func(which string) string { return cmp.Or(sizes[which+"_proposal_size"], "-1") }
+	return fmt.Sprintf("Proposal sizes last/min/max: %s/%s/%s\n", size("last"), size("min"), size("max"))
 }
 
 func (s *Server) mntr(*conn) string { return lines("zk_", s.facts(), "\t") }
@@ -292,7 +307,9 @@ func (s *Server) deadline(session int64) (time.Time, bool) {
 // dumpSessions lists the sessions by the time when they end, or, where nobody
 // counts that, by their timeouts, as a ZooKeeper that does not lead.
 func (s *Server) dumpSessions(b *strings.Builder, sessions []tree.Session) {
-	if s.cfg.SessionDeadline == nil && len(sessions) > 0 {
+	mode := s.mode()
+	counts := s.cfg.SessionDeadline != nil && (mode == modeLeader || mode == modeStandalone)
+	if !counts && len(sessions) > 0 {
 		fmt.Fprintf(b, "Global Sessions(%d):\n", len(sessions))
 		for _, x := range sessions {
 			fmt.Fprintf(b, "0x%x\t%dms\n", uint64(x.ID), x.TimeoutMS)

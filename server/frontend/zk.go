@@ -104,6 +104,13 @@ func (c *zkConn) drop(table *watch.Table) {
 // appendLast says nothing: ZooKeeper closes the connection.
 func (c *zkConn) appendLast(b []byte, _ *text.Reply) []byte { return b }
 
+func (c *zkConn) isFatal(code znode.Code) bool { return isLoss(code) }
+
+// isLoss says whether an outcome is a connection loss to ZooKeeper's clients: it
+// has no reply. What has become of a write is not known, or there is no leader, and
+// the client is to look for a server that has one.
+func isLoss(code znode.Code) bool { return code == znode.ErrUncertain || code == znode.ErrNoLeader }
+
 // connect answers the first frame: with a session, a refusal, or by closing.
 func (c *zkConn) connect(frame []byte) {
 	r, err := zkproto.ReadConnect(frame)

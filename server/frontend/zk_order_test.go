@@ -211,7 +211,7 @@ func TestZooKeeperUncertain(t *testing.T) {
 func TestZooKeeperRefusedOnTheWay(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[znode.Code]string{
-		znode.ErrNoLeader: "-7", znode.ErrShutdown: "-7", znode.ErrNoSpace: "-1", znode.ErrTooBig: "-8", znode.ErrInternal: "-1", znode.ErrThrottledOp: "-127",
+		znode.ErrShutdown: "-7", znode.ErrNoSpace: "-1", znode.ErrTooBig: "-8", znode.ErrInternal: "-1", znode.ErrThrottledOp: "-127",
 	} {
 		stage(t, func(x *theatre) {
 			x.act("z1> ping\nz1< -2 #1 ok")

@@ -42,7 +42,7 @@ func (c *zkConn) appendRead(b []byte, a *zkAsk, ids []znode.Identity, t *tree.Tr
 	case a.code == znode.ErrUnimplemented:
 		zxid = zkproto.NoZxid
 	}
-	if a.code == znode.ErrUncertain {
+	if isLoss(a.code) {
 		return b // the connection ends
 	}
 	r := zkReader{zkAsk: a, c: c, ids: ids, t: t, table: table}
@@ -333,8 +333,8 @@ func (r *zkReader) missed(path string, kind watch.Kind) znode.EventType {
 	return 0
 }
 
-// appendAnswer writes the outcome of a write. If that is not known nothing is
-// said: the connection is closed, which is ZooKeeper's connection loss.
+// appendAnswer writes the outcome of a write. Of a loss nothing is said: the
+// connection is closed.
 func (w *zkWrite) appendAnswer(b []byte, t *tree.Tree, _ *watch.Table) []byte {
 	zxid := w.result.Zxid
 	if zxid == 0 && t != nil { // it has not come to the tree
@@ -346,7 +346,7 @@ func (w *zkWrite) appendAnswer(b []byte, t *tree.Tree, _ *watch.Table) []byte {
 	}
 	failedMulti = failedMulti && w.code != znode.ErrMarshalling
 	switch {
-	case w.code == znode.ErrUncertain:
+	case isLoss(w.code):
 		return b
 	case w.code != znode.OK && !failedMulti:
 		return zkproto.AppendReply(b, w.xid, zxid, w.code)

@@ -244,13 +244,13 @@ func (r *Replica) replace(t *tree.Tree, at Point) {
 	r.mu.Lock()
 	r.mu.tree, r.mu.watches = t, watch.New(watch.DefaultConfig(), t.Counters().Zxid)
 	r.mu.index = at.Index
+	if r.cfg.Replaced != nil {
+		r.cfg.Replaced(r.mu.tree, r.mu.watches)
+	}
 	r.mu.Unlock()
 	a.index, a.point = at.Index, at.clone()
 	a.txns, a.bytes = 0, 0
 	r.appliedTo.Store(a.index)
-	if r.cfg.Replaced != nil {
-		r.cfg.Replaced()
-	}
 	r.finishReads()
 }
 

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"coord/server/replica"
+	"coord/server/watch"
 	"coord/tree"
 	"coord/tree/znode"
 	"coord/wal"
@@ -58,7 +59,7 @@ func byHand(t *testing.T, tr *tree.Tree) (r *replica.Replica, turn func(part int
 	cfg.Tree, cfg.Start = tree.New(), replica.Point{Index: 1, Term: 1, Voters: []uint64{1, 2, self}}
 	log := told{m.log, &post{}, steps}
 	cfg.Log, cfg.HardState, cfg.Snapshots, cfg.Peers, cfg.Received = log, m.log.seen.recovered(), m.snaps, log, received{steps, tr}
-	cfg.Replaced = func() { *steps = append(*steps, "state") }
+	cfg.Replaced = func(*tree.Tree, *watch.Table) { *steps = append(*steps, "state") }
 	r, err := replica.New(cfg)
 	if err != nil {
 		t.Fatal(err)

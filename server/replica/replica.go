@@ -107,8 +107,9 @@ type Config struct {
 	// ready. It must not wait.
 	Changed func()
 	// Replaced runs on the applier when a snapshot of another node has replaced tree
-	// and watch table, no lock held: whoever waited for an event has missed it.
-	Replaced func()
+	// and watch table, in the same locked step: whoever waited for an event has missed
+	// it, and is to hear that before anyone can read the new state.
+	Replaced func(*tree.Tree, *watch.Table)
 	Now      func() time.Time // nil: time.Now
 	Logger   zerolog.Logger
 

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"coord/server/replica"
+	"coord/server/watch"
 	"coord/tree"
 	"coord/wal"
 )
@@ -72,7 +73,10 @@ func (n *simNode) start() {
 		SnapshotTxns: n.txns, SnapshotBytes: 1 << 30, Settings: tree.DefaultSettings, Logger: zerolog.Nop(),
 		Now:   func() time.Time { return simEpoch.Add(n.now + time.Duration(n.id)*300*time.Millisecond) },
 		Peers: &simPeers{n, life}, Received: n.snaps, SyncTicks: 60,
-		Replaced: func() { n.seen["snapshots installed"]++; n.note("%d has installed a snapshot", n.id) },
+		Replaced: func(*tree.Tree, *watch.Table) {
+			n.seen["snapshots installed"]++
+			n.note("%d has installed a snapshot", n.id)
+		},
 	})
 	if err != nil {
 		n.fail("node %d does not start: %v", n.id, err)

@@ -1,0 +1,448 @@
+package frontend_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coord/server/frontend"
+	"coord/server/watch"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// away has the node get a snapshot of another one, with some txns of whose events
+// nobody here has heard. The applier does it, in its turn.
+func (b *backend) away(txns ...*tree.Txn) {
+	b.Barrier(func(tree.Result, *tree.Tree, *watch.Table) {
+		for _, x := range txns {
+			b.stamp++
+			x.TimeMS = b.stamp
+			b.tree.Apply(1, x)
+		}
+		b.watches = watch.New(watch.DefaultConfig(), b.tree.Counters().Zxid)
+		b.front.Replaced(b.tree, b.watches)
+	})
+}
+
+// firstSession is a session that is the first change of all, as another node takes it.
+func firstSession(kind tree.Kind) *tree.Txn {
+	return &tree.Txn{Op: tree.Op{Kind: kind}, Target: 0x3e9, Password: bytes.Repeat([]byte{1}, 16)}
+}
+
+// losing is a backend that loses the first txn that comes once it is armed, as a replica
+// does that has forwarded it to a leader who is no more; and that at the moment when
+// the next one is being submitted. It refuses what has been submitted behind it by
+// the time when the connection has been told, and takes what comes later.
+type losing struct {
+	*backend
+	moment time.Duration // that the loss has for itself
+	told   chan struct{}
+
+	mu struct {
+		sync.Mutex
+		armed, open bool
+		lost        frontend.Done
+		behind      []frontend.Done
+	}
+}
+
+func (l *losing) Submit(x *tree.Txn, done frontend.Done) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.mu.armed || l.mu.open:
+		l.backend.Submit(x, done)
+		return
+	case l.mu.lost == nil:
+		l.mu.lost = done
+		return
+	case l.mu.behind == nil:
+		l.Barrier(l.lose)
+		l.mu.Unlock()
+		select {
+		case <-l.told:
+		case <-time.After(l.moment):
+		}
+		l.mu.Lock()
+		if l.mu.open {
+			l.backend.Submit(x, done)
+			return
+		}
+	}
+	l.mu.behind = append(l.mu.behind, done)
+}
+
+// lose does as replica.mend, on the applier.
+func (l *losing) lose(_ tree.Result, t *tree.Tree, table *watch.Table) {
+	l.mu.lost(tree.Result{Code: znode.ErrUncertain}, t, table)
+	for open := false; !open; {
+		l.mu.Lock()
+		behind := l.mu.behind
+		l.mu.behind, l.mu.open = nil, len(behind) == 0
+		open = l.mu.open
+		l.mu.Unlock()
+		for _, done := range behind {
+			done(tree.Result{Code: znode.ErrNoLeader}, t, table)
+		}
+	}
+	close(l.told)
+}
+
+// TestNothingSucceedsBehindALostWrite: what a connection submits while a write of
+// its own is being lost is refused with it. The loss has time to come between the
+// decision to submit and the submission.
+func TestNothingSucceedsBehindALostWrite(t *testing.T) {
+	t.Parallel()
+	session := "SESSION NEW hold=1h\n"
+	for name, tt := range map[string]struct{ first, in, want string }{
+		"a write":     {"PING\n", "SET /a lost\nSET /b create x\n", "ERR UNCERTAIN path=/a\n"},
+		"a lock":      {session, "SET /a lost\nLOCK /b\n", "ERR UNCERTAIN path=/a\n"},
+		"ZooKeeper's": {zkBytes(t), zkBytes(t, "create /a lost", "create /b x")[len(zkBytes(t)):], ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var l *losing
+			w := newWorld(t, func(cfg *frontend.Config, b *backend) {
+				l = &losing{backend: b, moment: 50 * time.Millisecond, told: make(chan struct{})}
+				cfg.Backend = l
+			})
+			c := w.pipes().open(home)
+			c.say(tt.first)
+			eventually(t, func() bool { return c.got.String() != "" })
+			before := len(c.got.String())
+			l.mu.Lock()
+			l.mu.armed = true
+			l.mu.Unlock()
+			c.say(tt.in)
+			<-c.done
+			if got := plain(c.got.String()[before:]); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			settled := make(chan struct{})
+			w.Barrier(func(tree.Result, *tree.Tree, *watch.Table) { close(settled) })
+			<-settled
+			w.View(func(tr *tree.Tree, _ *watch.Table) {
+				if _, code := tr.Get("/b", nil, 0); code != znode.ErrNoNode {
+					t.Error("what was behind it has been done")
+				}
+				sessions := tr.Counts().Sessions
+				if tt.first[0] != 'P' && sessions != 1 {
+					t.Errorf("%d sessions", sessions)
+				}
+			})
+		})
+	}
+}
+
+// TestLockWhoseFolderIsUncertain: that its own txn was refused does not mean that
+// nothing was done.
+func TestLockWhoseFolderIsUncertain(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.act("A> SESSION NEW\nA< OK *")
+		x.hold()
+		x.act("A> LOCK /l")
+		x.refuse(0, znode.ErrUncertain)
+		x.refuse(1, znode.ErrNoLeader)
+		x.release()
+		x.act("A< ERR UNCERTAIN path=/l - *\nA.")
+	})
+}
+
+// TestZooKeeperNoLeader: to a client of ZooKeeper's protocol that is a connection
+// loss, whatever it has asked; behind it nothing is answered or proposed, and the
+// session stays.
+func TestZooKeeperNoLeader(t *testing.T) {
+	t.Parallel()
+	for _, request := range []string{"setData /a y", "multi setData /a y", "sync /a", "closeSession"} {
+		stage(t, func(x *theatre) {
+			x.act("z1> create /a x\nz1< 1 #2 ok /a")
+			x.hold()
+			x.act("z1> " + request + " ; getData /a ; ping ; create /late x")
+			for i := range x.waiting() {
+				x.refuse(i, znode.ErrNoLeader)
+			}
+			x.release()
+			x.act("z1.\nz1> create /late x")
+			x.have("/a")
+			x.act("z2> " + zkResume + "\nz2< session 0x3e9 *")
+		})
+	}
+	stage(t, func(x *theatre) {
+		x.hold()
+		x.act("z1> connect ; create /late x")
+		x.refuse(0, znode.ErrNoLeader)
+		x.release()
+		x.act("z1.")
+		x.have()
+	})
+}
+
+// TestSessionThatIsYoung: a node that has not heard of a session yet does not say
+// that there is none before it knows what the others do.
+func TestSessionThatIsYoung(t *testing.T) {
+	t.Parallel()
+	for _, who := range []struct{ asks, gets, hearsNothing string }{
+		{"z1> " + zkResume, "z1< session 0x3e9 *", "z1."},
+		{"A> " + resume, "A< OK id=0x3e9 *", "A< ERR NOLEADER - *\nA> PING\nA< OK pong"},
+	} {
+		for _, answered := range []bool{true, false} {
+			stage(t, func(x *theatre) {
+				x.hold()
+				x.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: 10_000}, nobody)
+				x.act(who.asks)
+				if !answered {
+					x.refuse(1, znode.ErrNoLeader)
+					x.release()
+					x.act(who.hearsNothing)
+					return
+				}
+				x.release()
+				x.act(who.gets)
+			})
+		}
+	}
+}
+
+// TestLockThatMovesToAnotherNode: the place in the line goes with the session, and
+// the node that the client has left does not take it away.
+func TestLockThatMovesToAnotherNode(t *testing.T) {
+	t.Parallel()
+	for _, fails := range []bool{false, true} {
+		stage(t, func(x *theatre) {
+			x.act("B> SESSION NEW hold=30s\nB< OK id=0x3e9 *\nA> LOCK /l\nA< OK *\nB> LOCK /l timeout=5s")
+			if fails { // it has given up, and could not take the znode away
+				x.hold()
+				x.act("sleep 5s")
+				x.refuse(0, znode.ErrNoLeader)
+				x.allow(1)
+				x.act("B< ERR TIMEOUT path=/l - *")
+				x.release()
+			}
+			x.Submit(firstSession(tree.KindAttach), nobody)
+			x.act("B< EVENT moved session=0x3e9\nB.\nsleep 3s")
+			x.have("/l", "/l/lock-0000000000", "/l/lock-0000000001")
+		})
+	}
+}
+
+// TestLeaderless: ZooKeeper's clients are to go elsewhere, whatever they are at, and
+// keep their sessions; those of the text protocol read on.
+func TestLeaderless(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.act(`
+			z1> create /e x flags=1
+			z1< 1 #2 ok /e
+			z2> connect
+			z2< session *
+			A> FOLLOW /e
+			A< OK id=1 zxid=*
+			`)
+		unknown := x.client("b") // has said nothing yet
+		x.hold()
+		x.act("z2> setData /e y ; getData /e\nz3> connect\nz4> raw 0000")
+		x.front.SetLeaderless(true)
+		x.act("z1.\nz2.\nz3.\nz4.")
+		x.release()
+		x.act("A< EVENT changed path=/e *\nA> EXISTS /e\nA< OK *\nz5> connect\nz5.")
+		unknown.say(string((&zkClient{}).frames(t, "connect")))
+		x.act("b.")
+		const sentence = "This ZooKeeper instance is not currently serving requests"
+		for word := range strings.FieldsSeq(allWords) {
+			want := sentence + "\n"
+			switch word {
+			case "ruok", "gtmk", "stmk":
+				want = answers[word]
+			case "envi":
+				want = answers[word]
+			case "isro":
+				want = "null"
+			case "hash":
+				want = sentence
+			}
+			if got := x.word(x.pipes, word); got != want {
+				t.Errorf("%s: %q, want %q", word, got, want)
+			}
+		}
+		x.front.SetLeaderless(false)
+		if got := x.word(x.pipes, "isro"); got != "rw" {
+			t.Errorf("isro: %q", got)
+		}
+		x.act("z6> " + zkResume + "\nz6< session 0x3e9 *")
+		x.have("/e")
+	}, allowAll)
+}
+
+// TestLeaderlessLetsNobodySlip: whenever a client comes, it is not there when there
+// is no leader.
+func TestLeaderlessLetsNobodySlip(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p := w.pipes()
+		connect := zkBytes(t)
+		for round := range 100 {
+			var all [8]*caller
+			var coming sync.WaitGroup
+			for i := range all {
+				coming.Go(func() {
+					all[i] = p.open(&net.TCPAddr{IP: net.IPv4(10, 0, 0, byte(i))})
+					go all[i].say(connect)
+				})
+			}
+			w.front.SetLeaderless(true)
+			coming.Wait()
+			synctest.Wait()
+			for i, c := range all {
+				if !c.ended() {
+					t.Fatalf("round %d: client %d is connected: %q", round, i, c.got.String())
+				}
+				_ = c.Close()
+			}
+			w.front.SetLeaderless(false)
+		}
+		w.end()
+	})
+}
+
+// TestReplaced: who has missed events is disconnected and nobody else, and no
+// session ends with it: not those that would with their connections.
+func TestReplaced(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.act(`
+			F> SESSION NEW
+			F< OK id=0x3e9 ttl=10s hold=0s *
+			F> LOCK /l
+			F< OK *
+			E> SESSION NEW hold=30s
+			E< OK *
+			E> LOCK /l timeout=1h
+			A> PING
+			A< OK pong
+			B> EXISTS / watch
+			B< OK * id=1
+			C> FOLLOW / recursive
+			C< OK id=1 *
+			D> WAIT /d EXISTS timeout=1h
+			z1> exists /a watch
+			z1< 1 * -101
+			`)
+		x.away(&tree.Txn{Op: tree.Op{Kind: tree.KindCreate, Path: "/a", ACL: znode.OpenACL}})
+		x.act("B.\nC.\nD.\nE.\nF.\nz1.\nA> EXISTS /a\nA< OK *\nsleep 9900ms")
+		x.have("/a", "/l", "/l/lock-0000000000")
+		x.act("G> " + resume + "\nG< OK id=0x3e9 *\nsleep 1m")
+		x.have("/a", "/l", "/l/lock-0000000000")
+		x.act("G> UNLOCK /l\nG< OK *")
+		x.have("/a", "/l")
+	})
+}
+
+// TestReplacedWithoutTheSession: who has lost it meanwhile hears so.
+func TestReplacedWithoutTheSession(t *testing.T) {
+	t.Parallel()
+	for kind, why := range map[tree.Kind]string{tree.KindClose: "expired", tree.KindAttach: "moved"} {
+		stage(t, func(x *theatre) {
+			x.act("A> SESSION NEW\nA< OK *")
+			x.away(firstSession(kind))
+			x.act("A< EVENT " + why + " session=0x3e9\nA.")
+			x.View(func(t *tree.Tree, _ *watch.Table) {
+				if _, there := t.Session(0x3e9); there != (kind == tree.KindAttach) {
+					x.t.Errorf("%s: there is a session: %v", why, there)
+				}
+			})
+		})
+	}
+}
+
+// TestReplacedMeanwhile: a session that was made in a table that is no more when its
+// connection comes to know of it has an end like any other.
+func TestReplacedMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, hello := range []string{"A> SESSION NEW", "A> LOCK /l", "z1> connect"} {
+		stage(t, func(x *theatre) {
+			name, _, _ := strings.Cut(hello, ">")
+			x.hold()
+			x.act(hello)
+			x.away()
+			x.release()
+			x.act(name + ".\nsleep 9900ms")
+			sessions := func() (n int) {
+				x.View(func(t *tree.Tree, _ *watch.Table) { n = t.Counts().Sessions })
+				return n
+			}
+			if n := sessions(); n != 1 {
+				t.Errorf("%s: %d sessions", hello, n)
+			}
+			if x.act("sleep 600ms"); sessions() != 0 {
+				t.Errorf("%s: the session does not end", hello)
+			}
+		})
+	}
+}
+
+// TestModes: the roles in ZooKeeper's words.
+func TestModes(t *testing.T) {
+	t.Parallel()
+	for role, want := range map[string]struct{ mode, state string }{
+		"standalone": {"standalone", ""},
+		"leader":     {"leader", "leading - broadcast"},
+		"follower":   {"follower", "following - broadcast"},
+		"candidate":  {"follower", "following - broadcast"},
+		"learner":    {"observer", "observing - broadcast"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, allowAll, func(cfg *frontend.Config, _ *backend) {
+				cfg.SessionDeadline = func(int64) (time.Time, bool) { return time.Now(), true }
+			})
+			defer w.end()
+			w.node.role = role
+			w.state.Lock()
+			w.tree.Apply(1, &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, Target: 7, TimeoutMS: 4000, Password: make([]byte, 16)})
+			w.state.Unlock()
+			p := w.pipes()
+			for _, word := range []string{"srvr", "stat"} {
+				ends := "Mode: " + want.mode + "\nNode count: 4\n"
+				if role == "leader" {
+					ends += "Proposal sizes last/min/max: -1/-1/-1\n"
+				}
+				if got := w.word(p, word); !strings.HasSuffix(got, ends) {
+					t.Errorf("%s of a %s: %q", word, role, got)
+				}
+			}
+			mntr := strings.Split(w.word(p, "mntr"), "\n")
+			begins := []string{"zk_server_state\t" + want.mode}
+			if want.state != "" {
+				begins = append(begins, "zk_peer_state\t"+want.state)
+			}
+			if got := mntr[1 : 1+len(begins)]; !slices.Equal(got, begins) || want.state == "" && slices.ContainsFunc(mntr, func(s string) bool { return strings.Contains(s, "peer_state") }) {
+				t.Errorf("mntr of a %s: %q", role, mntr)
+			}
+			if got := w.word(p, "isro"); got != "rw" {
+				t.Errorf("isro of a %s: %q", role, got)
+			}
+			counts := role == "leader" || role == "standalone"
+			if got := w.word(p, "dump"); strings.Contains(got, "Global Sessions(1):\n0x7\t4000ms\n") == counts {
+				t.Errorf("dump of a %s: %q", role, got)
+			}
+			w.node.facts = []frontend.Fact{{Key: "last_proposal_size", Value: "32"}, {Key: "min_proposal_size", Value: "7"}, {Key: "max_proposal_size", Value: "36"}}
+			if got := w.word(p, "srvr"); strings.HasSuffix(got, "Proposal sizes last/min/max: 32/7/36\n") != (role == "leader") {
+				t.Errorf("srvr of a %s: %q", role, got)
+			}
+			c := p.open(home)
+			c.say("HELLO\nQUIT\n")
+			<-c.done
+			if !strings.Contains(c.got.String(), fmt.Sprintf(" role=%s ", role)) {
+				t.Errorf("HELLO of a %s: %q", role, c.got.String())
+			}
+		})
+	}
+}
