@@ -122,6 +122,7 @@ type Server struct {
 	crier      crier
 	wg         sync.WaitGroup
 	snapshots  atomic.Int32 // being streamed
+	rushing    atomic.Int32 // connections whose clients rush
 	eventBytes atomic.Int64 // of events that wait, of all connections
 	stats      stats
 	started    time.Time
