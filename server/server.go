@@ -55,7 +55,7 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 // notes in cfg, are those of the next.
 func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zerolog.Logger, ready func(Listening)) error {
 	// Ports first: what is refused because of them touches no data.
-	listeners, err := listen(cfg.Listen)
+	listeners, err := listen(ctx, cfg.Listen)
 	if err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (n *node) fatal(err error) error {
 }
 
 // listen opens the client ports: ADDR:PORT or unix:PATH.
-func listen(addrs []string) (ls []net.Listener, err error) {
+func listen(ctx context.Context, addrs []string) (ls []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range ls {
@@ -277,7 +277,7 @@ func listen(addrs []string) (ls []net.Listener, err error) {
 				return ls, err
 			}
 		}
-		l, err := net.Listen(network, addr)
+		l, err := listenConfig().Listen(ctx, network, addr)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			return ls, failure{ErrInUse, fmt.Errorf("the address %s is taken by another process", addr)}

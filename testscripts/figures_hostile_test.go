@@ -4,9 +4,13 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"math/rand/v2"
 	"net"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,25 +51,14 @@ func BenchmarkFigureHostile(b *testing.B) {
 		for _, h := range []struct {
 			name  string
 			conns int
-			do    func(addr string, stop <-chan struct{})
-		}{
-			{"half-open", 2000, silent},
-			{"malformed", 8, malformed},
-			{"not-reading", 200, notReading},
-			{"flooding", 4, flooding},
-		} {
+		}{{"half-open", 2000}, {"malformed", 8}, {"not-reading", 200}, {"flooding", 4}} {
 			var ratios, with []time.Duration
 			for range 5 {
 				off := healthy()
-				stop := make(chan struct{})
-				var others sync.WaitGroup
-				for range h.conns {
-					others.Go(func() { h.do(p.addr, stop) })
-				}
-				time.Sleep(500 * time.Millisecond)
+				stop := startHostile(b, p.addr, h.name, h.conns)
+				time.Sleep(2 * time.Second) // until it does what it does all the time
 				on := healthy()
-				close(stop)
-				others.Wait()
+				stop()
 				with = append(with, time.Duration(on*1e3))
 				ratios = append(ratios, time.Duration(on/off*1e6))
 			}
@@ -76,76 +69,89 @@ func BenchmarkFigureHostile(b *testing.B) {
 	}
 }
 
-// silent has a connection and says nothing; when it is closed, it has another one.
-func silent(addr string, stop <-chan struct{}) {
-	again(addr, stop, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+// startHostile starts the program coord-hostile: a process of its own, so that what is
+// measured does not wait for it within this one.
+func startHostile(b *testing.B, addr, name string, conns int) (stop func()) {
+	b.Helper()
+	cmd := exec.Command("coord-hostile", addr, name, strconv.Itoa(conns))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
 }
 
+// hostile is the program coord-hostile: clients that do one thing that none should,
+// until it is killed.
+func hostile() {
+	do := map[string]func(net.Conn){
+		"half-open": silent, "malformed": malformed, "not-reading": notReading, "flooding": flooding,
+	}[os.Args[2]]
+	conns, _ := strconv.Atoi(os.Args[3])
+	for range conns {
+		go again(os.Args[1], do)
+	}
+	select {}
+}
+
+// silent has a connection and says nothing; when it is closed, it has another one.
+func silent(c net.Conn) { _, _ = c.Read(make([]byte, 1)) }
+
 // malformed sends a hundred frames a second that are none, each on a new connection.
-func malformed(addr string, stop <-chan struct{}) {
+func malformed(c net.Conn) {
 	bad := [][]byte{
 		{0x00, 0xff, 0xff, 0xff, 1, 2, 3},
 		binary.BigEndian.AppendUint32(nil, 45), // a connect request that never comes whole
 		append(binary.BigEndian.AppendUint32(nil, 8), "garbage!"...),
 		append(firstFrame(), append(binary.BigEndian.AppendUint32(nil, 12), "no request.."...)...),
 	}
-	n := 0
-	again(addr, stop, func(c net.Conn) {
-		_, _ = c.Write(bad[n%len(bad)])
-		n++
-		time.Sleep(10 * time.Millisecond)
-	})
+	_, _ = c.Write(bad[rand.IntN(len(bad))])
+	time.Sleep(10 * time.Millisecond)
 }
 
-// notReading asks for 64 KiB as often as it can, and reads none of it.
-func notReading(addr string, stop <-chan struct{}) {
-	again(addr, stop, func(c net.Conn) {
-		ask := zkproto.AppendRequest(nil, &zkproto.Request{Xid: 1, Part: zkproto.Part{Op: zkproto.OpGetData, Path: "/big"}})
-		for out := firstFrame(); ; out = ask {
-			if _, err := c.Write(out); err != nil {
-				return
-			}
+// notReading asks for 64 KiB as often as it can, and reads none of it. What its own
+// system receives for it is kept small: on one machine that would be taken from the
+// same memory as what the server's has to send.
+func notReading(c net.Conn) {
+	_, _ = c.(*net.TCPConn).SetReadBuffer(64<<10), c.(*net.TCPConn).SetWriteBuffer(64<<10)
+	many := requests(zkproto.OpGetData)
+	for out := firstFrame(); ; out = many {
+		if _, err := c.Write(out); err != nil {
+			return
 		}
-	})
+	}
 }
 
 // flooding asks for small things as fast as it is answered, 1,000 at a time.
-func flooding(addr string, stop <-chan struct{}) {
-	again(addr, stop, func(c net.Conn) {
-		var many []byte
-		for range 1000 {
-			many = zkproto.AppendRequest(many, &zkproto.Request{Xid: 1, Part: zkproto.Part{Op: zkproto.OpExists, Path: "/big"}})
+func flooding(c net.Conn) {
+	go func() { _, _ = io.Copy(io.Discard, c) }()
+	many := requests(zkproto.OpExists)
+	for out := firstFrame(); ; out = many {
+		if _, err := c.Write(out); err != nil {
+			return
 		}
-		go func() { _, _ = io.Copy(io.Discard, c) }()
-		for out := firstFrame(); ; out = many {
-			if _, err := c.Write(out); err != nil {
-				return
-			}
-		}
-	})
+	}
 }
 
-// again runs f on one connection after another until stop, which closes the last.
-func again(addr string, stop <-chan struct{}, f func(net.Conn)) {
+// requests are a thousand.
+func requests(op zkproto.Op) (b []byte) {
+	for range 1000 {
+		b = zkproto.AppendRequest(b, &zkproto.Request{Xid: 1, Part: zkproto.Part{Op: op, Path: "/big"}})
+	}
+	return b
+}
+
+// again runs f on one connection after another.
+func again(addr string, f func(net.Conn)) {
 	for {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			ended := make(chan struct{})
-			go func() {
-				select {
-				case <-stop:
-				case <-ended:
-				}
-				_ = c.Close()
-			}()
+		if c, err := net.Dial("tcp", addr); err == nil {
 			f(c)
-			close(ended)
+			_ = c.Close()
 		}
-		select {
-		case <-stop:
-			return
-		case <-time.After(time.Millisecond):
-		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"coord":      func() { os.Exit(cmd.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
 		"coord-echo": echo,
+		// Clients that are none: see BenchmarkFigureHostile.
+		"coord-hostile": hostile,
 		// What runs under a lock: see TestMutualExclusion.
 		"coord-critical": critical,
 		// A client of ZooKeeper's protocol: see TestClients.

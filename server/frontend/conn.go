@@ -46,6 +46,7 @@ type conn struct {
 	total    atomic.Int64 // requests since then, or since crst
 	now      time.Time    // when the burst in hand was read
 	sess     clientSession
+	rush     rush
 	talk     dialect // nil before the first bytes have told
 
 	dirty bool
@@ -110,6 +111,7 @@ func (c *conn) goOn(ctx context.Context) {
 func (c *conn) finish() {
 	defer c.s.leave(c)
 	defer c.close()
+	c.endRush()
 	c.leaveIfShut()
 	drained := c.drain()
 	c.endLive()
@@ -185,6 +187,7 @@ func (c *conn) converse(ctx context.Context) (rests bool) {
 		if c.leaving || !c.flushOwn() {
 			return false
 		}
+		c.giveWay()
 		heard := c.fill()
 		c.begin()
 		if !heard {
@@ -208,6 +211,7 @@ func (c *conn) count() {
 	c.s.stats.received.Add(c.received)
 	c.s.stats.bytesReceived.Add(c.bytes)
 	c.total.Add(c.received)
+	c.rush.requests += int(c.received)
 	c.received, c.bytes = 0, 0
 }
 

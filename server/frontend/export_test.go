@@ -36,3 +36,8 @@ func Leftovers(s *Server) (eventBytes int64, locks int) {
 func PeerState(nc net.Conn) string {
 	return [...]string{peerThere: "there", peerShut: "shut", peerGone: "gone"}[peerState(nc)]
 }
+
+// Rushing counts the connections whose clients rush.
+func Rushing(s *Server) int { return int(s.rushing.Load()) }
+
+var RestOf = restOf

@@ -382,6 +382,7 @@ func (c *conn) await(enough func() bool) bool {
 			defer close(stop)
 			go c.watchPeer(stop)
 		}
+		c.endRush()
 		c.changed.Wait()
 	}
 	return !c.mu.broken

@@ -133,6 +133,7 @@ type Server struct {
 	wg         sync.WaitGroup
 	snapshots  atomic.Int32 // being streamed
 	admins     atomic.Int32 // under way
+	rushing    atomic.Int32 // connections whose clients rush
 	eventBytes atomic.Int64 // of events that wait, of all connections
 	stats      stats
 	started    time.Time
