@@ -87,8 +87,9 @@ func (e *ensemble) guesses() (nodes []founding.Node) {
 		if err != nil {
 			host = seed
 		}
-		_, port, _ := splitHostPort(resolvable(e.cfg.PeerListen))
+		_, port, _ := splitHostPort(DefaultPeerListen)
 		add(hostPort(host, port))
+		add(hostPort(host, e.self.peer))
 	}
 	for _, f := range e.cfg.Initial {
 		add(f.Addr)

@@ -67,21 +67,18 @@ const (
 func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error) {
 	e := &ensemble{n: n, ctx: ctx, cfg: n.cfg.Ensemble, log: n.log.With().Str("room", "ensemble").Logger(),
 		arrived: map[uint64]*snapshot.Received{}, ended: make(chan error, 1)}
-	bind, err := netip.ParseAddrPort(resolvable(e.cfg.GossipListen))
+	at, err := net.ResolveTCPAddr("tcp", e.cfg.GossipListen)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the gossip address %s: %w", ErrConfig, e.cfg.GossipListen, err)
+		return nil, fmt.Errorf("%w: the gossip address: %w", ErrConfig, err)
+	}
+	bind := netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(at.Port))
+	if ip, ok := netip.AddrFromSlice(at.IP); ok {
+		bind = netip.AddrPortFrom(ip.Unmap(), uint16(at.Port))
 	}
 	e.self = member{node: n.identity.Node, name: n.cfg.Name, observer: e.cfg.Observer,
 		peer: l.Addr().(*net.TCPAddr).Port, client: max(n.port, 0)}
-	if e.self.host, err = gossip.Host(ctx, e.cfg.Advertise, bind.Addr()); err != nil {
+	if e.self.host, err = gossip.Host(ctx, e.advertised(), bind.Addr()); err != nil {
 		return nil, fmt.Errorf("%w: the address to advertise: %w", ErrConfig, err)
-	}
-	for _, f := range e.cfg.Initial {
-		if f.Name == n.cfg.Name {
-			if host, port, err := splitHostPort(f.Addr); err == nil && e.cfg.Advertise == "" {
-				e.self.host, e.self.peer = host, port
-			}
-		}
 	}
 	conf := gossip.DefaultConfig()
 	conf.Self, conf.Label, conf.Secret = e.said(), n.cfg.Cluster, e.cfg.Secret
@@ -120,16 +117,32 @@ func dialFrom(listen net.Addr) func(ctx context.Context, addr string) (net.Conn,
 	return func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
 }
 
-// resolvable gives an address without a host the one that means all.
-func resolvable(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	switch {
-	case err != nil || host != "" && host != "localhost":
-		return addr
-	case host == "localhost":
-		return "127.0.0.1:" + port
+// advertised is the host at which the flags say that others reach this node, "" if they do
+// not: what is asked for, or its own entry in the list of first members while that is
+// a name or an address of this machine.
+func (e *ensemble) advertised() string {
+	if e.cfg.Advertise != "" {
+		return e.cfg.Advertise
 	}
-	return "[::]:" + port
+	for _, f := range e.cfg.Initial {
+		host, _, err := splitHostPort(f.Addr)
+		if f.Name != e.n.cfg.Name || err != nil {
+			continue
+		}
+		ip, err := netip.ParseAddr(host)
+		if err != nil || isLocal(ip) {
+			return host
+		}
+	}
+	return ""
+}
+
+func isLocal(ip netip.Addr) bool {
+	l, err := net.ListenUDP("udp", &net.UDPAddr{IP: ip.AsSlice()})
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
 }
 
 // seeds are the gossip addresses that the flags name.
