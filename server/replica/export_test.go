@@ -39,6 +39,17 @@ func Turns(r *Replica) []func() (worked bool, err error) {
 	}
 }
 
+// Waits says for which of them something waits.
+func Waits(r *Replica) [4]bool {
+	return [4]bool{r.submitted.waits() || r.barriers.waits() || r.events.waits(), r.appends.waits() || r.marks.waits(), r.tasks.waits(), r.chores.waits()}
+}
+
+func (q *queue[T]) waits() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.mu.items) > 0
+}
+
 // Tick is one of the clock that the loop would have.
 func Tick(r *Replica) {
 	r.events.push(func() {

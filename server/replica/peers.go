@@ -99,11 +99,26 @@ func (r *Replica) PeerDown(id uint64, certain bool) {
 		r.mendSent()
 		if certain {
 			r.forgetLeader()
-			if slices.Contains(c.members.Voters, r.cfg.NodeID) {
-				c.campaignIn = 1 + int(random()%uint64(1+r.cfg.ElectionTick/3))
-			}
+			c.campaignIn = r.turnToCampaign(id)
 		}
 	})
+}
+
+// turnToCampaign is in how many ticks this node stands for the place of a leader that
+// is gone: the voters do so one after the other, by their ids, so that no two of them
+// part the votes between them. 0: it has no vote.
+func (r *Replica) turnToCampaign(gone uint64) int {
+	turn, voter := 1, false
+	for _, id := range r.core.members.Voters {
+		voter = voter || id == r.cfg.NodeID
+		if id < r.cfg.NodeID && id != gone {
+			turn += 2
+		}
+	}
+	if !voter {
+		return 0
+	}
+	return turn
 }
 
 // ReportSnapshot tells how it went with the content of a snapshot for a node.

@@ -111,8 +111,9 @@ func (s *sim) fault() {
 	}
 }
 
-// contest lets two voters stand for election in one term who do not hear of each other,
-// while a third one, who led so far, votes and restarts.
+// contest lets two voters stand for election in one term who do not hear of each other.
+// The third one, who led so far, restarts whenever it has voted, before it hears what
+// the one that it has voted for does.
 func (s *sim) contest() {
 	l := s.leader()
 	if l == nil {
@@ -130,7 +131,11 @@ func (s *sim) contest() {
 	s.note("%d and %d stand for election, %d restarts", a.id, b.id, l.id)
 	cut := []arrow{{a.id, b.id}, {b.id, a.id}}
 	s.net.block(cut)
-	s.after(700*time.Millisecond, func() { s.net.unblock(cut) })
+	s.contested, s.net.small[l.id] = l, s.now+300*time.Millisecond
+	s.after(300*time.Millisecond, func() {
+		s.net.unblock(cut)
+		s.contested = nil
+	})
 	s.crashFor(l, s.between(time.Millisecond, 5*time.Millisecond))
 	for _, n := range []*simNode{a, b} {
 		s.after(s.between(20*time.Millisecond, 25*time.Millisecond), func() {
@@ -138,11 +143,6 @@ func (s *sim) contest() {
 				replica.Campaign(n.r)
 				n.wake()
 			}
-		})
-	}
-	for range 5 {
-		s.after(s.between(20*time.Millisecond, 150*time.Millisecond), func() {
-			s.crashFor(l, s.between(time.Millisecond, 3*time.Millisecond))
 		})
 	}
 }

@@ -137,6 +137,9 @@ func (p *simPeers) Raft(msgs []*raftpb.Message) {
 	w := &p.net
 	for _, m := range msgs {
 		to := m.GetTo()
+		if p.simNode == p.contested && m.GetType() == raftpb.MsgVoteResp && !m.GetReject() {
+			p.after(p.between(0, time.Millisecond), func() { p.crashFor(p.simNode, p.between(0, time.Millisecond)) })
+		}
 		copies := 1
 		switch {
 		case len(m.GetEntries()) > 0 && w.small[to] > p.now:

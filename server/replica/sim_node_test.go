@@ -86,7 +86,9 @@ func (n *simNode) start() {
 	n.check.started(n)
 	n.note("%d starts on snapshot %d, last entry %d, %+v", n.id, newest.at.Index, n.log.seen.last(), hard)
 	n.tickLater(life)
-	n.wake()
+	for part := range n.turns {
+		n.plan(part)
+	}
 	n.net.started(n)
 }
 
@@ -104,10 +106,15 @@ func (n *simNode) tickLater(life int) {
 	})
 }
 
-// wake plans a turn of each part.
+// wake plans a turn of each part that has something to do.
 func (n *simNode) wake() {
-	for part := range n.turns {
-		n.plan(part)
+	if n.r == nil {
+		return
+	}
+	for part, waits := range replica.Waits(n.r) {
+		if waits {
+			n.plan(part)
+		}
 	}
 }
 

@@ -84,6 +84,8 @@ type sim struct {
 	trace   trace
 	failure string // the first
 	calm    bool   // no faults any more
+	// contested is the voter that restarts behind each of its votes.
+	contested *simNode
 }
 
 // A run: faults for so long, then calm until everything has settled.
