@@ -46,6 +46,7 @@ func TestDoorman(t *testing.T) {
 		"ruok": "imok", "ruok\n": "imok", "isro": "null", "gtmk": "0", "stmk": "0", "hash": sentence,
 		"srvr": sentence + "\n", "mntr\r\n": sentence + "\n", "envi": sentence + "\n", "dump": sentence + "\n",
 		zkBytes(t): "", zkBytes(t, "create /a x", "ping"): "", "\x16\x03\x01": "", "": "", "ru": "",
+		"ruok" + strings.Repeat("x", 100_000): "imok", zkBytes(t) + strings.Repeat("x", 100_000): "",
 		"HELLO\n":                           no,
 		"HELLO\r\n":                         no[:len(no)-1] + "\r\n",
 		"@1 GET /a\nPING\n":                 "@1 " + no + "OK pong\n",
