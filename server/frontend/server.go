@@ -123,6 +123,7 @@ type Server struct {
 	wg         sync.WaitGroup
 	snapshots  atomic.Int32 // being streamed
 	rushing    atomic.Int32 // connections whose clients rush
+	rushed     atomic.Int64 // requests of those who have rushed
 	eventBytes atomic.Int64 // of events that wait, of all connections
 	stats      stats
 	started    time.Time
