@@ -212,6 +212,7 @@ func (c *conn) count() {
 	c.s.stats.bytesReceived.Add(c.bytes)
 	c.total.Add(c.received)
 	c.rush.requests += int(c.received)
+	c.rush.own += c.received
 	c.received, c.bytes = 0, 0
 }
 

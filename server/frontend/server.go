@@ -134,6 +134,7 @@ type Server struct {
 	snapshots  atomic.Int32 // being streamed
 	admins     atomic.Int32 // under way
 	rushing    atomic.Int32 // connections whose clients rush
+	rushed     atomic.Int64 // requests of those who have rushed
 	eventBytes atomic.Int64 // of events that wait, of all connections
 	stats      stats
 	started    time.Time
