@@ -250,9 +250,9 @@ func (n *fakeNode) Snapshot(context.Context) (znode.Zxid, func(context.Context, 
 // fakeSessions is a frontend.Sessions that ends none.
 type fakeSessions struct{}
 
-func (fakeSessions) Attach(int64, time.Duration, bool) {}
-func (fakeSessions) Touch(int64)                       {}
-func (fakeSessions) Detach(int64, time.Duration)       {}
+func (fakeSessions) Attach(int64, uint32, time.Duration, bool) {}
+func (fakeSessions) Touch(int64)                               {}
+func (fakeSessions) Detach(int64, uint32, time.Duration)       {}
 
 // world is a server on a backend.
 type world struct {

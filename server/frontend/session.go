@@ -13,12 +13,12 @@ import (
 
 // Sessions decides which sessions live: session.Keeper. Its methods do not wait.
 type Sessions interface {
-	// Attach says that a session has a connection: it lives as long as that if it
-	// is kept, else each Touch gives it another ttl.
-	Attach(id int64, ttl time.Duration, kept bool)
+	// Attach says that a session has a connection, through that attachment: it lives
+	// as long as that if it is kept, else each Touch gives it another ttl.
+	Attach(id int64, attachment uint32, ttl time.Duration, kept bool)
 	Touch(id int64)
 	// Detach says that it has none any more, and for how long it may have none.
-	Detach(id int64, hold time.Duration)
+	Detach(id int64, attachment uint32, hold time.Duration)
 }
 
 // clientSession is what a connection knows of its session. The reader owns it;
@@ -120,7 +120,7 @@ func (c *conn) attach(x *tree.Txn, silence time.Duration) (code znode.Code, atta
 		switch {
 		case r.Code != znode.OK:
 		case gone:
-			c.s.cfg.Sessions.Detach(x.Target, silence)
+			c.s.cfg.Sessions.Detach(x.Target, r.Attachment, silence)
 		default:
 			w.Attach(sessionEnd{c}, x.Target)
 		}
@@ -163,7 +163,7 @@ func (c *conn) adopt(s clientSession) {
 		c.mu.session, c.mu.sessionTTL, c.mu.attachment = s.id, s.ttl, s.attachment
 		switch {
 		case w.Attached(s.id) == (sessionEnd{c}):
-			c.s.cfg.Sessions.Attach(s.id, s.ttl, s.live == text.LiveTCP)
+			c.s.cfg.Sessions.Attach(s.id, s.attachment, s.ttl, s.live == text.LiveTCP)
 		case !c.isOver(): // nobody has said that it is lost: the table is another one
 			c.uproot(t, w)
 		}
@@ -298,14 +298,14 @@ func (c *textConn) closeSession(req *text.Request) {
 // Who takes it over comes to the table first, then to lose and so to mu, and then
 // says Attach: so Detach is not said behind that.
 func (c *conn) leave(hold time.Duration) (had bool) {
-	id := c.sess.id
+	id, attachment := c.sess.id, c.sess.attachment
 	c.sess = clientSession{}
 	c.s.cfg.Backend.View(func(_ *tree.Tree, w *watch.Table) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.mu.session, c.mu.sessionTTL, c.mu.attachment = 0, 0, 0
 		if had = w.Attached(id) == (sessionEnd{c}); had {
-			c.s.cfg.Sessions.Detach(id, hold)
+			c.s.cfg.Sessions.Detach(id, attachment, hold)
 			w.Detach(sessionEnd{c}, id)
 		}
 	})

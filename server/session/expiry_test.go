@@ -53,33 +53,33 @@ func TestASessionEndsInTime(t *testing.T) {
 	for _, begin := range []time.Duration{0, time.Millisecond, 249 * time.Millisecond, 250 * time.Millisecond, 999 * time.Millisecond} {
 		for _, ttl := range []time.Duration{time.Millisecond, 250 * time.Millisecond, 10 * time.Second, 2 * time.Minute} {
 			for how, begins := range map[string]func(b *bench){
-				"attached": func(b *bench) { b.keeper.Attach(1, ttl, false) },
-				"detached": func(b *bench) { b.keeper.Detach(1, ttl) },
+				"attached": func(b *bench) { b.keeper.Attach(1, 0, ttl, false) },
+				"detached": func(b *bench) { b.keeper.Detach(1, 0, ttl) },
 				"touched": func(b *bench) {
-					b.keeper.Attach(1, ttl, false)
+					b.keeper.Attach(1, 0, ttl, false)
 					for range 5 {
 						b.alive(ttl-time.Millisecond/2, 1)
 						b.keeper.Touch(1)
 					}
 				},
 				"left": func(b *bench) {
-					b.keeper.Attach(1, time.Minute, true)
+					b.keeper.Attach(1, 0, time.Minute, true)
 					b.alive(2*time.Minute, 1)
 					b.keeper.Touch(1)
-					b.keeper.Detach(1, ttl)
+					b.keeper.Detach(1, 0, ttl)
 				},
 				"resumed": func(b *bench) {
-					b.keeper.Detach(1, time.Minute)
+					b.keeper.Detach(1, 0, time.Minute)
 					b.alive(59*time.Second, 1)
-					b.keeper.Attach(1, time.Hour, true)
+					b.keeper.Attach(1, 0, time.Hour, true)
 					b.alive(2*time.Minute, 1)
-					b.keeper.Attach(1, ttl, false)
+					b.keeper.Attach(1, 0, ttl, false)
 				},
 				"kept": func(b *bench) {
-					b.keeper.Attach(1, ttl, false)
-					b.keeper.Attach(1, ttl, true)
+					b.keeper.Attach(1, 0, ttl, false)
+					b.keeper.Attach(1, 0, ttl, true)
 					b.alive(5*time.Minute, 1)
-					b.keeper.Detach(1, ttl)
+					b.keeper.Detach(1, 0, ttl)
 				},
 			} {
 				t.Run(fmt.Sprintf("%v from %v %s", ttl, begin, how), func(t *testing.T) {
@@ -106,8 +106,8 @@ func TestARestartGivesSessionsTheirTimeAgain(t *testing.T) {
 	run(t, func(b *bench) {
 		b.open(1, 5*time.Second)
 		b.open(2, 20*time.Second)
-		b.keeper.Attach(1, time.Hour, true)
-		b.keeper.Detach(2, time.Second)
+		b.keeper.Attach(1, 0, time.Hour, true)
+		b.keeper.Detach(2, 0, time.Second)
 		for range 3 {
 			b.alive(900*time.Millisecond, 1, 2)
 			b.stop()
@@ -115,10 +115,10 @@ func TestARestartGivesSessionsTheirTimeAgain(t *testing.T) {
 			b.start()
 		}
 		b.alive(4900*time.Millisecond, 1, 2)
-		b.keeper.Touch(2) // which is nobody's, and begins again
+		b.keeper.Touch(2) // which has no connection: that counts for nothing
 		b.alive(late, 2)
-		b.alive(18*time.Second, 2)
-		b.alive(4 * time.Second)
+		b.alive(14*time.Second, 2)
+		b.alive(late)
 	})
 }
 
@@ -130,7 +130,7 @@ func TestManySessionsEndInTime(t *testing.T) {
 		for i := int64(1); i <= count; i++ {
 			b.open(i, 5*time.Second)
 			if i%1000 == 0 {
-				b.keeper.Attach(i, time.Second, true)
+				b.keeper.Attach(i, 0, time.Second, true)
 				stay = append(stay, i)
 			}
 		}
@@ -148,9 +148,10 @@ func TestAResumptionBetweenTheLookAndTheTxnWins(t *testing.T) {
 		for id := range int64(4) {
 			b.open(id+1, time.Second)
 		}
+		b.keeper.Attach(3, 0, time.Second+expireEvery, false) // due with those that nobody has
 		b.mu.Lock()
 		b.before = func(string) {
-			b.keeper.Attach(2, time.Second, true)
+			b.keeper.Attach(2, 0, time.Second, true)
 			b.keeper.Touch(3)
 		}
 		b.mu.Unlock()
@@ -197,17 +198,17 @@ func TestConnectionsComeAndGo(t *testing.T) {
 					ttl := time.Duration(1+rand.IntN(5000)) * time.Millisecond
 					switch rand.IntN(3) {
 					case 0:
-						b.keeper.Attach(id, ttl, false)
+						b.keeper.Attach(id, 0, ttl, false)
 					case 1:
-						b.keeper.Attach(id, ttl, true)
+						b.keeper.Attach(id, 0, ttl, true)
 					case 2:
-						b.keeper.Detach(id, ttl)
+						b.keeper.Detach(id, 0, ttl)
 					}
 					time.Sleep(rand.N(ttl))
 					b.keeper.Touch(id)
 				}
 				hold := time.Duration(1+rand.IntN(20_000)) * time.Millisecond
-				b.keeper.Detach(id, hold)
+				b.keeper.Detach(id, 0, hold)
 				ends[id] = time.Now().Add(hold)
 			})
 		}

@@ -6,3 +6,6 @@ func Known(k *Keeper) int {
 	defer k.mu.Unlock()
 	return len(k.mu.sessions)
 }
+
+// Round is one of Run's.
+func Round(k *Keeper) { k.expire() }

@@ -1,11 +1,46 @@
-// Package session decides on the leader's monotonic clock what has lasted long
-// enough: sessions whose clients are gone are proposed to be closed, containers
-// that stay empty and TTL znodes that nobody touches to be deleted, which the tree
-// judges again. It changes nothing itself, and after a start or an election every
-// deadline begins anew: for a session with its TimeoutMS.
+// Package session decides what has lasted long enough: sessions whose clients are
+// gone are proposed to be closed, containers that stay empty and TTL znodes that
+// nobody touches to be deleted. It changes nothing itself: the tree judges each
+// proposal again.
 //
-// The connections tell it who is there (Attach, Touch, Detach); any goroutine may,
-// with the state lock held or not.
+// The connections of this node tell it who is there (Attach, Touch, Detach); any
+// goroutine may, with the state lock held or not.
+//
+// # Several nodes
+//
+// The leader alone proposes, on its own monotonic clock. A node that comes to lead
+// begins when it is ready: from then on each container and TTL znode has its whole
+// time again, and no session ends before its own has passed (its TimeoutMS, until
+// its node has said what its time is).
+//
+// The node to which a session is attached, or was last, hears its client, and so
+// judges that client's silence: a kept session lives as long as its connection, a pinged
+// one for its ttl after each Touch, a detached one for its hold. The leader judges
+// that node's silence. The node reports, for each session, through which attachment
+// it has it, what its time is (ttl or hold), and how long it lives unless something
+// else is said: its ttl or, if that is less, 2 s (leastPromise); what is left of its
+// hold; nothing, once its client was silent for too long. Each third of that time at
+// the latest it says so again, changed or not. So
+//
+//   - a silent session ends a round or two after its time, as on the leader itself;
+//   - one lost report ends no session, and any lost report is made good by the next;
+//   - a session whose node is gone ends its ttl after that node's last report.
+//
+// What is news is said in the next round (expireEvery), and again after one, two,
+// four … rounds: a session that is attached or detached, one whose time is over or
+// is not over any more, and all of them when another node leads. For of these the
+// leader knows no more than what the tree says, which is the TimeoutMS.
+//
+// A session that has moved to another node has a higher attachment number in the tree.
+// The old node drops it when it has applied that, and what it says until then does
+// not count: the leader takes a report only for the attachment that it knows itself,
+// and gives a session that was attached anew its TimeoutMS to begin with. A session
+// is closed only while it has the attachment whose silence was judged: who takes it
+// over before the close is applied keeps it.
+//
+// A report is entries of 20 bytes, big-endian, at most 2,048:
+//
+//	| 0: session u64 | 8: attachment u32 | 12: its time, ms u32 | 16: it lives for, ms u32 |
 package session
 
 import (
@@ -30,7 +65,8 @@ type Replica interface {
 
 // Config of a Keeper.
 type Config struct {
-	Replica Replica
+	Replica  Replica
+	Ensemble Ensemble // nil: there is no other node
 	// ContainerInterval is how long a container stays after its last child went.
 	ContainerInterval time.Duration
 	Logger            zerolog.Logger
@@ -39,7 +75,7 @@ type Config struct {
 // Limits of one round.
 const (
 	scanEvery = time.Second
-	// expireEvery bounds how late a session is closed.
+	// expireEvery bounds how late a session is closed, and reported.
 	expireEvery = 250 * time.Millisecond
 	// scanStep is how many znodes or sessions one View looks at.
 	scanStep = 500
@@ -53,55 +89,86 @@ const (
 // under mu, a leaf lock.
 type Keeper struct {
 	cfg        Config
-	since      map[candidate]time.Time // when each candidate was first seen
+	least      time.Duration           // what a session of another node lives for at least
+	first      map[candidate]time.Time // when each candidate was first seen
 	unanswered atomic.Int64            // deletions; the replica counts down
 	closings   atomic.Int64            // the same of sessions
 
 	mu struct {
 		sync.Mutex
 		sessions map[int64]*deadline
-		round    uint64 // of the look at all sessions that is under way, or was the last
+		round    uint64    // of the look at all sessions that is under way, or was the last
+		lead     lead      // as of the last look; Run alone writes it
+		since    time.Time // since when that is so
 	}
 }
 
+// presence is what this node has to do with a session.
+type presence uint8
+
+const (
+	elsewhere presence = iota // nothing: only the leader counts its time
+	detached                  // the session's last connection was here
+	pinged                    // its connection is here, and so is a kept one's
+	kept
+)
+
 // deadline is when a session ends unless something is heard.
 type deadline struct {
-	ttl   time.Duration // what is given each time
-	kept  bool          // there is none: its client is there
-	at    time.Time
-	round uint64 // in which it was seen last
+	attachment uint32 // to which all this belongs
+	presence   presence
+	ttl        time.Duration // what is given each time
+	end        time.Time     // not of a kept one
+	round      uint64        // in which it was seen last
+	report     report        // how the leader learns of it, if that is another node
 }
 
-func (d *deadline) isDue() bool { return !d.kept && !time.Now().Before(d.at) }
-
-// candidate is a znode as it was when its time began: a change makes it another.
-type candidate struct {
-	path string
-	seen znode.Zxid
-}
+// isOver says whether nothing was heard for too long, as far as is known here.
+func (d *deadline) isOver(now time.Time) bool { return d.presence != kept && !now.Before(d.end) }
 
 // New makes a keeper.
 func New(cfg Config) *Keeper {
-	k := &Keeper{cfg: cfg, since: map[candidate]time.Time{}}
+	k := &Keeper{cfg: cfg, least: leastPromise}
+	if cfg.Ensemble == nil {
+		k.cfg.Ensemble, k.least = alone{}, 0
+	}
 	k.mu.sessions = map[int64]*deadline{}
 	return k
 }
 
-// Attach says that a session has a connection. If it is kept it lives as long as
-// that, else each Touch gives it ttl.
-func (k *Keeper) Attach(id int64, ttl time.Duration, kept bool) { k.set(id, ttl, kept) }
-
-// Detach says that a session has no connection any more. It lives for hold.
-func (k *Keeper) Detach(id int64, hold time.Duration) { k.set(id, hold, false) }
-
-func (k *Keeper) set(id int64, ttl time.Duration, kept bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.mu.sessions[id] = &deadline{ttl: ttl, kept: kept, at: time.Now().Add(ttl), round: k.mu.round}
+// Attach says that a session has a connection here, through that attachment (see
+// tree.Session). If it is kept it lives as long as that, else each Touch gives it ttl.
+func (k *Keeper) Attach(id int64, attachment uint32, ttl time.Duration, isKept bool) {
+	p := pinged
+	if isKept {
+		p = kept
+	}
+	k.set(id, attachment, p, ttl)
 }
 
-// Deadline is when a session ends if nothing is heard of its client from now on;
-// not ok: nobody has begun to count.
+// Detach says that a session has no connection here any more. It lives for hold.
+func (k *Keeper) Detach(id int64, attachment uint32, hold time.Duration) {
+	k.set(id, attachment, detached, hold)
+}
+
+func (k *Keeper) set(id int64, attachment uint32, p presence, ttl time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.mu.sessions[id] = &deadline{attachment: attachment, presence: p, ttl: ttl, end: time.Now().Add(ttl), round: k.mu.round}
+}
+
+// Touch says that the client of a session that is attached here was heard.
+func (k *Keeper) Touch(id int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if d := k.mu.sessions[id]; d != nil && d.presence >= pinged {
+		d.end = time.Now().Add(d.ttl)
+	}
+}
+
+// Deadline is when a session ends if nothing is heard of its client from now on, as
+// far as this node knows: the leader of all sessions, another one of those that are
+// attached to it or were last. Not ok: nobody counts here, or has not begun.
 func (k *Keeper) Deadline(id int64) (at time.Time, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -109,19 +176,18 @@ func (k *Keeper) Deadline(id int64) (at time.Time, ok bool) {
 	switch {
 	case d == nil:
 		return time.Time{}, false
-	case d.kept:
+	case d.presence == kept:
 		return time.Now().Add(d.ttl), true
 	}
-	return d.at, true
+	return k.end(d), true
 }
 
-// Touch says that a session's client was heard.
-func (k *Keeper) Touch(id int64) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if d := k.mu.sessions[id]; d != nil {
-		d.at = time.Now().Add(d.ttl)
+// end is when a session that is not kept ends. mu is held.
+func (k *Keeper) end(d *deadline) time.Time {
+	if whole := k.mu.since.Add(d.ttl); k.mu.lead.self && whole.After(d.end) {
+		return whole
 	}
+	return d.end
 }
 
 // Run looks for what is due until ctx ends.
@@ -129,121 +195,102 @@ func (k *Keeper) Run(ctx context.Context) error {
 	scan, expire := time.NewTicker(scanEvery), time.NewTicker(expireEvery)
 	defer scan.Stop()
 	defer expire.Stop()
+	k.follow()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-scan.C:
-			k.scan(now)
+			if k.follow() {
+				k.scan(now)
+			}
 		case <-expire.C:
 			k.expire()
 		}
 	}
 }
 
-// expire proposes to close the sessions whose time is over.
+// expire looks at all sessions, reports to the leader if that is another node, and
+// proposes to close those whose time is over if this one leads.
 func (k *Keeper) expire() {
+	k.follow()
+	due := k.lookAtAll()
+	k.tell(k.sweep())
+	if k.closings.Load() > 0 {
+		return
+	}
+	for _, id := range due[:min(len(due), maxClosings)] {
+		attachment, ok := k.due(id)
+		if !ok {
+			continue
+		}
+		if !k.leads() {
+			return
+		}
+		k.closings.Add(1)
+		k.cfg.Logger.Info().Str("session", znode.Hex(uint64(id))).Msg("session expired")
+		// In the session's own name: refused if it has moved.
+		k.cfg.Replica.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id, Session: id, Attachment: attachment},
+			func(tree.Result, *tree.Tree, *watch.Table) { k.closings.Add(-1) })
+	}
+}
+
+// lookAtAll compares what is known with the tree, and returns who is due.
+func (k *Keeper) lookAtAll() (due []int64) {
 	k.mu.Lock()
 	k.mu.round++
 	k.mu.Unlock()
-	var due []int64
 	for after, more := int64(math.MinInt64), true; more; { // in steps: a View holds writes up
 		more = false
 		k.cfg.Replica.View(func(t *tree.Tree, _ *watch.Table) {
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			n := 0
+			now, n := time.Now(), 0
 			t.Sessions(after, func(s tree.Session, _ int) bool {
 				if n++; n > scanStep {
 					more = true
 					return false
 				}
 				after = s.ID
-				if k.look(&s) {
+				if k.look(&s, now) {
 					due = append(due, s.ID)
 				}
 				return true
 			})
 		})
 	}
-	k.forget()
-	if k.closings.Load() > 0 {
-		return
-	}
-	for _, id := range due[:min(len(due), maxClosings)] {
-		if !k.isDue(id) { // any more
-			continue
-		}
-		k.closings.Add(1)
-		k.cfg.Logger.Info().Str("session", znode.Hex(uint64(id))).Msg("session expired")
-		k.cfg.Replica.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id},
-			func(tree.Result, *tree.Tree, *watch.Table) { k.closings.Add(-1) })
-	}
+	return due
 }
 
-// look says whether a session's time is over. One that is not known begins. mu is
-// held.
-func (k *Keeper) look(s *tree.Session) bool {
+// look says whether a session's time is over. One that is not known, or was
+// attached elsewhere since, begins if this node leads; if not, sweep will drop it.
+// mu is held.
+func (k *Keeper) look(s *tree.Session, now time.Time) (isDue bool) {
 	d := k.mu.sessions[s.ID]
-	if d == nil {
-		ttl := time.Duration(s.TimeoutMS) * time.Millisecond
-		d = &deadline{ttl: ttl, at: time.Now().Add(ttl)}
+	if d == nil || d.attachment != s.Attachment {
+		if !k.mu.lead.self {
+			return false
+		}
+		ttl := max(time.Duration(s.TimeoutMS)*time.Millisecond, k.least)
+		d = &deadline{attachment: s.Attachment, ttl: ttl, end: now.Add(ttl)}
 		k.mu.sessions[s.ID] = d
 	}
 	d.round = k.mu.round
-	return d.isDue()
+	return k.isDue(d, now)
 }
 
-func (k *Keeper) isDue(id int64) bool {
+// isDue says whether a session's time is over. mu is held.
+func (k *Keeper) isDue(d *deadline, now time.Time) bool {
+	return d.presence != kept && !now.Before(k.end(d))
+}
+
+// due says whether a session's time is over still, and through which attachment.
+func (k *Keeper) due(id int64) (attachment uint32, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	d := k.mu.sessions[id]
-	return d != nil && d.isDue()
-}
-
-// forget drops the deadlines of sessions that are no more.
-func (k *Keeper) forget() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for id, d := range k.mu.sessions {
-		if d.round != k.mu.round {
-			delete(k.mu.sessions, id)
-		}
+	if d == nil || !k.isDue(d, time.Now()) {
+		return 0, false
 	}
-}
-
-// scan proposes the deletion of what has been a candidate for its whole time.
-func (k *Keeper) scan(now time.Time) {
-	var found []tree.Reapable
-	for from, more := uint32(0), true; more; more = from != 0 { // in steps: a View holds writes up
-		k.cfg.Replica.View(func(t *tree.Tree, _ *watch.Table) {
-			var some []tree.Reapable
-			some, from = t.Reapables(from, scanStep)
-			found = append(found, some...)
-		})
-	}
-	next := make(map[candidate]time.Time, len(found))
-	room := maxReaps
-	if k.unanswered.Load() > 0 {
-		room = 0
-	}
-	for _, r := range found {
-		c := candidate{r.Path, r.Seen}
-		first, known := k.since[c]
-		if !known {
-			first = now
-		}
-		next[c] = first
-		wait := k.cfg.ContainerInterval
-		if r.TTLMS > 0 {
-			wait = time.Duration(min(r.TTLMS, int64(1<<62/time.Millisecond))) * time.Millisecond
-		}
-		if now.Sub(first) >= wait && room > 0 {
-			room--
-			k.unanswered.Add(1)
-			k.cfg.Replica.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindReap, Path: r.Path}, Target: int64(r.Seen)},
-				func(tree.Result, *tree.Tree, *watch.Table) { k.unanswered.Add(-1) }) // refused if it changed: then its time begins anew
-		}
-	}
-	k.since = next
+	return d.attachment, true
 }
