@@ -248,7 +248,7 @@ func (s *steward) keepRoster(st *replica.Status, book, known roster, version uin
 		return
 	}
 	x := want.txn(version + 1)
-	s.e.replica.Load().Submit(&x, func(result tree.Result, _ *tree.Tree, _ *watch.Table) {
+	s.e.replica.Load().Decide(&x, func(result tree.Result, _ *tree.Tree, _ *watch.Table) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.writing = false

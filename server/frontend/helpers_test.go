@@ -70,6 +70,7 @@ func newBackend() *backend {
 }
 
 func (b *backend) Submit(x *tree.Txn, done frontend.Done) { b.take(task{txn: x, done: done}) }
+func (b *backend) Decide(x *tree.Txn, done frontend.Done) { b.Submit(x, done) }
 func (b *backend) Barrier(done frontend.Done)             { b.take(task{done: done}) }
 
 func (b *backend) View(read func(*tree.Tree, *watch.Table)) {

@@ -10,7 +10,7 @@ import (
 // ProposeInTerm puts a submission where those stand that were proposed in a term
 // and are not in the log yet.
 func ProposeInTerm(r *Replica, term uint64, done Done) {
-	s := submission{&tree.Txn{}, done, 100}
+	s := submission{txn: &tree.Txn{}, done: done, size: 100}
 	r.pending.Add(s.size)
 	r.tasks.push(func() { r.applier.waiting = append(r.applier.waiting, proposed{term, []submission{s}}) })
 }

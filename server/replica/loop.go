@@ -510,7 +510,7 @@ func (r *Replica) lead(now tree.Counters) {
 }
 
 func (r *Replica) proposeSettings() {
-	r.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindSettings}, Settings: r.cfg.Settings},
+	r.Decide(&tree.Txn{Op: tree.Op{Kind: tree.KindSettings}, Settings: r.cfg.Settings},
 		func(result tree.Result, _ *tree.Tree, _ *watchTable) {
 			if result.Code == znode.OK {
 				r.letIn()

@@ -371,6 +371,37 @@ func TestThreeNodes(t *testing.T) {
 	}
 }
 
+// What the leader alone decides is refused elsewhere, and does not reach the leader.
+func TestTheLeaderAloneDecides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := join(t)
+		for _, n := range c.nodes {
+			<-n.Ready()
+		}
+		lead := c.at(1).Status().Leader
+		for id, n := range c.nodes {
+			got := make(chan znode.Code, 1)
+			n.Decide(create(fmt.Sprintf("/decided%d", id)), func(r tree.Result, _ *tree.Tree, _ *watchTable) { got <- r.Code })
+			want := znode.ErrNoLeader
+			if id == lead {
+				want = znode.OK
+			}
+			if code := <-got; code != want {
+				t.Errorf("node %d, of which %d leads: %v", id, lead, code)
+			}
+			n.must(create(fmt.Sprintf("/behind%d", id))) // nothing else is held up by it
+		}
+		for id := range c.nodes {
+			if there := c.at(lead).has(fmt.Sprintf("/decided%d", id)); there != (id == lead) {
+				t.Errorf("what node %d decided is there: %t", id, there)
+			}
+		}
+		for _, n := range c.nodes {
+			n.stop()
+		}
+	})
+}
+
 // Without a quorum nothing is answered but that there is no leader, and not before
 // the limit.
 func TestSubmissionsWaitForALeaderSoLong(t *testing.T) {

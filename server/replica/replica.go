@@ -195,6 +195,7 @@ type submission struct {
 	txn  *tree.Txn
 	done Done
 	size int64
+	lead bool // only while this node leads
 }
 
 // New makes a replica; Run starts it.
@@ -267,8 +268,17 @@ func (r *Replica) View(read func(*tree.Tree, *watch.Table)) {
 // Submit proposes a txn. It does not wait. done runs exactly once, unless Run
 // ends before: then the outcome is unknown. Submissions of one goroutine reach
 // the log in the order of the calls. The Txn belongs to the replica from now on.
-func (r *Replica) Submit(x *tree.Txn, done Done) {
-	s := submission{x, done, sizeOf(x)}
+func (r *Replica) Submit(x *tree.Txn, done Done) { r.submit(submission{txn: x, done: done}) }
+
+// Decide is Submit for what the leader alone decides, such as that a session has
+// been silent for too long: if another one leads by the time it is taken it is refused
+// with ErrNoLeader, and not forwarded.
+func (r *Replica) Decide(x *tree.Txn, done Done) {
+	r.submit(submission{txn: x, done: done, lead: true})
+}
+
+func (r *Replica) submit(s submission) {
+	s.size = sizeOf(s.txn)
 	switch pending := r.pending.Add(s.size); {
 	case s.size > MaxTxnBytes:
 		r.refuse(s, znode.ErrTooBig)

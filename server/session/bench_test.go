@@ -23,7 +23,7 @@ func (f *follower) Leader() (id, term uint64, self bool) {
 }
 func (f *follower) Tell(_ uint64, b []byte)                                       { f.bytes += len(b) }
 func (f *follower) View(read func(*tree.Tree, *watch.Table))                      { read(f.tree, nil) }
-func (f *follower) Submit(*tree.Txn, func(tree.Result, *tree.Tree, *watch.Table)) {}
+func (f *follower) Decide(*tree.Txn, func(tree.Result, *tree.Tree, *watch.Table)) {}
 
 // BenchmarkRound is one of a follower with 10,000 kept sessions. If their ttl is 30 s,
 // one of 39 rounds reports them all, and in the others nothing is due.

@@ -192,7 +192,7 @@ func (n *node) View(read func(*tree.Tree, *watch.Table)) {
 }
 
 // Submit is the keeper's, who must lead as far as it can know.
-func (n *node) Submit(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.Table)) {
+func (n *node) Decide(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.Table)) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	n.proposed++

@@ -43,7 +43,7 @@ func (k *Keeper) scan(now time.Time) {
 		if now.Sub(first) >= wait && room > 0 && k.leads() {
 			room--
 			k.unanswered.Add(1)
-			k.cfg.Replica.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindReap, Path: r.Path}, Target: int64(r.Seen)},
+			k.cfg.Replica.Decide(&tree.Txn{Op: tree.Op{Kind: tree.KindReap, Path: r.Path}, Target: int64(r.Seen)},
 				func(tree.Result, *tree.Tree, *watch.Table) { k.unanswered.Add(-1) }) // refused if it changed: then its time begins anew
 		}
 	}

@@ -59,7 +59,7 @@ import (
 
 // Replica is what the keeper needs of the replica.
 type Replica interface {
-	Submit(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.Table))
+	Decide(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.Table))
 	View(read func(*tree.Tree, *watch.Table))
 }
 
@@ -230,7 +230,7 @@ func (k *Keeper) expire() {
 		k.closings.Add(1)
 		k.cfg.Logger.Info().Str("session", znode.Hex(uint64(id))).Msg("session expired")
 		// In the session's own name: refused if it has moved.
-		k.cfg.Replica.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id, Session: id, Attachment: attachment},
+		k.cfg.Replica.Decide(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id, Session: id, Attachment: attachment},
 			func(tree.Result, *tree.Tree, *watch.Table) { k.closings.Add(-1) })
 	}
 }

@@ -61,7 +61,7 @@ func (b *bench) View(read func(*tree.Tree, *watch.Table)) {
 	read(b.tree, nil)
 }
 
-func (b *bench) Submit(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.Table)) {
+func (b *bench) Decide(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.Table)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stalled != nil {
