@@ -30,7 +30,10 @@ func (o *serverOptions) settle() (warnings []string, err error) {
 	asked := o.secretFile != "" || len(e.Secret) > 0 || o.given["peer-listen"] || o.given["gossip-listen"] ||
 		len(e.Join)+e.Expect+len(e.Initial) > 0 || e.Observer || o.zoo.distributed
 	if !asked {
-		for _, name := range []string{"advertise", "sync-limit", "raft-tick", "heartbeat-ticks", "election-ticks", "peer-tls-cert", "peer-tls-key", "peer-tls-ca"} {
+		if o.given["peer-tls-cert"] || o.given["peer-tls-key"] || o.given["peer-tls-ca"] {
+			return nil, fmt.Errorf("TLS between nodes, and this one is alone: join, expect, initial or secret-file make it one of several")
+		}
+		for _, name := range []string{"advertise", "sync-limit", "raft-tick", "heartbeat-ticks", "election-ticks"} {
 			if o.given[name] {
 				warnings = append(warnings, name+" has no effect: the node is alone")
 			}
