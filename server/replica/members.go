@@ -95,8 +95,8 @@ func (r *Replica) change(changes []Change, done Done) znode.Code {
 	return znode.OK
 }
 
-// carries says whether the voters of next were heard of lately, a quorum of them,
-// and whether those who begin to vote have caught up.
+// carries says whether the voters of next were heard of lately and have a link, a
+// quorum of them, and whether those who begin to vote have caught up.
 func (r *Replica) carries(next Point) bool {
 	heard := 0
 	if slices.Contains(next.Voters, r.cfg.NodeID) {
@@ -111,7 +111,7 @@ func (r *Replica) carries(next Point) bool {
 		if !slices.Contains(r.core.members.Voters, id) && !p.Caught {
 			return false
 		}
-		if ok && p.Heard <= r.lately() {
+		if ok && p.Heard <= r.lately() && r.core.up[id] {
 			heard++
 		}
 	}
