@@ -88,6 +88,9 @@ func (n *node) Facts() []frontend.Fact {
 	var digest, zxid string
 	n.replica.View(func(t *tree.Tree, _ *watchTable) { digest, zxid = t.Digest().String(), t.Counters().Zxid.String() })
 	facts = append(facts, frontend.Fact{Key: "coord_zxid", Value: zxid}, frontend.Fact{Key: "coord_digest", Value: digest})
+	if n.ens != nil {
+		facts = append(facts, n.ens.steward.facts(&st)...)
+	}
 	const asMS = 1000
 	for _, s := range []struct {
 		name  string

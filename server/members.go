@@ -43,11 +43,10 @@ type memberAnswer struct {
 	Leader  string `json:"leader,omitempty"`
 	Cluster string `json:"cluster,omitempty"` // which the node may be a member of
 	lineage
-	Roster string               `json:"roster,omitempty"` // whom the node may hear from before it knows by itself
-	Status *nodeStatus          `json:"status,omitempty"`
-	Items  []frontend.AdminItem `json:"items,omitempty"`
-	Code   int32                `json:"code,omitempty"` // of what is refused, as ZooKeeper's numbers
-	Text   string               `json:"text,omitempty"`
+	Roster string      `json:"roster,omitempty"` // whom the node may hear from before it knows by itself
+	Status *nodeStatus `json:"status,omitempty"`
+	Code   int32       `json:"code,omitempty"` // of what is refused, as ZooKeeper's numbers
+	Text   string      `json:"text,omitempty"`
 }
 
 // nodeStatus is how a node is.
@@ -138,12 +137,11 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 	case "join":
 		return e.takeIn(ctx, r, theirs, q)
 	case "admin":
-		items, err := e.lead(ctx, q.Words)
-		var refused *frontend.AdminError
-		if errors.As(err, &refused) {
+		err := e.lead(ctx, q.Words)
+		if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
 			return &memberAnswer{Code: int32(refused.Code), Text: refused.Text}, nil
 		}
-		return &memberAnswer{Items: items}, err
+		return &memberAnswer{}, err
 	default:
 		return nil, fmt.Errorf("nobody knows how to %q", q.Do)
 	}
@@ -229,15 +227,15 @@ func (n *node) Admin(ctx context.Context, words []string) ([]frontend.AdminItem,
 		return nil, adminError(znode.ErrBadArguments, "this node is alone: start it with --secret-file, or with --peer-listen and --gossip-listen on loopback, and it can grow")
 	case words[0] == "LEAVE":
 		words = []string{"REMOVE", datadir.NodeString(n.identity.Node), "FORCE"}
-		items, err := e.admin(ctx, words)
+		err := e.admin(ctx, words)
 		if err == nil {
 			e.end(&removedError{reason: "an operator had it leave", asked: true})
 		}
-		return items, err
+		return nil, err
 	case words[0] == "ADD":
 		return nil, e.invite(ctx, words[1:])
 	}
-	return e.admin(ctx, words)
+	return nil, e.admin(ctx, words)
 }
 
 func adminError(code znode.Code, format string, args ...any) error {
@@ -245,36 +243,35 @@ func adminError(code znode.Code, format string, args ...any) error {
 }
 
 // admin has the leader do it.
-func (e *ensemble) admin(ctx context.Context, words []string) ([]frontend.AdminItem, error) {
+func (e *ensemble) admin(ctx context.Context, words []string) error {
 	for range maxHops {
 		id, addr := e.steward.leaderAddr()
 		if id == e.n.identity.Node {
-			items, err := e.lead(ctx, words)
-			if !errors.Is(err, errHandedOver) {
-				return items, err
+			if err := e.lead(ctx, words); !errors.Is(err, errHandedOver) {
+				return err
 			}
 			continue
 		}
 		if addr == "" {
-			return nil, adminError(znode.ErrNoLeader, "there is no leader that can be reached")
+			return adminError(znode.ErrNoLeader, "there is no leader that can be reached")
 		}
 		a, err := e.askLeader(ctx, addr, &memberRequest{Do: "admin", Words: words})
 		switch {
 		case err != nil:
-			return nil, adminError(znode.ErrNoLeader, "the leader at %s: %v", addr, err)
+			return adminError(znode.ErrNoLeader, "the leader at %s: %v", addr, err)
 		case a.Code != 0:
-			return nil, adminError(znode.Code(a.Code), "%s", a.Text)
+			return adminError(znode.Code(a.Code), "%s", a.Text)
 		}
-		return a.Items, nil
+		return nil
 	}
-	return nil, adminError(znode.ErrNoLeader, "the leadership moves")
+	return adminError(znode.ErrNoLeader, "the leadership moves")
 }
 
 // errHandedOver says that another node leads now.
 var errHandedOver = errors.New("another node leads now")
 
 // lead does the leader's part.
-func (e *ensemble) lead(ctx context.Context, words []string) ([]frontend.AdminItem, error) {
+func (e *ensemble) lead(ctx context.Context, words []string) error {
 	r, self := e.replica.Load(), e.n.identity.Node
 	var nodes []uint64
 	for _, w := range words[1:] {
@@ -283,21 +280,21 @@ func (e *ensemble) lead(ctx context.Context, words []string) ([]frontend.AdminIt
 		}
 		id, err := e.steward.resolve(w)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		nodes = append(nodes, id)
 	}
 	want := map[string]int{"REMOVE": 1, "PROMOTE": 1, "REPLACE": 2, "TRANSFER": len(nodes)}
 	if n, ok := want[words[0]]; !ok || n != len(nodes) {
-		return nil, adminError(znode.ErrBadArguments, "%s is not understood", strings.Join(words, " "))
+		return adminError(znode.ErrBadArguments, "%s is not understood", strings.Join(words, " "))
 	}
 	var changes []replica.Change
 	switch words[0] {
 	case "TRANSFER":
 		if len(nodes) > 1 {
-			return nil, adminError(znode.ErrBadArguments, "one node is meant")
+			return adminError(znode.ErrBadArguments, "one node is meant")
 		}
-		return nil, e.transfer(ctx, nodes)
+		return e.transfer(ctx, nodes)
 	case "PROMOTE":
 		changes = []replica.Change{{Node: nodes[0], To: replica.Voter}}
 	case "REMOVE":
@@ -309,21 +306,21 @@ func (e *ensemble) lead(ctx context.Context, words []string) ([]frontend.AdminIt
 		if c.Node == self && c.To == replica.Gone {
 			// Who leads cannot take its own vote away: another one does.
 			if err := e.transfer(ctx, nil); err != nil {
-				return nil, err
+				return err
 			}
-			return nil, errHandedOver
+			return errHandedOver
 		}
 	}
 	switch code := change(ctx, r, changes...); code {
 	case znode.OK:
 		e.steward.poke()
-		return nil, nil
+		return nil
 	case znode.ErrThrottledOp:
-		return nil, adminError(znode.ErrNewConfigNoQuorum, "not now: too few of the voters to be are up, a learner has not caught up, or another change is under way")
+		return adminError(znode.ErrNewConfigNoQuorum, "not now: too few of the voters to be are up, a learner has not caught up, or another change is under way")
 	case znode.ErrBadArguments:
-		return nil, adminError(code, "that can never be: no voter would be left, or the node is none of these, or was removed once")
+		return adminError(code, "that can never be: no voter would be left, or the node is none of these, or was removed once")
 	default:
-		return nil, adminError(code, "the change of members: %s", code.Error())
+		return adminError(code, "the change of members: %s", code.Error())
 	}
 }
 

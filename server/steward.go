@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"coord/gossip"
 	"coord/server/founding"
+	"coord/server/frontend"
 	"coord/server/replica"
 	"coord/server/watch"
 	"coord/snapshot/datadir"
@@ -34,7 +36,9 @@ type steward struct {
 
 	mu         sync.Mutex
 	applicants map[uint64]applicant
-	told       roster                        // by the leader, when this node joined
+	told       roster             // by the leader, when this node joined
+	progress   []replica.Progress // of the others, while this node leads
+	ledSince   time.Time
 	said       map[uint64][]replica.DigestAt // by others, of late
 }
 
@@ -95,6 +99,11 @@ func (s *steward) look(now time.Time) {
 	book := s.book(known)
 	s.namePeers(&st, book)
 	s.watchLeader(&st, now)
+	if st.Role != "leader" {
+		s.mu.Lock()
+		s.progress, s.ledSince = nil, time.Time{}
+		s.mu.Unlock()
+	}
 	switch {
 	case st.Role == "leader" && st.Ready:
 		s.keepRoster(&st, book, known, version)
@@ -264,6 +273,10 @@ func (s *steward) keepRoster(st *replica.Status, book, known roster, version uin
 func (s *steward) promote(progress []replica.Progress, members replica.Point, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.progress = progress
+	if s.ledSince.IsZero() {
+		s.ledSince = now
+	}
 	var ready []applicant
 	for _, p := range progress {
 		if !p.Caught || p.Heard > time.Second {
@@ -430,3 +443,38 @@ func (s *steward) bookNow() roster {
 }
 
 var errNoLeader = errors.New("there is no leader")
+
+// facts are those of mntr that are about other nodes, with ZooKeeper's names.
+func (s *steward) facts(st *replica.Status) (facts []frontend.Fact) {
+	add := func(key string, n int64) {
+		facts = append(facts, frontend.Fact{Key: key, Value: strconv.FormatInt(n, 10)})
+	}
+	book := s.bookNow()
+	add("quorum_size", int64(len(st.Members.Voters)))
+	if st.Role != "leader" {
+		return facts
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var followers, standbys, observers int64
+	for _, p := range s.progress {
+		m := book.find(p.Node)
+		switch {
+		case !p.Caught:
+		case slices.Contains(st.Members.Voters, p.Node):
+			followers++
+		case m != nil && m.observer:
+			observers++
+		default:
+			standbys++
+		}
+	}
+	add("learners", int64(len(s.progress)))
+	add("synced_followers", followers)
+	add("synced_non_voting_followers", standbys)
+	add("synced_observers", observers)
+	if !s.ledSince.IsZero() {
+		add("leader_uptime", time.Since(s.ledSince).Milliseconds())
+	}
+	return facts
+}

@@ -41,7 +41,7 @@ func coordTarget(t testing.TB) *target {
 // ensembleTarget is a follower of three nodes.
 func ensembleTarget(t testing.TB) *target {
 	t.Helper()
-	c := form(t, 3, "--4lw-whitelist", "*")
+	c := form(t, "--4lw-whitelist", "*")
 	lead := c.leader()
 	n := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n != lead })]
 	return &target{addr: n.host + ":2181", restart: func() {

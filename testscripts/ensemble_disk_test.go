@@ -49,7 +49,7 @@ func TestEnsembleLosesADisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := form(t, 3)
+			c := form(t)
 			victim := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n != c.leader() })]
 			victim.kill()
 			if err := os.CopyFS(victim.dir+".old", os.DirFS(victim.dir)); err != nil {
@@ -120,7 +120,7 @@ func (n *node) segments() []string {
 // that was never acknowledged. It starts again by itself and has everything.
 func TestEnsemblePowerCut(t *testing.T) {
 	t.Parallel()
-	c := form(t, 3)
+	c := form(t)
 	c.fill200()
 	for _, n := range c.nodes {
 		n.kill()
@@ -154,7 +154,7 @@ func TestEnsemblePowerCut(t *testing.T) {
 func TestEnsembleFailingDisk(t *testing.T) {
 	t.Parallel()
 	need(t, "strace")
-	c := form(t, 3)
+	c := form(t)
 	c.fill200()
 	lead := c.leader()
 	lead.signal(syscall.SIGTERM)

@@ -42,7 +42,7 @@ func (c *cluster) at(conn *zk.Conn) *node {
 // when its node is killed, follower or leader; they end everywhere when the client is gone.
 func TestEnsembleSessions(t *testing.T) {
 	t.Parallel()
-	c := form(t, 3)
+	c := form(t)
 	const timeout = 4 * time.Second
 	conn, events := connectZK(t, timeout, c.hosts...)
 	id := conn.SessionID()

@@ -87,10 +87,10 @@ func (n *node) await() {
 	}
 }
 
-// form starts all nodes with --initial and waits for them.
-func form(t testing.TB, n int, flags ...string) *cluster {
+// form starts three nodes with --initial and waits for them.
+func form(t testing.TB, flags ...string) *cluster {
 	t.Helper()
-	c := newCluster(t, n)
+	c := newCluster(t, 3)
 	c.form(flags...)
 	return c
 }
@@ -350,7 +350,7 @@ func TestEnsembleGrows(t *testing.T) {
 func TestEnsembleFaults(t *testing.T) {
 	t.Parallel()
 	random := newRand(t)
-	c := form(t, 3, "--snapshot-every", "3000")
+	c := form(t, "--snapshot-every", "3000")
 	all := make([]*writer, writers)
 	for i := range all {
 		all[i] = &writer{id: i}
@@ -466,7 +466,7 @@ func TestEnsembleMoves(t *testing.T) {
 // TestEnsembleRolls: a rolling restart hands the leadership over; no write is refused.
 func TestEnsembleRolls(t *testing.T) {
 	t.Parallel()
-	c := form(t, 3)
+	c := form(t)
 	for range 3 {
 		lead := c.leader()
 		other := c.nodes[(slices.Index(c.nodes, lead)+1)%3]

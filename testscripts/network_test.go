@@ -20,7 +20,7 @@ const inNamespace = "COORD_TEST_NAMESPACE"
 // apart drops what goes from one node to another.
 func apart(t *testing.T, from, to *node) {
 	t.Helper()
-	command(t, "ip", "rule", "add", "pref", "10", "from", from.host, "to", to.host, "blackhole")
+	ip(t, "rule", "add", "pref", "10", "from", from.host, "to", to.host, "blackhole")
 }
 
 // heal drops nothing any more.
@@ -30,10 +30,10 @@ func heal(t *testing.T) {
 	}
 }
 
-func command(t *testing.T, name string, args ...string) {
+func ip(t *testing.T, args ...string) {
 	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 }
 
@@ -54,11 +54,11 @@ func TestEnsembleNetwork(t *testing.T) {
 		}
 		return
 	}
-	command(t, "ip", "link", "set", "lo", "up")
-	command(t, "ip", "rule", "add", "pref", "100", "lookup", "local")
-	command(t, "ip", "rule", "del", "pref", "0")
+	ip(t, "link", "set", "lo", "up")
+	ip(t, "rule", "add", "pref", "100", "lookup", "local")
+	ip(t, "rule", "del", "pref", "0")
 
-	c := form(t, 3, "--sync-limit", "3s")
+	c := form(t, "--sync-limit", "3s")
 	h := &history{}
 	ctx, stop := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
