@@ -80,6 +80,9 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 	if e.self.host, err = gossip.Host(ctx, e.advertised(), bind.Addr()); err != nil {
 		return nil, fmt.Errorf("%w: the address to advertise: %w", ErrConfig, err)
 	}
+	if n.onLoopback && !IsLoopback(e.self.host) {
+		e.self.client = 0 // clients elsewhere are not served
+	}
 	conf := gossip.DefaultConfig()
 	conf.Self, conf.Label, conf.Secret = e.said(), n.cfg.Cluster, e.cfg.Secret
 	conf.Listen, conf.Advertise, conf.Seeds = bind, e.self.host, e.seeds()

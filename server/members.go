@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -458,8 +459,11 @@ func (n *node) listed(st *replica.Status, ids []uint64, all []*nodeStatus, book 
 		m, s := book.find(id), all[i]
 		item := frontend.AdminItem{Name: datadir.NodeString(id)}
 		add := func(key, value string) { item.Facts = append(item.Facts, frontend.Fact{Key: key, Value: value}) }
-		if m == nil {
-			m = &member{name: n.cfg.Name}
+		client := ""
+		if n.ens == nil {
+			m, client = &member{name: n.cfg.Name}, strings.Join(n.cfg.Listen, ",")
+		} else if m == nil {
+			m = &member{}
 		}
 		votes := slices.Contains(st.Members.Voters, id)
 		role := "standby"
@@ -476,7 +480,7 @@ func (n *node) listed(st *replica.Status, ids []uint64, all []*nodeStatus, book 
 		add("vote", bit(votes))
 		add("up", bit(s != nil))
 		add("peer", m.peerAddr())
-		add("client", m.clientAddr())
+		add("client", cmp.Or(m.clientAddr(), client))
 		if s != nil {
 			add("term", strconv.FormatUint(s.Term, 10))
 			add("applied", strconv.FormatUint(s.Applied, 10))

@@ -22,21 +22,22 @@ import (
 
 // node is what a running server holds.
 type node struct {
-	cfg       Config
-	log       zerolog.Logger
-	dir       *datadir.Dir
-	identity  datadir.Identity
-	store     *snapshot.Store
-	wal       *wal.Log
-	recovered *wal.Recovered
-	tree      *tree.Tree    // as loaded; handed to the replica
-	start     replica.Point // where it was
-	space     *space
-	replica   *replica.Replica
-	front     *frontend.Server
-	started   time.Time
-	port      int // the first that clients can reach; -1 for none
-	measured  measured
+	cfg        Config
+	log        zerolog.Logger
+	dir        *datadir.Dir
+	identity   datadir.Identity
+	store      *snapshot.Store
+	wal        *wal.Log
+	recovered  *wal.Recovered
+	tree       *tree.Tree    // as loaded; handed to the replica
+	start      replica.Point // where it was
+	space      *space
+	replica    *replica.Replica
+	front      *frontend.Server
+	started    time.Time
+	port       int  // the first that clients can reach; -1 for none
+	onLoopback bool // that one's address
+	measured   measured
 
 	ens        *ensemble // nil: the node is alone
 	lost       *lost     // what it was, if it must come back as another one

@@ -80,7 +80,7 @@ func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zero
 	for _, l := range listeners {
 		cfg.Listen = append(cfg.Listen, address(l.Addr()))
 		if a, ok := l.Addr().(*net.TCPAddr); ok && n.port < 0 {
-			n.port = a.Port
+			n.port, n.onLoopback = a.Port, a.IP.IsLoopback()
 		}
 	}
 
@@ -89,6 +89,7 @@ func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zero
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	core, inner := errgroup.WithContext(inner)
+	n.cfg.Listen = cfg.Listen
 	if peers != nil {
 		if n.ens, err = newEnsemble(inner, n, peers); err != nil {
 			return err
