@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"coord/server/founding"
 	"coord/server/peer"
@@ -28,12 +31,14 @@ type machine struct {
 	born chan struct{} // closed when the identity says Member
 	was  string        // what it waited for, when it was logged last
 
-	mu      sync.Mutex
-	m       *founding.Machine
-	asking  map[string]bool // questions under way
-	joining bool
-	doors   []string // addresses of members, to be asked to take this node in
-	lineage lineage
+	mu     sync.Mutex
+	m      *founding.Machine
+	asking map[string]bool // questions under way
+	// complaints are the last ones by address.
+	complaints map[string]string
+	joining    bool
+	doors      []string // addresses of members, to be asked to take this node in
+	lineage    lineage
 }
 
 // lineage is what a joiner must know of the data that it will hold.
@@ -51,7 +56,7 @@ const (
 )
 
 func (m *machine) init(e *ensemble) {
-	m.e, m.born, m.asking = e, make(chan struct{}), map[string]bool{}
+	m.e, m.born, m.asking, m.complaints = e, make(chan struct{}), map[string]bool{}, map[string]string{}
 	conf := founding.Config{
 		Self:  founding.Node{ID: e.n.identity.Node, Name: e.n.cfg.Name, Addr: e.self.peerAddr()},
 		Label: e.n.cfg.Cluster, How: founding.Alone, Quiet: quietTicks,
@@ -342,13 +347,27 @@ func (m *machine) send(s founding.Send) {
 		}
 		m.mu.Lock()
 		delete(m.asking, key)
+		if err != nil {
+			m.complain(addr, err)
+		}
 		m.mu.Unlock()
 		if err != nil {
-			m.e.log.Debug().Err(err).Str("addr", addr).Msg("no answer from a node of the founding")
 			return
 		}
 		m.do(func(f *founding.Machine) []founding.Effect { return f.Answer(s.To, a) })
 	})
+}
+
+// complain tells why a node does not answer: once, and not that it is not there yet,
+// which waiting says. Locked.
+func (m *machine) complain(addr string, err error) {
+	level := zerolog.WarnLevel
+	if _, ok := errors.AsType[*net.OpError](err); ok || m.complaints[addr] == err.Error() || errors.Is(err, context.DeadlineExceeded) {
+		level = zerolog.DebugLevel
+	} else {
+		m.complaints[addr] = err.Error()
+	}
+	m.e.log.WithLevel(level).Err(err).Str("addr", addr).Msg("a node does not answer this one")
 }
 
 // join asks a member, and then every other one that is found, until this node is

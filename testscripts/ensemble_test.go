@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -202,6 +203,8 @@ func (n *node) lives() bool {
 		return true
 	}
 }
+
+func (n *node) pid() string { return strconv.Itoa(n.cmd.Process.Pid) }
 
 // synced asks behind everything that was acknowledged anywhere.
 func (n *node) synced(lines ...string) string {
