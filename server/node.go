@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"syscall"
 	"time"
 
@@ -263,7 +264,11 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 	var removed []string
 	start := time.Now()
 	err = inBackground(func() (err error) {
-		if _, err = n.store.Save(ctx, n.meta(at), f, snapshot.Options{}); err == nil {
+		options := snapshot.Options{}
+		if n.isAwaited(at) {
+			options.Pace = &hurriedPace
+		}
+		if _, err = n.store.Save(ctx, n.meta(at), f, options); err == nil {
 			removed, err = n.store.Prune(ctx, n.cfg.SnapshotKeep, n.cfg.SnapshotMaxAge, time.Now())
 		}
 		return err
@@ -289,11 +294,28 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 	return keepFrom, nil
 }
 
+// isAwaited says whether a node waits for a snapshot as of a place: a member that the
+// newest one does not know can be sent no older one.
+func (n *node) isAwaited(at replica.Point) bool {
+	kept, err := n.store.List()
+	if err != nil {
+		return false
+	}
+	for _, e := range kept {
+		if e.Err == nil { // the newest
+			was := pointOf(&e.Meta)
+			return slices.ContainsFunc(everyone(&at), func(id uint64) bool { return !slices.Contains(everyone(&was), id) })
+		}
+	}
+	return false
+}
+
 // Snapshots are made beside clients, who must not feel it. Nobody waits for the
-// server's own ones; somebody does for a backup.
+// server's own ones, but that a new member does; somebody does for a backup.
 var (
-	ownPace    = snapshot.Pace{Rests: 4, Longest: 20 * time.Millisecond}
-	backupPace = snapshot.Pace{Rests: 2, Longest: 5 * time.Millisecond}
+	hurriedPace = snapshot.Pace{} // in the background still, see inBackground
+	ownPace     = snapshot.Pace{Rests: 4, Longest: 20 * time.Millisecond}
+	backupPace  = snapshot.Pace{Rests: 2, Longest: 5 * time.Millisecond}
 )
 
 // Snapshot freezes the state for a backup: frontend.Node.

@@ -50,7 +50,8 @@ type applicant struct {
 }
 
 const (
-	stewardTick = 250 * time.Millisecond
+	// stewardTick is how often it looks when nobody tells it of news.
+	stewardTick = time.Second
 	// applicantTime is how long a request counts; a node that wants to vote repeats it.
 	applicantTime = 5 * time.Second
 	askEvery      = 2 * time.Second

@@ -87,8 +87,12 @@ func (s *Store) Dir() string { return s.dir }
 // an errors.Is(err, syscall.ENOSPC). The zxid and index in the name are for
 // people.
 func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (info Info, err error) {
+	pace := s.pace
+	if o.Pace != nil {
+		pace = *o.Pace
+	}
 	path, err := s.aside(func(w io.Writer) error {
-		rest, step := s.pace.begin(ctx), o.Step
+		rest, step := pace.begin(ctx), o.Step
 		o.Step = func(p Progress) error {
 			if err := rest(); err != nil || step == nil {
 				return err
@@ -98,7 +102,7 @@ func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (in
 		_, err := Write(w, m, f, o)
 		return err
 	}, func(path string) (err error) {
-		info, err = verify(ctx, path, Decode, s.pace)
+		info, err = verify(ctx, path, Decode, pace)
 		return err
 	})
 	if err != nil {

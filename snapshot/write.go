@@ -20,6 +20,8 @@ type Options struct {
 	// place to let others run, to report progress and to give up. Its error
 	// ends the writing. May be nil.
 	Step func(Progress) error
+	// Pace is a Store's Save's, in place of the Store's own; nil: that. Write has none.
+	Pace *Pace
 }
 
 // Progress says how far a snapshot has come.
