@@ -29,17 +29,11 @@ A node that nobody hears of has - for what is not known. It needs the rights of 
 func membersAddCommand() *command {
 	return &command{
 		name: "members add", args: "HOST:PEER-PORT", does: "take a node into the ensemble", min: 1, max: 1, connects: true,
-		details: `The node runs there and waits (coord server --join). It is one that does not vote first, and votes once it has caught up and an odd
-number of voters can be reached, unless it is to be an observer. It needs the rights of an operator.`,
-		examples: []string{"coord members add 10.0.0.9:2888", "coord members add --observer host9:2888"},
-		flags:    []cli.Flag{boolFlag("observer", "it never votes")},
-		run: func(ctx context.Context, r *run) error {
-			words := []string{text.AdminAdd, r.args[0]}
-			if r.flags.Bool("observer") {
-				words = append(words, text.AdminObserver)
-			}
-			return r.admin(ctx, words...)
-		},
+		details: `The node runs there and waits for others (--expect, --initial), or for members that it cannot find (--join). It is one that does not vote
+first, and votes once it has caught up and an odd number of voters can be reached, unless it was started with --observer. It needs
+the rights of an operator.`,
+		examples: []string{"coord members add 10.0.0.9:2888"},
+		run:      func(ctx context.Context, r *run) error { return r.admin(ctx, text.AdminAdd, r.args[0]) },
 	}
 }
 

@@ -66,7 +66,7 @@ func TestMembers(t *testing.T) {
 		{"members", "MEMBERS", memberLines},
 		{"members --json", "MEMBERS", `{"v":1,` + memberObject1 + "\n" + `{"v":1,` + memberObject2 + "\n"},
 		{"members add h9:2888", "ADD h9:2888", memberLines},
-		{"members add --observer h9:2888", "ADD h9:2888 OBSERVER", memberLines},
+		{"members add h9:2888", "ADD h9:2888", memberLines},
 		{"members remove -y host1", "REMOVE host1", memberLines},
 		{"members remove --force --yes 5d20", "REMOVE 5d20 FORCE", memberLines},
 		{"members promote 2", "PROMOTE 2", memberLines},

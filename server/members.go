@@ -139,6 +139,9 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 		return e.takeIn(ctx, r, theirs, q)
 	case "admin":
 		err := e.lead(ctx, q.Words)
+		if _, addr := e.steward.leaderAddr(); errors.Is(err, errHandedOver) && addr != "" {
+			return &memberAnswer{Leader: addr}, nil
+		}
 		if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
 			return &memberAnswer{Code: int32(refused.Code), Text: refused.Text}, nil
 		}
@@ -227,16 +230,31 @@ func (n *node) Admin(ctx context.Context, words []string) ([]frontend.AdminItem,
 	case e == nil:
 		return nil, adminError(znode.ErrBadArguments, "this node is alone: start it with --secret-file, or with --peer-listen and --gossip-listen on loopback, and it can grow")
 	case words[0] == "LEAVE":
-		words = []string{"REMOVE", datadir.NodeString(n.identity.Node), "FORCE"}
-		err := e.admin(ctx, words)
+		err := e.admin(ctx, []string{"REMOVE", datadir.NodeString(n.identity.Node)})
 		if err == nil {
 			e.end(&removedError{reason: "an operator had it leave", asked: true})
 		}
 		return nil, err
 	case words[0] == "ADD":
-		return nil, e.invite(ctx, words[1:])
+		id, err := e.invite(ctx, words[1:])
+		if err != nil {
+			return nil, err
+		}
+		return n.about(ctx, []string{id}), nil
 	}
-	return nil, e.admin(ctx, words)
+	if err := e.admin(ctx, words); err != nil {
+		return nil, err
+	}
+	return n.about(ctx, words[1:]), nil
+}
+
+// about are the members of some names, as far as they are left: those that were changed.
+func (n *node) about(ctx context.Context, names []string) []frontend.AdminItem {
+	return slices.DeleteFunc(n.members(ctx), func(i frontend.AdminItem) bool {
+		return !slices.ContainsFunc(names, func(name string) bool {
+			return strings.HasPrefix(i.Name, strings.ToLower(name)) || i.Facts[0].Value == name
+		})
+	})
 }
 
 func adminError(code znode.Code, format string, args ...any) error {
@@ -299,7 +317,7 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 	case "PROMOTE":
 		changes = []replica.Change{{Node: nodes[0], To: replica.Voter}}
 	case "REMOVE":
-		changes = []replica.Change{{Node: nodes[0], To: replica.Gone}}
+		changes = []replica.Change{{Node: nodes[0], To: replica.Gone, Force: slices.Contains(words, "FORCE")}}
 	case "REPLACE":
 		changes = []replica.Change{{Node: nodes[1], To: replica.Voter}, {Node: nodes[0], To: replica.Gone}}
 	}
@@ -317,7 +335,9 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 		e.steward.poke()
 		return nil
 	case znode.ErrThrottledOp:
-		return adminError(znode.ErrNewConfigNoQuorum, "not now: too few of the voters to be are up, a learner has not caught up, or another change is under way")
+		return adminError(code, "not now: another change is under way, or the node has not caught up")
+	case znode.ErrNewConfigNoQuorum:
+		return adminError(code, "too few of the voters that would be left are up")
 	case znode.ErrBadArguments:
 		return adminError(code, "that can never be: no voter would be left, or the node is none of these, or was removed once")
 	default:
@@ -357,26 +377,26 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 }
 
 // invite has a node that waits for an ensemble join this one, and waits for that.
-func (e *ensemble) invite(ctx context.Context, words []string) error {
+func (e *ensemble) invite(ctx context.Context, words []string) (node string, err error) {
 	if len(words) != 1 {
-		return adminError(znode.ErrBadArguments, "ADD takes HOST:PEER-PORT; whether the node votes is for its own flags to say")
+		return "", adminError(znode.ErrBadArguments, "ADD takes HOST:PEER-PORT")
 	}
 	body, err := json.Marshal(&memberRequest{Do: "invite", Peer: e.self.peerAddr()})
 	if err != nil {
-		return err
+		return "", err
 	}
 	theirs, _, err := e.links.Request(ctx, words[0], append([]byte{requestMember}, body...))
 	if err != nil {
-		return adminError(znode.ErrNoNode, "%s: %v", words[0], err)
+		return "", adminError(znode.ErrNoNode, "%s: %v", words[0], err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
 	for {
 		if members := e.replica.Load().Status().Members; slices.Contains(everyone(&members), theirs.Node) {
-			return nil
+			return datadir.NodeString(theirs.Node), nil
 		}
 		if ctx.Err() != nil {
-			return adminError(znode.ErrUncertain, "node %s was asked to join and has not done so yet", datadir.NodeString(theirs.Node))
+			return "", adminError(znode.ErrUncertain, "node %s was asked to join and has not done so yet", datadir.NodeString(theirs.Node))
 		}
 		pause(ctx, 20*time.Millisecond)
 	}

@@ -30,8 +30,9 @@ const (
 
 // Change gives a node a role.
 type Change struct {
-	Node uint64
-	To   Role
+	Node  uint64
+	To    Role
+	Force bool // although too few of the voters to be may be up
 }
 
 // change is the one that this leader has proposed.
@@ -46,7 +47,8 @@ type change struct {
 // it can never be, in this configuration (the leader itself leaves, no voter would
 // be left, the node was removed once, is a stranger that is to vote or be removed).
 // ErrThrottledOp: not now (another change or a hand-over is under way, a learner has not caught
-// up, too few of the voters to be were heard of lately). OK: it is in force.
+// up). ErrNewConfigNoQuorum: too few of the voters to be are up, and no Change is forced.
+// OK: it is in force.
 func (r *Replica) Change(changes []Change, done Done) {
 	r.events.push(func() {
 		if code := r.change(changes, done); code != znode.OK {
@@ -83,8 +85,12 @@ func (r *Replica) change(changes []Change, done Done) znode.Code {
 	if err != nil || len(changes) == 0 {
 		return znode.ErrBadArguments
 	}
-	if !r.carries(next) {
+	caught, up := r.carries(next)
+	switch {
+	case !caught:
 		return znode.ErrThrottledOp
+	case !up && !slices.ContainsFunc(changes, func(x Change) bool { return x.Force }):
+		return znode.ErrNewConfigNoQuorum
 	}
 	c.seq++
 	cc.Context = binary.LittleEndian.AppendUint64(nil, c.seq)
@@ -95,9 +101,9 @@ func (r *Replica) change(changes []Change, done Done) znode.Code {
 	return znode.OK
 }
 
-// carries says whether the voters of next were heard of lately and have a link, a
-// quorum of them, and whether those who begin to vote have caught up.
-func (r *Replica) carries(next Point) bool {
+// carries says whether those who begin to vote in next have caught up, and whether
+// its voters were heard of lately and have a link, a quorum of them.
+func (r *Replica) carries(next Point) (caught, up bool) {
 	heard := 0
 	if slices.Contains(next.Voters, r.cfg.NodeID) {
 		heard++
@@ -109,13 +115,13 @@ func (r *Replica) carries(next Point) bool {
 	for _, id := range next.Voters {
 		p, ok := known[id]
 		if !slices.Contains(r.core.members.Voters, id) && !p.Caught {
-			return false
+			return false, false
 		}
 		if ok && p.Heard <= r.lately() && r.core.up[id] {
 			heard++
 		}
 	}
-	return heard > len(next.Voters)/2
+	return true, heard > len(next.Voters)/2
 }
 
 // inForce makes raft follow a change that the applier has passed. One that a

@@ -17,11 +17,8 @@ const (
 	AdminLeave    = "LEAVE"
 )
 
-// Words behind them.
-const (
-	AdminObserver = "OBSERVER" // ADD
-	AdminForce    = "FORCE"    // REMOVE
-)
+// AdminForce may stand behind a REMOVE.
+const AdminForce = "FORCE"
 
 // MaxNodeBytes is the longest name of a node, and the longest address, in an ADMIN.
 const MaxNodeBytes = 255
@@ -35,7 +32,7 @@ type adminForm struct {
 
 var adminForms = []adminForm{
 	{AdminMembers, 0, nil},
-	{AdminAdd, 1, []func(*arg) (string, *Error){nodeAddress, justWord(AdminObserver)}},
+	{AdminAdd, 1, []func(*arg) (string, *Error){nodeAddress}},
 	{AdminRemove, 1, []func(*arg) (string, *Error){nodeName, justWord(AdminForce)}},
 	{AdminPromote, 1, []func(*arg) (string, *Error){nodeName}},
 	{AdminReplace, 2, []func(*arg) (string, *Error){nodeName, nodeName}},

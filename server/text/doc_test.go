@@ -267,7 +267,7 @@ func checkForm(t *testing.T, v *verb, all []token, documented map[string]bool) {
 			name, val, hasValue := tok.name(alt)
 			option := slices.ContainsFunc(v.options, func(o option) bool { return o.name == name })
 			if !option {
-				if hasValue || tok.optional && len(tok.alts) == 1 && !slices.Contains([]string{"id", "verb", "node", AdminObserver, AdminForce}, alt) {
+				if hasValue || tok.optional && len(tok.alts) == 1 && !slices.Contains([]string{"id", "verb", "node", AdminForce}, alt) {
 					t.Errorf("%s: %s is no option", v.name, alt)
 				}
 				continue

@@ -105,7 +105,7 @@ func TestLiveRequests(t *testing.T) {
 		{"UNLOCK /l", request(text.VerbUnlock, "/l")},
 
 		{"ADMIN MEMBERS", request(text.VerbAdmin, "", words("MEMBERS"))},
-		{"admin add h:2888 observer", request(text.VerbAdmin, "", words("ADD", "h:2888", "OBSERVER"))},
+		{"admin add h:2888", request(text.VerbAdmin, "", words("ADD", "h:2888"))},
 		{`ADMIN ADD "[::1]:65535"`, request(text.VerbAdmin, "", words("ADD", "[::1]:65535"))},
 		{"ADMIN REMOVE force", request(text.VerbAdmin, "", words("REMOVE", "force"))},
 		{"ADMIN REMOVE n=1 force", request(text.VerbAdmin, "", words("REMOVE", "n=1", "FORCE"))},

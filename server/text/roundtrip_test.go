@@ -147,9 +147,7 @@ func drawAdmin(t *rapid.T, r *text.Request) {
 	more := anyFlag.Draw(t, "more")
 	switch r.Words[0] {
 	case text.AdminAdd:
-		if add(rapid.SampledFrom([]string{"h:1", "[::1]:65535", ":x:2", "a b:3"}).Draw(t, "address")); more {
-			add(text.AdminObserver)
-		}
+		add(rapid.SampledFrom([]string{"h:1", "[::1]:65535", ":x:2", "a b:3"}).Draw(t, "address"))
 	case text.AdminRemove:
 		if add(anyNode.Draw(t, "node")); more {
 			add(text.AdminForce)

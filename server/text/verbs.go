@@ -402,7 +402,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbAdmin: {
 		name: "ADMIN", since: since, write: true,
-		form: "ADMIN MEMBERS | ADD host:port [OBSERVER] | REMOVE node [FORCE] | PROMOTE node | REPLACE old new | TRANSFER [node] | LEAVE",
+		form: "ADMIN MEMBERS | ADD host:port | REMOVE node [FORCE] | PROMOTE node | REPLACE old new | TRANSFER [node] | LEAVE",
 		does: "Shows the members of the ensemble, or changes them; needs operator rights. A node is its id of 16 hex digits, the beginning of one, or a name, if it is the only one. " +
 			"ADD takes in the node at that address and peer port. REMOVE does without a member for ever, with FORCE also if the others may be too few then. PROMOTE gives a vote to a member " +
 			"that has none, REPLACE takes it from old and gives it to new in one step, TRANSFER hands leadership on. LEAVE removes the node that is asked, which then stops. It may take seconds; " +
@@ -412,7 +412,7 @@ var verbs = [numVerbs]verb{
 			"of the others than MEMBERS: the same, with those members that it was about and that are left",
 		},
 		errors:  []znode.Code{znode.ErrNoAuth, znode.ErrNoNode, znode.ErrNodeExists, znode.ErrNewConfigNoQuorum},
-		example: []string{"ADMIN MEMBERS", "ADMIN ADD 10.0.0.9:2888 OBSERVER", "ADMIN REMOVE 8c1f44"},
+		example: []string{"ADMIN MEMBERS", "ADMIN ADD 10.0.0.9:2888", "ADMIN REMOVE 8c1f44"},
 		words:   1,
 		word:    adminWord,
 		finish:  finishAdmin,
