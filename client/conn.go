@@ -157,8 +157,16 @@ func (call *Call) Wait(ctx context.Context) (*text.Reply, error) {
 	}
 	c := call.c
 	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
-		defer stop()
+		failed := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			c.fail(context.Cause(ctx))
+			close(failed)
+		})
+		defer func() { // whoever asks for Err now must hear of it, though the answer came
+			if !stop() {
+				<-failed
+			}
+		}()
 	}
 	c.flush()
 	<-call.ready
