@@ -528,7 +528,11 @@ func TestEnsembleAdds(t *testing.T) {
 		}
 	}
 	// Without n3 there are two votes of two: refused while one of these is down.
+	before := []int{strings.Count(c.nodes[0].stderr(), `"peer lost"`), strings.Count(c.nodes[2].stderr(), `"peer lost"`)}
 	c.nodes[1].kill()
+	c.eventually("the others have noticed", func() bool {
+		return strings.Count(c.nodes[0].stderr(), `"peer lost"`) > before[0] && strings.Count(c.nodes[2].stderr(), `"peer lost"`) > before[1]
+	})
 	c.eventually("what is not safe is refused", func() bool {
 		got := c.leader().ask("ADMIN REMOVE n1")
 		if !strings.HasPrefix(got, "ERR") {
