@@ -18,7 +18,7 @@ var explained = []string{
 	"create -c -p /a/b --acl world:anyone:r,auth::cdrwa", "rm -v 2 /a", "ls /a", "ls -l --limit 5 /a", "ls -R /a", "exists /a", "status",
 	"tree --depth 2 -l /a", "du /a", "find / --bigger 10", "snapshot -", "acl /a", "acl get /a", "export /a", "export /a a.yaml", "txn -f ops",
 	"acl set -v 3 /a world:anyone:r ip:10.0.0.0/8:rw,auth::a", "lock ls /a", "session ls",
-	"members", "members add --observer h:1", "members remove --force a -y", "members promote a", "members replace a b -y", "members transfer", "leave -y",
+	"members", "members add h:1", "members remove --force a -y", "members promote a", "members replace a b -y", "members transfer", "leave -y",
 }
 
 // TestExplainIsWhatIsSent: the lines of --explain are those that a server
