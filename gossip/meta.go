@@ -64,10 +64,14 @@ func decodeMember(b []byte) (m Member, err error) {
 	m.View = binary.BigEndian.Uint64(b[43:])
 	rest := b[fixed:]
 	for _, text := range []*string{&m.Name, &m.Host} {
-		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
+		if len(rest) == 0 {
 			return Member{}, errMeta
 		}
-		*text, rest = string(rest[1:1+rest[0]]), rest[1+rest[0]:]
+		end := 1 + int(rest[0])
+		if len(rest) < end {
+			return Member{}, errMeta
+		}
+		*text, rest = string(rest[1:end]), rest[end:]
 	}
 	if m.check() != nil {
 		return Member{}, errMeta
