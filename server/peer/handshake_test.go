@@ -450,3 +450,13 @@ func TestTLS(t *testing.T) {
 		}
 	}
 }
+
+// TestLongestNames: a name may have as many bytes as a byte can count.
+func TestLongestNames(t *testing.T) {
+	t.Parallel()
+	h := goodHello()
+	h.ClusterName, h.Name = strings.Repeat("c", 255), strings.Repeat("n", 255)
+	if got, r := parseHello(helloBody(&h)); r != nil || got != h {
+		t.Errorf("%+v, %v", got, r)
+	}
+}

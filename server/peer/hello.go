@@ -81,8 +81,9 @@ func parseHello(b []byte) (Hello, *Refusal) {
 			ok = false
 			return ""
 		}
-		s := string(rest[1 : 1+rest[0]])
-		rest = rest[1+rest[0]:]
+		end := 1 + int(rest[0])
+		s := string(rest[1:end])
+		rest = rest[end:]
 		ok = utf8.ValidString(s)
 		return s
 	}
