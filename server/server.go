@@ -127,7 +127,8 @@ func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zero
 // returns ends that, and may be called again.
 func (n *node) openDoor(ctx context.Context, listeners []net.Listener) (closeDoor func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	door := &frontend.Doorman{Waiting: n.waiting, Logger: n.log.With().Str("room", "frontend").Logger()}
+	door := &frontend.Doorman{Waiting: n.waiting, FourLetter: n.cfg.FourLetter, Version: n.cfg.Version, Built: n.cfg.Built,
+		Logger: n.log.With().Str("room", "frontend").Logger()}
 	var open sync.WaitGroup
 	for _, l := range listeners {
 		open.Go(func() {

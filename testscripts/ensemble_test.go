@@ -515,6 +515,12 @@ func TestEnsembleAdds(t *testing.T) {
 	fourth.start("--expect", "9")
 	c.nodes = append(c.nodes, fourth)
 	c.eventually("it answers", func() bool { _, err := askAt(fourth.host+":2181", "PING"); return err == nil })
+	for ask, want := range map[string]string{"ruok": "imok", "srvr": "This ZooKeeper instance is not currently serving requests",
+		"GET /": "ERR NOLEADER - the node does not serve yet: waiting for 8 more of 9 nodes"} {
+		if got, err := askAt(fourth.host+":2181", ask); err != nil || !strings.HasPrefix(got, want) {
+			t.Errorf("%s, while it waits: %q %v", ask, got, err)
+		}
+	}
 	if got := c.nodes[0].ask("ADMIN ADD " + fourth.host + ":2888"); !strings.HasPrefix(got, "LIST 1") || !strings.Contains(got, "name=n4") {
 		t.Fatalf("add: %s", got)
 	}
