@@ -61,19 +61,7 @@ func (a *applier) claim(term uint64, x *tree.Txn, self uint64) (s submission, ok
 
 // runApplier runs what must run between two txns.
 func (r *Replica) runApplier(ctx context.Context) error {
-	for {
-		switch worked, err := r.turnApplier(); {
-		case err != nil:
-			return err
-		case worked:
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.tasks.wake:
-		}
-	}
+	return takeTurns(ctx, r.tasks.wake, r.turnApplier)
 }
 
 func (r *Replica) turnApplier() (worked bool, err error) {

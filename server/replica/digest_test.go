@@ -113,9 +113,6 @@ func TestTheNewestDigestsAreKept(t *testing.T) {
 func TestDigestsOfNodesAreCompared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)
-		for _, n := range c.nodes {
-			<-n.Ready()
-		}
 		c.at(1).must(create("/a"))
 		for i := range 1100 {
 			c.at(1).must(set("/a", strconv.Itoa(i)))
@@ -139,8 +136,6 @@ func TestDigestsOfNodesAreCompared(t *testing.T) {
 		if _, _, differs := replica.Differs(c.at(1).Digests(), c.at(3).Digests()); differs {
 			t.Error("two good nodes differ")
 		}
-		for _, n := range c.nodes {
-			n.stop()
-		}
+		c.stop()
 	})
 }

@@ -116,9 +116,6 @@ func TestAHandOverLosesNoWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c := join(t, slowly(ctx))
-		for _, n := range c.nodes {
-			<-n.Ready()
-		}
 		stop := c.write(4)
 		for i := range 6 {
 			time.Sleep(300 * time.Millisecond)
@@ -154,9 +151,6 @@ func TestATransferLosesNoWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c := join(t, slowly(ctx))
-		for _, n := range c.nodes {
-			<-n.Ready()
-		}
 		stop := c.write(4)
 		for to := range uint64(3) {
 			time.Sleep(300 * time.Millisecond)
@@ -187,9 +181,6 @@ func TestAHandOverWaitsForSomebody(t *testing.T) {
 		n.stop()
 
 		c := join(t)
-		for _, n := range c.nodes {
-			<-n.Ready()
-		}
 		lead := c.leader()
 		rest := slices.DeleteFunc([]uint64{1, 2, 3}, func(id uint64) bool { return c.at(id) == lead })
 		for _, id := range rest { // they follow, and there is no link to them
@@ -222,9 +213,6 @@ func TestAHandOverWaitsForSomebody(t *testing.T) {
 func TestAHoldHasAnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)
-		for _, n := range c.nodes {
-			<-n.Ready()
-		}
 		lead := c.leader()
 		var mute uint64
 		for id := range c.nodes {
@@ -290,9 +278,6 @@ func BenchmarkHandOver(b *testing.B) {
 		log, found := openWAL(b, filepath.Join(b.TempDir(), "wal"), wal.Options{})
 		cfg.Log, cfg.HardState = log, found.HardState
 	})
-	for _, n := range c.nodes {
-		<-n.Ready()
-	}
 	var all, calls []time.Duration
 	for b.Loop() {
 		stop := c.write(8)
@@ -322,9 +307,6 @@ func BenchmarkHandOver(b *testing.B) {
 func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)
-		for _, n := range c.nodes {
-			<-n.Ready()
-		}
 		of := func(n *node) []replica.Progress {
 			got := make(chan []replica.Progress, 1)
 			n.Progress(func(all []replica.Progress) { got <- all })

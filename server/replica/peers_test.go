@@ -286,7 +286,8 @@ func (m member) Forward(to uint64, kind byte, b []byte) {
 
 func (m member) Snapshot(*raftpb.Message) {}
 
-// join starts three replicas with goroutines and clocks of their own.
+// join starts three replicas with goroutines and clocks of their own, and waits until
+// they let clients in.
 func join(t testing.TB, config ...func(*replica.Config)) *crowd {
 	c := &crowd{nodes: map[uint64]*node{}}
 	for id := range uint64(3) {
@@ -307,6 +308,9 @@ func join(t testing.TB, config ...func(*replica.Config)) *crowd {
 				n.PeerUp(b)
 			}
 		}
+	}
+	for _, n := range c.nodes {
+		<-n.Ready()
 	}
 	return c
 }
@@ -329,9 +333,6 @@ func TestThreeNodes(t *testing.T) {
 	for _, certain := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			c := join(t)
-			for _, n := range c.nodes {
-				<-n.Ready()
-			}
 			var all sync.WaitGroup
 			for id, n := range c.nodes {
 				n.must(create(fmt.Sprintf("/%d", id)))
@@ -364,9 +365,7 @@ func TestThreeNodes(t *testing.T) {
 			if limit := map[bool]time.Duration{true: 700 * time.Millisecond, false: 3 * time.Second}[certain]; took > limit {
 				t.Errorf("certain: %t: took %v", certain, took)
 			}
-			for _, n := range c.nodes {
-				n.stop()
-			}
+			c.stop()
 		})
 	}
 }
@@ -375,9 +374,6 @@ func TestThreeNodes(t *testing.T) {
 func TestTheLeaderAloneDecides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)
-		for _, n := range c.nodes {
-			<-n.Ready()
-		}
 		lead := c.at(1).Status().Leader
 		for id, n := range c.nodes {
 			got := make(chan znode.Code, 1)
@@ -396,9 +392,7 @@ func TestTheLeaderAloneDecides(t *testing.T) {
 				t.Errorf("what node %d decided is there: %t", id, there)
 			}
 		}
-		for _, n := range c.nodes {
-			n.stop()
-		}
+		c.stop()
 	})
 }
 
@@ -407,9 +401,6 @@ func TestTheLeaderAloneDecides(t *testing.T) {
 func TestSubmissionsWaitForALeaderSoLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)
-		for _, n := range c.nodes {
-			<-n.Ready()
-		}
 		c.leave(1, true)
 		c.leave(2, true)
 		n := c.at(3)

@@ -252,6 +252,24 @@ func (r *Replica) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// takeTurns takes turns until ctx ends or one fails; after one in which there was nothing
+// to do it sleeps until wake has something.
+func takeTurns(ctx context.Context, wake <-chan struct{}, turn func() (worked bool, err error)) error {
+	for {
+		switch worked, err := turn(); {
+		case err != nil:
+			return err
+		case worked:
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		}
+	}
+}
+
 // Ready is closed when every write that was acknowledged before the start is
 // applied, so that clients may be let in: on a leader an entry of its own term, on
 // others what their leader said it had committed.

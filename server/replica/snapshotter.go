@@ -9,21 +9,11 @@ import (
 
 // runSnapshotter makes snapshots, and removes what they have made superfluous.
 func (r *Replica) runSnapshotter(ctx context.Context) error {
-	for {
-		switch worked, err := r.turnSnapshotter(ctx); {
-		case ctx.Err() != nil:
-			return nil // what was under way is cut short
-		case err != nil:
-			return err
-		case worked:
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.chores.wake:
-		}
+	err := takeTurns(ctx, r.chores.wake, func() (bool, error) { return r.turnSnapshotter(ctx) })
+	if ctx.Err() != nil {
+		return nil //nolint:nilerror // what was under way is cut short
 	}
+	return err
 }
 
 func (r *Replica) turnSnapshotter(ctx context.Context) (worked bool, err error) {
