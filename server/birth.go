@@ -88,11 +88,11 @@ func (e *ensemble) guesses() (nodes []founding.Node) {
 		}
 	}
 	for _, seed := range e.cfg.Join {
-		host, _, err := splitHostPort(seed)
+		host, _, err := splitAddr(seed)
 		if err != nil {
 			host = seed
 		}
-		_, port, _ := splitHostPort(DefaultPeerListen)
+		_, port, _ := splitAddr(DefaultPeerListen)
 		add(hostPort(host, port))
 		add(hostPort(host, e.self.peer))
 	}
@@ -293,21 +293,18 @@ func (n *node) furnish(ctx context.Context, id datadir.Identity, at replica.Poin
 			return err
 		}
 	}
-	old := n.identity
-	n.identity = id // meta asks for it
 	store, err := snapshot.OpenStore(n.dir.Snapshots(), ownPace)
-	if err == nil {
-		_, err = store.Save(ctx, n.meta(at), t.Freeze(), snapshot.Options{})
-	}
-	if err == nil {
-		err = newLog(n.dir.WAL(), id, at)
-	}
-	if err == nil {
-		id.State = datadir.Member
-		err = n.dir.WriteIdentity(id)
-	}
 	if err != nil {
-		n.identity = old
+		return err
+	}
+	if _, err := store.Save(ctx, n.metaOf(&id, at), t.Freeze(), snapshot.Options{}); err != nil {
+		return err
+	}
+	if err := newLog(n.dir.WAL(), id, at); err != nil {
+		return err
+	}
+	id.State = datadir.Member
+	if err := n.dir.WriteIdentity(id); err != nil {
 		return err
 	}
 	n.identity = id
@@ -453,22 +450,19 @@ func (e *ensemble) Request(ctx context.Context, theirs peer.Hello, body []byte) 
 type lost struct {
 	cluster snapshot.ID
 	reason  string
-	done    bool
 }
 
 // setAside moves what is left of a lost node's data out of the way, now that the
 // ensemble is known to be there.
 func (n *node) setAside() error {
-	l := n.lost
-	if l == nil || l.done {
+	if n.lost == nil {
 		return nil
 	}
-	path, err := n.dir.SetAside(time.Now(), l.reason, n.identity)
+	path, err := n.dir.SetAside(time.Now(), n.lost.reason, n.identity)
 	if err != nil {
 		return err
 	}
-	l.done = true
-	n.log.Error().Str("why", l.reason).Str("moved_to", path).Msg("damaged data is set aside: this node comes back as a new one")
+	n.log.Error().Str("why", n.lost.reason).Str("moved_to", path).Msg("damaged data is set aside: this node comes back as a new one")
 	id, _, err := n.dir.Identity()
 	n.identity = id
 	return err

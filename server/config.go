@@ -277,13 +277,14 @@ func checkSeed(seed string) error {
 	return nil
 }
 
-func splitAddr(addr string) (host string, port uint16, err error) {
+// splitAddr is net.SplitHostPort for a port that is a number.
+func splitAddr(addr string) (host string, port int, err error) {
 	host, number, err := net.SplitHostPort(addr)
 	n, numErr := strconv.ParseUint(number, 10, 16)
 	if err != nil || numErr != nil {
 		return "", 0, fmt.Errorf("%q is not ADDR:PORT", addr)
 	}
-	return host, uint16(n), nil
+	return host, int(n), nil
 }
 
 // isHost says whether others may reach something by this name or address.

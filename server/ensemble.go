@@ -128,7 +128,7 @@ func (e *ensemble) advertised() string {
 		return e.cfg.Advertise
 	}
 	for _, f := range e.cfg.Initial {
-		host, _, err := splitHostPort(f.Addr)
+		host, _, err := splitAddr(f.Addr)
 		if f.Name != e.n.cfg.Name || err != nil {
 			continue
 		}
@@ -152,7 +152,7 @@ func isLocal(ip netip.Addr) bool {
 func (e *ensemble) seeds() []string {
 	seeds := slices.Clone(e.cfg.Join)
 	for _, f := range e.cfg.Initial {
-		host, _, err := splitHostPort(f.Addr)
+		host, _, err := splitAddr(f.Addr)
 		if err != nil || f.Name == e.n.cfg.Name {
 			continue
 		}

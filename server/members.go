@@ -31,7 +31,6 @@ import (
 type memberRequest struct {
 	Do       string   `json:"do"`
 	Peer     string   `json:"peer,omitempty"` // HOST:PORT of the node that asks
-	Gossip   int      `json:"gossip,omitempty"`
 	Client   int      `json:"client,omitempty"`
 	Observer bool     `json:"observer,omitempty"`
 	Replaces string   `json:"replaces,omitempty"` // a node id
@@ -69,27 +68,27 @@ const (
 	maxHops    = 3
 )
 
-// askMember asks the node at an address.
-func (e *ensemble) askMember(ctx context.Context, addr string, q *memberRequest) (*memberAnswer, error) {
+// askMember asks the node at an address, and tells who that is.
+func (e *ensemble) askMember(ctx context.Context, addr string, q *memberRequest) (*memberAnswer, peer.Hello, error) {
 	b, err := json.Marshal(q)
 	if err != nil {
-		return nil, err
+		return nil, peer.Hello{}, err
 	}
-	_, b, err = e.links.Request(ctx, addr, append([]byte{requestMember}, b...))
+	theirs, b, err := e.links.Request(ctx, addr, append([]byte{requestMember}, b...))
 	if err != nil {
-		return nil, err
+		return nil, theirs, err
 	}
 	var a memberAnswer
 	if err := json.Unmarshal(b, &a); err != nil {
-		return nil, fmt.Errorf("the answer of %s: %w", addr, err)
+		return nil, theirs, fmt.Errorf("the answer of %s: %w", addr, err)
 	}
-	return &a, nil
+	return &a, theirs, nil
 }
 
 // askLeader asks a node, and whom that takes for the leader if it is not itself.
 func (e *ensemble) askLeader(ctx context.Context, addr string, q *memberRequest) (*memberAnswer, error) {
 	for range maxHops {
-		a, err := e.askMember(ctx, addr, q)
+		a, _, err := e.askMember(ctx, addr, q)
 		if err != nil || a.Leader == "" {
 			return a, err
 		}
@@ -126,7 +125,7 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 		return nil, errors.New("this node is no member yet")
 	}
 	if q.Do == "status" {
-		return &memberAnswer{Status: e.status()}, nil
+		return &memberAnswer{Status: e.n.status()}, nil
 	}
 	if id, addr := e.steward.leaderAddr(); id != e.n.identity.Node {
 		if addr == "" {
@@ -154,9 +153,9 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 // takeIn makes a node that proved the secret a learner, or notes that a learner wants
 // to vote: the leader's part of joining.
 func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
-	a := applicant{member: member{node: theirs.Node, name: theirs.Name, gossip: q.Gossip, client: q.Client, observer: q.Observer}, at: time.Now()}
+	a := applicant{member: member{node: theirs.Node, name: theirs.Name, client: q.Client, observer: q.Observer}, at: time.Now()}
 	var err error
-	if a.host, a.peer, err = splitHostPort(q.Peer); err != nil {
+	if a.host, a.peer, err = splitAddr(q.Peer); err != nil {
 		return nil, fmt.Errorf("where the node can be reached: %w", err)
 	}
 	if q.Replaces != "" {
@@ -180,13 +179,8 @@ func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.H
 		e.log.Info().Str("node", datadir.NodeString(a.node)).Str("name", a.name).Str("addr", q.Peer).Msg("a node has joined as a learner")
 	}
 	s.poke()
-	var hosts roster
 	members = r.Status().Members
-	for _, id := range everyone(&members) {
-		if m := s.bookNow().find(id); m != nil {
-			hosts = append(hosts, *m)
-		}
-	}
+	hosts := s.bookNow().of(everyone(&members))
 	return &memberAnswer{Cluster: e.n.identity.Cluster.String(), Roster: string(hosts.encode(0)), lineage: lineage{e.n.identity.Lineage.String(), e.n.identity.Generation}}, nil
 }
 
@@ -207,11 +201,11 @@ func change(ctx context.Context, r *replica.Replica, changes ...replica.Change) 
 }
 
 // status is how this node is.
-func (e *ensemble) status() *nodeStatus {
-	r := e.replica.Load()
+func (n *node) status() *nodeStatus {
+	r := n.replica
 	st := r.Status()
-	s := &nodeStatus{Role: st.Role, Term: st.Term, Applied: st.Applied, Last: st.Last, FsyncP99: e.n.measured.syncs.Percentile(990),
-		Digests: replica.AppendDigests(nil, r.Digests()), Version: e.n.cfg.Version}
+	s := &nodeStatus{Role: st.Role, Term: st.Term, Applied: st.Applied, Last: st.Last, FsyncP99: n.measured.syncs.Percentile(990),
+		Digests: replica.AppendDigests(nil, r.Digests()), Version: n.cfg.Version}
 	if st.Leader != 0 {
 		s.Leader = datadir.NodeString(st.Leader)
 	}
@@ -381,11 +375,7 @@ func (e *ensemble) invite(ctx context.Context, words []string) (node string, err
 	if len(words) != 1 {
 		return "", adminError(znode.ErrBadArguments, "ADD takes HOST:PEER-PORT")
 	}
-	body, err := json.Marshal(&memberRequest{Do: "invite", Peer: e.self.peerAddr()})
-	if err != nil {
-		return "", err
-	}
-	theirs, _, err := e.links.Request(ctx, words[0], append([]byte{requestMember}, body...))
+	_, theirs, err := e.askMember(ctx, words[0], &memberRequest{Do: "invite", Peer: e.self.peerAddr()})
 	if err != nil {
 		return "", adminError(znode.ErrNoNode, "%s: %v", words[0], err)
 	}
@@ -447,16 +437,13 @@ func (n *node) members(ctx context.Context) []frontend.AdminItem {
 	for i, id := range ids {
 		m := book.find(id)
 		switch {
-		case n.ens == nil:
-			all[i] = &nodeStatus{Role: st.Role, Term: st.Term, Applied: st.Applied, Last: st.Last,
-				FsyncP99: n.measured.syncs.Percentile(990), Version: n.cfg.Version}
 		case id == n.identity.Node:
-			all[i] = n.ens.status()
+			all[i] = n.status()
 		case m != nil && m.peerAddr() != "":
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, statusTime)
 				defer cancel()
-				if a, err := n.ens.askMember(ctx, m.peerAddr(), &memberRequest{Do: "status"}); err == nil {
+				if a, _, err := n.ens.askMember(ctx, m.peerAddr(), &memberRequest{Do: "status"}); err == nil {
 					all[i] = a.Status
 				}
 			})
@@ -470,7 +457,7 @@ func (n *node) members(ctx context.Context) []frontend.AdminItem {
 func (n *node) listed(st *replica.Status, ids []uint64, all []*nodeStatus, book roster) (items []frontend.AdminItem) {
 	var head nodeStatus // the leader's, or the newest
 	for _, s := range all {
-		if s != nil && (s.Last > head.Last || s.StampMS > head.StampMS) {
+		if s != nil {
 			head.Last, head.StampMS = max(head.Last, s.Last), max(head.StampMS, s.StampMS)
 		}
 	}

@@ -218,18 +218,14 @@ func (n *node) load() error {
 		n.log.Warn().Str("segment", r.File).Int64("offset", r.Offset).Int64("bytes", r.Bytes).Str("why", r.Reason).
 			Msg("the log ended in a torn write that was never acknowledged: cut")
 	}
-	if base := n.recovered.First - 1; base > info.Meta.RaftIndex {
+	if base := n.recovered.Base; base.Index > info.Meta.RaftIndex {
 		// A snapshot of another node, if one was being installed: the log has been reset to it.
-		term, err := n.wal.Term(base)
-		if err != nil {
-			return err
-		}
-		adopted, err := n.store.Adopt(base, term)
+		adopted, err := n.store.Adopt(base.Index, base.Term)
 		if err != nil {
 			return err
 		}
 		if adopted {
-			n.log.Info().Uint64("index", base).Msg("the snapshot of another node is this one's now")
+			n.log.Info().Uint64("index", base.Index).Msg("the snapshot of another node is this one's now")
 			if n.tree, info, _, err = n.store.Load(); err != nil {
 				return err
 			}
@@ -251,9 +247,12 @@ func pointOf(m *snapshot.Meta) replica.Point {
 }
 
 // meta describes a snapshot of this node at a place in its log.
-func (n *node) meta(at replica.Point) snapshot.Meta {
+func (n *node) meta(at replica.Point) snapshot.Meta { return n.metaOf(&n.identity, at) }
+
+// metaOf is meta for a folder that is to be id's.
+func (n *node) metaOf(id *datadir.Identity, at replica.Point) snapshot.Meta {
 	return snapshot.Meta{
-		BackupID: snapshot.NewID(), ClusterID: n.identity.Cluster, LineageID: n.identity.Lineage, Generation: n.identity.Generation,
+		BackupID: snapshot.NewID(), ClusterID: id.Cluster, LineageID: id.Lineage, Generation: id.Generation,
 		RaftIndex: at.Index, RaftTerm: at.Term, Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others, Removed: at.Removed},
 		Writer: "coord " + n.cfg.Version, Codec: snapshot.Plain,
 	}

@@ -53,21 +53,21 @@ func (m *member) clientAddr() string {
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 
-// splitHostPort is net.SplitHostPort for a port that is a number.
-func splitHostPort(addr string) (host string, port int, err error) {
-	host, p, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", 0, err
-	}
-	n, err := strconv.ParseUint(p, 10, 16)
-	return host, int(n), err
-}
-
 func (r roster) find(node uint64) *member {
 	if i := slices.IndexFunc(r, func(m member) bool { return m.node == node }); i >= 0 {
 		return &r[i]
 	}
 	return nil
+}
+
+// of are the lines of some nodes, as far as there are any, in the order of ids.
+func (r roster) of(ids []uint64) (some roster) {
+	for _, id := range ids {
+		if m := r.find(id); m != nil {
+			some = append(some, *m)
+		}
+	}
+	return some
 }
 
 // encode gives the bytes; version says how often it has changed.
@@ -131,7 +131,7 @@ func parseRoster(data string) (r roster, version uint64) {
 func parseMember(value string) (m member, ok bool) {
 	value, client, _ := strings.Cut(value, ";")
 	if client != "" {
-		m.clientHost, m.client, _ = splitHostPort(client)
+		m.clientHost, m.client, _ = splitAddr(client)
 	}
 	var ports string
 	if strings.HasPrefix(value, "[") {
@@ -155,18 +155,16 @@ func parseMember(value string) (m member, ok bool) {
 
 // rosterOf reads the roster of a state.
 func rosterOf(t *tree.Tree) (roster, uint64) {
-	z, code := t.Get(znode.ConfigPath, superIdentities, 0)
+	z, code := t.Get(znode.ConfigPath, nil, 0)
 	if code != znode.OK {
 		return nil, 0
 	}
 	return parseRoster(z.Data)
 }
 
-var superIdentities = []znode.Identity{znode.Super}
-
 // txn writes it: nobody but the operator has WRITE there.
 func (r roster) txn(version uint64) tree.Txn {
-	return tree.Txn{IDs: superIdentities, Op: tree.Op{
+	return tree.Txn{IDs: []znode.Identity{znode.Super}, Op: tree.Op{
 		Kind: tree.KindSetData, Path: znode.ConfigPath, Version: tree.AnyVersion, Data: r.encode(version)}}
 }
 
@@ -179,7 +177,7 @@ func newborn(plan *founding.Plan) (*tree.Tree, error) {
 	var r roster
 	for _, f := range plan.Members {
 		m := member{node: f.ID, name: f.Name}
-		m.host, m.peer, _ = splitHostPort(f.Addr)
+		m.host, m.peer, _ = splitAddr(f.Addr)
 		r = append(r, m)
 	}
 	x := r.txn(1)

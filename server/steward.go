@@ -140,8 +140,8 @@ func everyone(p *replica.Point) (ids []uint64) {
 // to join, then the roster, then what the leader said when this node did.
 func (s *steward) book(known roster) roster {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	book := slices.Clone(s.told)
-	s.mu.Unlock()
 	note := func(m member) {
 		if i := slices.IndexFunc(book, func(b member) bool { return b.node == m.node }); i >= 0 {
 			book[i] = m
@@ -152,7 +152,6 @@ func (s *steward) book(known roster) roster {
 	for _, m := range known {
 		note(m)
 	}
-	s.mu.Lock()
 	for id, a := range s.applicants {
 		if time.Since(a.at) > applicantTime {
 			delete(s.applicants, id)
@@ -160,22 +159,14 @@ func (s *steward) book(known roster) roster {
 		}
 		note(a.member)
 	}
-	s.mu.Unlock()
-	for _, g := range s.e.gossip.Members() {
-		if g.Node == s.e.n.identity.Node || g.PeerPort == 0 || g.Cluster != s.e.n.identity.Cluster {
-			continue
-		}
-		m := member{node: g.Node, name: g.Name, host: g.Host, peer: int(g.PeerPort), gossip: int(g.GossipPort), client: int(g.ClientPort),
-			observer: g.Role == gossip.Observer}
-		if old := book.find(g.Node); old != nil && g.Role == 0 {
-			m.observer = old.observer
-		}
-		note(m)
-	}
 	self := s.e.self
 	for _, g := range s.e.gossip.Members() {
-		if g.Node == self.node {
+		switch {
+		case g.Node == self.node:
 			self.gossip = int(g.GossipPort)
+		case g.PeerPort != 0 && g.Cluster == s.e.n.identity.Cluster:
+			note(member{node: g.Node, name: g.Name, host: g.Host, peer: int(g.PeerPort), gossip: int(g.GossipPort), client: int(g.ClientPort),
+				observer: g.Role == gossip.Observer})
 		}
 	}
 	note(self)
@@ -237,15 +228,9 @@ func (s *steward) watchLeader(st *replica.Status, now time.Time) {
 
 // keepRoster writes it if it is not true any more.
 func (s *steward) keepRoster(st *replica.Status, book, known roster, version uint64) {
-	var want roster
-	for _, id := range everyone(&st.Members) {
-		m := book.find(id)
-		if m == nil {
-			continue // nothing is known of it yet
-		}
-		x := *m
-		x.observer = !slices.Contains(st.Members.Voters, id) && x.observer
-		want = append(want, x)
+	want := book.of(everyone(&st.Members)) // of some nothing may be known yet
+	for i := range want {
+		want[i].observer = want[i].observer && !slices.Contains(st.Members.Voters, want[i].node)
 	}
 	if slices.Equal(want, known) {
 		return
@@ -426,11 +411,7 @@ func (s *steward) agreement(theirs []replica.DigestAt) string {
 
 // leaderAddr is where the leader's peers reach it.
 func (s *steward) leaderAddr() (id uint64, addr string) {
-	r := s.e.replica.Load()
-	if r == nil {
-		return 0, ""
-	}
-	id = r.Status().Leader
+	id = s.e.replica.Load().Status().Leader
 	if m := s.bookNow().find(id); m != nil {
 		addr = m.peerAddr()
 	}

@@ -85,11 +85,7 @@ func TestEnsembleLosesADisk(t *testing.T) {
 			}
 			c.eventually("three voters, the old id gone", func() bool {
 				rows, err := c.nodes[0].members()
-				votes := 0
-				for _, r := range rows {
-					votes += r.Vote
-				}
-				return err == nil && len(rows) == 3 && votes == 3 && !slices.ContainsFunc(rows, func(r row) bool { return r.ID == old })
+				return err == nil && len(rows) == 3 && votes(rows) == 3 && !slices.ContainsFunc(rows, func(r row) bool { return r.ID == old })
 			})
 			c.agree()
 		})

@@ -145,6 +145,14 @@ func (n *node) members() (rows []row, err error) {
 	return rows, nil
 }
 
+// votes counts them.
+func votes(rows []row) (n int) {
+	for _, r := range rows {
+		n += r.Vote
+	}
+	return n
+}
+
 // eventually fails the test unless so says yes in time.
 func (c *cluster) eventually(what string, so func() bool) {
 	c.t.Helper()
@@ -324,11 +332,7 @@ func TestEnsembleGrows(t *testing.T) {
 	}
 	c.eventually("three voters and an observer", func() bool {
 		rows, err := first.members()
-		votes := 0
-		for _, r := range rows {
-			votes += r.Vote
-		}
-		return err == nil && len(rows) == 4 && votes == 3 && slices.ContainsFunc(rows, func(r row) bool { return r.Role == "observer" && r.Name == "n4" })
+		return err == nil && len(rows) == 4 && votes(rows) == 3 && slices.ContainsFunc(rows, func(r row) bool { return r.Role == "observer" && r.Name == "n4" })
 	})
 	close(stop)
 	last := <-wrote - 1
