@@ -61,6 +61,7 @@ type ensemble struct {
 const (
 	forwardSessions byte = 16 // package session
 	forwardDigests  byte = 17 // package replica
+	forwardPlace    byte = 18 // the roster's line of who sends it
 )
 
 // newEnsemble makes a node's part, which ends with ctx; run brings it to life.
@@ -193,6 +194,17 @@ func (e *ensemble) said() gossip.Member {
 	}
 	if id.State == datadir.Member {
 		m.Cluster, m.State = id.Cluster, byte(founding.Member)
+	}
+	return m
+}
+
+// whereabouts are this node's line of the roster.
+func (e *ensemble) whereabouts() member {
+	m := e.self
+	for _, g := range e.gossip.Members() {
+		if g.Node == m.node {
+			m.gossip = int(g.GossipPort)
+		}
 	}
 	return m
 }
@@ -333,14 +345,18 @@ func (e *ensemble) Forward(from uint64, kind byte, b []byte) {
 		k.Told(from, bytes.Clone(b))
 	case kind == forwardDigests:
 		e.steward.compare(from, b)
+	case kind == forwardPlace:
+		e.steward.place(from, b)
 	default:
 		r.StepForward(from, kind, b)
 	}
 }
 
-// Up says that a peer can be reached.
+// Up says that a peer can be reached. It is told where this node is: it may know only
+// where that was before, and gossip may not reach it.
 func (e *ensemble) Up(node uint64, theirs peer.Hello) {
 	e.log.Info().Str("peer", datadir.NodeString(node)).Str("name", theirs.Name).Msg("link to a peer")
+	e.links.Forward(node, forwardPlace, roster{e.whereabouts()}.encode(e.n.identity.Boot))
 	if r := e.replica.Load(); r != nil {
 		r.PeerUp(node)
 	}

@@ -40,6 +40,13 @@ type steward struct {
 	progress   []replica.Progress // of the others, while this node leads
 	ledSince   time.Time
 	said       map[uint64][]replica.DigestAt // by others, of late
+	places     map[uint64]place
+}
+
+// place is where a node has said on its link that it is, in one of its boots.
+type place struct {
+	member
+	boot uint64
 }
 
 // applicant is a node that wants to be a member, or a voter.
@@ -64,7 +71,7 @@ const (
 
 func newSteward(e *ensemble) *steward {
 	return &steward{e: e, wake: make(chan struct{}, 1), named: map[uint64]bool{}, caught: map[uint64]time.Time{},
-		applicants: map[uint64]applicant{}, said: map[uint64][]replica.DigestAt{}}
+		applicants: map[uint64]applicant{}, said: map[uint64][]replica.DigestAt{}, places: map[uint64]place{}}
 }
 
 // poke has it look at once.
@@ -136,8 +143,9 @@ func everyone(p *replica.Point) (ids []uint64) {
 	return ids
 }
 
-// book says where nodes are: gossip knows best, then what they said when they asked
-// to join, then the roster, then what the leader said when this node did.
+// book says where nodes are: they know best themselves, on a link or through gossip, in
+// the latest of their boots; then what they said when they asked to join, then the roster,
+// then what the leader said when this node did.
 func (s *steward) book(known roster) roster {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,18 +167,29 @@ func (s *steward) book(known roster) roster {
 		}
 		note(a.member)
 	}
-	self := s.e.self
+	for _, p := range s.places {
+		note(p.member)
+	}
 	for _, g := range s.e.gossip.Members() {
-		switch {
-		case g.Node == self.node:
-			self.gossip = int(g.GossipPort)
-		case g.PeerPort != 0 && g.Cluster == s.e.n.identity.Cluster:
+		if g.PeerPort != 0 && g.Cluster == s.e.n.identity.Cluster && g.Boot > s.places[g.Node].boot {
 			note(member{node: g.Node, name: g.Name, host: g.Host, peer: int(g.PeerPort), gossip: int(g.GossipPort), client: int(g.ClientPort),
 				observer: g.Role == gossip.Observer})
 		}
 	}
-	note(self)
+	note(s.e.whereabouts())
 	return book
+}
+
+// place takes a node's word, on its own link, for where it is.
+func (s *steward) place(from uint64, b []byte) {
+	line, boot := parseRoster(string(b))
+	if len(line) != 1 || line[0].node != from || line[0].peerAddr() == "" {
+		return
+	}
+	s.mu.Lock()
+	s.places[from] = place{line[0], boot}
+	s.mu.Unlock()
+	s.poke()
 }
 
 // namePeers tells the links whom to dial and where.
@@ -201,6 +220,9 @@ func (s *steward) namePeers(st *replica.Status, book roster) {
 		if !slices.Contains(all, id) {
 			delete(s.named, id)
 			s.e.links.RemovePeer(id)
+			s.mu.Lock()
+			delete(s.places, id)
+			s.mu.Unlock()
 		}
 	}
 }

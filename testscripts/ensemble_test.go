@@ -470,6 +470,34 @@ func TestEnsembleMoves(t *testing.T) {
 	c.agree()
 }
 
+// TestEnsembleMovesUnseen: a node is somewhere else, and gossip finds nobody, for its ports
+// have changed on all nodes: the node finds the others, and tells them on its links where
+// it is now.
+func TestEnsembleMovesUnseen(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 4)
+	elsewhere := c.hosts[3]
+	c.hosts, c.nodes = c.hosts[:3], c.nodes[:3]
+	c.form()
+	if got := c.nodes[1].ask("CREATE /here x"); !strings.HasPrefix(got, "OK") {
+		t.Fatal(got)
+	}
+	for _, n := range c.nodes {
+		n.kill()
+	}
+	c.hosts[0], c.nodes[0].host = elsewhere, elsewhere
+	for _, n := range c.nodes {
+		n.start("--gossip-listen", n.host+":2890")
+	}
+	for _, n := range c.nodes {
+		n.await()
+	}
+	if got := c.nodes[0].ask("SET /here y"); !strings.HasPrefix(got, "OK") {
+		t.Fatal(got)
+	}
+	c.agree()
+}
+
 // TestEnsembleRolls: a rolling restart hands the leadership over; no write is refused.
 func TestEnsembleRolls(t *testing.T) {
 	t.Parallel()
