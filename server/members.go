@@ -370,7 +370,8 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 	return nil
 }
 
-// invite has a node that waits for an ensemble join this one, and waits for that.
+// invite has a node that waits for an ensemble join this one, and waits until it is a
+// member, whose name this node knows.
 func (e *ensemble) invite(ctx context.Context, words []string) (node string, err error) {
 	if len(words) != 1 {
 		return "", adminError(znode.ErrBadArguments, "ADD takes HOST:PEER-PORT")
@@ -382,7 +383,8 @@ func (e *ensemble) invite(ctx context.Context, words []string) (node string, err
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
 	for {
-		if members := e.replica.Load().Status().Members; slices.Contains(everyone(&members), theirs.Node) {
+		members := e.replica.Load().Status().Members
+		if slices.Contains(everyone(&members), theirs.Node) && e.steward.bookNow().find(theirs.Node) != nil {
 			return datadir.NodeString(theirs.Node), nil
 		}
 		if ctx.Err() != nil {
