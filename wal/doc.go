@@ -16,9 +16,14 @@
 // # Bytes
 //
 // A segment is a file named by the sequence of its first record in 20 decimal digits. It is full when it reaches 4 MiB;
-// then it is fsynced and the next one is made at once, empty. It is a row of frames, and nothing else:
+// then it is fsynced and the next one is made at once, empty. It is a row of frames:
 //
 //	uvarint n | record of n bytes
+//
+// The last segment of an open log may have room behind its records: up to 256 KiB of zeros, which the next records
+// overwrite, never beyond the length at which it is full. An fsync of what overwrites zeros that are on disk already
+// changes neither the file's size nor its blocks, so that it need not wait for the file system's journal: a third to
+// a half less time. Close cuts the room off; Open does it after a crash.
 //
 // A record, all numbers little endian:
 //
@@ -65,11 +70,12 @@
 //  4. A record that cannot be read is a torn write, to be cut, if all of this holds: it is in the last segment; no
 //     intact record, before or after it, says that its sequence was synced; and what follows is no intact record,
 //     or a whole disk sector of zeros lies between (pages of one write reach the disk in any order; a flipped bit
-//     leaves no such hole). In any other case it is damage.
+//     leaves no such hole). In any other case it is damage. Nothing but zeros, up to the end of the last segment, is room,
+//     unless the log would have no record.
 //  5. Entries are replayed by raft's rules: no hole, nothing committed is overridden, nothing beyond the last entry is
 //     committed.
 //  6. The log must reach Options.MustReach, and exist if Options.MustExist.
-//  7. Only now is anything changed: the torn tail is cut and reported, segments before head are removed, a full last
+//  7. Only now is anything changed: the torn tail is cut and reported, room is cut, segments before head are removed, a full last
 //     segment gets its successor, file and folder are fsynced. What is left is known to be on disk.
 //
 // Damage is a *DamageError that names file and offset, and changes nothing. A log written by a newer coord is
@@ -83,7 +89,7 @@
 // # What cannot be seen
 //
 // Whole records gone from the very end (the file cut exactly between two records of the last segment, or the last
-// segments removed) look like records never written, unless a snapshot made here lies beyond (MustReach). Damage within
+// segments removed), or turned to zeros, look like records never written, unless a snapshot made here lies beyond (MustReach). Damage within
 // the last batch looks like a torn write even if that batch was acknowledged, since only the next batch says that it
 // was synced: it is cut, and reported. An older copy of the whole folder is a valid log. Peers must notice these.
 package wal

@@ -15,21 +15,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// redirect puts another file under the descriptor by which this process has path open: the way to make a write or an
+// redirect puts another file under the descriptors by which this process has path open: the way to make a write or an
 // fsync fail inside a library that opens its own files.
 func redirect(t *testing.T, path string, to int) {
 	t.Helper()
 	fds, err := os.ReadDir("/proc/self/fd")
 	must(t, err)
+	found := false
 	for _, fd := range fds {
 		if link, _ := os.Readlink("/proc/self/fd/" + fd.Name()); link == path {
 			n, err := strconv.Atoi(fd.Name())
 			must(t, err)
 			must(t, unix.Dup3(to, n, unix.O_CLOEXEC))
-			return
+			found = true
 		}
 	}
-	t.Fatalf("%s is not open", path)
+	if !found {
+		t.Fatalf("%s is not open", path)
+	}
 }
 
 // After the n-th batch a call fails. The error is final, readers go on, and a new Open finds what was acknowledged.

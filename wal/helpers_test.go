@@ -2,6 +2,7 @@ package wal_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -234,20 +235,13 @@ func scanAll(t fataler, dir string) []scanned {
 	_, err := wal.Scan(dir, func(r *wal.Record) error {
 		c := *r
 		c.Data = slices.Clone(r.Data)
-		if n := len(all); n > 0 && all[n-1].File == r.File {
-			all[n-1].end = r.Offset
-		}
-		all = append(all, scanned{Record: c, name: filepath.Base(r.File), end: -1})
+		data, err := os.ReadFile(r.File)
+		must(t, err)
+		n, m := binary.Uvarint(data[r.Offset:])
+		all = append(all, scanned{Record: c, name: filepath.Base(r.File), end: r.Offset + int64(m) + int64(n)})
 		return nil
 	})
 	must(t, err)
-	for i := range all {
-		if all[i].end < 0 { // the last one of its segment
-			info, err := os.Stat(all[i].File)
-			must(t, err)
-			all[i].end = info.Size()
-		}
-	}
 	return all
 }
 

@@ -57,6 +57,10 @@ type Options struct {
 const (
 	defaultSegmentBytes = 4 << 20
 	defaultRecentBytes  = 8 << 20
+	// roomBytes are written as zeros ahead of the records, once in so many bytes: an fsync that changes neither the
+	// size of the file nor what it occupies has no work for the file system's journal. Batches of half of it and more
+	// go without: to them the bytes matter.
+	roomBytes = 256 << 10
 	// keptBufferBytes: buffers that one large batch made longer than this are not kept.
 	keptBufferBytes = 1 << 20
 )
@@ -125,10 +129,12 @@ type Log struct {
 
 	// The owner's. It alone changes what mu guards, and so may read that without the lock.
 	file     *tidwall.Log
-	err      error  // why nothing can be written any more
-	next     uint64 // sequence of the next record
-	previous uint32 // checksum of the last one
-	synced   uint64 // last sequence known to be fsynced
+	tail     *os.File // the last segment, for room
+	room     int      // where its zeros end; what lies before is written
+	err      error    // why nothing can be written any more
+	next     uint64   // sequence of the next record
+	previous uint32   // checksum of the last one
+	synced   uint64   // last sequence known to be fsynced
 	state    HardState
 	mark     Mark
 	size     int    // of the last segment, with what is staged
@@ -249,12 +255,12 @@ func (s *scanner) check(opts Options) error {
 	return nil
 }
 
-// repairFiles brings the folder to what the scan found to be the log: cuts the torn tail, finishes a compaction, and
-// gives a full segment the successor that a crash kept from it.
+// repairFiles brings the folder to what the scan found to be the log: cuts the torn tail and the room behind it, finishes
+// a compaction, and gives a full segment the successor that a crash kept from it.
 func (s *scanner) repairFiles(segmentBytes int64) error {
-	if s.repair != (Repair{}) {
-		if err := cutFile(s.repair.File, s.repair.Offset); err != nil {
-			return &WriteError{"cut the torn tail", s.dir, err}
+	if s.repair != (Repair{}) || s.room > 0 {
+		if err := cutFile(segmentPath(s.dir, s.tail().first), s.tail().size); err != nil {
+			return &WriteError{"cut the tail", s.dir, err}
 		}
 	}
 	for _, first := range s.files {
@@ -287,12 +293,47 @@ func (l *Log) openFile() error {
 	if err == nil {
 		err = syncDir(l.dir)
 	}
+	if err == nil {
+		l.room = l.size
+		l.tail, err = openTail(l.dir, l.mu.tail().first)
+	}
 	if err != nil {
 		_ = file.Close() // the error that counts is err
 		return &WriteError{"open the segments", l.dir, err}
 	}
 	l.file = file
 	return nil
+}
+
+// openTail opens the last segment once more, for its room.
+func openTail(dir string, first uint64) (*os.File, error) {
+	return os.OpenFile(segmentPath(dir, first), os.O_WRONLY, fileMode)
+}
+
+// makeRoom writes zeros behind what was just written, if that went beyond the ones before; they are fsynced with it.
+// Without room all is well but slower: a disk too full for it says so when records have none. The first record gets
+// none: a log that is all zeros was more than that once.
+func (l *Log) makeRoom() {
+	if l.size <= l.room || l.synced == 0 {
+		return
+	}
+	l.room = l.size
+	if l.bytes > roomBytes/2 {
+		return
+	}
+	end := min(l.size+roomBytes, l.opts.SegmentBytes) // a full segment has no room left
+	if n, err := l.tail.WriteAt(zeros[:end-l.size], int64(l.size)); err == nil {
+		l.room += n
+	} else {
+		l.room = l.opts.SegmentBytes
+	}
+}
+
+var zeros [roomBytes]byte
+
+// closeFile ends the last segment with its last record, fsyncs and closes it.
+func (l *Log) closeFile() error {
+	return errors.Join(l.tail.Truncate(int64(l.size)), l.file.Close(), l.tail.Close())
 }
 
 // begin writes record 1.
@@ -446,7 +487,7 @@ func (l *Log) CompactTo(index uint64) error {
 	l.mu.Unlock()
 	// tidwall shall not remember for ever what is no more. It never reads what it has of these: its Open, like its
 	// writes, looks at the last segment only.
-	if err := l.file.Close(); err != nil {
+	if err := l.closeFile(); err != nil {
 		return l.fail("close the segments", err)
 	}
 	if err := l.openFile(); err != nil {
@@ -493,7 +534,7 @@ func (l *Log) Close() error {
 	case l.err != nil:
 		return l.err
 	}
-	if err := l.file.Close(); err != nil {
+	if err := l.closeFile(); err != nil {
 		return l.fail("close", err)
 	}
 	l.err = ErrClosed
@@ -548,10 +589,13 @@ func (l *Log) cross() {
 		_ = l.fail("write", err) // the log keeps it
 		return
 	}
-	if _, err := os.Stat(segmentPath(l.dir, l.next)); err != nil {
+	tail, err := openTail(l.dir, l.next)
+	if err != nil {
 		_ = l.fail("find the new segment", err) // the log keeps it
 		return
 	}
+	_ = l.tail.Close() // the room it made is full of records that tidwall has fsynced
+	l.tail, l.room = tail, 0
 	if err := syncDir(l.dir); err != nil {
 		_ = l.fail("fsync the folder", err) // the log keeps it
 		return
@@ -574,6 +618,7 @@ func (l *Log) write(sync bool) error {
 	}
 	var took time.Duration
 	if sync = sync && l.synced < l.next-1; sync {
+		l.makeRoom()
 		start := time.Now()
 		if err := l.file.Sync(); err != nil {
 			return l.fail("fsync", err)

@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -235,7 +236,7 @@ func TestForeignSegment(t *testing.T) {
 	}
 }
 
-// Zeros at the end, as after a power cut, are cut; zeros in the middle are damage, unless it is a page of the last
+// Zeros at the end, room for records or what a power cut left, are cut; zeros in the middle are damage, unless it is a page of the last
 // batch, which never was on disk for certain.
 func TestZeros(t *testing.T) {
 	t.Parallel()
@@ -245,10 +246,13 @@ func TestZeros(t *testing.T) {
 	for _, n := range []int{1, 7, 100, 5000} {
 		f.with(tail, append(slices.Clip(f[tail]), make([]byte, n)...)).write(t, dir)
 		l, r := open(t, dir, wal.Options{})
-		if why := modelOf(records).differs(l, r); why != "" || r.Repair.Bytes != int64(n) {
+		if why := modelOf(records).differs(l, r); why != "" || r.Repair != (wal.Repair{}) {
 			t.Fatalf("%d zeros: %s %+v", n, why, r.Repair)
 		}
 		must(t, l.Close())
+		if !readFolder(t, dir).equal(f) {
+			t.Fatalf("%d zeros are still there", n)
+		}
 	}
 	f.with(f.names()[1], append(f[f.names()[1]], make([]byte, 10)...)).write(t, dir)
 	_ = mustRefuse(t, dir, wal.Options{})
@@ -291,6 +295,47 @@ func TestZeros(t *testing.T) {
 	l, r := open(t, dir, wal.Options{})
 	if r.Last != 20 || r.Repair.Offset != unconfirmed {
 		t.Fatalf("a torn sector: %+v", r)
+	}
+	must(t, l.Close())
+}
+
+// TestRoom: an fsync leaves room behind the records, the next ones fill it, and neither a crash nor Close leaves any.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	dir, copied := t.TempDir(), t.TempDir()
+	o := wal.Options{SegmentBytes: 40 << 10}
+	l, _ := open(t, dir, o)
+	m := &model{state: wal.HardState{Term: 1}}
+	sizes := map[int]bool{}
+	for i := uint64(1); i < 400; i++ {
+		e := entry(i, 1, strings.Repeat("y", int(i*7919%1500)))
+		m.put(e)
+		must(t, l.Append(wal.Batch{Entries: []*raftpb.Entry{e}, Sync: true}))
+		f := readFolder(t, dir)
+		sizes[len(f[tailOf(f)])] = true
+		if i%20 > 0 {
+			continue
+		}
+		f.write(t, copied) // a crash
+		if o := (wal.Options{ReadOnly: true}); i%40 == 0 {
+			if l, r := open(t, copied, o); r.Repair != (wal.Repair{}) || r.Last != i || !readFolder(t, copied).equal(f) {
+				t.Fatalf("read only, at %d: %+v", i, r)
+			} else {
+				must(t, l.Close())
+			}
+		}
+		after, r := open(t, copied, o)
+		m.state.Commit = r.HardState.Commit
+		if why := m.differs(after, r); why != "" || r.Repair != (wal.Repair{}) {
+			t.Fatalf("after a crash, at %d: %s %+v", i, why, r.Repair)
+		}
+		must(t, after.Close())
+		if data := readFolder(t, copied); bytes.HasSuffix(data[tailOf(data)], make([]byte, 100)) {
+			t.Fatalf("at %d a closed log has room", i)
+		}
+	}
+	if len(sizes) > 40 {
+		t.Errorf("the last segment had %d sizes in 400 fsyncs: there is no room in it", len(sizes))
 	}
 	must(t, l.Close())
 }

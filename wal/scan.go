@@ -48,6 +48,7 @@ type scanner struct {
 	based bool   // base is known: from an R, or an M whose head is in this run; until then it is a guess
 
 	repair Repair
+	room   int64 // zeros behind the last record, which are no record's
 }
 
 func scan(dir string, visit func(*Record) error) (*scanner, error) {
@@ -153,7 +154,7 @@ func (s *scanner) misplaced(r *Record) string {
 	return ""
 }
 
-// judge decides about bytes that are not a record: a torn tail, to be cut, or damage.
+// judge decides about bytes that are not a record: room for records, a torn tail to be cut, or damage.
 func (s *scanner) judge(buf []byte, at int, last bool, f *flaw) error {
 	tail := s.tail()
 	damage := func(proof string) error {
@@ -161,6 +162,10 @@ func (s *scanner) judge(buf []byte, at int, last bool, f *flaw) error {
 	}
 	if !last {
 		return damage("the segment was whole, for there is a later one")
+	}
+	if s.next > 1 && len(bytes.Trim(buf[at:], "\x00")) == 0 {
+		s.room = int64(len(buf) - at)
+		return nil
 	}
 	if s.next == 1 && len(buf) > frameBytes(envelopeBytes+metaBytes) {
 		return damage("the first record was written alone, but more follows")
