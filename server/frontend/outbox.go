@@ -3,6 +3,7 @@ package frontend
 import (
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"coord/server/watch"
@@ -277,6 +278,39 @@ func (c *conn) kick() {
 			c.flush()
 		}()
 	}
+}
+
+// sendAtOnce is kick for one who has nobody else to see to: what the system takes at
+// once is sent here, which spares a goroutine. It takes mu.
+func (c *conn) sendAtOnce() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changed.Broadcast()
+	if !c.mustSend() {
+		return
+	}
+	c.mu.flushing = true
+	if len(c.mu.out) > 0 {
+		out := c.takeOut()
+		c.mu.Unlock()
+		n, err := c.sendNow(out)
+		c.mu.Lock()
+		if n < len(out) && err == nil {
+			go c.tellRest(slices.Clone(out[n:]))
+			giveBack(out)
+			return
+		}
+		c.sent(out, err)
+	}
+	if c.isEmpty() || c.mu.broken {
+		c.flushed()
+		return
+	}
+	go func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.flush()
+	}()
 }
 
 // mustSend says whether there is something to send and nobody sends.

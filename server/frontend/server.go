@@ -289,6 +289,7 @@ func (s *Server) Rest() {
 // Flush sends what dones have put into outboxes, events after answers. The
 // goroutine that runs the dones calls it after a burst of them, holding no lock.
 func (s *Server) Flush() {
+	alone := len(s.dirty) == 1
 	for i, c := range s.dirty {
 		c.dirty = false
 		c.mu.Lock()
@@ -297,7 +298,11 @@ func (s *Server) Flush() {
 		if due {
 			s.cfg.Backend.View(c.advanceView)
 		}
-		if !c.tellLater() {
+		switch {
+		case c.tellLater():
+		case alone && c.raw != nil:
+			c.sendAtOnce()
+		default:
 			c.kick()
 		}
 		s.dirty[i] = nil

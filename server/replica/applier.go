@@ -59,9 +59,25 @@ func (a *applier) claim(term uint64, x *tree.Txn, self uint64) (s submission, ok
 	return s, true
 }
 
-// runApplier runs what must run between two txns.
+// runApplier runs what must run between two txns, together with whoever serves in its place.
 func (r *Replica) runApplier(ctx context.Context) error {
-	return takeTurns(ctx, r.tasks.wake, r.turnApplier)
+	for {
+		err := r.applying.err
+		for worked := true; worked && err == nil; {
+			worked, err = r.turnApplier()
+		}
+		if err != nil {
+			return err
+		}
+		r.applying.Unlock()
+		select {
+		case <-ctx.Done():
+			r.applying.Lock() // for ever
+			return nil
+		case <-r.tasks.wake:
+		}
+		r.applying.Lock()
+	}
 }
 
 func (r *Replica) turnApplier() (worked bool, err error) {
@@ -79,8 +95,9 @@ func (r *Replica) turnApplier() (worked bool, err error) {
 	return len(a.tasks) > 0, nil
 }
 
-// applyEntries applies committed entries and tells the loop.
-func (r *Replica) applyEntries(m *raftpb.Message) {
+// applyEntries applies committed entries, of so many bytes, and tells the loop, which may
+// be waiting for them to lead.
+func (r *Replica) applyEntries(m *raftpb.Message, size int64, awaited bool) {
 	a := &r.applier
 	var changes []memberChange
 	for _, e := range m.GetEntries() {
@@ -118,7 +135,12 @@ func (r *Replica) applyEntries(m *raftpb.Message) {
 	}
 	r.appliedTo.Store(a.index)
 	term, now := a.point.Term, r.mu.tree.Counters()
-	r.events.push(func() { r.applied(m.GetResponses(), term, changes, now) })
+	r.events.add(func() { r.applied(m.GetResponses(), term, changes, now) })
+	// Else raft goes on without hearing of it: it waits for changes of members, and for
+	// room, which the last of what it has handed out does not take if it is little.
+	if left := r.toApply.Add(-size); awaited || left > 0 || size >= serveBytes || len(changes) > 0 {
+		r.events.wake.up()
+	}
 	r.finishReads()
 	r.finishAnswers()
 	r.maybeSave()

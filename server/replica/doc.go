@@ -23,8 +23,10 @@
 //	  - snapshotter turns a Frozen into a file.
 //
 // Each part has a turn: take what waits, handle it, say whether there was anything.
-// Run gives each a goroutine that takes turns and sleeps between; the simulation of
-// whole clusters (sim_test.go) takes them itself, in an order that its seed decides.
+// Run gives each a goroutine that takes turns and sleeps between; but whoever brings the
+// loop or the applier something small, while nobody is at it, takes the turn in its place
+// (seat). The simulation of whole clusters (sim_test.go) takes all turns itself, in an
+// order that its seed decides.
 //
 // Promises kept here, each with a test of its name: nothing is answered before
 // the fsync it relies on; a failed write or fsync ends Run with its error and is

@@ -109,7 +109,7 @@ func TestASnapshotIsDurableBeforeItIsAcknowledged(t *testing.T) {
 	for _, part := range []int{loopPart, logPart, loopPart, applierPart, loopPart} {
 		turn(part)
 	}
-	want := "[file 10 log 10 name 10 answer 10 answer 10 state file 20 log 20 name 20 answer 10 answer 20 state]"
+	want := "[file 10 log 10 name 10 answer 10 state file 20 log 20 name 20 answer 20 state]"
 	if fmt.Sprint(*steps) != want {
 		t.Errorf("%v, want %s", *steps, want)
 	}
@@ -187,4 +187,46 @@ func TestALearnerForgetsASilentLeader(t *testing.T) {
 	if st := r.Status(); st.Leader != raft.None || code != znode.ErrUncertain {
 		t.Errorf("%+v, %v", st, code)
 	}
+}
+
+// What acknowledges nothing new waits for the next tick, or for something better, and
+// does not wait on a new link, whose leader may know of nothing.
+func TestARepeatedAnswerCanWait(t *testing.T) {
+	r, turn, steps := byHand(t, tree.New())
+	entry := func(index uint64) *raftpb.Entry {
+		return &raftpb.Entry{Term: new(uint64(2)), Index: &index, Type: raftpb.EntryNormal.Enum()}
+	}
+	settle := func() {
+		for range 3 {
+			for _, part := range []int{loopPart, logPart, applierPart} {
+				turn(part)
+			}
+		}
+	}
+	said := func(when, want string) {
+		t.Helper()
+		settle()
+		if got := fmt.Sprint(*steps); got != want {
+			t.Errorf("%s: %s, want %s", when, got, want)
+		}
+		*steps = nil
+	}
+	said("at first", "[]")
+	r.StepRaft(1, fromLeader(raftpb.MsgApp, 1, 1, 1, entry(2)))
+	said("an entry", "[answer 2]")
+	r.StepRaft(1, fromLeader(raftpb.MsgApp, 2, 2, 2))
+	said("its commit", "[]")
+	replica.Tick(r)
+	said("a tick", "[answer 2]")
+	replica.Tick(r)
+	said("another", "[]")
+	r.StepRaft(1, fromLeader(raftpb.MsgApp, 2, 2, 2))
+	r.StepRaft(1, fromLeader(raftpb.MsgApp, 2, 2, 2, entry(3)))
+	said("the next entry behind a commit", "[answer 3]")
+	replica.Tick(r)
+	said("then a tick", "[]")
+	r.PeerDown(1, false)
+	r.PeerUp(1)
+	r.StepRaft(1, fromLeader(raftpb.MsgApp, 3, 2, 3))
+	said("on a new link", "[answer 3]")
 }

@@ -38,7 +38,6 @@ func (r *Replica) runLogWriter(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.appends.wake:
-		case <-r.marks.wake:
 		case <-again:
 			r.checkFull()
 		}
@@ -122,10 +121,17 @@ func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 		return err
 	}
 	if len(responses) > 0 || appends > 0 {
-		r.events.push(func() {
+		r.events.add(func() {
 			r.core.appending -= appends
 			r.step(responses)
 		})
+		r.drive()
+		switch {
+		case r.appends.isEmpty():
+			r.serve()
+		case !r.tasks.isEmpty():
+			r.tasks.wake.up() // the disk shall not rest meanwhile
+		}
 	}
 	return nil
 }

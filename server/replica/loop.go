@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,6 +34,7 @@ type core struct {
 	session   int64 // the last session id given
 
 	ticks      uint64
+	clock      bool // time goes on
 	ticked     bool // since the last turn
 	idle       int  // ticks without a leader to turn to
 	campaignIn int  // ticks; 0: not asked to
@@ -55,6 +57,8 @@ type core struct {
 	inboxBytes int64
 	up         map[uint64]bool   // there is a link
 	heard      map[uint64]uint64 // the tick of the last message
+	acked      map[uint64]acknowledged
+	late       map[uint64]*raftpb.Message // may be sent later
 
 	members  Point  // in force, as of the entry that made them so
 	restored uint64 // index of the last snapshot installed
@@ -65,25 +69,32 @@ type core struct {
 // reign is who leads in which term; lead is 0 while nobody is known to.
 type reign struct{ term, lead uint64 }
 
-// runLoop owns the RawNode.
+// runLoop owns the RawNode, together with whoever drives in its place.
 func (r *Replica) runLoop(ctx context.Context) error {
-	c := &r.core
 	var clock *time.Ticker
 	defer func() {
 		if clock != nil {
 			clock.Stop()
 		}
 	}()
+	ticked := false
 	for {
-		if _, err := r.turnLoop(); err != nil {
-			return err
+		if ticked {
+			r.tick()
 		}
-		submitted := r.submitted.wake
-		if c.busy() {
-			submitted = nil // they wait, and so need wake nobody
+		err := r.loop.err
+		if err == nil {
+			_, err = r.turnLoop()
 		}
+		if err != nil {
+			return err // and nobody drives any more
+		}
+		ticks := r.ticks()
+		r.core.clock = ticks
+		r.loop.Unlock()
+		r.serve()
 		var tick <-chan time.Time
-		switch ticks := r.ticks(); {
+		switch {
 		case ticks && clock == nil:
 			clock = time.NewTicker(r.cfg.Tick)
 		case !ticks && clock != nil:
@@ -93,15 +104,16 @@ func (r *Replica) runLoop(ctx context.Context) error {
 		if clock != nil {
 			tick = clock.C
 		}
+		ticked = false
 		select {
 		case <-ctx.Done():
+			r.loop.Lock() // for ever
 			return nil
-		case <-submitted:
-		case <-r.barriers.wake:
-		case <-r.events.wake:
+		case <-r.submitted.wake:
 		case <-tick:
-			r.tick()
+			ticked = true
 		}
+		r.loop.Lock()
 	}
 }
 
@@ -125,11 +137,14 @@ func (r *Replica) turnLoop() (worked bool, err error) {
 		r.stepHandOver()
 		r.handleReady()
 	}
-	asked := !c.busy() && r.propose()
+	busy := c.busy()
+	r.busy.Store(busy)
+	asked := !busy && r.propose()
 	if r.readIndex() || asked {
 		asked = true
 		r.handleReady()
 	}
+	r.busy.Store(c.busy())
 	return news || asked, nil
 }
 
@@ -144,6 +159,7 @@ func (r *Replica) tick() {
 	c := &r.core
 	c.ticks++
 	c.ticked = true
+	r.sendLate()
 	c.rn.Tick()
 	if c.idle++; r.hasLeader() {
 		c.idle = 0
@@ -243,7 +259,13 @@ func (r *Replica) handleReady() {
 				}
 				r.appends.push(m)
 			case raft.LocalApplyThread:
-				r.tasks.push(func() { r.applyEntries(m) })
+				size := int64(0)
+				for _, e := range m.GetEntries() {
+					size += int64(len(e.GetData()))
+				}
+				r.toApply.Add(size)
+				awaited := !c.isReady && c.rn.BasicStatus().RaftState == raft.StateLeader
+				r.tasks.add(func() { r.applyEntries(m, size, awaited) })
 			}
 		}
 		for _, rs := range rd.ReadStates {
@@ -262,6 +284,8 @@ func (r *Replica) send(msgs []*raftpb.Message) {
 			panic("replica: a message to a peer, and there is none")
 		case m.GetType() == raftpb.MsgSnap:
 			r.cfg.Peers.Snapshot(m)
+		case r.isRepeated(m):
+			r.core.late[m.GetTo()] = m
 		default:
 			out = append(out, m)
 		}
@@ -269,6 +293,34 @@ func (r *Replica) send(msgs []*raftpb.Message) {
 	if len(out) > 0 {
 		r.cfg.Peers.Raft(out)
 	}
+}
+
+// isRepeated says whether a message acknowledges what one on this link has acknowledged
+// already, as the answer to news of a commit does. It says nothing but that this node
+// is there, and half of what a write costs each node is to wake up for messages: so it
+// waits for the next tick, or until there is a better one.
+func (r *Replica) isRepeated(m *raftpb.Message) bool {
+	if m.GetType() != raftpb.MsgAppResp || m.GetReject() {
+		return false
+	}
+	c, to := &r.core, m.GetTo()
+	ack := acknowledged{m.GetTerm(), m.GetIndex()}
+	repeated := c.acked[to] == ack
+	c.acked[to] = ack
+	delete(c.late, to)
+	return repeated
+}
+
+// acknowledged is up to where a leader was told that this node has its log.
+type acknowledged struct{ term, index uint64 }
+
+// sendLate sends what could wait.
+func (r *Replica) sendLate() {
+	late := r.core.late
+	for _, to := range slices.Sorted(maps.Keys(late)) {
+		r.cfg.Peers.Raft([]*raftpb.Message{late[to]})
+	}
+	clear(late)
 }
 
 // publish makes the status visible.
@@ -458,7 +510,7 @@ func (r *Replica) awaitAnswers(subs []submission) {
 	}
 	r.core.sent = true
 	term := r.core.reign.term
-	r.tasks.push(func() { r.applier.waiting = append(r.applier.waiting, proposed{term, subs}) })
+	r.tasks.add(func() { r.applier.waiting = append(r.applier.waiting, proposed{term, subs}) })
 }
 
 // step delivers responses of the local threads: to raft, and those that waited for

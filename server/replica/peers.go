@@ -26,11 +26,13 @@ type Peers interface {
 
 // StepRaft delivers raft's messages from another node.
 func (r *Replica) StepRaft(from uint64, msgs []*raftpb.Message) {
-	r.events.push(func() {
+	r.events.add(func() {
 		for _, m := range msgs {
 			r.receive(from, m)
 		}
 	})
+	r.drive()
+	r.serve()
 }
 
 func (r *Replica) receive(from uint64, m *raftpb.Message) {
@@ -60,7 +62,7 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 
 // StepForward delivers a message of another replica's Forward.
 func (r *Replica) StepForward(from uint64, kind byte, b []byte) {
-	r.events.push(func() {
+	r.events.add(func() {
 		switch kind {
 		case kindTxns:
 			r.takeForward(from, b)
@@ -72,6 +74,8 @@ func (r *Replica) StepForward(from uint64, kind byte, b []byte) {
 			r.takeHeld(from, b)
 		}
 	})
+	r.drive()
+	r.serve()
 }
 
 // PeerUp says that there is a link to a node.
@@ -79,6 +83,7 @@ func (r *Replica) PeerUp(id uint64) {
 	r.events.push(func() {
 		r.core.up[id] = true
 		delete(r.core.in, id)
+		delete(r.core.acked, id)
 	})
 }
 
@@ -89,6 +94,7 @@ func (r *Replica) PeerDown(id uint64, certain bool) {
 		c := &r.core
 		c.up[id] = false
 		delete(c.in, id)
+		delete(c.late, id)
 		delete(c.handOver.missing, id)
 		c.rn.ReportUnreachable(id)
 		lead := c.rn.BasicStatus().Lead

@@ -150,14 +150,18 @@ type Replica struct {
 	}
 	digests digests
 
+	loop      seat                               // of the core
+	applying  seat                               // of the applier
 	submitted queue[submission]                  // anyone → loop
 	barriers  queue[Done]                        // anyone → loop
-	events    queue[func()]                      // log writer and applier → loop
+	events    queue[func()]                      // log writer, applier and peers → loop
 	appends   queue[*raftpb.Message]             // loop → log writer
 	marks     queue[func() error]                // snapshotter → log writer
 	tasks     queue[func()]                      // loop, snapshotter and anyone → applier
 	chores    queue[func(context.Context) error] // applier and log writer → snapshotter, one at a time
 	pending   atomic.Int64                       // bytes submitted and not answered
+	busy      atomic.Bool                        // the loop takes submissions later, and need not be woken for them
+	toApply   atomic.Int64                       // bytes of entries on their way to the applier
 	full      atomic.Bool                        // the disk is too full for new writes
 	status    atomic.Pointer[Status]
 	txns      atomic.Uint64
@@ -205,11 +209,10 @@ func New(cfg Config) (*Replica, error) {
 		close(r.ready)
 		r.events.push(r.changed)
 	})
-	for _, wake := range []*chan struct{}{
-		&r.submitted.wake, &r.barriers.wake, &r.events.wake, &r.appends.wake, &r.marks.wake, &r.tasks.wake, &r.chores.wake,
-	} {
-		*wake = make(chan struct{}, 1)
-	}
+	r.submitted.wake, r.appends.wake, r.tasks.wake, r.chores.wake = newWake(), newWake(), newWake(), newWake()
+	r.barriers.wake, r.events.wake, r.marks.wake = r.submitted.wake, r.submitted.wake, r.appends.wake
+	r.loop.Lock() // until they run
+	r.applying.Lock()
 	r.mu.tree, r.mu.watches = cfg.Tree, watch.New(watch.DefaultConfig(), cfg.Tree.Counters().Zxid)
 	r.cfg.setDefaults()
 	r.applier = applier{index: cfg.Start.Index, point: cfg.Start}
@@ -303,7 +306,10 @@ func (r *Replica) submit(s submission) {
 	case pending > MaxPendingBytes:
 		r.refuse(s, znode.ErrThrottledOp)
 	default:
-		r.submitted.push(s)
+		r.submitted.add(s)
+		if !r.busy.Load() { // else it takes it when it is not any more
+			r.submitted.wake.up()
+		}
 	}
 }
 
@@ -384,7 +390,7 @@ func (r *Replica) Stats() Stats {
 // queue hands items from any goroutine to one. It never makes the sender wait;
 // what bounds it is said where it is made.
 type queue[T any] struct {
-	wake chan struct{} // holds a token when items may be waiting
+	wake wake // may be that of several queues
 	mu   struct {
 		sync.Mutex
 		items []T
@@ -392,13 +398,33 @@ type queue[T any] struct {
 }
 
 func (q *queue[T]) push(x T) {
+	q.add(x)
+	q.wake.up()
+}
+
+// add wakes nobody: the caller sees to it, or it can wait until there is more.
+func (q *queue[T]) add(x T) {
 	q.mu.Lock()
 	q.mu.items = append(q.mu.items, x)
 	q.mu.Unlock()
+}
+
+// wake holds a token when whoever takes from a queue is to look.
+type wake chan struct{}
+
+func newWake() wake { return make(wake, 1) }
+
+func (w wake) up() {
 	select {
-	case q.wake <- struct{}{}:
+	case w <- struct{}{}:
 	default:
 	}
+}
+
+func (q *queue[T]) isEmpty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.mu.items) == 0
 }
 
 // take returns all items and leaves the emptied spare in their place, unless a

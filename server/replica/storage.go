@@ -79,6 +79,7 @@ func (c *core) init(r *Replica) (err error) {
 	r.committed.Store(st.hard.Commit)
 	c.members, c.saved = r.cfg.Start.clone(), r.cfg.Start.clone()
 	c.in, c.up, c.heard = map[uint64]*inflow{}, map[uint64]bool{}, map[uint64]uint64{}
+	c.acked, c.late = map[uint64]acknowledged{}, map[uint64]*raftpb.Message{}
 	if r.cfg.Peers != nil {
 		// What an earlier life has sent may still arrive somewhere: its numbers are
 		// not these. 48 bits, for the log holds them with every txn.
