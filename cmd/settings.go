@@ -108,7 +108,7 @@ var settings = []*setting{
 		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.SyncLimit, err = duration(v); return err }),
 	},
 	{
-		name: "raft-tick", usage: "the `TIME` that the next two count", shown: "50ms",
+		name: "raft-tick", usage: "the `TIME` that the next two count", shown: "100ms",
 		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.Tick, err = duration(v); return err }),
 	},
 	{
@@ -116,7 +116,7 @@ var settings = []*setting{
 		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.HeartbeatTicks, err = number(v); return err }),
 	},
 	{
-		name: "election-ticks", usage: "after `N` ticks of silence another leader is elected: more than the longest pause of a node", shown: "10",
+		name: "election-ticks", usage: "after `N` ticks of silence another leader is elected: more than the longest pause of a node", shown: "6",
 		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.ElectionTicks, err = number(v); return err }),
 	},
 	{

@@ -195,7 +195,7 @@ func (g *Gossip) config(t transport, self netip.AddrPort, logger *log.Logger) (*
 	c.Delegate, c.Events, c.Alive = &g.members, &g.members, &g.members
 	c.TCPTimeout = streamTimeout
 	c.ProbeInterval, c.ProbeTimeout = g.cfg.Probe, g.cfg.Probe/2
-	c.GossipInterval = g.cfg.Probe / 5
+	c.GossipInterval = g.cfg.Probe / 2
 	c.PushPullInterval, c.GossipToTheDeadTime = 30*g.cfg.Probe, 30*g.cfg.Probe
 	if len(g.cfg.Secret) > 0 {
 		key, err := hkdf.Key(sha256.New, g.cfg.Secret, nil, "coord gossip 1", 32)

@@ -30,10 +30,10 @@ const (
 	HandshakeTime      = 5 * time.Second
 	DialTime           = time.Second // for one address to accept a connection
 	RequestTime        = 10 * time.Second
-	BeatTime           = 500 * time.Millisecond // a side that has sent nothing for so long says that it is there
-	SilenceTime        = 3 * time.Second        // a connection that says nothing for so long is closed
-	ResumeTime         = 30 * time.Second       // a snapshot that was cut waits for its rest
-	LeastPause         = 50 * time.Millisecond  // before a peer is dialled again
+	BeatTime           = time.Second           // a side that has sent nothing for so long says that it is there
+	SilenceTime        = 3 * time.Second       // a connection that says nothing for so long is closed
+	ResumeTime         = 30 * time.Second      // a snapshot that was cut waits for its rest
+	LeastPause         = 50 * time.Millisecond // before a peer is dialled again
 	MostPause          = time.Second
 	VerdictTime        = 500 * time.Millisecond // for the redial that says whether a peer is down for certain
 

@@ -126,9 +126,9 @@ type Config struct {
 
 // Defaults for several nodes.
 const (
-	DefaultTick          = 50 * time.Millisecond
+	DefaultTick          = 100 * time.Millisecond
 	DefaultHeartbeatTick = 2
-	DefaultElectionTick  = 10
+	DefaultElectionTick  = 6
 )
 
 // Done is told the outcome of a submission. It runs on the applier, the state
