@@ -43,6 +43,46 @@ func TestTheEndOfTheCounterEndsNoSession(t *testing.T) {
 	})
 }
 
+// H20 (etcd#15271, 17247): who came back was told of changes again that it had seen, or
+// not of those it had missed. Here the last zxid it has seen is the border, with each kind of
+// watch, in both protocols: what lies at it is not told, what lies behind it once.
+func TestWhoComesBackIsToldOnce(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.act(`
+			z1> create /a x ; create /b x ; setData /a y ; create /b/c x
+			z1< 1 #2 ok *
+			z1< 2 #3 ok *
+			z1< 3 #4 ok *
+			z1< 4 #5 ok *
+			# It has seen the change of /a, and not the child of /b.
+			z2> connect zxid=#4
+			z2< session *
+			z2> setWatches xid=-8 zxid=#4 data=/a child=/b
+			z2< event children /b none
+			z2< -8 *
+			# It has seen both: nothing is told, and both are watched.
+			z3> connect zxid=#5
+			z3< session *
+			z3> setWatches xid=-8 zxid=#5 data=/a child=/b
+			z3< -8 *
+			A> FOLLOW /a since=0x100000004
+			A< OK *
+			B> FOLLOW /a since=0x100000003
+			B< OK *
+			B< EVENT changed path=/a zxid=0x100000004 *
+			z1> setData /a z ; create /b/d x
+			z2< event changed /a *
+			z3< event changed /a *
+			A< EVENT changed path=/a *
+			B< EVENT changed path=/a *
+			z3< event children /b *
+			z1< 5 * ok *
+			z1< 6 * ok *
+			`)
+	})
+}
+
 // nearTheEnd is an empty tree at 2^32-2 of the first epoch.
 func nearTheEnd(t *testing.T) *tree.Tree {
 	t.Helper()
