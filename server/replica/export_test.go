@@ -69,6 +69,9 @@ func Commit(r *Replica, entries ...*raftpb.Entry) {
 	r.tasks.push(func() { r.applyEntries(&raftpb.Message{Entries: entries}) })
 }
 
+// OnLoop runs f on the loop.
+func OnLoop(r *Replica, f func()) { r.events.push(f) }
+
 // HandOver is the method of that name for whoever drives the replica.
 func HandOver(r *Replica, done func()) { r.askHandOver(&leaver{done: done}) }
 

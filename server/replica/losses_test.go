@@ -483,6 +483,34 @@ type unswept struct {
 
 func (l unswept) Sweep(context.Context) error { return l.err }
 
+// H14 too: of what panics on the loop, raft's reasons and those of the log end Run with an
+// error, and a fault of ours ends the process.
+func TestAPanicOfOursIsNotCaught(t *testing.T) {
+	var none []int
+	for name, c := range map[string]struct {
+		does   func()
+		caught bool
+	}{
+		"raft cannot read the log": {func() { panic(fmt.Errorf("read: %w", errCrashed)) }, true},
+		"a broken invariant":       {func() { panic("replica: that cannot be") }, false},
+		"an index out of range":    {func() { none[0] = 1 }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			s.begin()
+			replica.OnLoop(s.r, c.does)
+			defer func() {
+				if p := recover(); (p == nil) != c.caught {
+					t.Errorf("it panics with %v", p)
+				}
+			}()
+			if err := s.turn(loopPart); !errors.Is(err, errCrashed) {
+				t.Errorf("the loop goes on: %v", err)
+			}
+		})
+	}
+}
+
 // H15 (linkedin/zookeeper#140): each election waited for a snapshot of everything. Here
 // none is made because of one, and one that never ends delays nobody.
 func TestAnElectionWaitsForNoSnapshot(t *testing.T) {
