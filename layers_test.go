@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -65,30 +66,13 @@ var owners = map[string]string{
 
 func TestLayers(t *testing.T) {
 	found := map[string]bool{}
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != "." || d.Name() == "testdata" || d.Name() == "testscripts" || d.Name() == "examples") {
-			return filepath.SkipDir
-		}
-		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
-		room := filepath.ToSlash(filepath.Dir(path))
-		if room == "." {
-			room = ""
-		}
+	eachFile(t, parser.ImportsOnly, func(path, room string, f *ast.File) {
 		allowed, ok := rooms[room]
 		if !ok {
 			t.Errorf("%s: the room %q is not in the table", path, room)
-			return nil
+			return
 		}
 		found[room] = true
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
-		if err != nil {
-			return err
-		}
 		for _, imp := range f.Imports {
 			name, _ := strconv.Unquote(imp.Path.Value)
 			if own, ok := strings.CutPrefix(name, "coord/"); ok && !slices.Contains(strings.Fields(allowed), own) {
@@ -105,14 +89,54 @@ func TestLayers(t *testing.T) {
 				}
 			}
 		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for room := range rooms {
 		if !found[room] {
 			t.Errorf("the table has the room %q, and it is empty", room)
 		}
+	}
+}
+
+// H14 (ZOOKEEPER-4203): a panic in any goroutine ends the process, for nobody catches one.
+// The replica turns what raft gave up with into Run's error, and lets other panics pass.
+func TestNobodyCatchesAPanic(t *testing.T) {
+	eachFile(t, parser.SkipObjectResolution, func(path, room string, f *ast.File) {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && room != "server/replica" {
+				if name, ok := call.Fun.(*ast.Ident); ok && name.Name == "recover" {
+					t.Errorf("%s calls recover", path)
+				}
+			}
+			return true
+		})
+	})
+}
+
+// eachFile parses the program's files, and says in which room each is.
+func eachFile(t *testing.T, mode parser.Mode, look func(path, room string, f *ast.File)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != "." || d.Name() == "testdata" || d.Name() == "testscripts" || d.Name() == "examples") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		room := filepath.ToSlash(filepath.Dir(path))
+		if room == "." {
+			room = ""
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, mode)
+		if err != nil {
+			return err
+		}
+		look(path, room, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -165,7 +165,8 @@ func TestHoldResumes(t *testing.T) {
 	})
 }
 
-// TestHoldIsLost when the server says so, and not before.
+// TestHoldIsLost when the server says so, and not before. H23 (consul#9788): who held a
+// lock was not told in time that it had lost it.
 func TestHoldIsLost(t *testing.T) {
 	t.Parallel()
 	for _, code := range []znode.Code{znode.ErrSessionExpired, znode.ErrAuthFailed} {

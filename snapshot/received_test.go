@@ -74,7 +74,8 @@ func TestReceive(t *testing.T) {
 }
 
 // TestReceivedKilled: a process that is killed behind any step leaves what the log
-// can be held against. Until the last one a start begins with what it had.
+// can be held against. Until the last one a start begins with what it had. H6
+// (ZOOKEEPER-3642, 2872).
 func TestReceivedKilled(t *testing.T) {
 	t.Parallel()
 	const own, waiting, adopted = "snapshot-0000000500000001-000000000000000a.coord",

@@ -12,7 +12,8 @@ import (
 	"coord/tree/znode"
 )
 
-// TestFrozenStays while the tree moves on and other goroutines read it.
+// TestFrozenStays while the tree moves on and other goroutines read it. H12
+// (ZOOKEEPER-3144, 3145, 3306): a snapshot that changed while it was written.
 func TestFrozenStays(t *testing.T) {
 	t.Parallel()
 	live := tree.New()

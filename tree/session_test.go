@@ -49,7 +49,8 @@ func TestOpenSession(t *testing.T) {
 }
 
 // TestCloseSession: its ephemerals go in the order of their paths, with one zxid,
-// and what comes from it afterwards is refused.
+// and what comes from it afterwards is refused. H13 (ZOOKEEPER-1367, 1496, 3471):
+// ephemerals that outlived their session.
 func TestCloseSession(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

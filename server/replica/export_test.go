@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"coord/tree"
 )
 
@@ -61,6 +63,14 @@ func Tick(r *Replica) {
 
 // Campaign lets a node stand for election, as it may at any time.
 func Campaign(r *Replica) { r.events.push(r.campaign) }
+
+// Commit gives the applier entries as raft would.
+func Commit(r *Replica, entries ...*raftpb.Entry) {
+	r.tasks.push(func() { r.applyEntries(&raftpb.Message{Entries: entries}) })
+}
+
+// OnLoop runs f on the loop.
+func OnLoop(r *Replica, f func()) { r.events.push(f) }
 
 // HandOver is the method of that name for whoever drives the replica.
 func HandOver(r *Replica, done func()) { r.askHandOver(&leaver{done: done}) }

@@ -153,7 +153,8 @@ func (j *joiner) snap() (file []byte, m []*raftpb.Message) {
 
 // A node that was just admitted has an empty log and an empty tree. Its leader sends it
 // a snapshot; wherever the machine goes down on the way, it starts again by itself, as
-// what it was before or behind it.
+// what it was before or behind it. H6 and H7 (ZOOKEEPER-3642, 2872, 3104): what had come
+// was not kept, or acknowledged before it was.
 func TestAJoinerStartsWithNothing(t *testing.T) {
 	t.Parallel()
 	for _, goes := range []string{"", "file", "log", "name"} {

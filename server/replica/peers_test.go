@@ -286,10 +286,9 @@ func (m member) Forward(to uint64, kind byte, b []byte) {
 
 func (m member) Snapshot(*raftpb.Message) {}
 
-// join starts three replicas with goroutines and clocks of their own, and waits until
-// they let clients in.
-func join(t testing.TB, config ...func(*replica.Config)) *crowd {
-	c := &crowd{nodes: map[uint64]*node{}}
+// trio is three machines whose replicas are to be one cluster.
+func trio(t testing.TB, config ...func(*replica.Config)) (c *crowd, machines []*machine) {
+	c = &crowd{nodes: map[uint64]*node{}}
 	for id := range uint64(3) {
 		m := newMachine(t)
 		m.snaps.saved[0].at.Voters = []uint64{1, 2, 3}
@@ -297,9 +296,24 @@ func join(t testing.TB, config ...func(*replica.Config)) *crowd {
 		for _, change := range config {
 			change(&m.config)
 		}
+		machines = append(machines, m)
+	}
+	return c, machines
+}
+
+// join starts three replicas with goroutines and clocks of their own, and waits until
+// they let clients in.
+func join(t testing.TB, config ...func(*replica.Config)) *crowd {
+	c, machines := trio(t, config...)
+	c.gather(machines)
+	return c
+}
+
+func (c *crowd) gather(machines []*machine) {
+	for _, m := range machines {
 		n := m.start()
 		c.Lock()
-		c.nodes[id+1] = n
+		c.nodes[m.config.NodeID] = n
 		c.Unlock()
 	}
 	for a, n := range c.nodes {
@@ -312,7 +326,6 @@ func join(t testing.TB, config ...func(*replica.Config)) *crowd {
 	for _, n := range c.nodes {
 		<-n.Ready()
 	}
-	return c
 }
 
 func (c *crowd) leave(id uint64, certain bool) {

@@ -18,6 +18,7 @@ import (
 	"coord/wal"
 )
 
+// H18 (etcd#14370): who is alone acknowledged before its own fsync.
 func TestNothingIsAnsweredBeforeItsFsync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMachine(t).ready()
@@ -400,7 +401,8 @@ func TestBarrierWaitsForWhatIsCommitted(t *testing.T) {
 	})
 }
 
-// Freeze never sees half a multi, and what it sees is the log up to its point.
+// Freeze never sees half a multi, and what it sees is the log up to its point: so a
+// snapshot is of one moment (H12: ZOOKEEPER-3144, 3145, 3306), and says of which (H17: etcd#13766).
 func TestFreezeIsExactBetweenTxns(t *testing.T) {
 	n := newMachine(t).ready()
 	n.must(multi(createOp("/x", ""), createOp("/y", "")))

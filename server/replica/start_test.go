@@ -19,7 +19,8 @@ import (
 	"coord/wal"
 )
 
-// A log that does not fit is refused, and says how.
+// A log that does not fit is refused, and says how. H10: changes between the snapshot
+// and the log were passed over without a word.
 func TestALogThatDoesNotFitIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		log  journal
@@ -47,7 +48,8 @@ func TestALogThatDoesNotFitIsRefused(t *testing.T) {
 }
 
 // The log may still hold entries from before the snapshot, and its commit index
-// may lie before it, at it or behind it.
+// may lie before it, at it or behind it. H17 (etcd#13766): what the snapshot holds is not
+// applied again.
 func TestAStartAppliesWhatIsBehindTheSnapshot(t *testing.T) {
 	for _, commit := range []uint64{1, 5, 11, 12, 15, 21} {
 		t.Run(strconv.FormatUint(commit, 10), func(t *testing.T) {

@@ -25,6 +25,7 @@ type bench struct {
 
 	mu      sync.Mutex
 	tree    *tree.Tree
+	step    time.Duration       // of the clock by which txns are stamped
 	reaps   []string            // proposed, with their results
 	before  func(path string)   // runs between a keeper's look and its txn
 	stalled []func(tree.Result) // while it is not nil, nothing is applied: the dones
@@ -80,7 +81,7 @@ func (b *bench) Decide(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.Ta
 }
 
 func (b *bench) apply(x tree.Txn) tree.Result {
-	x.TimeMS = time.Now().UnixMilli()
+	x.TimeMS = time.Now().Add(b.step).UnixMilli()
 	r, _ := b.tree.Apply(1, &x)
 	return r
 }

@@ -58,7 +58,8 @@ func owners(t *testing.T, dir string) (nodes []uint64) {
 
 // TestSetAsideKilled: after each step, and within the writing of an identity, all
 // data is there, nobody can start as the old node once the moving has begun, and
-// the same call again ends it.
+// the same call again ends it. H24 (NATS 2.12.1): what is damaged is moved, and nothing
+// is deleted.
 func TestSetAsideKilled(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC)

@@ -61,7 +61,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// A cut, a flipped bit, another text: never another identity.
+// A cut, a flipped bit, another text: never another identity. H24 (NATS 2.12.1).
 func TestIdentityDamage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
