@@ -82,12 +82,12 @@ func TestValidateEnsemble(t *testing.T) {
 		{func(e *ensemble) { e.Tick = server.MinTick - 1 }, "a tick of raft of 999.999µs: 1ms to 10s are possible"},
 		{func(e *ensemble) { e.Tick, e.SyncLimit = server.MaxTick, time.Hour }, ""},
 		{func(e *ensemble) { e.Tick, e.SyncLimit = server.MaxTick+1, time.Hour }, "are possible"},
-		{func(e *ensemble) { e.HeartbeatTicks = 0 }, "a heartbeat every 0 ticks and an election after 10"},
+		{func(e *ensemble) { e.HeartbeatTicks = 0 }, "a heartbeat every 0 ticks and an election after 6"},
 		{func(e *ensemble) { e.HeartbeatTicks = 10 }, "the election later than the heartbeat"},
 		{func(e *ensemble) { e.ElectionTicks, e.SyncLimit = server.MaxTicks, time.Hour }, ""},
 		{func(e *ensemble) { e.ElectionTicks, e.SyncLimit = server.MaxTicks+1, time.Hour }, "an election after 1001"},
-		{func(e *ensemble) { e.SyncLimit = 500 * time.Millisecond }, ""},
-		{func(e *ensemble) { e.SyncLimit = 499 * time.Millisecond }, "a sync limit of 499ms: from 500ms, which is an election's time, to 24h0m0s"},
+		{func(e *ensemble) { e.SyncLimit = 600 * time.Millisecond }, ""},
+		{func(e *ensemble) { e.SyncLimit = 599 * time.Millisecond }, "a sync limit of 599ms: from 600ms, which is an election's time, to 24h0m0s"},
 		{func(e *ensemble) { e.SyncLimit = server.MaxSyncLimit + 1 }, "a sync limit of"},
 	} {
 		cfg, e := server.DefaultConfig(), server.DefaultEnsemble()

@@ -66,7 +66,7 @@ func Campaign(r *Replica) { r.events.push(r.campaign) }
 
 // Commit gives the applier entries as raft would.
 func Commit(r *Replica, entries ...*raftpb.Entry) {
-	r.tasks.push(func() { r.applyEntries(&raftpb.Message{Entries: entries}) })
+	r.tasks.push(func() { r.applyEntries(&raftpb.Message{Entries: entries}, 0, true) })
 }
 
 // OnLoop runs f on the loop.
