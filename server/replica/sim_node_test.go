@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"coord/server/replica"
+	"coord/server/session"
 	"coord/server/watch"
 	"coord/tree"
 	"coord/wal"
@@ -29,7 +30,16 @@ type simNode struct {
 	paused  time.Duration // no turn before
 	slow    time.Duration // the same of the log writer
 	txns    int           // between snapshots
+	wall    time.Duration // how far its clock was set wrong
+	keeper  *session.Keeper
+	inbox   []func() // what it has not taken yet, as it rests: see receive
+
+	reign  reign         // as its loop said last
+	steady time.Duration // since when it runs with that
+	leads  time.Duration // since when it leads, or led last
 }
+
+type reign struct{ term, leader uint64 }
 
 // The parts of a replica, as Turns has them.
 const (
@@ -71,11 +81,12 @@ func (n *simNode) start() {
 	r, err := replica.New(replica.Config{
 		NodeID: n.id, Tree: rebuild(n.T, newest.f), Start: newest.at, HardState: hard, Log: n.log, Snapshots: n.snaps,
 		SnapshotTxns: n.txns, SnapshotBytes: 1 << 30, Settings: tree.DefaultSettings, Logger: zerolog.Nop(),
-		Now:   func() time.Time { return simEpoch.Add(n.now + time.Duration(n.id)*300*time.Millisecond) },
+		Now:   n.wallClock,
 		Peers: &simPeers{n, life}, Received: n.snaps, SyncTicks: 60,
-		Replaced: func(*tree.Tree, *watch.Table) {
+		Replaced: func(t *tree.Tree, table *watch.Table) {
 			n.seen["snapshots installed"]++
 			n.note("%d has installed a snapshot", n.id)
+			n.clients.replaced(n, t, table)
 		},
 	})
 	if err != nil {
@@ -83,6 +94,10 @@ func (n *simNode) start() {
 		return
 	}
 	n.r, n.turns = r, replica.Turns(r)
+	n.reign, n.steady, n.inbox = reign{}, n.now, nil
+	n.keeper = session.New(session.Config{Replica: keeping{n}, Ensemble: &simPeers{n, life}, ContainerInterval: time.Minute,
+		Logger: zerolog.Nop(), Now: n.monotonicClock})
+	n.keepLater(life)
 	n.check.started(n)
 	n.note("%d starts on snapshot %d, last entry %d, %+v", n.id, newest.at.Index, n.log.seen.last(), hard)
 	n.tickLater(life)
@@ -90,6 +105,19 @@ func (n *simNode) start() {
 		n.plan(part)
 	}
 	n.net.started(n)
+}
+
+// wallClock is what the node's host takes for the time.
+func (n *simNode) wallClock() time.Time {
+	return simEpoch.Add(n.now + n.wall + time.Duration(n.id)*300*time.Millisecond)
+}
+
+// monotonicClock begins somewhere else on each node, and nobody sets it.
+func (n *simNode) monotonicClock() time.Time {
+	if n.mutant.is(wallExpiry) {
+		return n.wallClock()
+	}
+	return simEpoch.Add(n.now + time.Duration(n.id)*time.Hour)
 }
 
 // tickLater is the node's clock. It runs a little fast or slow.
@@ -199,7 +227,7 @@ func (n *simNode) crash() {
 	n.log = n.log.crash(n.rnd)
 	n.log.lies = n.mutant.is(noFsync)
 	n.snaps.received, n.snaps.cut = nil, false
-	n.r, n.turns = nil, nil
+	n.r, n.turns, n.keeper, n.inbox = nil, nil, nil, nil
 	n.seen["crashes"]++
 	n.note("%d crashes, keeps entries up to %d, %+v", n.id, n.log.seen.last(), n.log.seen.recovered())
 	n.net.crashed(n)
