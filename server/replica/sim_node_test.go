@@ -34,6 +34,8 @@ type simNode struct {
 	keeper  *session.Keeper
 	inbox   []func() // what it has not taken yet, as it rests: see receive
 
+	lastWritten, unwritten uint64 // mutants': the first of the entries written last, and of those that were not
+
 	reign  reign         // as its loop said last
 	steady time.Duration // since when it runs with that
 	leads  time.Duration // since when it leads, or led last
@@ -77,9 +79,16 @@ func (n *simNode) start() {
 	if n.mutant.is(forgetVote) && n.life > 1 {
 		hard.Vote = 0
 	}
+	if n.mutant.is(applyAll) {
+		hard.Commit = n.log.seen.last()
+	}
+	var log replica.Log = n.log
+	if n.mutant != nil {
+		log = &brokenLog{n.log, n}
+	}
 	life := n.life
 	r, err := replica.New(replica.Config{
-		NodeID: n.id, Tree: rebuild(n.T, newest.f), Start: newest.at, HardState: hard, Log: n.log, Snapshots: n.snaps,
+		NodeID: n.id, Tree: rebuild(n.T, newest.f), Start: newest.at, HardState: hard, Log: log, Snapshots: n.snaps,
 		SnapshotTxns: n.txns, SnapshotBytes: 1 << 30, Settings: tree.DefaultSettings, Logger: zerolog.Nop(),
 		Now:   n.wallClock,
 		Peers: &simPeers{n, life}, Received: n.snaps, SyncTicks: 60,
@@ -225,6 +234,7 @@ func (n *simNode) crash() {
 		_, _ = n.guard(n.turns[logPart])
 	}
 	n.log = n.log.crash(n.rnd)
+	n.loseMore()
 	n.log.lies = n.mutant.is(noFsync)
 	n.snaps.received, n.snaps.cut = nil, false
 	n.r, n.turns, n.keeper, n.inbox = nil, nil, nil, nil
@@ -240,6 +250,7 @@ type simSnaps struct {
 	saved    []savedState
 	waiting  []savedState // durable, and this node's if its log begins there
 	received []savedState // loaded, not durable yet
+	before   *tree.Frozen // a mutant's: what was frozen for the snapshot before
 	cut      bool         // the machine goes down in the midst of an installation
 }
 
@@ -248,7 +259,17 @@ func (d *simSnaps) Save(_ context.Context, at replica.Point, f *tree.Frozen) (ui
 		d.s.fail("a snapshot in the midst of a change of members: %+v", at)
 	}
 	d.s.seen["snapshots"]++
-	d.keep(savedState{at: at, f: f})
+	x := savedState{at: at, f: f}
+	switch d.s.mutant {
+	case mixedSnapshot:
+		if d.before != nil {
+			x.f = d.before
+		}
+		d.before = f
+	case indexBehind:
+		x.at.Index--
+	}
+	d.keep(x)
 	return d.saved[0].at.Index + 1, nil
 }
 
@@ -262,6 +283,9 @@ func (d *simSnaps) Install(at replica.Point) (*tree.Tree, error) {
 	x, ok := find(d.received, at.Index, at.Term)
 	if !ok {
 		return nil, fmt.Errorf("nothing was received for %+v", at)
+	}
+	if d.s.mutant.is(firstReceived) {
+		x.f = d.received[0].f
 	}
 	if !d.s.mutant.is(lateSnapshot) {
 		d.waiting = append(d.waiting, x)
