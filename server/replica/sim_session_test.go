@@ -601,8 +601,8 @@ func (k *checker) sessionTxn(x *tree.Txn, r tree.Result) {
 		}
 		rec.attachment, rec.since = r.Attachment, s.now
 	case tree.KindClose:
-		if rec == nil || rec.ended {
-			s.fail("session %#x ends: %+v", x.Target, rec)
+		if rec == nil || rec.ended || rec.attachment != x.Attachment {
+			s.fail("session %#x ends, as attachment %d was judged: %+v", x.Target, x.Attachment, rec)
 			return
 		}
 		s.note("session %#x ends with %d ephemerals", x.Target, len(rec.znodes))
