@@ -34,7 +34,7 @@ type checker struct {
 	probes   map[uint64]znode.Code // the last writes, one a node
 	members  replica.Point         // at the end
 
-	// See sim_session_test.go and sim_watch_test.go.
+	// See sim_expiry_test.go and sim_watch_test.go.
 	sessions   map[int64]*sessionRecord
 	ephemerals map[string]int64        // whose they are
 	gone       []endedSession          // in the order of their ends

@@ -263,10 +263,8 @@ func (s *sim) heal() {
 	s.note("no faults any more")
 	s.calm = true
 	for _, n := range s.nodes {
-		if n.paused > s.now {
-			n.paused, n.steady = 0, s.now
-		}
-		n.slow = 0
+		n.steady = max(n.steady, n.paused) // what it has not taken waits until then
+		n.paused, n.slow = 0, 0
 	}
 	clear(s.net.blocked)
 	clear(s.net.small)

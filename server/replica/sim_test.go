@@ -22,8 +22,8 @@ var seedsFlag = flag.Int("seeds", 10, "how many seeds the simulation of whole cl
 // A cluster in one goroutine: real replicas, whose turns, messages, clock, disks
 // and clients are events at virtual times. The seed decides them all, so that a
 // seed is one history. See the files of sim_*_test.go: nodes and their disks, the
-// network between them, clients, faults, checkers, and the mutants that show that
-// the checkers can fail.
+// network between them, clients, their sessions and watches, faults, checkers, and the
+// mutants that show that the checkers can fail.
 func TestSimulation(t *testing.T) {
 	first, count := firstSeed(), *seedsFlag
 	if *seedFlag != 0 {
