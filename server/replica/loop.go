@@ -443,9 +443,10 @@ func (c *core) takeBatch() []submission {
 
 // firstSession finds the id behind which those of new sessions begin. It is as
 // ZooKeeper makes it (SessionTrackerImpl.initializeNextSessionId): the node's
-// byte, 40 bits of the time in ms, and a counter of 16 bits below; so no id comes
-// twice, unless a node makes more than 65,536 sessions a ms. The clock may have
-// been set back since the last start: the ids of sessions that live are passed over.
+// byte, 40 bits of the time in ms, and a counter of 16 bits below. The time is behind
+// that of every txn in the log, whatever the clock says, so no id comes twice, unless
+// a leader makes more than 65,536 sessions and its clock stands still or was set back:
+// then the ids of sessions that live are passed over.
 func (r *Replica) firstSession() {
 	c := &r.core
 	c.stamp = max(c.stamp, r.cfg.Now().UnixMilli())
@@ -552,7 +553,7 @@ func (r *Replica) lead(now tree.Counters) {
 	c := &r.core
 	r.lookWhoReigns()
 	c.isReady = true
-	c.stamp = max(c.stamp, now.TimeMS)
+	c.stamp = max(c.stamp, now.TimeMS+1)
 	r.firstSession()
 	if now.Settings == r.cfg.Settings {
 		r.letIn()

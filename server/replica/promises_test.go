@@ -491,7 +491,8 @@ func TestSettingsAreProposedOnce(t *testing.T) {
 	})
 }
 
-// The bubble's clock begins in the year 2000; the log has stamps from later.
+// The bubble's clock begins in the year 2000; the log has stamps from later. Those
+// of a new leader are behind them.
 func TestStampsNeverGoBack(t *testing.T) {
 	for _, where := range []string{"log", "snapshot"} {
 		t.Run(where, func(t *testing.T) {
@@ -510,13 +511,13 @@ func TestStampsNeverGoBack(t *testing.T) {
 					m.snaps.saved[0].f = tr.Freeze()
 				}
 				n := m.ready()
-				if r := n.must(create("/a")); r.Stat.CtimeMS != later {
-					t.Errorf("stamped %d, want %d", r.Stat.CtimeMS, later)
+				if r := n.must(create("/a")); r.Stat.CtimeMS != later+1 {
+					t.Errorf("stamped %d, want %d", r.Stat.CtimeMS, later+1)
 				}
 				n.stop()
 				txns := replay(t, m.log.all()).txns
-				if stamp := txns[len(txns)-1].timeMS; stamp != later {
-					t.Errorf("stamped %d in the log, want %d", stamp, later)
+				if stamp := txns[len(txns)-1].timeMS; stamp != later+1 {
+					t.Errorf("stamped %d in the log, want %d", stamp, later+1)
 				}
 			})
 		})

@@ -18,21 +18,27 @@ func (n *node) newSession() int64 {
 }
 
 // TestNoSessionIDComesTwice though no time passes between two starts, or it went
-// back: ids begin behind those of sessions that live, and stay the node's own.
+// back: ids begin behind those of sessions that live or have ended, and stay the
+// node's own.
 func TestNoSessionIDComesTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
-		seen := map[int64]bool{}
+		seen, back := map[int64]bool{}, time.Duration(0)
+		m.config.Now = func() time.Time { return time.Now().Add(-back) }
 		for range 3 {
 			n := m.ready()
-			for range 3 {
+			for i := range 3 {
 				id := n.newSession()
 				if seen[id] || id>>56 != self {
 					t.Errorf("%#x", id)
 				}
 				seen[id] = true
+				if i == 2 { // the highest, and nobody has it any more
+					n.must(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id})
+				}
 			}
 			n.stop()
+			back += time.Minute
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {

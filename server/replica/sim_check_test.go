@@ -33,6 +33,16 @@ type checker struct {
 	at       map[*simNode]uint64   // applied and looked at
 	probes   map[uint64]znode.Code // the last writes, one a node
 	members  replica.Point         // at the end
+
+	// See sim_expiry_test.go and sim_watch_test.go.
+	sessions   map[int64]*sessionRecord
+	ephemerals map[string]int64        // whose they are
+	gone       []endedSession          // in the order of their ends
+	goneAt     map[*simNode]int        // how many of them a node was held against
+	signs      map[int64]signs         // of life
+	reports    map[int64]reported      // the last that came
+	over       map[int64]time.Duration // when a node last said so
+	events     map[string][]happened   // by path
 }
 
 type ack struct {
@@ -42,24 +52,30 @@ type ack struct {
 
 func (k *checker) init(s *sim) {
 	*k = checker{s: s, leaders: map[uint64]uint64{}, tree: tree.New(), applied: map[string]znode.Zxid{}, moments: map[string]int64{},
-		never: map[string]bool{}, answered: map[string]bool{}, at: map[*simNode]uint64{}, probes: map[uint64]znode.Code{}}
+		never: map[string]bool{}, answered: map[string]bool{}, at: map[*simNode]uint64{}, probes: map[uint64]znode.Code{},
+		sessions: map[int64]*sessionRecord{}, ephemerals: map[string]int64{}, goneAt: map[*simNode]int{}, signs: map[int64]signs{},
+		reports: map[int64]reported{}, over: map[int64]time.Duration{}, events: map[string][]happened{}}
 	k.digests = []tree.Digest{k.tree.Digest()}
 }
 
 func (k *checker) last() uint64 { return uint64(len(k.entries)) + 1 }
 
 func (k *checker) started(n *simNode) {
-	k.at[n] = n.r.Status().Applied
+	k.at[n], k.goneAt[n] = n.r.Status().Applied, 0
 	k.look(n)
 }
 
 // turned looks at a node after one of its turns.
 func (k *checker) turned(n *simNode, part int) {
 	if part == loopPart {
-		if st := n.r.Status(); st.Role == "leader" {
+		st := n.r.Status()
+		if now := (reign{st.Term, st.Leader}); now != n.reign {
+			n.reign, n.steady = now, k.s.now
+		}
+		if st.Role == "leader" {
 			switch other, ok := k.leaders[st.Term]; {
 			case !ok:
-				k.leaders[st.Term] = n.id
+				k.leaders[st.Term], n.leads = n.id, k.s.now
 				k.s.seen["elections"]++
 				k.s.note("%d leads in term %d", n.id, st.Term)
 			case other != n.id:
@@ -70,7 +86,7 @@ func (k *checker) turned(n *simNode, part int) {
 	if part == applierPart {
 		k.look(n)
 		for _, a := range k.acks {
-			if zxid, ok := k.applied[a.tag]; !ok || zxid != a.zxid {
+			if zxid, ok := k.applied[a.tag]; a.tag != "" && (!ok || zxid != a.zxid) {
 				k.s.fail("write %s was answered at %v; it is in the log: %t, at %v", a.tag, a.zxid, ok, zxid)
 			}
 		}
@@ -105,7 +121,10 @@ func (k *checker) look(n *simNode) {
 	}
 	k.at[n] = to
 	var digest tree.Digest
-	n.r.View(func(t *tree.Tree, _ *watchTable) { digest = t.Digest() })
+	n.r.View(func(t *tree.Tree, _ *watchTable) {
+		digest = t.Digest()
+		k.lookAtSessions(n, t, to)
+	})
 	if to > 0 && digest != k.digests[to-1] {
 		k.s.fail("node %d has digest %v at entry %d, it should be %v", n.id, digest, to, k.digests[to-1])
 	}
@@ -116,9 +135,18 @@ func (k *checker) apply(e *raftpb.Entry) {
 	k.entries = append(k.entries, e)
 	if e.GetType() == raftpb.EntryNormal && len(e.GetData()) > 0 {
 		err := tree.Decode(e.GetData(), func(x *tree.Txn) {
-			r, _ := k.tree.Apply(e.GetTerm(), x)
-			if x.Kind == tree.KindSetData {
+			r, events := k.tree.Apply(e.GetTerm(), x)
+			for _, ev := range events {
+				if ev.Path != "" {
+					k.events[ev.Path] = append(k.events[ev.Path], happened{ev.Type, ev.Zxid})
+				}
+			}
+			k.sessionTxn(x, r)
+			if x.Kind == tree.KindSetData || x.Kind == tree.KindCreate {
 				k.inOrder(string(x.Data), r)
+			}
+			if x.Kind == tree.KindDelete || x.Kind == tree.KindCreate {
+				k.ephemeralTxn(x, r)
 			}
 		})
 		if err != nil {
@@ -129,31 +157,46 @@ func (k *checker) apply(e *raftpb.Entry) {
 }
 
 // inOrder judges a write when it becomes part of the history: it comes once, was
-// not refused, and every write before it on its connection has come.
+// not refused, every write before it on its connection has come, and its session is
+// still that connection's.
 func (k *checker) inOrder(tag string, r tree.Result) {
-	if r.Code != znode.OK {
-		k.s.fail("write %s: %v", tag, r.Code)
-	}
 	if _, twice := k.applied[tag]; twice {
 		k.s.fail("write %s is in the log twice", tag)
 	}
-	k.applied[tag] = r.Zxid
-	k.s.clients.moment++
-	k.moments[tag] = k.s.clients.moment
 	if k.never[tag] {
 		k.s.fail("write %s was refused and is in the log", tag)
 	}
 	conn, number, ok := strings.Cut(tag, ".")
-	if !ok {
-		return
+	var c *simConn
+	if ok {
+		id, _ := strconv.Atoi(conn)
+		i, _ := strconv.Atoi(number)
+		c = k.s.clients.conns[id]
+		if i != c.applied+1 {
+			k.s.fail("write %s is in the log, and before it on its connection only %d", tag, c.applied)
+		}
+		c.applied = i
 	}
-	id, _ := strconv.Atoi(conn)
-	i, _ := strconv.Atoi(number)
-	c := k.s.clients.conns[id]
-	if i != c.applied+1 {
-		k.s.fail("write %s is in the log, and before it on its connection only %d", tag, c.applied)
+	if c != nil && c.session != 0 {
+		rec := k.sessions[c.session]
+		switch old := rec.ended || rec.attachment != c.attachment; {
+		case old && r.Code == znode.OK:
+			k.s.fail("write %s through attachment %d of session %#x is done: %+v", tag, c.attachment, c.session, rec)
+		case old != (r.Code == znode.ErrSessionExpired || r.Code == znode.ErrSessionMoved):
+			k.s.fail("write %s through attachment %d of session %#x: %v; %+v", tag, c.attachment, c.session, r.Code, rec)
+		case old:
+			k.s.seen["writes of old attachments refused"]++
+			return
+		case r.Code == znode.ErrNodeExists:
+			return
+		}
 	}
-	c.applied = i
+	if r.Code != znode.OK {
+		k.s.fail("write %s: %v", tag, r.Code)
+	}
+	k.applied[tag] = r.Zxid
+	k.s.clients.moment++
+	k.moments[tag] = k.s.clients.moment
 }
 
 // refused hears that a write was definitely not done.
@@ -230,6 +273,7 @@ func (k *checker) end() {
 			s.fail("node %d: %d bytes have no answer; %+v", n.id, n.r.Stats().PendingBytes, n.r.Status())
 		}
 	}
+	k.endOfSessions()
 	for tag := range s.check.answered {
 		if _, ok := k.applied[tag]; !ok {
 			s.fail("write %s was answered, and is lost", tag)

@@ -1,7 +1,6 @@
 package replica_test
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"slices"
@@ -21,6 +20,7 @@ const simKeys = 8
 type clients struct {
 	s       *sim
 	conns   []*simConn // by id; those that have ended too
+	owners  []*owner   // see sim_session_test.go
 	moment  int64      // numbers calls and returns
 	history []porcupine.Operation
 	stopped bool
@@ -37,6 +37,13 @@ type simConn struct {
 	applied int // the number of the last one in the log
 	zxid    znode.Zxid
 	open    []*call
+
+	// Of a client with a session; owner nil: it has none.
+	owner      *owner
+	session    int64 // 0: not attached yet
+	attachment uint32
+	table      *watchTable // in which its session and watches are
+	outbox     []delivery
 }
 
 // call is a request without its answer.
@@ -60,6 +67,9 @@ func (c *clients) init(s *sim) {
 	for range 3 + s.rnd.IntN(3) {
 		c.connectLater()
 	}
+	for range 2 + s.rnd.IntN(3) {
+		c.addOwner()
+	}
 }
 
 // connectLater finds a node that takes clients, sooner or later.
@@ -74,10 +84,14 @@ func (c *clients) connectLater() {
 			c.connectLater()
 			return
 		}
-		conn := &simConn{sim: s, id: len(c.conns), node: n, life: n.life}
-		c.conns = append(c.conns, conn)
-		conn.later()
+		c.connect(n).later()
 	})
+}
+
+func (c *clients) connect(n *simNode) *simConn {
+	conn := &simConn{sim: c.s, id: len(c.conns), node: n, life: n.life}
+	c.conns = append(c.conns, conn)
+	return conn
 }
 
 func isReady(n *simNode) bool {
@@ -105,7 +119,17 @@ func (c *simConn) end() {
 		c.maybeDone(x)
 	}
 	c.open = nil
-	c.clients.connectLater()
+	o := c.owner
+	if o == nil {
+		c.clients.connectLater()
+		return
+	}
+	c.cutOutbox()
+	c.after(c.between(0, 2*time.Millisecond), c.leave)
+	if o.conn == c {
+		o.conn = nil
+		o.comeLater()
+	}
 }
 
 // maybeDone records a write that may take effect at any later time, or never.
@@ -122,20 +146,46 @@ func (c *simConn) later() {
 			return
 		}
 		for n := 1 + c.rnd.IntN(4); n > 0 && !c.ended && len(c.open) < 6; n-- {
-			switch p := c.rnd.IntN(100); {
-			case p < 60:
-				c.set()
-			case p < 80:
-				c.linRead()
-			case p < 95:
-				c.read()
-			default:
-				c.session()
+			if c.owner != nil {
+				c.ownersOp()
+			} else {
+				c.op()
 			}
 		}
 		c.node.wake()
 		c.later()
 	})
+}
+
+func (c *simConn) op() {
+	switch p := c.rnd.IntN(100); {
+	case p < 60:
+		c.set()
+	case p < 80:
+		c.linRead()
+	default:
+		c.read()
+	}
+}
+
+func (c *simConn) ownersOp() {
+	if c.owner.quiet {
+		return
+	}
+	switch p := c.rnd.IntN(100); {
+	case p < 35:
+		c.set()
+	case p < 45:
+		c.linRead()
+	case p < 60:
+		c.read()
+	case p < 75:
+		c.createEphemeral()
+	case p < 80:
+		c.removeEphemeral()
+	default:
+		c.watch()
+	}
 }
 
 func (c *simConn) call(in simInput) *call {
@@ -164,52 +214,78 @@ func (c *simConn) sees(x *call, zxid znode.Zxid) {
 		c.fail("connection %d, %+v: answered at %v, and %v was applied before it was called", c.id, x.op.Input, zxid, x.zxid)
 	}
 	c.zxid = max(c.zxid, zxid)
+	c.push(zxid, func() { c.owner.answer(zxid) })
 }
 
 func (c *simConn) set() {
-	c.writes++
-	tag := fmt.Sprintf("%d.%d", c.id, c.writes)
 	key := fmt.Sprintf("/k%d", c.rnd.IntN(simKeys))
-	x := c.call(simInput{key, tag, true})
-	x.tag = tag
-	txn := set(key, tag)
+	txn := set(key, "")
 	txn.Flags = tree.OrCreate
+	c.write(txn, simInput{key: key, write: true})
+}
+
+// write submits a txn, whose data, if it has any, says whose it is.
+func (c *simConn) write(txn *tree.Txn, in simInput) {
+	tag := ""
+	if txn.Kind != tree.KindDelete {
+		c.writes++
+		tag = fmt.Sprintf("%d.%d", c.id, c.writes)
+		txn.Data = []byte(tag)
+	}
+	in.value = tag
+	x := c.call(in)
+	if !in.write {
+		x.op.Input = nil
+	}
+	x.write, x.tag = true, tag
+	if !in.write || !c.mutant.is(anyAttachment) {
+		txn.Session, txn.Attachment = c.session, c.attachment
+	}
 	c.seen["writes"]++
 	if st := c.node.r.Status(); st.Leader != 0 && st.Leader != c.node.id {
 		c.seen["forwarded writes"]++
 	}
-	done := func(r tree.Result, _ *tree.Tree, _ *watchTable) { c.setDone(x, r) }
+	done := func(r tree.Result, _ *tree.Tree, _ *watchTable) { c.writeDone(x, r) }
 	c.node.r.Submit(txn, done)
-	if c.mutant.is(earlyAck) && c.chance(2) {
+	if c.mutant.is(earlyAck) && in.write && c.chance(2) {
 		done(tree.Result{}, nil, nil)
 	}
 }
 
-func (c *simConn) setDone(x *call, r tree.Result) {
-	if r.Code == znode.ErrNoLeader || r.Code == znode.ErrThrottledOp {
+func (c *simConn) writeDone(x *call, r tree.Result) {
+	if x.tag != "" && (r.Code == znode.ErrNoLeader || r.Code == znode.ErrThrottledOp) {
 		c.check.refused(x.tag) // whoever hears it or not
 	}
 	if !c.answered(x) {
 		return
 	}
-	switch r.Code {
-	case znode.OK:
-		c.check.answered[x.tag] = true
+	register := x.op.Input != nil
+	switch code := r.Code; {
+	case code == znode.OK:
+		if x.tag != "" {
+			c.check.answered[x.tag] = true
+		}
 		if !c.mutant.is(earlyAck) {
 			c.check.acks = append(c.check.acks, ack{x.tag, r.Zxid})
 			c.sees(x, r.Zxid)
 		}
-		x.op.Output = simOutput{}
-		c.clients.history = append(c.clients.history, x.op)
-	case znode.ErrUncertain:
+		if register {
+			x.op.Output = simOutput{}
+			c.clients.history = append(c.clients.history, x.op)
+		}
+	case code == znode.ErrUncertain:
 		c.seen["uncertain"]++
 		c.maybeDone(x)
 		c.endOnce()
-	case znode.ErrNoLeader:
+	case code == znode.ErrNoLeader:
 		c.seen["no leader"]++
 		c.endOnce()
-	case znode.ErrThrottledOp:
+	case code == znode.ErrThrottledOp:
 		c.seen["throttled"]++
+		c.endOnce()
+	case !register && (code == znode.ErrNodeExists || code == znode.ErrNoNode):
+		c.sees(x, r.Zxid)
+	case c.session != 0 && (code == znode.ErrSessionMoved || code == znode.ErrSessionExpired):
 		c.endOnce()
 	default:
 		c.fail("write %s: %v", x.tag, r.Code)
@@ -226,7 +302,7 @@ func (c *simConn) endOnce() {
 func (c *simConn) linRead() {
 	key := fmt.Sprintf("/k%d", c.rnd.IntN(simKeys))
 	x := c.call(simInput{key, "", false})
-	c.node.r.Barrier(func(r tree.Result, t *tree.Tree, _ *watchTable) {
+	done := func(r tree.Result, t *tree.Tree, _ *watchTable) {
 		if !c.answered(x) {
 			return
 		}
@@ -239,7 +315,12 @@ func (c *simConn) linRead() {
 		} else if r.Code != znode.ErrNoLeader {
 			c.fail("lin read: %v", r.Code)
 		}
-	})
+	}
+	if st := c.node.r.Status(); c.mutant.is(leaseRead) && st.Role == "leader" && st.Ready {
+		c.node.r.View(func(t *tree.Tree, w *watchTable) { done(tree.Result{}, t, w) })
+		return
+	}
+	c.node.r.Barrier(done)
 }
 
 // read sees no older state than this connection has seen.
@@ -251,29 +332,6 @@ func (c *simConn) read() {
 			c.fail("connection %d has seen %v and reads at %v", c.id, c.zxid, zxid)
 		}
 		c.zxid = zxid
-	})
-}
-
-// session makes a session: its id and password are the leader's.
-func (c *simConn) session() {
-	x := c.call(simInput{})
-	x.op.Input = nil
-	txn := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: 10_000}
-	c.node.r.Submit(txn, func(r tree.Result, t *tree.Tree, _ *watchTable) {
-		if !c.answered(x) {
-			return
-		}
-		switch r.Code {
-		case znode.OK:
-			c.seen["sessions"]++
-			s, ok := t.Session(txn.Target)
-			if !ok || len(txn.Password) != 16 || !bytes.Equal(s.Password[:], txn.Password) {
-				c.fail("session %#x with password %x is in the tree: %t, with %x", txn.Target, txn.Password, ok, s.Password)
-			}
-		case znode.ErrUncertain, znode.ErrNoLeader, znode.ErrThrottledOp:
-			c.endOnce()
-		default:
-			c.fail("session: %v", r.Code)
-		}
+		c.push(zxid, func() { c.owner.answer(zxid) })
 	})
 }

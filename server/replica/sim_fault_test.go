@@ -106,6 +106,10 @@ func (s *sim) fault() {
 		s.transfer()
 	case p < 80:
 		s.handOver()
+	case p < 83:
+		s.seen["clock steps"]++
+		n.wall += s.between(-time.Hour, time.Hour)
+		s.note("the clock of %d is set, %v wrong now", n.id, n.wall)
 	default:
 		s.changeMembers()
 	}
@@ -259,6 +263,7 @@ func (s *sim) heal() {
 	s.note("no faults any more")
 	s.calm = true
 	for _, n := range s.nodes {
+		n.steady = max(n.steady, n.paused) // what it has not taken waits until then
 		n.paused, n.slow = 0, 0
 	}
 	clear(s.net.blocked)

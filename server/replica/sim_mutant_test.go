@@ -1,35 +1,154 @@
 package replica_test
 
-import "testing"
+import (
+	"fmt"
+	"strings"
+	"testing"
 
-// mutant is a fault of the program that a seed must find.
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"coord/wal"
+)
+
+// mutant is a fault of the program that a seed must find. Where others have lost data
+// by it, it stands for that: the H numbers are those of the list of such losses that
+// coord is tested by.
 type mutant struct {
 	name string
+	h    string
 }
 
 func (m *mutant) is(other *mutant) bool { return m == other }
 
 var (
-	noFsync      = &mutant{"an append is answered without its fsync"}
-	forgetVote   = &mutant{"the vote is forgotten at a restart"}
-	applyTwice   = &mutant{"an entry is applied twice"}
-	earlyAck     = &mutant{"a write is answered before it is committed"}
-	lateSnapshot = &mutant{"a snapshot is acknowledged before it is durable"}
-	gapInStream  = &mutant{"a stream goes on behind a gap"}
-	ownClock     = &mutant{"a node applies something of its own"}
+	noFsync       = &mutant{"an append is answered without its fsync", "H1 H3"}
+	hardFirst     = &mutant{"term and vote are durable before the entries", "H2"}
+	hole          = &mutant{"an entry is empty on one disk", "H4"}
+	deaf          = &mutant{"a failed write is passed over", "H5"}
+	lateSnapshot  = &mutant{"a snapshot is acknowledged before it is durable", "H6 H7"}
+	applyAll      = &mutant{"a start applies what is not committed", "H8"}
+	mixedSnapshot = &mutant{"a snapshot has the state of one moment and the index of another", "H12"}
+
+	ephemeralStays = &mutant{"an ephemeral stays", "H13"}
+	indexBehind    = &mutant{"the index applied is not saved with the state", "H17"}
+	soleVoter      = &mutant{"a sole voter answers before its fsync", "H18"}
+	leaseRead      = &mutant{"a leader answers linearizable reads without asking", "H19"}
+	olderNode      = &mutant{"a node shows an older state to a client that comes to it", "H20"}
+	rearmedLate    = &mutant{"a watch is armed again without what was missed", "H20"}
+	eventTwice     = &mutant{"an event comes twice", "H20"}
+	watchForgotten = &mutant{"a watch is forgotten", "H20"}
+	firstReceived  = &mutant{"of two snapshots that come, the first is installed twice", "H21"}
+	wallExpiry     = &mutant{"sessions end by the wall clock", "H22"}
+
+	forgetVote    = &mutant{"the vote is forgotten at a restart", ""}
+	applyTwice    = &mutant{"an entry is applied twice", ""}
+	earlyAck      = &mutant{"a write is answered before it is committed", ""}
+	gapInStream   = &mutant{"a stream goes on behind a gap", ""}
+	ownClock      = &mutant{"a node applies something of its own", ""}
+	noExpiry      = &mutant{"nobody ends silent sessions", ""}
+	noReports     = &mutant{"a node does not tell whom it hears", ""}
+	anyAttachment = &mutant{"a write counts through any attachment", ""}
 )
+
+var mutants = []*mutant{
+	noFsync, hardFirst, hole, deaf, lateSnapshot, applyAll, mixedSnapshot, ephemeralStays, indexBehind, soleVoter, leaseRead, olderNode,
+	rearmedLate, eventTwice, watchForgotten, firstReceived, wallExpiry, forgetVote, applyTwice, earlyAck, gapInStream, ownClock, noExpiry,
+	noReports, anyAttachment,
+}
+
+// elsewhere is where the rest of the list is tested: its faults are outside of what
+// is simulated.
+var elsewhere = map[string]string{
+	"H9":  "wal: TestAgainstModel",
+	"H10": "wal: TestMisplacedSegments, TestForeignSegment",
+	"H11": "replica: TestALogThatDoesNotFitIsRefused; snapshot: TestPrune",
+	"H14": "replica: TestAFailedWriteIsFinal; testscripts: TestEnsembleFaults",
+	"H15": "no part of an election makes a snapshot: see the package comment",
+	"H16": "tree: TestZxid, at the counter's end",
+	"H23": "testscripts: TestStoppedHolder, lock_server_gone.txtar",
+	"H24": "datadir: TestIdentityDamage; testscripts: TestEnsembleLosesADisk",
+}
 
 // TestTheSimulationFindsMutants: each is found within so many seeds.
 func TestTheSimulationFindsMutants(t *testing.T) {
-	for _, m := range []*mutant{noFsync, forgetVote, applyTwice, earlyAck, lateSnapshot, gapInStream, ownClock} {
+	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			for seed := range uint64(2000) {
 				if s := simulate(t, seed+1, m); s.failure != "" {
-					t.Logf("found with seed %d: %s", seed+1, s.failure)
+					t.Logf("%s found with seed %d: %s", m.h, seed+1, s.failure)
 					return
 				}
 			}
 			t.Error("2,000 seeds have not found it")
 		})
 	}
+}
+
+// TestEachOfTheListIsTested: by a mutant or elsewhere.
+func TestEachOfTheListIsTested(t *testing.T) {
+	is := map[string]bool{}
+	for h := range elsewhere {
+		is[h] = true
+	}
+	for _, m := range mutants {
+		for h := range strings.FieldsSeq(m.h) {
+			is[h] = true
+		}
+	}
+	for i := range 24 {
+		if h := fmt.Sprintf("H%d", i+1); !is[h] {
+			t.Errorf("no test is named for %s", h)
+		}
+	}
+}
+
+// brokenLog is a node's log with a mutant in it.
+type brokenLog struct {
+	*memLog
+	n *simNode
+}
+
+func (l *brokenLog) Append(batches ...wal.Batch) error {
+	n := l.n
+	for i, b := range batches {
+		if len(b.Entries) == 0 {
+			continue
+		}
+		first := b.Entries[0].GetIndex()
+		n.lastWritten = first
+		switch at := n.r.Status().Members; {
+		case n.mutant.is(soleVoter):
+			l.lies = len(at.Voters) == 1 && len(at.Outgoing) == 0
+		case n.mutant.is(deaf) && n.unwritten == 0 && n.chance(1):
+			n.unwritten = first
+		case n.mutant.is(hole) && n.chance(1):
+			e := proto.CloneOf(b.Entries[0])
+			e.Data = nil
+			batches[i].Entries = append([]*raftpb.Entry{e}, b.Entries[1:]...)
+		}
+	}
+	return l.memLog.Append(batches...)
+}
+
+// loseMore takes from the disk what a crash would have left there without the mutant.
+func (n *simNode) loseMore() {
+	switch n.mutant {
+	case hardFirst:
+		n.log.forgetFrom(n.lastWritten)
+	case deaf:
+		n.log.forgetFrom(n.unwritten)
+	}
+	n.lastWritten, n.unwritten = 0, 0
+}
+
+// forgetFrom forgets an entry and those behind it, but nothing that is in a snapshot.
+func (l *memLog) forgetFrom(index uint64) {
+	j := &l.seen
+	if index <= max(j.base.Index, j.mark.Index) || index > j.last() {
+		return
+	}
+	j.entries = j.entries[:index-j.base.Index-1]
+	j.hard.Commit, j.hint = min(j.hard.Commit, j.last()), min(j.hint, j.last())
+	l.synced = l.seen
 }

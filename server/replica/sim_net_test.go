@@ -28,7 +28,8 @@ type (
 // link is one connection between two nodes, or the want of it.
 type link struct {
 	up    bool
-	told  int // ends that have yet to hear of its end
+	since time.Duration // of the last one
+	told  int           // ends that have yet to hear of its end
 	epoch int
 	last  [2]time.Duration // arrival of the last message, to low and to high
 }
@@ -68,7 +69,7 @@ func (w *network) connectLater(a, b uint64) {
 		case l.told > 0 || w.blocked[arrow{a, b}] > 0 || w.blocked[arrow{b, a}] > 0:
 			w.connectLater(a, b)
 		default:
-			l.up, l.last = true, [2]time.Duration{}
+			l.up, l.since, l.last = true, w.s.now, [2]time.Duration{}
 			x.r.PeerUp(b)
 			y.r.PeerUp(a)
 			x.wake()
@@ -204,6 +205,13 @@ func (p *simPeers) Forward(to uint64, kind byte, b []byte) {
 		}
 		if kind == 1 && p.mutant.is(gapInStream) {
 			replica.AcceptGap(n.r, p.id, b)
+		}
+		if kind == forwardSessions {
+			n.receive(n.life, func() {
+				n.check.took(n, b)
+				n.keeper.Told(p.id, b)
+			})
+			return
 		}
 		n.r.StepForward(p.id, kind, b)
 		n.wake()

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"coord/server/replica"
+	"coord/server/session"
 	"coord/server/watch"
 	"coord/tree"
 	"coord/wal"
@@ -29,7 +30,18 @@ type simNode struct {
 	paused  time.Duration // no turn before
 	slow    time.Duration // the same of the log writer
 	txns    int           // between snapshots
+	wall    time.Duration // how far its clock was set wrong
+	keeper  *session.Keeper
+	inbox   []func() // what it has not taken yet, as it rests: see receive
+
+	lastWritten, unwritten uint64 // mutants': the first of the entries written last, and of those that were not
+
+	reign  reign         // as its loop said last
+	steady time.Duration // since when it runs with that
+	leads  time.Duration // since when it leads, or led last
 }
+
+type reign struct{ term, leader uint64 }
 
 // The parts of a replica, as Turns has them.
 const (
@@ -67,15 +79,23 @@ func (n *simNode) start() {
 	if n.mutant.is(forgetVote) && n.life > 1 {
 		hard.Vote = 0
 	}
+	if n.mutant.is(applyAll) {
+		hard.Commit = n.log.seen.last()
+	}
+	var log replica.Log = n.log
+	if n.mutant != nil {
+		log = &brokenLog{n.log, n}
+	}
 	life := n.life
 	r, err := replica.New(replica.Config{
-		NodeID: n.id, Tree: rebuild(n.T, newest.f), Start: newest.at, HardState: hard, Log: n.log, Snapshots: n.snaps,
+		NodeID: n.id, Tree: rebuild(n.T, newest.f), Start: newest.at, HardState: hard, Log: log, Snapshots: n.snaps,
 		SnapshotTxns: n.txns, SnapshotBytes: 1 << 30, Settings: tree.DefaultSettings, Logger: zerolog.Nop(),
-		Now:   func() time.Time { return simEpoch.Add(n.now + time.Duration(n.id)*300*time.Millisecond) },
+		Now:   n.wallClock,
 		Peers: &simPeers{n, life}, Received: n.snaps, SyncTicks: 60,
-		Replaced: func(*tree.Tree, *watch.Table) {
+		Replaced: func(t *tree.Tree, table *watch.Table) {
 			n.seen["snapshots installed"]++
 			n.note("%d has installed a snapshot", n.id)
+			n.clients.replaced(n, t, table)
 		},
 	})
 	if err != nil {
@@ -83,6 +103,10 @@ func (n *simNode) start() {
 		return
 	}
 	n.r, n.turns = r, replica.Turns(r)
+	n.reign, n.steady, n.inbox = reign{}, n.now, nil
+	n.keeper = session.New(session.Config{Replica: keeping{n}, Ensemble: &simPeers{n, life}, ContainerInterval: time.Minute,
+		Logger: zerolog.Nop(), Now: n.monotonicClock})
+	n.keepLater(life)
 	n.check.started(n)
 	n.note("%d starts on snapshot %d, last entry %d, %+v", n.id, newest.at.Index, n.log.seen.last(), hard)
 	n.tickLater(life)
@@ -90,6 +114,19 @@ func (n *simNode) start() {
 		n.plan(part)
 	}
 	n.net.started(n)
+}
+
+// wallClock is what the node's host takes for the time.
+func (n *simNode) wallClock() time.Time {
+	return simEpoch.Add(n.now + n.wall + time.Duration(n.id)*300*time.Millisecond)
+}
+
+// monotonicClock begins somewhere else on each node, and nobody sets it.
+func (n *simNode) monotonicClock() time.Time {
+	if n.mutant.is(wallExpiry) {
+		return n.wallClock()
+	}
+	return simEpoch.Add(n.now + time.Duration(n.id)*time.Hour)
 }
 
 // tickLater is the node's clock. It runs a little fast or slow.
@@ -197,9 +234,10 @@ func (n *simNode) crash() {
 		_, _ = n.guard(n.turns[logPart])
 	}
 	n.log = n.log.crash(n.rnd)
+	n.loseMore()
 	n.log.lies = n.mutant.is(noFsync)
 	n.snaps.received, n.snaps.cut = nil, false
-	n.r, n.turns = nil, nil
+	n.r, n.turns, n.keeper, n.inbox = nil, nil, nil, nil
 	n.seen["crashes"]++
 	n.note("%d crashes, keeps entries up to %d, %+v", n.id, n.log.seen.last(), n.log.seen.recovered())
 	n.net.crashed(n)
@@ -212,6 +250,7 @@ type simSnaps struct {
 	saved    []savedState
 	waiting  []savedState // durable, and this node's if its log begins there
 	received []savedState // loaded, not durable yet
+	before   *tree.Frozen // a mutant's: what was frozen for the snapshot before
 	cut      bool         // the machine goes down in the midst of an installation
 }
 
@@ -220,7 +259,17 @@ func (d *simSnaps) Save(_ context.Context, at replica.Point, f *tree.Frozen) (ui
 		d.s.fail("a snapshot in the midst of a change of members: %+v", at)
 	}
 	d.s.seen["snapshots"]++
-	d.keep(savedState{at: at, f: f})
+	x := savedState{at: at, f: f}
+	switch d.s.mutant {
+	case mixedSnapshot:
+		if d.before != nil {
+			x.f = d.before
+		}
+		d.before = f
+	case indexBehind:
+		x.at.Index--
+	}
+	d.keep(x)
 	return d.saved[0].at.Index + 1, nil
 }
 
@@ -234,6 +283,9 @@ func (d *simSnaps) Install(at replica.Point) (*tree.Tree, error) {
 	x, ok := find(d.received, at.Index, at.Term)
 	if !ok {
 		return nil, fmt.Errorf("nothing was received for %+v", at)
+	}
+	if d.s.mutant.is(firstReceived) {
+		x.f = d.received[0].f
 	}
 	if !d.s.mutant.is(lateSnapshot) {
 		d.waiting = append(d.waiting, x)

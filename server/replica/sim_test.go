@@ -22,8 +22,8 @@ var seedsFlag = flag.Int("seeds", 10, "how many seeds the simulation of whole cl
 // A cluster in one goroutine: real replicas, whose turns, messages, clock, disks
 // and clients are events at virtual times. The seed decides them all, so that a
 // seed is one history. See the files of sim_*_test.go: nodes and their disks, the
-// network between them, clients, faults, checkers, and the mutants that show that
-// the checkers can fail.
+// network between them, clients, their sessions and watches, faults, checkers, and the
+// mutants that show that the checkers can fail.
 func TestSimulation(t *testing.T) {
 	first, count := firstSeed(), *seedsFlag
 	if *seedFlag != 0 {
@@ -209,8 +209,11 @@ type coverage map[string]int
 
 var covered = []string{"elections", "crashes", "restarts", "restless elections", "contested elections", "partitions", "one-way partitions", "broken links", "pauses", "slow disks",
 	"transfers", "hand-overs", "learners", "promotions", "joint changes", "removals", "changes refused", "snapshots", "snapshots installed",
-	"installations cut short", "installations ended by a start",
-	"writes", "forwarded writes", "sessions", "lin reads", "reads", "uncertain", "no leader", "streams refused", "messages lost", "large messages lost", "messages twice"}
+	"installations cut short", "installations ended by a start", "clock steps",
+	"sessions opened", "sessions moved", "sessions expired", "sessions closed", "reports of sessions", "old connections ended", "writes of old attachments refused",
+	"nodes behind a client", "ephemerals", "ephemerals removed with their session",
+	"watches armed", "watches fired", "watches re-armed after a move", "watches fired after a move", "events caught up after a move", "watches whose past is forgotten", "outboxes cut",
+	"writes", "forwarded writes", "lin reads", "reads", "uncertain", "no leader", "streams refused", "messages lost", "large messages lost", "messages twice"}
 
 func (c coverage) add(other coverage) {
 	for what, n := range other {

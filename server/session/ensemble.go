@@ -59,7 +59,7 @@ func (k *Keeper) follow() (leads bool) {
 	if l == k.mu.lead {
 		return l.self
 	}
-	k.mu.lead, k.mu.since, k.first = l, time.Now(), nil
+	k.mu.lead, k.mu.since, k.first = l, k.cfg.Now(), nil
 	for id, d := range k.mu.sessions {
 		if d.presence == elsewhere {
 			delete(k.mu.sessions, id)
@@ -120,7 +120,7 @@ func (k *Keeper) sweep() (to uint64, reports [][]byte) {
 	if !k.mu.lead.self {
 		to = k.mu.lead.id
 	}
-	now, room := time.Now(), 0
+	now, room := k.cfg.Now(), 0
 	for id, d := range k.mu.sessions {
 		switch {
 		case d.round != k.mu.round:
@@ -171,7 +171,7 @@ func (k *Keeper) Told(from uint64, b []byte) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for now := time.Now(); len(b) > 0; b = b[entryBytes:] {
+	for now := k.cfg.Now(); len(b) > 0; b = b[entryBytes:] {
 		d := k.mu.sessions[int64(binary.BigEndian.Uint64(b))]
 		if d == nil || d.presence != elsewhere || d.attachment != binary.BigEndian.Uint32(b[8:]) {
 			// It has ended, has moved, is here, or is yet to be seen here: then it is told

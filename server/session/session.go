@@ -70,6 +70,8 @@ type Config struct {
 	// ContainerInterval is how long a container stays after its last child went.
 	ContainerInterval time.Duration
 	Logger            zerolog.Logger
+	// Now is a clock that nobody sets; nil: time.Now, with its monotonic part.
+	Now func() time.Time
 }
 
 // Limits of one round.
@@ -90,6 +92,7 @@ const (
 type Keeper struct {
 	cfg        Config
 	least      time.Duration           // what a session of another node lives for at least
+	turns      uint64                  // of Run
 	first      map[candidate]time.Time // when each candidate was first seen
 	unanswered atomic.Int64            // deletions; the replica counts down
 	closings   atomic.Int64            // the same of sessions
@@ -132,6 +135,9 @@ func New(cfg Config) *Keeper {
 	if cfg.Ensemble == nil {
 		k.cfg.Ensemble, k.least = alone{}, 0
 	}
+	if cfg.Now == nil {
+		k.cfg.Now = time.Now
+	}
 	k.mu.sessions = map[int64]*deadline{}
 	return k
 }
@@ -154,7 +160,7 @@ func (k *Keeper) Detach(id int64, attachment uint32, hold time.Duration) {
 func (k *Keeper) set(id int64, attachment uint32, p presence, ttl time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.mu.sessions[id] = &deadline{attachment: attachment, presence: p, ttl: ttl, end: time.Now().Add(ttl), round: k.mu.round}
+	k.mu.sessions[id] = &deadline{attachment: attachment, presence: p, ttl: ttl, end: k.cfg.Now().Add(ttl), round: k.mu.round}
 }
 
 // Touch says that the client of a session that is attached here was heard.
@@ -162,7 +168,7 @@ func (k *Keeper) Touch(id int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if d := k.mu.sessions[id]; d != nil && d.presence >= pinged {
-		d.end = time.Now().Add(d.ttl)
+		d.end = k.cfg.Now().Add(d.ttl)
 	}
 }
 
@@ -177,7 +183,7 @@ func (k *Keeper) Deadline(id int64) (at time.Time, ok bool) {
 	case d == nil:
 		return time.Time{}, false
 	case d.presence == kept:
-		return time.Now().Add(d.ttl), true
+		return k.cfg.Now().Add(d.ttl), true
 	}
 	return k.end(d), true
 }
@@ -192,22 +198,25 @@ func (k *Keeper) end(d *deadline) time.Time {
 
 // Run looks for what is due until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
-	scan, expire := time.NewTicker(scanEvery), time.NewTicker(expireEvery)
-	defer scan.Stop()
-	defer expire.Stop()
+	clock := time.NewTicker(expireEvery)
+	defer clock.Stop()
 	k.follow()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-scan.C:
-			if k.follow() {
-				k.scan(now)
-			}
-		case <-expire.C:
-			k.expire()
+		case <-clock.C:
+			k.Turn()
 		}
 	}
+}
+
+// Turn is one of Run's, four a second, for whoever drives the keeper in its place.
+func (k *Keeper) Turn() {
+	if k.turns++; k.turns%uint64(scanEvery/expireEvery) == 0 && k.follow() {
+		k.scan(k.cfg.Now())
+	}
+	k.expire()
 }
 
 // expire looks at all sessions, reports to the leader if that is another node, and
@@ -245,7 +254,7 @@ func (k *Keeper) lookAtAll() (due []int64) {
 		k.cfg.Replica.View(func(t *tree.Tree, _ *watch.Table) {
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			now, n := time.Now(), 0
+			now, n := k.cfg.Now(), 0
 			t.Sessions(after, func(s tree.Session, _ int) bool {
 				if n++; n > scanStep {
 					more = true
@@ -289,7 +298,7 @@ func (k *Keeper) due(id int64) (attachment uint32, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	d := k.mu.sessions[id]
-	if d == nil || !k.isDue(d, time.Now()) {
+	if d == nil || !k.isDue(d, k.cfg.Now()) {
 		return 0, false
 	}
 	return d.attachment, true

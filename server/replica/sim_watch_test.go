@@ -1,0 +1,339 @@
+package replica_test
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	"coord/server/watch"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// simWatch is a watch as the client has it: from the answer to the read that armed
+// it until its event.
+type simWatch struct {
+	path string
+	kind watch.Kind
+	next int // of the events at the path in the one history: the first that may concern it
+}
+
+// happened is an event of the one history.
+type happened struct {
+	typ  znode.EventType
+	zxid znode.Zxid
+}
+
+const anyEvent = 1<<znode.NodeCreated | 1<<znode.NodeDeleted | 1<<znode.NodeDataChanged | 1<<znode.NodeChildrenChanged
+
+func (w *simWatch) mask() int {
+	switch w.kind {
+	case watch.Children:
+		return 1<<znode.NodeChildrenChanged | 1<<znode.NodeDeleted
+	case watch.Persistent:
+		return anyEvent
+	}
+	return anyEvent &^ (1 << znode.NodeChildrenChanged)
+}
+
+func (w *simWatch) String() string { return fmt.Sprintf("watch of kind %d at %s", w.kind, w.path) }
+
+// delivery is what a connection carries to its client; what belongs to one txn arrives
+// together or not at all.
+type delivery struct {
+	zxid znode.Zxid
+	take func()
+}
+
+// push puts something into the outbox.
+func (c *simConn) push(zxid znode.Zxid, take func()) {
+	if c.owner == nil || c.ended {
+		return
+	}
+	c.outbox = append(c.outbox, delivery{zxid, take})
+	if len(c.outbox) == 1 {
+		c.after(c.between(0, 20*time.Millisecond), c.flush)
+	}
+}
+
+// flush is the arrival of everything in the outbox. Nobody listens to a connection
+// behind which there is another one.
+func (c *simConn) flush() {
+	all := c.outbox
+	c.outbox = nil
+	for _, d := range all {
+		if c.owner.hears == c {
+			d.take()
+		}
+	}
+}
+
+// cutOutbox loses the end of the outbox.
+func (c *simConn) cutOutbox() {
+	if len(c.outbox) < 2 || c.chance(50) {
+		return
+	}
+	keep := 1 + c.rnd.IntN(len(c.outbox)-1)
+	for keep > 1 && c.outbox[keep].zxid == c.outbox[keep-1].zxid {
+		keep--
+	}
+	if keep > 1 || c.outbox[0].zxid != c.outbox[1].zxid {
+		c.seen["outboxes cut"]++
+		c.outbox = c.outbox[:keep]
+	}
+}
+
+// A connection is the watch.Watcher of all its watches, as with ZooKeeper's protocol.
+func (c *simConn) Identities() []znode.Identity { return nil }
+func (c *simConn) Closed() bool                 { return c.ended }
+
+// Notify puts an event into the outbox. The state lock is held.
+func (c *simConn) Notify(e znode.Event) {
+	at := happened{e.Type, e.Zxid}
+	path := e.Path
+	c.push(e.Zxid, func() { c.owner.event(path, at) })
+	if c.mutant.is(eventTwice) && c.chance(2) {
+		c.push(e.Zxid, func() { c.owner.event(path, at) })
+	}
+}
+
+// watch reads a znode and leaves a watch there.
+func (c *simConn) watch() {
+	path := fmt.Sprintf("/k%d", c.rnd.IntN(simKeys))
+	kind := watch.Data
+	switch c.rnd.IntN(5) {
+	case 0:
+		path, kind = "/e", watch.Children
+	case 1, 2:
+		path = fmt.Sprintf("/e/x%d", c.rnd.IntN(ephemeralNames))
+	}
+	if c.chance(15) {
+		kind = watch.Persistent
+	}
+	c.node.r.View(func(t *tree.Tree, table *watchTable) {
+		zxid := t.Counters().Zxid
+		switch _, code := t.Get(path, nil, 0); {
+		case code == znode.OK:
+		case kind == watch.Data:
+			kind = watch.Exist
+		case kind == watch.Children:
+			return
+		}
+		if !c.mutant.is(watchForgotten) || !c.chance(10) {
+			c.arm(path, kind, table)
+		}
+		c.zxid = max(c.zxid, zxid)
+		c.push(zxid, func() { c.owner.armed(path, kind, zxid) })
+	})
+}
+
+func (c *simConn) arm(path string, kind watch.Kind, table *watchTable) {
+	if err := table.Add(c, path, kind); err != nil {
+		c.fail("watch %s: %v", path, err)
+	}
+}
+
+// armed takes the answer to a read that has left a watch.
+func (o *owner) armed(path string, kind watch.Kind, zxid znode.Zxid) {
+	o.answer(zxid)
+	if slices.ContainsFunc(o.watches, func(w *simWatch) bool { return w.path == path && w.kind == kind }) {
+		return
+	}
+	o.seen["watches armed"]++
+	o.watches = append(o.watches, &simWatch{path, kind, o.check.eventsUpTo(path, zxid)})
+}
+
+// answer takes an answer that shows the state at zxid: each event up to there has come.
+func (o *owner) answer(zxid znode.Zxid) {
+	if zxid < o.zxid {
+		o.fail("%v has seen %v, and is shown %v", o, o.zxid, zxid)
+	}
+	o.zxid, o.answered = zxid, zxid
+	for _, w := range o.watches {
+		if _, e, ok := o.check.next(w); ok && e.zxid <= zxid {
+			o.fail("%v is shown the state at %v, and its %v has not had event %d of %v", o, zxid, w, e.typ, e.zxid)
+		}
+	}
+}
+
+// event takes an event: the next one of a watch, newer than everything shown so far.
+func (o *owner) event(path string, e happened) {
+	if e.zxid <= o.answered || e.zxid < o.zxid {
+		o.fail("%v has seen %v, and is told of an event at %v", o, o.zxid, e.zxid)
+	}
+	o.zxid = e.zxid
+	o.seen["watches fired"]++
+	wanted := false
+	o.watches = slices.DeleteFunc(o.watches, func(w *simWatch) bool {
+		if w.path != path || w.mask()>>e.typ&1 == 0 {
+			return false
+		}
+		wanted = true
+		i, want, ok := o.check.next(w)
+		if !ok || want != e {
+			o.fail("%v: its %v has event %+v; the next there is %+v, %t", o, w, e, want, ok)
+		}
+		w.next = i + 1
+		return w.kind != watch.Persistent
+	})
+	if !wanted {
+		o.fail("%v has event %+v at %s, and waits for none", o, e, path)
+	}
+}
+
+// setWatches arms the client's watches on the node that it has come to. One-shot ones
+// follow ZooKeeper's rule, as frontend's setWatches does: an event if the znode has
+// changed since what the client has seen, or else the watch again. Persistent ones
+// follow that of coord's own protocol: what was missed is in the table's history.
+func (c *simConn) setWatches() {
+	o := c.owner
+	if c.ended || o.conn != c {
+		return
+	}
+	c.node.r.View(func(t *tree.Tree, table *watchTable) {
+		zxid, since := t.Counters().Zxid, o.zxid
+		if c.mutant.is(rearmedLate) {
+			since = zxid
+		}
+		c.zxid = max(c.zxid, zxid)
+		var told []func()
+		for _, w := range o.watches {
+			c.seen["watches re-armed after a move"]++
+			if w.kind == watch.Persistent {
+				missed, whole := missedEvents(w, since, table)
+				told = append(told, func() { o.caughtUp(w, missed, whole, zxid) })
+				if whole {
+					c.arm(w.path, w.kind, table)
+				}
+				continue
+			}
+			typ := missedEvent(w, since, t)
+			told = append(told, func() { o.rearmed(w, typ, zxid) })
+			if typ == 0 {
+				c.arm(w.path, w.kind, table)
+			}
+		}
+		c.push(zxid, func() {
+			for _, tell := range told {
+				tell()
+			}
+			o.answer(zxid)
+		})
+	})
+}
+
+// missedEvent is frontend's zkReader.missed.
+func missedEvent(w *simWatch, since znode.Zxid, t *tree.Tree) znode.EventType {
+	z, code := t.Get(w.path, nil, 0)
+	there := code == znode.OK
+	switch {
+	case w.kind == watch.Exist && there:
+		return znode.NodeCreated
+	case w.kind != watch.Exist && !there:
+		return znode.NodeDeleted
+	case w.kind == watch.Data && z.Stat.Mzxid > since:
+		return znode.NodeDataChanged
+	case w.kind == watch.Children && z.Stat.Pzxid > since:
+		return znode.NodeChildrenChanged
+	}
+	return 0
+}
+
+// missedEvents are those of the table's history, as frontend's replay has them.
+func missedEvents(w *simWatch, since znode.Zxid, table *watchTable) (missed []happened, whole bool) {
+	whole = table.Since(since, func(e *znode.Event) bool {
+		if e.Path == w.path && w.mask()>>e.Type&1 != 0 {
+			missed = append(missed, happened{e.Type, e.Zxid})
+		}
+		return true
+	})
+	return missed, whole
+}
+
+// rearmed hears what became of a one-shot watch, at a state.
+func (o *owner) rearmed(w *simWatch, typ znode.EventType, zxid znode.Zxid) {
+	changed, there := false, w.kind != watch.Exist
+	all := o.check.events[w.path]
+	until := o.check.eventsUpTo(w.path, zxid)
+	for _, e := range all[w.next:until] {
+		changed = changed || w.mask()>>e.typ&1 != 0
+		switch e.typ {
+		case znode.NodeCreated:
+			there = true
+		case znode.NodeDeleted:
+			there = false
+		}
+	}
+	want := znode.EventType(0)
+	switch {
+	case w.kind == watch.Exist && there:
+		want = znode.NodeCreated
+	case w.kind == watch.Exist || !changed:
+	case !there:
+		want = znode.NodeDeleted
+	case w.kind == watch.Data:
+		want = znode.NodeDataChanged
+	default:
+		want = znode.NodeChildrenChanged
+	}
+	if typ != want {
+		o.fail("%v, seen %v, arms its %v at %v: told of %d, it should be %d; since then %v", o, o.zxid, w, zxid, typ, want, all[w.next:until])
+	}
+	w.next = until
+	if typ != 0 {
+		o.seen["watches fired after a move"]++
+		o.watches = slices.DeleteFunc(o.watches, func(x *simWatch) bool { return x == w })
+	}
+}
+
+// caughtUp hears what a persistent watch has missed.
+func (o *owner) caughtUp(w *simWatch, missed []happened, whole bool, zxid znode.Zxid) {
+	if !whole {
+		o.seen["watches whose past is forgotten"]++
+		o.watches = slices.DeleteFunc(o.watches, func(x *simWatch) bool { return x == w })
+		return
+	}
+	var want []happened
+	until := o.check.eventsUpTo(w.path, zxid)
+	for _, e := range o.check.events[w.path][w.next:until] {
+		if w.mask()>>e.typ&1 != 0 {
+			want = append(want, e)
+		}
+	}
+	if !slices.Equal(missed, want) {
+		o.fail("%v, seen %v, arms its %v at %v: told of %v, it should be %v", o, o.zxid, w, zxid, missed, want)
+	}
+	o.seen["events caught up after a move"] += len(want)
+	w.next = until
+}
+
+// What the checker knows of events.
+
+// eventsUpTo is how many events a path has had up to a zxid.
+func (k *checker) eventsUpTo(path string, zxid znode.Zxid) int {
+	all := k.events[path]
+	return sort.Search(len(all), func(i int) bool { return all[i].zxid > zxid })
+}
+
+// next is the next event of a watch.
+func (k *checker) next(w *simWatch) (i int, e happened, ok bool) {
+	for all := k.events[w.path]; w.next < len(all); w.next++ {
+		if w.mask()>>all[w.next].typ&1 != 0 {
+			return w.next, all[w.next], true
+		}
+	}
+	return 0, happened{}, false
+}
+
+// endOfWatches: a client that is connected has had every event.
+func (k *checker) endOfWatches(o *owner) {
+	if o.conn == nil {
+		return
+	}
+	for _, w := range o.watches {
+		if _, e, ok := k.next(w); ok {
+			k.s.fail("%v: its %v has not had event %+v at the end", o, w, e)
+		}
+	}
+}
