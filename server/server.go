@@ -232,10 +232,15 @@ func (n *node) handOver() {
 	}
 }
 
-// outcome is what a life has ended with. A node that was removed never starts again.
+// outcome is what a life has ended with. A node that was removed never starts again, one
+// whose state is wrong not as the same.
 func (n *node) outcome(err error) error {
 	var removed *removedError
-	if !errors.As(err, &removed) {
+	var diverged *divergedError
+	switch {
+	case errors.As(err, &diverged):
+		return errors.Join(err, n.dir.Condemn(time.Now(), diverged.Error()))
+	case !errors.As(err, &removed):
 		return err
 	}
 	id := n.identity
