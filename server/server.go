@@ -20,6 +20,7 @@ import (
 	"coord/server/session"
 	"coord/snapshot/datadir"
 	"coord/tree"
+	"coord/wal"
 )
 
 // Listening says where a server that has just become ready can be reached.
@@ -263,6 +264,9 @@ func (n *node) fatal(err error) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		n.space.dropBallast() // so that the next start can open the log
 		return fmt.Errorf("%w: %w", ErrFatalIO, err)
+	}
+	if _, ok := errors.AsType[*wal.DamageError](err); ok { // found while it was read for another node
+		return n.damaged(explain(err))
 	}
 	return explain(err)
 }
