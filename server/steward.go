@@ -117,7 +117,7 @@ func (s *steward) look(now time.Time) {
 	switch {
 	case st.Role == "leader" && st.Ready:
 		s.keepRoster(&st, book, known, version)
-		s.leaveIfFull(now)
+		s.leaveIfFull(st.Members.Voters, now)
 		r.Progress(func(p []replica.Progress) { s.promote(p, st.Members, now) })
 	case slices.Contains(st.Members.Voters, s.e.n.identity.Node):
 	case len(st.Members.Voters) == 0: // what a joiner must know first has not come
@@ -135,10 +135,22 @@ func (s *steward) look(now time.Time) {
 
 // leaveIfFull gives the leadership away when this node's disk is nearly full, for a leader
 // refuses everybody's writes then, and another one may have room. If none has, the
-// leadership goes round, slowly.
-func (s *steward) leaveIfFull(now time.Time) {
+// leadership goes round, slowly. A follower takes what the leader sends until its disk is
+// full to the last byte, and ends: so not if the others are no quorum without this node.
+func (s *steward) leaveIfFull(voters []uint64, now time.Time) {
 	r := s.e.replica.Load()
 	if !r.Stats().Full || now.Sub(s.left) < leaveEvery {
+		return
+	}
+	s.mu.Lock()
+	others := 0
+	for _, p := range s.progress {
+		if p.Caught && p.Heard <= time.Second && slices.Contains(voters, p.Node) {
+			others++
+		}
+	}
+	s.mu.Unlock()
+	if others <= len(voters)/2 {
 		return
 	}
 	s.left = now

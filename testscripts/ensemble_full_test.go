@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestEnsembleNearlyFull: the disk of the leader comes below its reserve. Another node leads
@@ -18,6 +19,9 @@ func TestEnsembleNearlyFull(t *testing.T) {
 	c.form()
 	n := c.leader()
 	n.takes(20)
+	away, gone := n.others()[1], time.Now()
+	away.kill()
+	c.eventually("the leader has not heard of it for two seconds", func() bool { return time.Since(gone) > 2*time.Second })
 	filler := filepath.Join(filepath.Dir(n.dir), "filler")
 	fill(t, filler)
 	info, err := os.Stat(filler)
@@ -27,6 +31,17 @@ func TestEnsembleNearlyFull(t *testing.T) {
 	if err := os.Truncate(filler, info.Size()-1<<20); err != nil { // less than the reserve of 3 MiB
 		t.Fatal(err)
 	}
+	c.eventually("it refuses writes, for the others are too few", func() bool {
+		got, err := askAt(n.host+":2181", "SET /probe create x")
+		return err == nil && strings.HasPrefix(got, "ERR NOSPACE")
+	})
+	for full := time.Now(); time.Since(full) < 2*time.Second; pause() { // it looks every second
+		if c.leader() != n {
+			t.Fatal("a node leads that can do nothing without the full one")
+		}
+	}
+	away.start()
+	away.await()
 	c.eventually("the leadership goes to a node with room", func() bool {
 		_, _ = askAt(n.others()[0].host+":2181", "SET /probe create x") // whoever leads asks its disk when it writes
 		return c.leader() != n
