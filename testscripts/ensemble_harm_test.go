@@ -89,7 +89,7 @@ func slowDisk(x *traffic, n *node) {
 		n.lead()
 		x.begin()
 	}
-	if took := n.others()[0].takes(writes); !led && took > delay*writes/2 {
+	if took := n.others()[0].takes(writes); !led && took > delay*writes*4/5 {
 		x.t.Errorf("%d writes beside the slow disk of %s took %v", writes, n.name, took)
 	}
 	n.takes(5)
