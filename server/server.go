@@ -20,6 +20,7 @@ import (
 	"coord/server/session"
 	"coord/snapshot/datadir"
 	"coord/tree"
+	"coord/wal"
 )
 
 // Listening says where a server that has just become ready can be reached.
@@ -232,10 +233,15 @@ func (n *node) handOver() {
 	}
 }
 
-// outcome is what a life has ended with. A node that was removed never starts again.
+// outcome is what a life has ended with. A node that was removed never starts again, one
+// whose state is wrong not as the same.
 func (n *node) outcome(err error) error {
 	var removed *removedError
-	if !errors.As(err, &removed) {
+	var diverged *divergedError
+	switch {
+	case errors.As(err, &diverged):
+		return errors.Join(err, n.dir.Condemn(time.Now(), diverged.Error()))
+	case !errors.As(err, &removed):
 		return err
 	}
 	id := n.identity
@@ -258,6 +264,9 @@ func (n *node) fatal(err error) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		n.space.dropBallast() // so that the next start can open the log
 		return fmt.Errorf("%w: %w", ErrFatalIO, err)
+	}
+	if _, ok := errors.AsType[*wal.DamageError](err); ok { // found while it was read for another node
+		return n.damaged(explain(err))
 	}
 	return explain(err)
 }

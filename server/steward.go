@@ -32,6 +32,7 @@ type steward struct {
 	asking   bool            // the leader, under mu
 	lastAsk  time.Time
 	lastSaid time.Time            // digests
+	left     time.Time            // the leadership, for want of room on the disk
 	caught   map[uint64]time.Time // learners that have caught up, and since when
 
 	mu         sync.Mutex
@@ -67,6 +68,7 @@ const (
 	// mostVoters is how many votes are given without being asked for by an operator.
 	mostVoters  = 5
 	digestEvery = 5 * time.Second
+	leaveEvery  = 10 * time.Second
 )
 
 func newSteward(e *ensemble) *steward {
@@ -115,6 +117,7 @@ func (s *steward) look(now time.Time) {
 	switch {
 	case st.Role == "leader" && st.Ready:
 		s.keepRoster(&st, book, known, version)
+		s.leaveIfFull(st.Members.Voters, now)
 		r.Progress(func(p []replica.Progress) { s.promote(p, st.Members, now) })
 	case slices.Contains(st.Members.Voters, s.e.n.identity.Node):
 	case len(st.Members.Voters) == 0: // what a joiner must know first has not come
@@ -128,6 +131,36 @@ func (s *steward) look(now time.Time) {
 		s.lastSaid = now
 		s.sayDigests(&st)
 	}
+}
+
+// leaveIfFull gives the leadership away when this node's disk is nearly full, for a leader
+// refuses everybody's writes then, and another one may have room. If none has, the
+// leadership goes round, slowly. A follower takes what the leader sends until its disk is
+// full to the last byte, and ends: so not if the others are no quorum without this node.
+func (s *steward) leaveIfFull(voters []uint64, now time.Time) {
+	r := s.e.replica.Load()
+	if !r.Stats().Full || now.Sub(s.left) < leaveEvery {
+		return
+	}
+	s.mu.Lock()
+	others := 0
+	for _, p := range s.progress {
+		if p.Caught && p.Heard <= time.Second && slices.Contains(voters, p.Node) {
+			others++
+		}
+	}
+	s.mu.Unlock()
+	if others <= len(voters)/2 {
+		return
+	}
+	s.left = now
+	s.e.task(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, handOverTime)
+		defer cancel()
+		if err := r.HandOver(ctx); err != nil {
+			s.e.log.Warn().Err(err).Msg("the disk is nearly full, and no other node can lead")
+		}
+	})
 }
 
 // everyone are the ids of all members.

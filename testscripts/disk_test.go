@@ -21,10 +21,10 @@ func smallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// fill writes to a file until the disk is full.
+// fill lets a file grow until the disk is full.
 func fill(t *testing.T, path string) {
 	t.Helper()
-	f, err := os.Create(path)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}

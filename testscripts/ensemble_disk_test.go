@@ -10,16 +10,23 @@ import (
 	"testing"
 )
 
-// flip damages a byte in the middle of a file.
+// flip damages a byte in the middle of a file, which may be in use.
 func flip(t testing.TB, file string, at float64) {
 	t.Helper()
-	b, err := os.ReadFile(file)
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b[int(float64(len(b))*at)] ^= 0x40
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		t.Fatalf("%s: %d bytes, %v", file, info.Size(), err)
+	}
+	b, offset := make([]byte, 1), int64(float64(info.Size())*at)
+	_, err = f.ReadAt(b, offset)
+	b[0] ^= 0x40
+	if _, err2 := f.WriteAt(b, offset); err != nil || err2 != nil {
+		t.Fatal(err, err2)
 	}
 }
 

@@ -52,6 +52,21 @@ func (d *Dir) SetAside(now time.Time, reason string, next Identity) (string, err
 	return m.to, nil
 }
 
+// Condemn does the first three of these steps: the next start is that of a node whose
+// data is damaged, whatever the data looks like.
+func (d *Dir) Condemn(now time.Time, reason string) error {
+	m, err := d.moving(now, reason, NewIdentity(now))
+	if err != nil {
+		return err
+	}
+	for _, step := range m.condemn() {
+		if err := step(); err != nil {
+			return fmt.Errorf("condemn the data: %w", err)
+		}
+	}
+	return nil
+}
+
 // moving is one SetAside.
 type moving struct {
 	path, to   string
@@ -90,7 +105,8 @@ func (d *Dir) moving(now time.Time, reason string, next Identity) (*moving, erro
 	return m, nil
 }
 
-func (m *moving) steps() []func() error {
+// condemn are the steps up to the one from which on nobody starts as the old node.
+func (m *moving) condemn() []func() error {
 	steps := []func() error{
 		func() error { return os.MkdirAll(m.to, 0o700) },
 		func() error { return snapshot.SyncDir(m.path) },
@@ -103,7 +119,11 @@ func (m *moving) steps() []func() error {
 	if !m.begun {
 		steps = append(steps, func() error { return WriteIdentity(m.path, m.old) })
 	}
-	return append(steps,
+	return steps
+}
+
+func (m *moving) steps() []func() error {
+	return append(m.condemn(),
 		func() error { return m.move(WALName, WALName) },
 		func() error { return m.move(SnapshotName, SnapshotName) },
 		m.sync,

@@ -156,3 +156,40 @@ func TestSetAsideTwice(t *testing.T) {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
 }
+
+// TestCondemn: nobody starts as the old node any more, the data is where it was, and a
+// SetAside goes on from there.
+func TestCondemn(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC)
+	dir := filepath.Join(t.TempDir(), "data")
+	old := aged(t, dir)
+	before := data(t, dir)
+	d := open(t, dir)
+	must(t, d.Condemn(now, "it differs"))
+	if got := owners(t, dir); len(got) != 0 {
+		t.Fatalf("can start as %x", got)
+	}
+	id, _, err := d.Identity()
+	must(t, err)
+	if id.State != datadir.Faulty || id.Reason != "it differs" || id.Node != old.Node || id.Aside == "" {
+		t.Fatalf("%+v", id)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "wal/00001")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, d.Condemn(now.Add(time.Hour), "again"))
+	next := datadir.NewIdentity(now)
+	to, err := d.SetAside(now.Add(time.Hour), "another word", next)
+	must(t, err)
+	if to != filepath.Join(dir, id.Aside) {
+		t.Errorf("moved to %s, not to %s", to, id.Aside)
+	}
+	if got := data(t, dir); !slices.Equal(got, before) {
+		t.Fatalf("%q, want %q", got, before)
+	}
+	if got := owners(t, dir); !slices.Equal(got, []uint64{next.Node}) {
+		t.Fatalf("can start as %x", got)
+	}
+	must(t, d.Close())
+}

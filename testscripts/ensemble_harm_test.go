@@ -1,0 +1,385 @@
+package testscripts
+
+import (
+	"context"
+	"encoding/binary"
+	"flag"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"coord/snapshot"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+var ensembleLong = flag.Duration("ensemble.long", 0, "how long TestEnsembleLong makes faults of all kinds")
+
+// harms are what can befall a node while clients write. When one returns, the node is well
+// again, or another one is in its place. The ensemble goes on meanwhile.
+var harms = map[string]func(x *traffic, n *node){
+	"killed":            killed,
+	"all killed":        allKilled,
+	"paused":            paused,
+	"slow disk":         slowDisk,
+	"failing disk":      failingDisk,
+	"full disk":         fullDisk,
+	"damaged log":       damagedLog,
+	"damaged snapshots": damagedSnapshots,
+	"older log":         olderLog,
+	"diverged":          diverged,
+	"quorum lost":       quorumLost,
+}
+
+func killed(_ *traffic, n *node) {
+	n.kill()
+	n.others()[0].takes(20)
+	n.start()
+	n.await()
+}
+
+func allKilled(_ *traffic, n *node) {
+	for _, n := range n.c.nodes {
+		n.signal(syscall.SIGKILL)
+	}
+	for _, n := range n.c.nodes {
+		n.wait()
+		n.start()
+	}
+	for _, n := range n.c.nodes {
+		n.await()
+	}
+}
+
+func paused(_ *traffic, n *node) {
+	n.signal(syscall.SIGSTOP)
+	n.others()[0].takes(20)
+	n.signal(syscall.SIGCONT)
+	n.takes(20)
+}
+
+// again starts a node anew, with something before its command line.
+func (n *node) again(under ...string) {
+	n.kill()
+	n.c.eventually(n.name+" is gone", func() bool { // what strace has run may end after it
+		l, err := net.Listen("tcp", n.host+":2181")
+		return err == nil && l.Close() == nil
+	})
+	n.under = under
+	n.start()
+	n.await()
+}
+
+// slowDisk: each fsync of one node takes long, and it says so. The others do not wait for a
+// follower; a leader applies what it has on its own disk, and so its writes are slow.
+func slowDisk(x *traffic, n *node) {
+	const delay, writes = 150 * time.Millisecond, 20
+	led := x.c.leader() == n
+	n.again("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
+		"-e", "inject=fsync,fdatasync:delay_enter="+strconv.FormatInt(delay.Microseconds(), 10))
+	if led { // nobody gives the leadership to a node that lags
+		x.end()
+		n.lead()
+		x.begin()
+	}
+	if took := n.others()[0].takes(writes); !led && took > delay*writes*4/5 {
+		x.t.Errorf("%d writes beside the slow disk of %s took %v", writes, n.name, took)
+	}
+	n.takes(5)
+	out, _, _ := run(x.t, "status", "--server", n.host+":2181")
+	p99 := regexp.MustCompile(`fsync .* p99 (\d+)`).FindStringSubmatch(out)
+	if p99 == nil {
+		x.t.Fatalf("coord status tells no p99 of fsync: %s", out)
+	}
+	if ms, _ := strconv.Atoi(p99[1]); ms < int(delay.Milliseconds()) {
+		x.t.Errorf("coord status calls a p99 of %d ms what took %v each", ms, delay)
+	}
+	n.again()
+}
+
+// failingDisk: an fsync fails. The process ends with 20.
+func failingDisk(x *traffic, n *node) {
+	n.again("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
+		"-e", "inject=fsync,fdatasync:error=EIO:when=40+")
+	n.ends(x.t, 20, "input/output error")
+	n.others()[0].takes(20)
+	n.under = nil
+	n.start()
+	n.await()
+}
+
+// ends waits for the end of a node, and asks what it says.
+func (n *node) ends(t *testing.T, code int, says string) {
+	t.Helper()
+	if got := n.wait(); got != code || !strings.Contains(n.stderr(), says) {
+		t.Fatalf("%s ended with %d, want %d and %q: %s", n.name, got, code, says, n.stderr())
+	}
+}
+
+// fullDisk: a node's disk is full to the last byte. It ends, and says why; the others go
+// on, and it comes back when there is room.
+func fullDisk(x *traffic, n *node) {
+	filler := filepath.Join(filepath.Dir(n.dir), "filler")
+	began := time.Now()
+	for n.lives() && time.Since(began) < time.Minute {
+		fill(x.t, filler)
+		pause()
+	}
+	n.ends(x.t, 20, "no space left on device")
+	n.others()[0].takes(20)
+	n.start() // on what room the ballast has left
+	for n.lives() && time.Since(began) < time.Minute {
+		fill(x.t, filler)
+		pause()
+	}
+	if code := n.wait(); code != 20 && code != 11 {
+		x.t.Fatalf("%s, started on a full disk, ended with %d: %s", n.name, code, n.stderr())
+	}
+	n.others()[0].takes(20)
+	if err := os.Remove(filler); err != nil {
+		x.t.Fatal(err)
+	}
+	n.start()
+	n.await()
+}
+
+// damagedLog: bits of its log flip while a node runs. It goes on without harm, and its
+// next start finds them.
+func damagedLog(x *traffic, n *node) {
+	old := n.id()
+	for _, file := range n.segments() {
+		if info, err := os.Stat(file); err == nil && info.Size() > 0 {
+			flip(x.t, file, 0.3)
+		}
+	}
+	n.takes(20)
+	n.again()
+	n.replaced(x.t, old)
+}
+
+// replaced waits until another node is in the place of one whose data was damaged.
+func (n *node) replaced(t *testing.T, old string) {
+	t.Helper()
+	n.c.whole(old)
+	aside, _ := filepath.Glob(filepath.Join(n.dir, "damaged-*"))
+	if len(aside) == 0 {
+		t.Errorf("the damaged data of %s is not kept: %s", n.name, n.stderr())
+	}
+	for _, dir := range aside { // its disk is small
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// damagedSnapshots: bits of all its snapshots flip while a node runs. If it has made no
+// other one by then, its next start is another node's.
+func damagedSnapshots(x *traffic, n *node) {
+	old := n.id()
+	files := n.snapshots()
+	for _, file := range files {
+		flip(x.t, file, 0.5)
+	}
+	n.takes(20)
+	n.kill()
+	later := slices.DeleteFunc(n.snapshots(), func(file string) bool { return slices.Contains(files, file) })
+	n.start()
+	n.await()
+	if len(later) == 0 {
+		n.replaced(x.t, old)
+	}
+}
+
+func (n *node) snapshots() []string {
+	n.c.t.Helper()
+	files, err := filepath.Glob(filepath.Join(n.dir, "snapshot", "*.coord"))
+	if err != nil || len(files) == 0 {
+		n.c.t.Fatalf("no snapshots: %v", err)
+	}
+	return files
+}
+
+// olderLog: the newest records of a node's log are gone, to the byte, and with them what it
+// has acknowledged. The leader knows it.
+func olderLog(x *traffic, n *node) {
+	if x.c.leader() == n {
+		n = n.others()[0]
+	}
+	old := n.id()
+	n.kill()
+	files := n.segments()
+	slices.Sort(files)
+	last := files[len(files)-1]
+	at := frames(x.t, last)
+	if len(at) < 4 { // just begun
+		if err := os.Remove(last); err != nil {
+			x.t.Fatal(err)
+		}
+		last = files[len(files)-2]
+		at = frames(x.t, last)
+	}
+	if err := os.Truncate(last, at[len(at)/2]); err != nil {
+		x.t.Fatal(err)
+	}
+	n.start()
+	n.await()
+	n.replaced(x.t, old)
+}
+
+// frames are the offsets at which the records of a segment begin.
+func frames(t *testing.T, file string) (at []int64) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rest := b; len(rest) > 0; {
+		at = append(at, int64(len(b)-len(rest)))
+		n, k := binary.Uvarint(rest)
+		if k <= 0 || n > uint64(len(rest)-k) {
+			t.Fatalf("%s is no row of frames at %d", file, at[len(at)-1])
+		}
+		rest = rest[k+int(n):]
+	}
+	return at
+}
+
+// diverged: the state of a node is not what its log makes it, and all checksums are right.
+// It stops as soon as digests are compared, and never serves that state again.
+func diverged(x *traffic, n *node) {
+	old := n.id()
+	n.kill()
+	store, err := snapshot.OpenStore(filepath.Join(n.dir, "snapshot"), snapshot.Pace{})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	state, info, _, err := store.Load()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	change := tree.Txn{IDs: []znode.Identity{znode.Super}, Op: tree.Op{Kind: tree.KindCreate, Path: "/astray", Data: []byte("x"), ACL: znode.OpenACL}}
+	if r, _ := state.Apply(info.Meta.RaftTerm, &change); r.Code != znode.OK {
+		x.t.Fatal(r.Code)
+	}
+	for _, file := range n.snapshots() {
+		if err := os.Remove(file); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+	if _, err := store.Save(context.Background(), info.Meta, state.Freeze(), snapshot.Options{}); err != nil {
+		x.t.Fatal(err)
+	}
+	n.start()
+	n.ends(x.t, 12, "the state of this node differs from the others'")
+	n.others()[0].takes(20)
+	n.start()
+	n.await()
+	if got := n.ask("EXISTS /astray"); !strings.HasPrefix(got, "ERR NOTFOUND") {
+		x.t.Errorf("%s serves what it must not: %s", n.name, got)
+	}
+	n.replaced(x.t, old)
+}
+
+// quorumLost: all nodes but one are gone for good. It goes on alone, and grows again: what
+// docs/recovery.md says, word by word. Everything that was confirmed is on it, for at the end
+// there were only two; that the last of it was committed does not stand in its log.
+func quorumLost(x *traffic, n *node) {
+	first, last := n.others()[0], n.others()[1]
+	first.kill()
+	n.takes(20)
+	x.end()
+	const writes = 20
+	last.takes(writes)
+	n.kill()
+	last.kill()
+	for _, args := range [][]string{{"recover", "--dry-run", "--data-dir", n.dir}, {"recover", "-y", "--data-dir", n.dir}} {
+		if out, stderr, code := run(x.t, args...); code != 0 {
+			x.t.Fatalf("coord %v: %d: %s%s", args, code, out, stderr)
+		}
+	}
+	n.start()
+	n.await()
+	if got := value(x.t, n.ask("GET /probe")); got != writes-1 {
+		x.t.Errorf("%s holds %d, and %d was confirmed", n.name, got, writes-1)
+	}
+	for _, p := range slices.Concat(x.mu.idle, x.mu.used) {
+		p.check(x.t, n)
+	}
+	for i, o := range n.others() {
+		if err := os.Rename(o.dir, o.dir+".lost"); err != nil {
+			x.t.Fatal(err)
+		}
+		if i == 0 {
+			o.flags = []string{"--join", n.host}
+		}
+		o.start() // the other one with the flags it had
+	}
+	for _, o := range n.others() {
+		o.await()
+		if err := os.RemoveAll(o.dir + ".lost"); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+	x.c.whole("")
+	x.begin()
+}
+
+// TestEnsembleHarm: each kind of harm, under load, at a follower and then at the leader.
+func TestEnsembleHarm(t *testing.T) {
+	t.Parallel()
+	need(t, "strace")
+	for name, where := range map[string][]func(c *cluster) *node{
+		"slow disk":         {(*cluster).follower, (*cluster).leader},
+		"full disk":         {(*cluster).follower, (*cluster).leader},
+		"damaged log":       {(*cluster).follower},
+		"damaged snapshots": {(*cluster).follower},
+		"older log":         {(*cluster).follower},
+		"diverged":          {(*cluster).follower},
+		"quorum lost":       {(*cluster).follower},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := underTraffic(t)
+			for i, at := range where {
+				if i > 0 {
+					x.begin()
+				}
+				at(x.c).takes(50)
+				harms[name](x, at(x.c))
+				x.c.leader().takes(20)
+				x.check()
+			}
+		})
+	}
+}
+
+// TestEnsembleLong makes faults of all kinds at random nodes, for as long as it is told.
+func TestEnsembleLong(t *testing.T) {
+	if *ensembleLong == 0 {
+		t.Skip("SKIPPED: -ensemble.long says for how long it makes faults")
+	}
+	need(t, "strace")
+	random := newRand(t)
+	var names []string
+	for name := range harms {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	x := underTraffic(t, "--snapshot-every", "3000")
+	for began := time.Now(); time.Since(began) < *ensembleLong; x.begin() {
+		name, n := names[random.IntN(len(names))], x.c.nodes[random.IntN(3)]
+		t.Logf("%v: %s: %s", time.Since(began).Round(time.Second), n.name, name)
+		n.takes(50)
+		harms[name](x, n)
+		x.c.leader().takes(20)
+		x.check()
+	}
+	t.Logf("%d writes were confirmed", x.confirmed)
+}
