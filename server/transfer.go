@@ -90,7 +90,8 @@ func (e *ensemble) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHea
 // few leaders in a row.
 const maxArrived = 3
 
-// put keeps a snapshot until raft asks for it. Those that raft found too old go.
+// put keeps a snapshot until raft asks for it. Those of which the state has grown
+// out go.
 func (e *ensemble) put(got *snapshot.Received, applied uint64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -133,6 +134,17 @@ func (e *ensemble) Installed(at replica.Point) error {
 		err = fmt.Errorf("the snapshot of entry %d is gone", at.Index)
 	}
 	return err
+}
+
+// Unwanted lets one go that raft does not want: replica.Received.
+func (e *ensemble) Unwanted(index uint64) {
+	e.mu.Lock()
+	got := e.arrived[index]
+	delete(e.arrived, index)
+	e.mu.Unlock()
+	if got != nil {
+		e.task(func(context.Context) { _ = got.Discard() })
+	}
 }
 
 var (

@@ -73,7 +73,13 @@ func TestSnapshotsThatComeInARow(t *testing.T) {
 	if err := comes(60, 40); err != nil {
 		t.Errorf("those that are of no use any more are in the way: %v", err)
 	}
-	if n := files(); n != 4 { // two of this node's, 50 and 60
+	e.Unwanted(60)
+	e.tasks.Wait()
+	if err := comes(70, 40); err != nil {
+		t.Errorf("one that raft did not want is in the way: %v", err)
+	}
+	e.Unwanted(80)            // there is none
+	if n := files(); n != 4 { // two of this node's, 50 and 70
 		t.Errorf("%d files", n)
 	}
 }

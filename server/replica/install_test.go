@@ -31,6 +31,10 @@ func (r received) Installed(at replica.Point) error {
 	return nil
 }
 
+func (r received) Unwanted(index uint64) {
+	*r.steps = append(*r.steps, fmt.Sprintf("unwanted %d", index))
+}
+
 // told is a log and a carrier that say what they do.
 type told struct {
 	*memLog
@@ -109,7 +113,7 @@ func TestASnapshotIsDurableBeforeItIsAcknowledged(t *testing.T) {
 	for _, part := range []int{loopPart, logPart, loopPart, applierPart, loopPart} {
 		turn(part)
 	}
-	want := "[file 10 log 10 name 10 answer 10 state file 20 log 20 name 20 answer 20 state]"
+	want := "[file 10 log 10 name 10 answer 10 state unwanted 5 file 20 log 20 name 20 answer 20 state]"
 	if fmt.Sprint(*steps) != want {
 		t.Errorf("%v, want %s", *steps, want)
 	}

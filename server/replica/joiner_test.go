@@ -67,6 +67,8 @@ func (j *joiner) Installed(at replica.Point) error {
 	return j.down("name")
 }
 
+func (*joiner) Unwanted(uint64) {}
+
 func metaOf(at replica.Point) snapshot.Meta {
 	return snapshot.Meta{RaftIndex: at.Index, RaftTerm: at.Term,
 		Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others, Removed: at.Removed}}

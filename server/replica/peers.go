@@ -29,6 +29,9 @@ func (r *Replica) StepRaft(from uint64, msgs []*raftpb.Message) {
 	r.events.add(func() {
 		for _, m := range msgs {
 			r.receive(from, m)
+			if s := m.GetSnapshot(); !raft.IsEmptySnap(s) && s.GetMetadata().GetIndex() != r.core.restored {
+				r.cfg.Received.Unwanted(s.GetMetadata().GetIndex())
+			}
 		}
 	})
 	r.drive()

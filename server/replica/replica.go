@@ -82,6 +82,9 @@ type Received interface {
 	Install(at Point) (*tree.Tree, error)
 	// Installed gives it its final name: the log has been reset to it.
 	Installed(at Point) error
+	// Unwanted says that raft does not take the one of an index. It runs on the loop, and
+	// must not wait.
+	Unwanted(index uint64)
 }
 
 // Config is what a Replica is made of. All fields are needed but Full, Burst,

@@ -304,6 +304,8 @@ func (d *simSnaps) Installed(at replica.Point) error {
 	return nil
 }
 
+func (*simSnaps) Unwanted(uint64) {}
+
 // mayGoDown sometimes ends a life between two steps of an installation.
 func (d *simSnaps) mayGoDown() error {
 	if d.cut = !d.s.calm && d.s.chance(15); d.cut {

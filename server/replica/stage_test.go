@@ -128,6 +128,8 @@ func (s *stage) Installed(at replica.Point) error {
 	return nil
 }
 
+func (*stage) Unwanted(uint64) {}
+
 // diary is the stage as the node's log and carrier: it notes what they are asked for.
 type diary stage
 
