@@ -27,9 +27,7 @@ func TestEnsembleSendsNoDamage(t *testing.T) {
 		}
 	}
 	for _, file := range lead.segments() {
-		if info, err := os.Stat(file); err == nil && info.Size() > 0 {
-			flip(t, file, 0.5)
-		}
+		flipRecords(t, file, 0.5)
 	}
 	away.start()
 	away.await()

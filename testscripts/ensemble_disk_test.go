@@ -13,16 +13,30 @@ import (
 // flip damages a byte in the middle of a file, which may be in use.
 func flip(t testing.TB, file string, at float64) {
 	t.Helper()
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipAt(t, file, int64(float64(info.Size())*at))
+}
+
+// flipRecords is flip for a segment of the log, which may have room behind its records.
+// One that has none stays as it is.
+func flipRecords(t testing.TB, file string, at float64) {
+	t.Helper()
+	if _, end := frames(t, file); end > 0 {
+		flipAt(t, file, int64(float64(end)*at))
+	}
+}
+
+func flipAt(t testing.TB, file string, offset int64) {
+	t.Helper()
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		t.Fatalf("%s: %d bytes, %v", file, info.Size(), err)
-	}
-	b, offset := make([]byte, 1), int64(float64(info.Size())*at)
+	b := make([]byte, 1)
 	_, err = f.ReadAt(b, offset)
 	b[0] ^= 0x40
 	if _, err2 := f.WriteAt(b, offset); err != nil || err2 != nil {
@@ -51,7 +65,7 @@ func TestEnsembleLosesADisk(t *testing.T) {
 			_ = os.Chmod(n.dir, 0o700)
 		},
 		"damaged log": func(t *testing.T, n *node) {
-			flip(t, n.segments()[0], 0.5)
+			flipRecords(t, n.segments()[0], 0.5)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,11 +144,13 @@ func TestEnsemblePowerCut(t *testing.T) {
 	}
 	for _, n := range c.nodes {
 		files := n.segments()
-		f, err := os.OpenFile(files[len(files)-1], os.O_WRONLY|os.O_APPEND, 0)
+		last := files[len(files)-1]
+		_, end := frames(t, last)
+		f, err := os.OpenFile(last, os.O_WRONLY, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.WriteString("\300\002Etorn"); err != nil {
+		if _, err := f.WriteAt([]byte("\300\002Etorn"), end); err != nil {
 			t.Fatal(err)
 		}
 		_ = f.Close()

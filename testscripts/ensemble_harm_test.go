@@ -155,9 +155,7 @@ func fullDisk(x *traffic, n *node) {
 func damagedLog(x *traffic, n *node) {
 	old := n.id()
 	for _, file := range n.segments() {
-		if info, err := os.Stat(file); err == nil && info.Size() > 0 {
-			flip(x.t, file, 0.3)
-		}
+		flipRecords(x.t, file, 0.3)
 	}
 	n.takes(20)
 	n.again()
@@ -217,13 +215,13 @@ func olderLog(x *traffic, n *node) {
 	files := n.segments()
 	slices.Sort(files)
 	last := files[len(files)-1]
-	at := frames(x.t, last)
+	at, _ := frames(x.t, last)
 	if len(at) < 4 { // just begun
 		if err := os.Remove(last); err != nil {
 			x.t.Fatal(err)
 		}
 		last = files[len(files)-2]
-		at = frames(x.t, last)
+		at, _ = frames(x.t, last)
 	}
 	if err := os.Truncate(last, at[len(at)/2]); err != nil {
 		x.t.Fatal(err)
@@ -233,22 +231,24 @@ func olderLog(x *traffic, n *node) {
 	n.replaced(x.t, old)
 }
 
-// frames are the offsets at which the records of a segment begin.
-func frames(t *testing.T, file string) (at []int64) {
+// frames are the offsets at which the records of a segment begin, and where the last one
+// ends; behind that there may be room.
+func frames(t testing.TB, file string) (at []int64, end int64) {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for rest := b; len(rest) > 0; {
-		at = append(at, int64(len(b)-len(rest)))
+	for rest := b; len(rest) > 0 && rest[0] != 0; {
+		at = append(at, end)
 		n, k := binary.Uvarint(rest)
 		if k <= 0 || n > uint64(len(rest)-k) {
-			t.Fatalf("%s is no row of frames at %d", file, at[len(at)-1])
+			t.Fatalf("%s is no row of frames at %d", file, end)
 		}
 		rest = rest[k+int(n):]
+		end = int64(len(b) - len(rest))
 	}
-	return at
+	return at, end
 }
 
 // diverged: the state of a node is not what its log makes it, and all checksums are right.

@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -324,7 +325,7 @@ type walDisk struct {
 	synced place
 }
 
-// place is the end of the log's last segment.
+// place is the end of the records in the log's last segment.
 type place struct {
 	segment string
 	size    int64
@@ -335,11 +336,20 @@ func (d *walDisk) end() (p place) {
 	if err != nil || len(files) == 0 {
 		d.t.Fatalf("no segments: %v", err)
 	}
-	info, err := files[len(files)-1].Info()
+	name := files[len(files)-1].Name()
+	b, err := os.ReadFile(filepath.Join(d.dir, name))
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return place{info.Name(), info.Size()}
+	size := 0
+	for size < len(b) {
+		n, k := binary.Uvarint(b[size:])
+		if n == 0 || k <= 0 { // room, or torn
+			break
+		}
+		size = min(size+k+int(n), len(b))
+	}
+	return place{name, int64(size)}
 }
 
 func (d *walDisk) open() wal.HardState {
