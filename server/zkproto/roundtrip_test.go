@@ -11,8 +11,10 @@ import (
 	"coord/tree/znode"
 )
 
-// anyString draws the bytes of strings: no encoding is asked for.
-var anyString = rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 20), func(b []byte) string { return string(b) })
+// anyString draws the bytes of strings: no encoding is asked for, and none of them is
+// what stands for null.
+var anyString = rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 20), func(b []byte) string { return string(b) }).
+	Filter(func(s string) bool { return s != znode.Null })
 
 // anyData draws data: null, empty and all else.
 var anyData = rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.Byte(), 0, 300))
