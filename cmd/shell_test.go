@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -208,16 +209,21 @@ func TestShellCompletions(t *testing.T) {
 // see waits until the terminal has shown something new, and forgets it.
 func (x *terminal) see(t *testing.T, what string) {
 	t.Helper()
-	eventually(t, what+" in "+x.text(), func() bool {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		x.mu.Lock()
-		defer x.mu.Unlock()
 		_, after, ok := strings.Cut(x.seen.String(), what)
 		if ok {
 			x.seen.Reset()
 			x.seen.WriteString(after)
 		}
-		return ok
-	})
+		x.mu.Unlock()
+		switch {
+		case ok:
+			return
+		case time.Now().After(deadline):
+			t.Fatalf("the terminal has not shown %q but %q", what, x.text())
+		}
+	}
 }
 
 func (x *terminal) typeIn(s string) { _, _ = io.WriteString(x.master, s) }
