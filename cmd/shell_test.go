@@ -226,6 +226,16 @@ func (x *terminal) see(t *testing.T, what string) {
 	}
 }
 
+// listens waits until Ctrl-C is a key: between the prompt and that it is a signal still,
+// which nobody needs at a prompt, and with it the terminal forgets what was typed.
+func (x *terminal) listens(t *testing.T) {
+	t.Helper()
+	eventually(t, "Ctrl-C is a key", func() bool {
+		mode, err := unix.IoctlGetTermios(int(x.master.Fd()), unix.TCGETS)
+		return err == nil && mode.Lflag&unix.ISIG == 0
+	})
+}
+
 func (x *terminal) typeIn(s string) { _, _ = io.WriteString(x.master, s) }
 
 func TestShellOnTerminal(t *testing.T) {
@@ -264,6 +274,7 @@ func TestShellOnTerminal(t *testing.T) {
 	_ = x.cmd.Process.Signal(syscall.SIGINT) // Ctrl-C ends the command
 	x.see(t, "interrupted")
 	x.see(t, "coord:/app> ")
+	x.listens(t)
 	x.typeIn("get wrong\x03") // at the prompt: the line
 	x.see(t, "coord:/app> ")
 	x.typeIn(" get secret\r") // not kept
