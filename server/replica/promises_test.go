@@ -379,8 +379,9 @@ func TestBarrierWaitsForWhatIsCommitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMachine(t).ready()
 		goOn := make(chan struct{})
-		var order []string // touched by dones only
-		n.Submit(create("/a"), func(tree.Result, *tree.Tree, *watchTable) { <-goOn })
+		var order []string                  // touched by dones only
+		large := strings.Repeat("a", 2<<10) // for the applier's own goroutine: a small one might stop the log writer
+		n.Submit(createData("/a", large), func(tree.Result, *tree.Tree, *watchTable) { <-goOn })
 		synctest.Wait() // the applier is busy with /a
 		for range 10 {
 			n.submit(set("/a", strings.Repeat("x", 1<<20)))

@@ -134,8 +134,9 @@ const (
 	DefaultElectionTick  = 6
 )
 
-// Done is told the outcome of a submission. It runs on the applier, the state
-// lock held, before the next txn is applied, and must be brief.
+// Done is told the outcome of a submission. It runs on the applier, the state lock
+// held, before the next txn is applied. It must be brief and wait for nothing: who drives
+// the applier may be the log writer, or a peer's receiver.
 type Done = func(tree.Result, *tree.Tree, *watch.Table)
 
 // Replica is one node's copy of the log and the state.
