@@ -184,7 +184,7 @@ func TestExplainKeepsSecrets(t *testing.T) {
 	}
 	t.Setenv("COORD_AUTH", "")
 	fake(t, func(*text.Request) []byte { return nil })
-	if got := coord(t, "", "rm", "-r", "/a", "--explain", "--timeout", "50ms"); got.code != exitNoAnswer || got.out != "TREE /a\n" {
+	if got := coord(t, "", "rm", "-r", "/a", "--explain", "--timeout", "700ms"); got.code != exitNoAnswer || got.out != "TREE /a\n" {
 		t.Errorf("a server without answers: %+v", got)
 	}
 	fake(t, func(*text.Request) []byte { return []byte(hangUp) })

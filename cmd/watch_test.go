@@ -202,18 +202,18 @@ func TestWatchUntil(t *testing.T) {
 	serve(t, nil)
 	ok(t, "create", "/app", "v")
 	for args, code := range map[string]int{
-		"--until exists /app":                       exitOK,
-		"--until gone /nope":                        exitOK,
-		"--until VALUE=v /app":                      exitOK,
-		"--until value= --timeout 50ms /app":        exitTimeout,
-		"--until exists --timeout 50ms /nope":       exitTimeout,
-		"--until gone --timeout 50ms /app":          exitTimeout,
-		"--once --timeout 50ms /app":                exitTimeout,
-		"--once --timeout 50ms /app -- true":        exitNotInTime,
-		"--until exists --initial /app":             exitOK,
-		"--until VALUE=v --since 0x0 /app":          exitOK,
-		"--once --initial /nope":                    exitOK,
-		"--until gone --timeout 50ms /app -- false": exitTimeout,
+		"--until exists /app":                        exitOK,
+		"--until gone /nope":                         exitOK,
+		"--until VALUE=v /app":                       exitOK,
+		"--until value= --timeout 400ms /app":        exitTimeout,
+		"--until exists --timeout 400ms /nope":       exitTimeout,
+		"--until gone --timeout 400ms /app":          exitTimeout,
+		"--once --timeout 400ms /app":                exitTimeout,
+		"--once --timeout 400ms /app -- true":        exitNotInTime,
+		"--until exists --initial /app":              exitOK,
+		"--until VALUE=v --since 0x0 /app":           exitOK,
+		"--once --initial /nope":                     exitOK,
+		"--until gone --timeout 400ms /app -- false": exitTimeout,
 	} {
 		if got := coord(t, "", append([]string{"watch"}, strings.Fields(args)...)...); got.code != code {
 			t.Errorf("watch %s: %+v, not %d", args, got, code)
