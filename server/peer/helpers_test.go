@@ -127,6 +127,13 @@ func (n *network) dialer(from string) func(context.Context, string) (net.Conn, e
 	}
 }
 
+// first is the connection that was dialled first.
+func (n *network) first() *conn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.conns[0]
+}
+
 // detour is what connections that are dialled go through, from when it is set.
 type detour struct {
 	atomic.Pointer[func(net.Conn) net.Conn]

@@ -126,7 +126,7 @@ func TestDown(t *testing.T) {
 			if got := a.story(); got != "up 2 boot 1 index 20" {
 				t.Error("beats do not keep a link:", got)
 			}
-			n.conns[0].mute.Store(true)
+			n.first().mute.Store(true)
 			time.Sleep(SilenceTime + BeatTime + time.Second)
 			// b has heard nothing, closes, and is there when it is dialled.
 			if got := a.story(); got != "up 2 boot 1 index 20, down 2 false, up 2 boot 1 index 20" {
