@@ -149,22 +149,31 @@ func (c *conn) tell() {
 		c.s.cfg.Backend.View(c.pull)
 		c.mu.Lock()
 	}
-	if len(c.mu.out) > 0 {
-		out := c.takeOut()
-		c.mu.Unlock()
-		n, err := c.sendNow(out)
-		c.mu.Lock()
-		if n < len(out) && err == nil {
-			go c.tellRest(slices.Clone(out[n:]))
-			giveBack(out)
-			return
-		}
-		c.sent(out, err)
+	if !c.offer() {
+		c.endTurn()
 	}
-	c.endTurn()
 }
 
-// tellRest waits until the client takes the rest of what tell has begun to send. It
+// offer sends what the outbox holds as far as the system takes it; left: the rest is
+// tellRest's, and the turn with it. The caller has set flushing; mu is given up meanwhile.
+func (c *conn) offer() (left bool) {
+	if len(c.mu.out) == 0 {
+		return false
+	}
+	out := c.takeOut()
+	c.mu.Unlock()
+	n, err := c.sendNow(out)
+	c.mu.Lock()
+	if n < len(out) && err == nil {
+		go c.tellRest(slices.Clone(out[n:]))
+		giveBack(out)
+		return true
+	}
+	c.sent(out, err)
+	return false
+}
+
+// tellRest waits until the client takes the rest of what offer has begun to send. It
 // takes mu.
 func (c *conn) tellRest(rest []byte) {
 	err := c.send(rest)

@@ -3,7 +3,6 @@ package frontend
 import (
 	"errors"
 	"os"
-	"slices"
 	"time"
 
 	"coord/server/watch"
@@ -265,24 +264,9 @@ func (c *conn) breakOff() {
 }
 
 // kick sends the outbox in the background, unless somebody does already, and
-// wakes the reader. It takes mu.
-func (c *conn) kick() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.changed.Broadcast()
-	if c.mustSend() {
-		c.mu.flushing = true
-		go func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.flush()
-		}()
-	}
-}
-
-// sendAtOnce is kick for one who has nobody else to see to: what the system takes at
-// once is sent here, which spares a goroutine. It takes mu.
-func (c *conn) sendAtOnce() {
+// wakes the reader. For a caller who has nobody else to see to, what the system takes
+// at once is sent here, which spares a goroutine. It takes mu.
+func (c *conn) kick(atOnce bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changed.Broadcast()
@@ -290,21 +274,14 @@ func (c *conn) sendAtOnce() {
 		return
 	}
 	c.mu.flushing = true
-	if len(c.mu.out) > 0 {
-		out := c.takeOut()
-		c.mu.Unlock()
-		n, err := c.sendNow(out)
-		c.mu.Lock()
-		if n < len(out) && err == nil {
-			go c.tellRest(slices.Clone(out[n:]))
-			giveBack(out)
+	if atOnce && c.raw != nil {
+		switch left := c.offer(); {
+		case left:
+			return
+		case c.isEmpty() || c.mu.broken:
+			c.flushed()
 			return
 		}
-		c.sent(out, err)
-	}
-	if c.isEmpty() || c.mu.broken {
-		c.flushed()
-		return
 	}
 	go func() {
 		c.mu.Lock()

@@ -298,12 +298,8 @@ func (s *Server) Flush() {
 		if due {
 			s.cfg.Backend.View(c.advanceView)
 		}
-		switch {
-		case c.tellLater():
-		case alone && c.raw != nil:
-			c.sendAtOnce()
-		default:
-			c.kick()
+		if !c.tellLater() {
+			c.kick(alone)
 		}
 		s.dirty[i] = nil
 	}

@@ -186,7 +186,7 @@ func (w *wait) giveUp(code znode.Code) {
 // wake answers what has become ready outside of a done. No lock is held.
 func (c *conn) wake() {
 	c.s.cfg.Backend.View(c.advanceView)
-	c.kick()
+	c.kick(false)
 }
 
 func (c *conn) advanceView(t *tree.Tree, w *watch.Table) {

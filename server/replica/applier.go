@@ -61,23 +61,9 @@ func (a *applier) claim(term uint64, x *tree.Txn, self uint64) (s submission, ok
 
 // runApplier runs what must run between two txns, together with whoever serves in its place.
 func (r *Replica) runApplier(ctx context.Context) error {
-	for {
-		err := r.applying.err
-		for worked := true; worked && err == nil; {
-			worked, err = r.turnApplier()
-		}
-		if err != nil {
-			return err
-		}
-		r.applying.Unlock()
-		select {
-		case <-ctx.Done():
-			r.applying.Lock() // for ever
-			return nil
-		case <-r.tasks.wake:
-		}
-		r.applying.Lock()
-	}
+	r.applying.Unlock()
+	defer r.applying.Lock()
+	return takeTurns(ctx, r.tasks.wake, func() (worked bool, err error) { return r.applying.await(r.turnApplier) })
 }
 
 func (r *Replica) turnApplier() (worked bool, err error) {

@@ -77,21 +77,22 @@ func (r *Replica) runLoop(ctx context.Context) error {
 			clock.Stop()
 		}
 	}()
-	ticked := false
-	for {
+	r.loop.Unlock()
+	defer r.loop.Lock()
+	ticked, ticks := false, false
+	turn := func() (worked bool, err error) {
 		if ticked {
 			r.tick()
 		}
-		err := r.loop.err
-		if err == nil {
-			_, err = r.turnLoop()
-		}
-		if err != nil {
-			return err // and nobody drives any more
-		}
-		ticks := r.ticks()
+		worked, err = r.turnLoop()
+		ticks = r.ticks()
 		r.core.clock = ticks
-		r.loop.Unlock()
+		return worked, err
+	}
+	for {
+		if _, err := r.loop.await(turn); err != nil {
+			return err
+		}
 		r.serve()
 		var tick <-chan time.Time
 		switch {
@@ -107,13 +108,11 @@ func (r *Replica) runLoop(ctx context.Context) error {
 		ticked = false
 		select {
 		case <-ctx.Done():
-			r.loop.Lock() // for ever
 			return nil
 		case <-r.submitted.wake:
 		case <-tick:
 			ticked = true
 		}
-		r.loop.Lock()
 	}
 }
 

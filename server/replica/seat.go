@@ -10,6 +10,17 @@ type seat struct {
 	err        error // of a turn on another goroutine; it ends Run
 }
 
+// await takes a turn when nobody else is at it: the part's own goroutine does. Behind an
+// error there are no turns any more.
+func (s *seat) await(turn func() (worked bool, err error)) (worked bool, err error) {
+	s.Lock()
+	defer s.Unlock()
+	if s.err == nil {
+		worked, s.err = turn()
+	}
+	return worked, s.err
+}
+
 // take takes a turn here and now. It says no if somebody else is at it: then the
 // part's own goroutine must be woken, and so it must after an error.
 func (s *seat) take(turn func() (worked bool, err error)) bool {
