@@ -281,7 +281,7 @@ func (t *Tree) add(parent uint32, parentPath, path string, acl znode.ACL, owner 
 	_, name := znode.Split(path)
 	f := fields{
 		parent: parent, acl: t.acls.intern(acl), czxid: now, mzxid: now, ctime: t.counters.TimeMS, mtime: t.counters.TimeMS,
-		owner: owner, null: data == nil, name: name, data: string(data), pzxid: now,
+		owner: owner, null: data == nil, name: name, data: borrow(data), pzxid: now,
 	}
 	t.insert(parentPath, path, &pf, &f)
 	t.event(znode.NodeCreated, path, &f)
@@ -425,7 +425,7 @@ func (t *Tree) setData(x *Txn, op *Op) Result {
 	g := f
 	g.mzxid, g.mtime = t.counters.Zxid, t.counters.TimeMS
 	g.version++
-	g.null, g.data = op.Data == nil, string(op.Data)
+	g.null, g.data = op.Data == nil, borrow(op.Data)
 	t.replace(id, op.Path, &f, &g)
 	t.event(znode.NodeDataChanged, op.Path, &g)
 	t.quotaChanged(op.Path, diff, 0)

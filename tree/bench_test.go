@@ -92,7 +92,7 @@ func BenchmarkCodec(b *testing.B) {
 		for range 100 {
 			e.Add(x)
 		}
-		if err := tree.Decode(e.Batch(1.7e12), func(*tree.Txn) {}); err != nil {
+		if err := tree.Decode(e.AppendBatch(nil, 1.7e12), func(*tree.Txn) {}); err != nil {
 			b.Fatal(err)
 		}
 	}

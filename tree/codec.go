@@ -111,9 +111,9 @@ func (e *Encoder) Add(x *Txn) {
 	e.body = b
 }
 
-// Batch returns the entry's data, stamped, and starts the next batch.
-func (e *Encoder) Batch(timeMS int64) []byte {
-	b := make([]byte, 0, e.Len())
+// AppendBatch appends the entry's data, stamped, to b and starts the next batch.
+func (e *Encoder) AppendBatch(b []byte, timeMS int64) []byte {
+	b = slices.Grow(b, e.Len())
 	b = append(b, batchVersion)
 	b = binary.AppendUvarint(b, uint64(timeMS))
 	b = binary.AppendUvarint(b, e.count)

@@ -142,7 +142,7 @@ func TestBatchRoundTrip(t *testing.T) {
 				want = append(want, carried(txns[i], now))
 			}
 			most, count := e.Len(), e.Count()
-			batch := e.Batch(now)
+			batch := e.AppendBatch(nil, now)
 			if len(batch) > most || count != len(txns) || e.Count() != 0 {
 				t.Fatalf("%d bytes, at most %d told; count %d of %d, then %d", len(batch), most, count, len(txns), e.Count())
 			}
@@ -222,7 +222,7 @@ func TestGoldenBatches(t *testing.T) {
 				e.Add(&c.txns[i])
 				want = append(want, carried(c.txns[i], now))
 			}
-			batch := e.Batch(now)
+			batch := e.AppendBatch(nil, now)
 			if got := hex.EncodeToString(batch); got != current {
 				t.Errorf("bytes\n got %s\nwant %s", got, current)
 			}
@@ -254,7 +254,7 @@ func sample() []byte {
 	add(tree.Txn{Session: 9, Attachment: 300, Op: set("/a", "data", 1)})
 	add(tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 9, Session: 9, Attachment: 1})
 	add(tree.Txn{Op: tree.Op{Kind: tree.KindSettings}})
-	return e.Batch(T0)
+	return e.AppendBatch(nil, T0)
 }
 
 // TestDecodeRefuses what no Encoder wrote.
@@ -352,7 +352,7 @@ func FuzzDecode(f *testing.F) {
 			live.Apply(1, &first[i])
 		}
 		checkDigest(t, live)
-		again, err := decode(e.Batch(now))
+		again, err := decode(e.AppendBatch(nil, now))
 		if err != nil || !reflect.DeepEqual(first, again) {
 			t.Fatalf("%v\nfirst %+v\nagain %+v", err, first, again)
 		}

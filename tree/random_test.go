@@ -152,7 +152,7 @@ func (r *random) burst() {
 		}
 		r.history = append(r.history, outcome{got, append([]znode.Event{}, events...), r.live.Digest()})
 	}
-	r.batches = append(r.batches, r.encoder.Batch(r.now))
+	r.batches = append(r.batches, r.encoder.AppendBatch(nil, r.now))
 	r.terms = append(r.terms, r.term)
 }
 

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"encoding/binary"
+	"unsafe"
 
 	"coord/tree/znode"
 )
@@ -42,6 +43,10 @@ type fields struct {
 	created int32
 	pzxid   znode.Zxid
 }
+
+// borrow makes data of bytes without a copy. It is good until they change: pack gives
+// the fields data of their own.
+func borrow(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // appendRecord packs f.
 func appendRecord(b []byte, f *fields) []byte {

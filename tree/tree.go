@@ -289,10 +289,11 @@ func (t *Tree) seekReapable(id uint32) (p, i int, found bool) {
 	return t.reapable.seek(func(have uint32) int { return cmp.Compare(have, id) })
 }
 
-// pack makes a record.
+// pack makes a record. f's data is the record's from then on.
 func (t *Tree) pack(f *fields) record {
 	t.scratch = appendRecord(t.scratch[:0], f)
 	r := record(t.scratch)
+	f.data = string(r[len(r)-len(f.data):])
 	if cap(t.scratch) > keepScratch {
 		t.scratch = nil
 	}

@@ -63,6 +63,8 @@ const (
 	roomBytes = 256 << 10
 	// keptBufferBytes: buffers that one large batch made longer than this are not kept.
 	keptBufferBytes = 1 << 20
+	// mostHandedOn: a segment's buffer is handed on if it is not longer than so many full segments.
+	mostHandedOn = 2
 )
 
 // Recovered is what Open or Scan found.
@@ -490,10 +492,12 @@ func (l *Log) CompactTo(index uint64) error {
 	if err := l.closeFile(); err != nil {
 		return l.fail("close the segments", err)
 	}
+	before := bufferOf(l.file, 0)
 	if err := l.openFile(); err != nil {
 		l.err = err
 		return err
 	}
+	handOn(before, bufferOf(l.file, 0), mostHandedOn*l.opts.SegmentBytes)
 	return nil
 }
 
@@ -600,6 +604,7 @@ func (l *Log) cross() {
 		_ = l.fail("fsync the folder", err) // the log keeps it
 		return
 	}
+	handOn(bufferOf(l.file, 1), bufferOf(l.file, 0), mostHandedOn*l.opts.SegmentBytes)
 	if err := l.file.ClearCache(); err != nil { // of the old segment, for reads that are never made
 		_ = l.fail("clear the cache", err)
 		return
