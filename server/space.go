@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -23,6 +24,7 @@ type space struct {
 	reserve uint64
 	ballast int64
 	log     zerolog.Logger
+	roomy   time.Time // until then the disk cannot be full; the log writer's
 }
 
 // The sizes for disks that are large enough; a small one gives a sixteenth of
@@ -52,11 +54,35 @@ func (s *space) free() (free, total uint64, err error) {
 	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
+// fillRate is more bytes a second than can be written to a disk, and askAtLeast is how
+// often one is asked that has much room.
+const (
+	fillRate   = 4 << 30
+	askAtLeast = 100 * time.Millisecond
+)
+
 // full says whether new writes must be refused. If the disk cannot be asked, the
-// log will find out.
+// log will find out. It is not asked again before the room above the reserve could
+// have been filled: the log writer wants to know behind each write.
 func (s *space) full() bool {
+	now := time.Now()
+	if now.Before(s.roomy) {
+		return false
+	}
 	free, _, err := s.free()
-	return err == nil && free < s.reserve
+	if err != nil {
+		return false
+	}
+	if free < s.reserve {
+		return true
+	}
+	s.roomy = now.Add(roomFor(free - s.reserve))
+	return false
+}
+
+// roomFor is the time in which so many bytes cannot be filled.
+func roomFor(bytes uint64) time.Duration {
+	return time.Duration(min(float64(bytes)/fillRate, askAtLeast.Seconds()) * float64(time.Second))
 }
 
 // keepBallast makes the ballast file if it is missing and there is room for it.
