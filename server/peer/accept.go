@@ -152,9 +152,13 @@ func (l *Links) receive(w *wire, theirs Hello) error {
 	defer close(in.done)
 	node := theirs.Node
 	l.mu.Lock()
-	if p := l.mu.peers[node]; p == nil || p.removed || theirs.Boot < l.mu.boots[node] {
+	p := l.mu.peers[node]
+	if p == nil || p.removed || theirs.Boot < l.mu.boots[node] {
 		l.mu.Unlock() // since it was admitted
 		return errRemoved
+	}
+	if !p.isUp.Load() {
+		p.poke() // who dials can be dialled: it may just have started, and be made the leader in a moment
 	}
 	l.mu.boots[node] = theirs.Boot
 	old := l.mu.inbound[node]

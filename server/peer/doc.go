@@ -6,8 +6,8 @@
 //
 //	connection  dialer: magic hello proof frame…       acceptor: magic hello verdict frame…
 //	step        type 1 | length 2 | body               before the verdict; body at most 1,024
-//	frame       length 4 | type 1 | CRC-32C 4 | payload
-//	            CRC of: sequence 8 | length | type | payload; the sequence is not sent
+//	frame       length 4 | type 1 | half a CRC-32C 2 | CRC-32C 4 | payload
+//	            CRCs of: sequence 8 | length | type, and of these and the payload; the sequence is not sent
 //	RAFT        {uvarint length | message} …
 //	message     type 1 | mask 2 | what the mask says
 //	FORWARD     kind 1 | bytes

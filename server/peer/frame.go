@@ -26,7 +26,7 @@ const (
 	frameAnswer   frameType = 10
 	lastFrameType           = frameAnswer
 
-	frameHead = 9
+	frameHead = 11
 )
 
 // frameLimits are the largest payloads, by type; -1 for a type that may not come.
@@ -63,22 +63,28 @@ func damaged(format string, args ...any) error { return damage(fmt.Sprintf(forma
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum is that of the frame f, head included, in its place.
-func checksum(seq uint64, f []byte) uint32 {
+// checkHead is the checksum of a frame's length and type in its place: before it is right, nobody waits for as many
+// bytes as a flipped bit has made of a length. Its lower half is sent, which no flipped bit leaves as it is.
+func checkHead(seq uint64, head []byte) uint32 {
 	var b [8 + 5]byte
 	binary.BigEndian.PutUint64(b[:], seq)
-	copy(b[8:], f[:5])
-	return crc32.Update(crc32.Update(0, castagnoli, b[:]), castagnoli, f[frameHead:])
+	copy(b[8:], head[:5])
+	return crc32.Update(0, castagnoli, b[:])
 }
+
+// checksum is that of the whole frame f, given that of its head.
+func checksum(head uint32, f []byte) uint32 { return crc32.Update(head, castagnoli, f[frameHead:]) }
 
 // beginFrame appends a frame's head; sealFrame fills it in when the payload is there.
 func beginFrame(b []byte, t frameType) []byte {
-	return append(b, 0, 0, 0, 0, byte(t), 0, 0, 0, 0)
+	return append(b, 0, 0, 0, 0, byte(t), 0, 0, 0, 0, 0, 0)
 }
 
 func sealFrame(f []byte, seq uint64) {
 	binary.BigEndian.PutUint32(f, uint32(len(f)-frameHead))
-	binary.BigEndian.PutUint32(f[5:], checksum(seq, f))
+	head := checkHead(seq, f)
+	binary.BigEndian.PutUint16(f[5:], uint16(head))
+	binary.BigEndian.PutUint32(f[7:], checksum(head, f))
 }
 
 // frameReader reads frames. It trusts no length further than bytes have come.
@@ -101,6 +107,10 @@ func (r *frameReader) read() (frameType, []byte, error) {
 			err = io.ErrUnexpectedEOF
 		}
 		return 0, nil, err
+	}
+	sum := checkHead(r.seq, head)
+	if binary.BigEndian.Uint16(head[5:]) != uint16(sum) {
+		return 0, nil, damaged("a wrong checksum in the head of frame %d", r.seq)
 	}
 	n, t := binary.BigEndian.Uint32(head), frameType(head[4])
 	if t > lastFrameType || r.limits[t] < 0 {
@@ -135,7 +145,7 @@ func (r *frameReader) read() (frameType, []byte, error) {
 		f = f[:cap(f)]
 		f = f[:min(len(f), size)]
 	}
-	if got := binary.BigEndian.Uint32(f[5:]); got != checksum(r.seq, f) {
+	if got := binary.BigEndian.Uint32(f[7:]); got != checksum(sum, f) {
 		return 0, nil, damaged("a wrong checksum in frame %d", r.seq)
 	}
 	r.seq++

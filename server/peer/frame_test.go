@@ -38,7 +38,7 @@ func readAll(b []byte) (payloads []string, err error) {
 func TestFrameGolden(t *testing.T) {
 	f := append(beginFrame(nil, frameForward), "\x05hello"...)
 	sealFrame(f, 0x0102030405060708)
-	if want := unhex(t, "00000006 03 a00ffb51 05 68656c6c6f"); !bytes.Equal(f, want) {
+	if want := unhex(t, "00000006 03 48dc a00ffb51 05 68656c6c6f"); !bytes.Equal(f, want) {
 		t.Errorf("%x, want %x", f, want)
 	}
 }
@@ -72,6 +72,14 @@ func TestFrameDamage(t *testing.T) {
 			if want := string(good[j][frameHead:]); p != want {
 				t.Errorf("bit %d: %q, want %q", i, p, want)
 			}
+		}
+	}
+	// In length and type it is found before anything else has come.
+	for i := range 5 * 8 {
+		b := slices.Clone(good[0][:frameHead])
+		b[i/8] ^= 1 << (i % 8)
+		if _, err := readAll(b); !errors.As(err, new(damage)) {
+			t.Errorf("bit %d of a head: %v", i, err)
 		}
 	}
 	for i := range all {
@@ -109,8 +117,9 @@ func TestFrameLimits(t *testing.T) {
 
 // A length that is claimed takes memory as its bytes come.
 func TestFrameClaims(t *testing.T) {
-	head := binary.BigEndian.AppendUint32(nil, 1<<30)
-	head = append(head, byte(frameRaft), 0, 0, 0, 0)
+	head := beginFrame(nil, frameRaft)
+	binary.BigEndian.PutUint32(head, 1<<30)
+	binary.BigEndian.PutUint16(head[5:], uint16(checkHead(0, head)))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	r := frameReader{br: bufio.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(make([]byte, 1<<20)))), limits: limitsOf(purposeLink, false, 1<<30)}

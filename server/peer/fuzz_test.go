@@ -38,7 +38,7 @@ func FuzzDecode(f *testing.F) {
 func FuzzFrames(f *testing.F) {
 	f.Add(bytes.Join(frames("1one", "2two"), nil))
 	f.Add(frames("1one")[0][:7])
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, byte(frameRaft), 0, 0, 0, 0})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, byte(frameRaft), 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := frameReader{br: bufio.NewReader(bytes.NewReader(in)), seq: firstSeq, limits: limitsOf(purposeLink, false, 1<<16)}
 		var again []byte

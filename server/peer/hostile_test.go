@@ -127,15 +127,17 @@ func TestByHand(t *testing.T) {
 		seq := binary.BigEndian.Uint64(verdict[5:])
 		frame := func(typ byte, payload string) []byte {
 			f := append(binary.BigEndian.AppendUint32(nil, uint32(len(payload))), typ)
-			sum := crc32.Checksum([]byte(string(binary.BigEndian.AppendUint64(nil, seq))+string(f)+payload), crc32.MakeTable(crc32.Castagnoli))
+			crc := func(b string) uint32 { return crc32.Checksum([]byte(b), crc32.MakeTable(crc32.Castagnoli)) }
+			covered := string(binary.BigEndian.AppendUint64(nil, seq)) + string(f)
 			seq++
-			return append(binary.BigEndian.AppendUint32(f, sum), payload...)
+			f = binary.BigEndian.AppendUint16(f, uint16(crc(covered)))
+			return append(binary.BigEndian.AppendUint32(f, crc(covered+payload)), payload...)
 		}
 		write(frame(1, ""))
 		write(frame(2, "\x04\x09\x00\x02\x07"+"\x04\x08\x00\x10\x03"))
 		write(frame(3, "\x09item"))
 		// A beat comes, and follows the other half of the verdict.
-		beat := read(9)
+		beat := read(11)
 		seq = binary.BigEndian.Uint64(verdict[13:])
 		if !bytes.Equal(beat, frame(1, "")) {
 			t.Errorf("%x", beat)

@@ -51,6 +51,28 @@ func TestLink(t *testing.T) {
 	}
 }
 
+// Who is dialled by a peer that it does not reach dials at once, however long it was to wait.
+func TestWhoIsDialledDials(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		a := n.start(t, 1)
+		a.SetPeer(2, []string{"n2"})
+		for range 20 {
+			time.Sleep(3*time.Second + 137*time.Millisecond)
+			b := n.start(t, 2)
+			b.SetPeer(1, []string{"n1"})
+			time.Sleep(10 * time.Millisecond)
+			if got := a.lastTold(); !strings.HasPrefix(got, "up 2") {
+				t.Errorf("after 10 ms: %q", got)
+			}
+			b.stop()
+			time.Sleep(time.Second)
+		}
+		a.stop()
+	})
+}
+
 func TestDown(t *testing.T) {
 	t.Parallel()
 	t.Run("certain", func(t *testing.T) {
