@@ -72,7 +72,7 @@ func (w *eventWatch) mayKnow(e *znode.Event) bool { return e.ACL.Allows(w.ids, z
 
 // concerns says whether an event of the past is one for this watch.
 func (w *eventWatch) concerns(e *znode.Event) bool {
-	return w.mask&(1<<e.Type) != 0 && (e.Path == w.path || w.recursive && znode.Below(e.Path, w.path))
+	return w.mask&(1<<e.Type) != 0 && w.kind().Concerns(w.path, e.Type, e.Path)
 }
 
 // kind is how the watch table knows the watch.

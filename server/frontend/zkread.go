@@ -319,18 +319,7 @@ func (r *zkReader) setWatches(b []byte) []byte {
 // client was told so when it had the watch.
 func (r *zkReader) missed(path string, kind watch.Kind) znode.EventType {
 	z, code := r.t.Get(path, nil, 0)
-	there := code == znode.OK
-	switch {
-	case kind == watch.Exist && there:
-		return znode.NodeCreated
-	case (kind == watch.Data || kind == watch.Children) && !there:
-		return znode.NodeDeleted
-	case kind == watch.Data && z.Stat.Mzxid > r.seen:
-		return znode.NodeDataChanged
-	case kind == watch.Children && z.Stat.Pzxid > r.seen:
-		return znode.NodeChildrenChanged
-	}
-	return 0
+	return kind.Missed(r.seen, code == znode.OK, &z.Stat)
 }
 
 // appendAnswer writes the outcome of a write. Of a loss nothing is said: the

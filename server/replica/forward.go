@@ -37,11 +37,14 @@ const (
 	maxForwardedTxns = 1 << 20
 )
 
-// inflow is a stream as its leader sees it.
+// inflow is a stream as its leader sees it. It outlives the leader's own link to its
+// origin: what the origin sends comes over another one.
 type inflow struct {
 	stream  uint64
 	next    uint64 // the number that must come next
 	refused bool
+	first   uint64 // from which number on, if it is refused
+	code    znode.Code
 }
 
 // forwarded is a part of a stream that waits to be proposed.
@@ -92,7 +95,7 @@ func (r *Replica) forwardBatch(lead uint64) {
 		b = binary.LittleEndian.AppendUint64(b, x)
 	}
 	r.awaitAnswers(subs)
-	r.cfg.Peers.Forward(lead, kindTxns, append(b, c.enc.Batch(0)...))
+	r.cfg.Peers.Forward(lead, kindTxns, c.enc.AppendBatch(b, 0))
 }
 
 // takeForward takes a part of a stream, if it is contiguous and for this leader.
@@ -174,10 +177,16 @@ func (r *Replica) refuseStream(from uint64, in *inflow, first uint64, code znode
 	if in.refused {
 		return
 	}
-	in.refused = true
+	in.refused, in.first, in.code = true, first, code
+	r.sayRefused(from, in)
+}
+
+// sayRefused tells the origin of a stream that it is refused. If that is lost, it is lost with
+// the link, and said again over the next one.
+func (r *Replica) sayRefused(to uint64, in *inflow) {
 	b := binary.LittleEndian.AppendUint64(make([]byte, 0, refusedBytes), in.stream)
-	b = binary.LittleEndian.AppendUint64(b, first)
-	r.cfg.Peers.Forward(from, kindRefused, binary.LittleEndian.AppendUint32(b, uint32(int32(code))))
+	b = binary.LittleEndian.AppendUint64(b, in.first)
+	r.cfg.Peers.Forward(to, kindRefused, binary.LittleEndian.AppendUint32(b, uint32(int32(in.code))))
 }
 
 // refuseInbox refuses what was taken and is not proposed: this node does not lead

@@ -27,6 +27,7 @@ type core struct {
 	stamp     int64 // the last time stamp given, ms
 	seq       uint64
 	enc       tree.Encoder
+	proposal  []byte       // scratch
 	batch     []submission // in the encoder
 	guests    []piece      // the same of forwarded ones
 	subs      []submission // taken from the queue, proposed or forwarded up to next
@@ -490,7 +491,12 @@ func (r *Replica) proposeBatch() {
 	subs, guests := c.takeBatch(), c.guests
 	c.guests = c.guests[:0]
 	c.stamp = max(c.stamp, r.cfg.Now().UnixMilli())
-	if err := c.rn.Propose(c.enc.Batch(c.stamp)); err != nil {
+	c.proposal = c.enc.AppendBatch(c.proposal[:0], c.stamp)
+	err := c.rn.Propose(c.proposal) // it keeps a copy
+	if cap(c.proposal) > 2*MaxBatchBytes {
+		c.proposal = nil
+	}
+	if err != nil {
 		for _, s := range subs {
 			r.refuse(s, znode.ErrThrottledOp) // too much is uncommitted: raft took nothing
 		}

@@ -13,8 +13,9 @@ type Peers interface {
 	// Raft carries raft's messages, in order per node.
 	Raft(msgs []*raftpb.Message)
 	// Forward carries one message of the replica's own. They arrive in order, each
-	// once, and are lost only with the link: then both ends hear PeerDown before
-	// either hears PeerUp, and nothing of the old link arrives behind that.
+	// once, and are lost only with the link from here to there: then this end hears
+	// PeerDown, and nothing of the old link arrives behind anything of the next one.
+	// The link from there to here is another one, which may live on.
 	Forward(to uint64, kind byte, b []byte)
 	// Snapshot carries raft's message together with the content of the snapshot of
 	// this node that it names. When the content is whole at the other end, verified
@@ -84,9 +85,12 @@ func (r *Replica) StepForward(from uint64, kind byte, b []byte) {
 // PeerUp says that there is a link to a node.
 func (r *Replica) PeerUp(id uint64) {
 	r.events.push(func() {
-		r.core.up[id] = true
-		delete(r.core.in, id)
-		delete(r.core.acked, id)
+		c := &r.core
+		c.up[id] = true
+		delete(c.acked, id)
+		if in := c.in[id]; in != nil && in.refused {
+			r.sayRefused(id, in)
+		}
 	})
 }
 
@@ -96,7 +100,6 @@ func (r *Replica) PeerDown(id uint64, certain bool) {
 	r.events.push(func() {
 		c := &r.core
 		c.up[id] = false
-		delete(c.in, id)
 		delete(c.late, id)
 		delete(c.handOver.missing, id)
 		c.rn.ReportUnreachable(id)

@@ -75,7 +75,7 @@ func part(term, stream, first uint64, txns ...*tree.Txn) []byte {
 	for _, n := range []uint64{term, stream, first, uint64(len(txns))} {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
-	return append(b, e.Batch(0)...)
+	return e.AppendBatch(b, 0)
 }
 
 const txnsKind = 1
@@ -120,9 +120,51 @@ func TestAStreamHasOneTermAndNoGap(t *testing.T) {
 		want("no header", send([]byte{1, 2, 3}))
 		n.PeerDown(9, false)
 		n.PeerUp(9)
+		synctest.Wait()
+		want("what may be lost with the old link", p.take(), refusal{9, 500, 500, znode.ErrInternal})
 		want("over a new link", send(part(term, 600, 600, create("/f"))))
 		for path, there := range map[string]bool{"/a": true, "/b": true, "/c": true, "/d": true, "/e": true, "/f": true,
 			"/old": false, "/rest": false, "/gap": false, "/behind": false, "/middle": false, "/other": false, "/after": false} {
+			if n.has(path) != there {
+				t.Errorf("%s is there: %t", path, !there)
+			}
+		}
+		n.stop()
+	})
+}
+
+// The link on which the origin of a stream sends is not the one on which the leader answers: that
+// one may break alone, and with it the word that the stream is refused. What the leader forgot
+// then was a write that nobody ever answered, and the next one of its connection was done.
+func TestAStreamOutlivesTheLeadersOwnLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := leads(t, nil)
+		term := n.Status().Term
+		send := func(b []byte) []refusal {
+			n.StepForward(9, txnsKind, b)
+			synctest.Wait()
+			return p.take()
+		}
+		relink := func() []refusal {
+			n.PeerDown(9, false)
+			n.PeerUp(9)
+			synctest.Wait()
+			return p.take()
+		}
+		if got := slices.Concat(send(part(term, 100, 100, create("/a"))), relink(), send(part(term, 100, 101, create("/b")))); len(got) > 0 {
+			t.Errorf("a stream without a gap: refused %v", got)
+		}
+		want := []refusal{{9, 100, 103, znode.ErrNoLeader}}
+		if got := send(part(term, 100, 103, create("/gap"))); !slices.Equal(got, want) {
+			t.Errorf("a gap: refused %v, want %v", got, want)
+		}
+		if got := relink(); !slices.Equal(got, want) {
+			t.Errorf("over the next link: said %v, want %v", got, want)
+		}
+		if got := send(part(term, 100, 102, create("/behind"))); len(got) > 0 {
+			t.Errorf("what it was told already: refused %v", got)
+		}
+		for path, there := range map[string]bool{"/a": true, "/b": true, "/gap": false, "/behind": false} {
 			if n.has(path) != there {
 				t.Errorf("%s is there: %t", path, !there)
 			}

@@ -504,7 +504,7 @@ func TestStampsNeverGoBack(t *testing.T) {
 				if where == "log" {
 					var e tree.Encoder
 					e.Add(x)
-					m.log.write(record{entry: newEntry(2, 1, e.Batch(later))})
+					m.log.write(record{entry: newEntry(2, 1, e.AppendBatch(nil, later))})
 				} else {
 					tr := tree.New()
 					x.TimeMS = later

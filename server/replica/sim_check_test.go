@@ -25,7 +25,7 @@ type checker struct {
 	entries  []*raftpb.Entry   // from index 2 on
 	digests  []tree.Digest     // behind each of them; the first is that of index 1
 	tree     *tree.Tree
-	applied  map[string]znode.Zxid // by tag
+	applied  map[string]outcome    // by tag
 	moments  map[string]int64      // the same, of clients, when they came into the history
 	never    map[string]bool       // tags that were refused
 	acks     []ack                 // given in this turn
@@ -34,28 +34,40 @@ type checker struct {
 	probes   map[uint64]znode.Code // the last writes, one a node
 	members  replica.Point         // at the end
 
-	// See sim_expiry_test.go and sim_watch_test.go.
-	sessions   map[int64]*sessionRecord
-	ephemerals map[string]int64        // whose they are
-	gone       []endedSession          // in the order of their ends
-	goneAt     map[*simNode]int        // how many of them a node was held against
-	signs      map[int64]signs         // of life
-	reports    map[int64]reported      // the last that came
-	over       map[int64]time.Duration // when a node last said so
-	events     map[string][]happened   // by path
+	// See sim_model_test.go, sim_expiry_test.go and sim_watch_test.go.
+	model        model
+	systemZnodes int            // which every tree has
+	numbers      map[string]int // the last of a sequence, by its parent
+	sessions     map[int64]*sessionRecord
+	ephemerals   map[string]int64        // whose they are
+	gone         []endedSession          // in the order of their ends
+	goneAt       map[*simNode]int        // how many of them a node was held against
+	signs        map[int64]signs         // of life
+	reports      map[int64]reported      // the last that came
+	over         map[int64]time.Duration // when a node last said so
+	events       map[string][]happened   // by path
+	below        map[string][]happened   // the same of all znodes under one that lies under the root, and its own
+}
+
+// outcome is what became of a write.
+type outcome struct {
+	zxid znode.Zxid
+	code znode.Code
+	path string
 }
 
 type ack struct {
-	tag  string
-	zxid znode.Zxid
+	tag string
+	outcome
 }
 
 func (k *checker) init(s *sim) {
-	*k = checker{s: s, leaders: map[uint64]uint64{}, tree: tree.New(), applied: map[string]znode.Zxid{}, moments: map[string]int64{},
+	*k = checker{s: s, leaders: map[uint64]uint64{}, tree: tree.New(), applied: map[string]outcome{}, moments: map[string]int64{},
 		never: map[string]bool{}, answered: map[string]bool{}, at: map[*simNode]uint64{}, probes: map[uint64]znode.Code{},
 		sessions: map[int64]*sessionRecord{}, ephemerals: map[string]int64{}, goneAt: map[*simNode]int{}, signs: map[int64]signs{},
-		reports: map[int64]reported{}, over: map[int64]time.Duration{}, events: map[string][]happened{}}
-	k.digests = []tree.Digest{k.tree.Digest()}
+		reports: map[int64]reported{}, over: map[int64]time.Duration{}, events: map[string][]happened{}, below: map[string][]happened{},
+		model: newModel(), numbers: map[string]int{}}
+	k.digests, k.systemZnodes = []tree.Digest{k.tree.Digest()}, k.tree.Counts().Znodes
 }
 
 func (k *checker) last() uint64 { return uint64(len(k.entries)) + 1 }
@@ -86,8 +98,8 @@ func (k *checker) turned(n *simNode, part int) {
 	if part == applierPart {
 		k.look(n)
 		for _, a := range k.acks {
-			if zxid, ok := k.applied[a.tag]; a.tag != "" && (!ok || zxid != a.zxid) {
-				k.s.fail("write %s was answered at %v; it is in the log: %t, at %v", a.tag, a.zxid, ok, zxid)
+			if have, ok := k.applied[a.tag]; a.tag != "" && (!ok || have != a.outcome) {
+				k.s.fail("write %s was answered with %+v; it is in the log: %t, with %+v", a.tag, a.outcome, ok, have)
 			}
 		}
 		k.acks = k.acks[:0]
@@ -136,18 +148,12 @@ func (k *checker) apply(e *raftpb.Entry) {
 	if e.GetType() == raftpb.EntryNormal && len(e.GetData()) > 0 {
 		err := tree.Decode(e.GetData(), func(x *tree.Txn) {
 			r, events := k.tree.Apply(e.GetTerm(), x)
-			for _, ev := range events {
-				if ev.Path != "" {
-					k.events[ev.Path] = append(k.events[ev.Path], happened{ev.Type, ev.Zxid})
-				}
-			}
+			k.happened(events)
 			k.sessionTxn(x, r)
-			if x.Kind == tree.KindSetData || x.Kind == tree.KindCreate {
-				k.inOrder(string(x.Data), r)
+			if tag := writeOf(x); tag != "" {
+				k.inOrder(tag, r)
 			}
-			if x.Kind == tree.KindDelete || x.Kind == tree.KindCreate {
-				k.ephemeralTxn(x, r)
-			}
+			k.judge(x, r)
 		})
 		if err != nil {
 			k.s.fail("entry %d: %v", e.GetIndex(), err)
@@ -156,9 +162,22 @@ func (k *checker) apply(e *raftpb.Entry) {
 	k.digests = append(k.digests, k.tree.Digest())
 }
 
+// writeOf says whose txn it is: the data of what it writes.
+func writeOf(x *tree.Txn) string {
+	for i := range x.Ops {
+		if op := &x.Ops[i]; op.Kind == tree.KindSetData || op.Kind == tree.KindCreate {
+			return string(op.Data)
+		}
+	}
+	if x.Kind == tree.KindSetData || x.Kind == tree.KindCreate {
+		return string(x.Data)
+	}
+	return ""
+}
+
 // inOrder judges a write when it becomes part of the history: it comes once, was
-// not refused, every write before it on its connection has come, and its session is
-// still that connection's.
+// not refused before the log, every write before it on its connection has come, and
+// its session is still that connection's.
 func (k *checker) inOrder(tag string, r tree.Result) {
 	if _, twice := k.applied[tag]; twice {
 		k.s.fail("write %s is in the log twice", tag)
@@ -187,16 +206,13 @@ func (k *checker) inOrder(tag string, r tree.Result) {
 		case old:
 			k.s.seen["writes of old attachments refused"]++
 			return
-		case r.Code == znode.ErrNodeExists:
-			return
 		}
 	}
-	if r.Code != znode.OK {
-		k.s.fail("write %s: %v", tag, r.Code)
-	}
-	k.applied[tag] = r.Zxid
+	k.applied[tag] = outcome{r.Zxid, r.Code, r.Path}
 	k.s.clients.moment++
-	k.moments[tag] = k.s.clients.moment
+	if r.Code == znode.OK {
+		k.moments[tag] = k.s.clients.moment
+	}
 }
 
 // refused hears that a write was definitely not done.
@@ -274,8 +290,9 @@ func (k *checker) end() {
 		}
 	}
 	k.endOfSessions()
+	k.endOfModel()
 	for tag := range s.check.answered {
-		if _, ok := k.applied[tag]; !ok {
+		if a, ok := k.applied[tag]; !ok || a.code != znode.OK {
 			s.fail("write %s was answered, and is lost", tag)
 		}
 	}

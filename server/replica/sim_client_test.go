@@ -50,6 +50,7 @@ type simConn struct {
 type call struct {
 	op    porcupine.Operation
 	write bool
+	multi bool
 	tag   string
 	zxid  znode.Zxid // the newest state shown before the call
 }
@@ -159,12 +160,18 @@ func (c *simConn) later() {
 
 func (c *simConn) op() {
 	switch p := c.rnd.IntN(100); {
-	case p < 60:
+	case p < 37:
 		c.set()
-	case p < 80:
+	case p < 57:
 		c.linRead()
-	default:
+	case p < 80:
 		c.read()
+	case p < 89:
+		c.multi()
+	case p < 93:
+		c.sequence()
+	default:
+		c.last()
 	}
 }
 
@@ -173,18 +180,24 @@ func (c *simConn) ownersOp() {
 		return
 	}
 	switch p := c.rnd.IntN(100); {
-	case p < 35:
+	case p < 20:
 		c.set()
-	case p < 45:
+	case p < 30:
 		c.linRead()
-	case p < 60:
+	case p < 47:
 		c.read()
-	case p < 75:
+	case p < 58:
 		c.createEphemeral()
-	case p < 80:
+	case p < 62:
 		c.removeEphemeral()
-	default:
+	case p < 81:
 		c.watch()
+	case p < 88:
+		c.multi()
+	case p < 92:
+		c.sequence()
+	default:
+		c.last()
 	}
 }
 
@@ -231,13 +244,16 @@ func (c *simConn) write(txn *tree.Txn, in simInput) {
 		c.writes++
 		tag = fmt.Sprintf("%d.%d", c.id, c.writes)
 		txn.Data = []byte(tag)
+		for i := range txn.Ops {
+			txn.Ops[i].Data = txn.Data
+		}
 	}
 	in.value = tag
 	x := c.call(in)
 	if !in.write {
 		x.op.Input = nil
 	}
-	x.write, x.tag = true, tag
+	x.write, x.multi, x.tag = true, txn.Kind == tree.KindMulti, tag
 	if !in.write || !c.mutant.is(anyAttachment) {
 		txn.Session, txn.Attachment = c.session, c.attachment
 	}
@@ -266,7 +282,7 @@ func (c *simConn) writeDone(x *call, r tree.Result) {
 			c.check.answered[x.tag] = true
 		}
 		if !c.mutant.is(earlyAck) {
-			c.check.acks = append(c.check.acks, ack{x.tag, r.Zxid})
+			c.check.acks = append(c.check.acks, ack{x.tag, outcome{r.Zxid, r.Code, r.Path}})
 			c.sees(x, r.Zxid)
 		}
 		if register {
@@ -283,13 +299,19 @@ func (c *simConn) writeDone(x *call, r tree.Result) {
 	case code == znode.ErrThrottledOp:
 		c.seen["throttled"]++
 		c.endOnce()
-	case !register && (code == znode.ErrNodeExists || code == znode.ErrNoNode):
+	case (!register || x.multi) && isRefusal(code):
+		c.check.acks = append(c.check.acks, ack{x.tag, outcome{r.Zxid, r.Code, r.Path}})
 		c.sees(x, r.Zxid)
 	case c.session != 0 && (code == znode.ErrSessionMoved || code == znode.ErrSessionExpired):
 		c.endOnce()
 	default:
 		c.fail("write %s: %v", x.tag, r.Code)
 	}
+}
+
+// isRefusal says whether the state was not as the client thought.
+func isRefusal(code znode.Code) bool {
+	return code == znode.ErrNodeExists || code == znode.ErrNoNode || code == znode.ErrNotEmpty || code == znode.ErrBadVersion
 }
 
 func (c *simConn) endOnce() {
@@ -300,7 +322,11 @@ func (c *simConn) endOnce() {
 }
 
 func (c *simConn) linRead() {
-	key := fmt.Sprintf("/k%d", c.rnd.IntN(simKeys))
+	i := c.rnd.IntN(simKeys + simGroups)
+	key := fmt.Sprintf("/k%d", i)
+	if i >= simKeys {
+		key = fmt.Sprintf("/g%d", i-simKeys)
+	}
 	x := c.call(simInput{key, "", false})
 	done := func(r tree.Result, t *tree.Tree, _ *watchTable) {
 		if !c.answered(x) {
@@ -308,8 +334,12 @@ func (c *simConn) linRead() {
 		}
 		if r.Code == znode.OK {
 			c.sees(x, t.Counters().Zxid)
-			z, _ := t.Get(key, nil, 0)
-			x.op.Output = simOutput{z.Data}
+			if i >= simKeys {
+				x.op.Output = simOutput{c.one(i-simKeys, group(t, i-simKeys), t.Counters().Zxid)}
+			} else {
+				z, _ := t.Get(key, nil, 0)
+				x.op.Output = simOutput{z.Data}
+			}
 			c.clients.history = append(c.clients.history, x.op)
 			c.seen["lin reads"]++
 		} else if r.Code != znode.ErrNoLeader {
@@ -332,6 +362,7 @@ func (c *simConn) read() {
 			c.fail("connection %d has seen %v and reads at %v", c.id, c.zxid, zxid)
 		}
 		c.zxid = zxid
+		c.readGroup(t)
 		c.push(zxid, func() { c.owner.answer(zxid) })
 	})
 }

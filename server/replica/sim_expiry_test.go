@@ -108,10 +108,10 @@ func (k *checker) expires(l *simNode, x *tree.Txn) {
 		early("node %d has said at %v that it lives for %v", n.id, rep.at, rep.lives)
 	}
 	// If nothing was in the way for so long there was a report.
-	link := s.net.link(n.id, l.id)
+	free, is := s.net.freeSince(arrow{n.id, l.id})
 	st := n.r.Status()
-	since := max(n.steady, n.paused, l.steady, l.paused, link.since, sign.since, k.over[x.Target])
-	if link.up && st.Leader == l.id && now-since > max(rec.ttl, 2*time.Second)/3+time.Second {
+	since := max(n.steady, n.paused, l.steady, l.paused, free, sign.since, k.over[x.Target])
+	if is && st.Leader == l.id && now-since > max(rec.ttl, 2*time.Second)/3+time.Second {
 		early("node %d has heard its client at %v, and could say so since %v", n.id, sign.at, since)
 	}
 }
@@ -151,29 +151,13 @@ func (k *checker) sessionTxn(x *tree.Txn, r tree.Result) {
 			delete(k.ephemerals, path)
 		}
 		slices.Sort(gone.paths)
+		for _, path := range gone.paths {
+			k.model.remove(path, r.Zxid, s.now)
+		}
 		k.gone = append(k.gone, gone)
 		if x.Origin != 0 && len(gone.paths) > 0 {
 			s.seen["ephemerals removed with their session"] += len(gone.paths)
 		}
-	}
-}
-
-// ephemeralTxn follows the making and removal of a session's znodes.
-func (k *checker) ephemeralTxn(x *tree.Txn, r tree.Result) {
-	s := k.s
-	holder, there := k.ephemerals[x.Path]
-	switch {
-	case r.Code == znode.ErrSessionExpired || r.Code == znode.ErrSessionMoved:
-	case there != (r.Code != znode.OK) == (x.Kind == tree.KindCreate):
-		s.fail("txn of kind %d at %s: %v, and it is there: %t, of session %#x", x.Kind, x.Path, r.Code, there, holder)
-	case r.Code != znode.OK:
-	case x.Kind == tree.KindCreate:
-		s.seen["ephemerals"]++
-		k.ephemerals[x.Path] = x.Session
-		k.sessions[x.Session].znodes[x.Path] = true
-	default:
-		delete(k.ephemerals, x.Path)
-		delete(k.sessions[holder].znodes, x.Path)
 	}
 }
 

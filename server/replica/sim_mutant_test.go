@@ -49,12 +49,36 @@ var (
 	noExpiry      = &mutant{"nobody ends silent sessions", ""}
 	noReports     = &mutant{"a node does not tell whom it hears", ""}
 	anyAttachment = &mutant{"a write counts through any attachment", ""}
+
+	twoViews     = &mutant{"a read is of two moments", ""}
+	splitMulti   = &mutant{"the ops of a transaction are txns of their own", ""}
+	leavesHalf   = &mutant{"a transaction that is refused leaves what came before", ""}
+	ownNumbers   = &mutant{"a node numbers sequential znodes itself", ""}
+	unbornReaped = &mutant{"a container goes before it has had a child", ""}
+	earlyReap    = &mutant{"a container goes as soon as it is empty", ""}
+	shortTTL     = &mutant{"a TTL is taken for half of it", ""}
+	lateJudged   = &mutant{"what is due is deleted, though it has changed since", ""}
+	noReap       = &mutant{"nobody deletes containers and TTL znodes", ""}
+	shallowWatch = &mutant{"a recursive watch tells of its own znode alone", "H20"}
+	toldAgain    = &mutant{"a watch is told again what its client has seen", "H20"}
 )
+
+// Those of the links.
+var (
+	swappedMessages = &mutant{"two messages of a link change places", ""}
+	lostMessage     = &mutant{"a message is lost, and the link lives on", ""}
+	messageTwice    = &mutant{"a message of a link comes twice", ""}
+	lateMessage     = &mutant{"a message of a link comes behind one of the next link", ""}
+	unseenDamage    = &mutant{"a damaged frame passes for whole", ""}
+)
+
+var linkMutants = []*mutant{swappedMessages, lostMessage, messageTwice, lateMessage, unseenDamage}
 
 var mutants = []*mutant{
 	noFsync, hardFirst, hole, deaf, lateSnapshot, applyAll, mixedSnapshot, ephemeralStays, indexBehind, soleVoter, leaseRead, olderNode,
 	rearmedLate, eventTwice, watchForgotten, firstReceived, wallExpiry, forgetVote, applyTwice, earlyAck, gapInStream, ownClock, noExpiry,
 	noReports, anyAttachment,
+	twoViews, splitMulti, leavesHalf, ownNumbers, unbornReaped, earlyReap, shortTTL, lateJudged, noReap, shallowWatch, toldAgain,
 }
 
 // elsewhere is where the rest of the list is tested: its faults are outside of what
@@ -71,16 +95,23 @@ var elsewhere = map[string]string{
 }
 
 // TestTheSimulationFindsMutants: each is found within so many seeds.
-func TestTheSimulationFindsMutants(t *testing.T) {
+func TestTheSimulationFindsMutants(t *testing.T) { findMutants(t, mutants, 2000, simulate) }
+
+// TestTheSimulationFindsLinksThatLie: what the real links promise is looked at.
+func TestTheSimulationFindsLinksThatLie(t *testing.T) {
+	findMutants(t, linkMutants, 100, simulateOverLinks)
+}
+
+func findMutants(t *testing.T, mutants []*mutant, seeds uint64, simulate func(*testing.T, uint64, *mutant) *sim) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			for seed := range uint64(2000) {
+			for seed := range seeds {
 				if s := simulate(t, seed+1, m); s.failure != "" {
 					t.Logf("%s found with seed %d: %s", m.h, seed+1, s.failure)
 					return
 				}
 			}
-			t.Error("2,000 seeds have not found it")
+			t.Errorf("%d seeds have not found it", seeds)
 		})
 	}
 }

@@ -9,21 +9,70 @@ import (
 	"coord/server/replica"
 )
 
-// network carries between nodes. Raft's messages are lost, come twice, late and in
-// any order. A link is what Forward needs: it breaks with everything in it, both
-// ends hear so, and only then is there another.
+// network is what is between the nodes: partitions, and a carrier. In the simulation
+// that is called plain a carrier of its own takes what nodes send to each other, in
+// the other one package peer does: see sim_links_test.go.
 type network struct {
+	carrier
 	s       *sim
-	links   map[pair]*link
 	blocked map[arrow]int            // partitions that stop what goes from one to the other
 	lossy   int                      // percent of raft's messages
 	small   map[uint64]time.Duration // until then no entries reach this node, but what is small does
+}
+
+// carrier brings to nodes what others send.
+type carrier interface {
+	started(n *simNode)
+	crashed(n *simNode)
+	// separated hears that nothing goes from one to the other any more.
+	separated(a arrow)
+	// sever breaks what is between two nodes.
+	sever(a, b uint64, certain bool)
+	// freeSince says since when nothing has been in the way of what goes from one to the other.
+	freeSince(a arrow) (since time.Duration, is bool)
+
+	raft(p *simPeers, m *raftpb.Message)
+	forward(p *simPeers, to uint64, kind byte, b []byte)
+	snapshot(p *simPeers, m *raftpb.Message)
+
+	// await lets time pass, and says whether something came up meanwhile.
+	await(until time.Duration) bool
+	// settle waits for the consequences of an event.
+	settle()
 }
 
 type (
 	arrow struct{ from, to uint64 }
 	pair  struct{ low, high uint64 }
 )
+
+func (w *network) init(s *sim, c carrier) {
+	*w = network{carrier: c, s: s, blocked: map[arrow]int{}, small: map[uint64]time.Duration{}, lossy: s.rnd.IntN(8)}
+}
+
+// block and unblock begin and end a partition in one direction.
+func (w *network) block(arrows []arrow) {
+	for _, a := range arrows {
+		w.blocked[a]++
+		w.separated(a)
+	}
+}
+
+func (w *network) unblock(arrows []arrow) {
+	for _, a := range arrows {
+		w.blocked[a]--
+	}
+}
+
+func (s *sim) node(id uint64) *simNode { return s.nodes[id-1] }
+
+// plain carries over links that it only imagines. Raft's messages are lost, come twice,
+// late and in any order. A link is what Forward needs: it breaks with everything in it, both
+// ends hear so, and only then is there another.
+type plain struct {
+	*sim
+	links map[pair]*link
+}
 
 // link is one connection between two nodes, or the want of it.
 type link struct {
@@ -34,15 +83,14 @@ type link struct {
 	last  [2]time.Duration // arrival of the last message, to low and to high
 }
 
-func (w *network) init(s *sim) {
-	*w = network{s: s, links: map[pair]*link{}, blocked: map[arrow]int{}, small: map[uint64]time.Duration{}, lossy: s.rnd.IntN(8)}
-}
+func newPlain(s *sim) *plain { return &plain{s, map[pair]*link{}} }
 
 func pairOf(a, b uint64) pair { return pair{min(a, b), max(a, b)} }
 
-func (w *network) node(id uint64) *simNode { return w.s.nodes[id-1] }
+func (w *plain) await(time.Duration) bool { return false }
+func (w *plain) settle()                  {}
 
-func (w *network) link(a, b uint64) *link {
+func (w *plain) link(a, b uint64) *link {
 	l := w.links[pairOf(a, b)]
 	if l == nil {
 		l = &link{}
@@ -51,9 +99,14 @@ func (w *network) link(a, b uint64) *link {
 	return l
 }
 
+func (w *plain) freeSince(a arrow) (time.Duration, bool) {
+	l := w.link(a.from, a.to)
+	return l.since, l.up
+}
+
 // started connects a node with all who are up.
-func (w *network) started(n *simNode) {
-	for _, o := range w.s.nodes {
+func (w *plain) started(n *simNode) {
+	for _, o := range w.nodes {
 		if o != n {
 			w.connectLater(n.id, o.id)
 		}
@@ -61,15 +114,15 @@ func (w *network) started(n *simNode) {
 }
 
 // connectLater dials until there is a link.
-func (w *network) connectLater(a, b uint64) {
-	w.s.after(w.s.between(time.Millisecond, 60*time.Millisecond), func() {
+func (w *plain) connectLater(a, b uint64) {
+	w.after(w.between(time.Millisecond, 60*time.Millisecond), func() {
 		x, y, l := w.node(a), w.node(b), w.link(a, b)
 		switch {
 		case x.r == nil || y.r == nil || l.up: // whoever starts will dial
-		case l.told > 0 || w.blocked[arrow{a, b}] > 0 || w.blocked[arrow{b, a}] > 0:
+		case l.told > 0 || w.net.blocked[arrow{a, b}] > 0 || w.net.blocked[arrow{b, a}] > 0:
 			w.connectLater(a, b)
 		default:
-			l.up, l.since, l.last = true, w.s.now, [2]time.Duration{}
+			l.up, l.since, l.last = true, w.now, [2]time.Duration{}
 			x.r.PeerUp(b)
 			y.r.PeerUp(a)
 			x.wake()
@@ -78,15 +131,17 @@ func (w *network) connectLater(a, b uint64) {
 	})
 }
 
+func (w *plain) separated(a arrow) { w.sever(a.from, a.to, false) }
+
 // sever breaks the link; the ends hear it each at its time, and dial again.
-func (w *network) sever(a, b uint64, certain bool) {
+func (w *plain) sever(a, b uint64, certain bool) {
 	l := w.link(a, b)
 	if !l.up {
 		return
 	}
 	l.up = false
 	l.epoch++
-	w.s.seen["broken links"]++
+	w.seen["broken links"]++
 	for _, x := range []arrow{{a, b}, {b, a}} {
 		n := w.node(x.from)
 		if n.r == nil {
@@ -94,7 +149,7 @@ func (w *network) sever(a, b uint64, certain bool) {
 		}
 		l.told++
 		life := n.life
-		w.s.after(w.s.between(0, 300*time.Millisecond), func() {
+		w.after(w.between(0, 300*time.Millisecond), func() {
 			l.told--
 			if n.r != nil && n.life == life {
 				n.r.PeerDown(x.to, certain)
@@ -106,25 +161,11 @@ func (w *network) sever(a, b uint64, certain bool) {
 }
 
 // crashed breaks all links of a node that is no more.
-func (w *network) crashed(n *simNode) {
-	for _, o := range w.s.nodes {
+func (w *plain) crashed(n *simNode) {
+	for _, o := range w.nodes {
 		if o != n {
-			w.sever(o.id, n.id, w.s.chance(70))
+			w.sever(o.id, n.id, w.chance(70))
 		}
-	}
-}
-
-// block and unblock begin and end a partition in one direction.
-func (w *network) block(arrows []arrow) {
-	for _, a := range arrows {
-		w.blocked[a]++
-		w.sever(a.from, a.to, false)
-	}
-}
-
-func (w *network) unblock(arrows []arrow) {
-	for _, a := range arrows {
-		w.blocked[a]--
 	}
 }
 
@@ -134,39 +175,81 @@ type simPeers struct {
 	life int
 }
 
+// Raft carries raft's messages, or some of them.
 func (p *simPeers) Raft(msgs []*raftpb.Message) {
-	w := &p.net
 	for _, m := range msgs {
-		to := m.GetTo()
 		if p.simNode == p.contested && m.GetType() == raftpb.MsgVoteResp && !m.GetReject() {
 			p.after(p.between(0, time.Millisecond), func() { p.crashFor(p.simNode, p.between(0, time.Millisecond)) })
 		}
-		copies := 1
-		switch {
-		case len(m.GetEntries()) > 0 && w.small[to] > p.now:
-			copies = 0
-		case p.chance(w.lossy) && !p.calm:
-			copies = 0
-			p.seen["messages lost"]++
-		case p.chance(3):
-			copies = 2
-			p.seen["messages twice"]++
+		if len(m.GetEntries()) > 0 && p.net.small[m.GetTo()] > p.now {
+			continue
 		}
-		for range copies {
-			delay := p.between(100*time.Microsecond, 3*time.Millisecond)
-			if p.chance(2) || m.GetType() == raftpb.MsgVote && p.chance(30) {
-				delay = p.between(0, 200*time.Millisecond)
-			}
-			p.carry(to, delay, func(n *simNode) { n.r.StepRaft(p.id, []*raftpb.Message{m}) }, nil)
+		p.net.raft(p, m)
+	}
+}
+
+// Forward carries a message of the replica's own, or of the keeper's.
+func (p *simPeers) Forward(to uint64, kind byte, b []byte) {
+	switch kind {
+	case 1:
+		p.seen["forwarded batches"]++
+	case 2:
+		p.seen["streams refused"]++
+	}
+	p.net.forward(p, to, kind, b)
+}
+
+// Snapshot carries one.
+func (p *simPeers) Snapshot(m *raftpb.Message) {
+	p.note("%d sends snapshot %d to %d", p.id, replica.PointOf(m.GetSnapshot()).Index, m.GetTo())
+	p.net.snapshot(p, m)
+}
+
+// reportSnapshot tells a node how it went with a snapshot that one of its lives has sent.
+func (p *simPeers) reportSnapshot(to uint64, ok bool) {
+	if p.simNode.life == p.life && p.r != nil {
+		p.r.ReportSnapshot(to, ok)
+		p.wake()
+	}
+}
+
+// takeForward gives a node what another one has forwarded.
+func (n *simNode) takeForward(from uint64, kind byte, b []byte) {
+	if kind == forwardSessions {
+		n.receive(n.life, func() {
+			n.check.took(n, b)
+			n.keeper.Told(from, b)
+		})
+		return
+	}
+	n.r.StepForward(from, kind, b)
+	n.wake()
+}
+
+func (w *plain) raft(p *simPeers, m *raftpb.Message) {
+	copies := 1
+	switch {
+	case w.chance(w.net.lossy) && !w.calm:
+		copies = 0
+		w.seen["messages lost"]++
+	case w.chance(3):
+		copies = 2
+		w.seen["messages twice"]++
+	}
+	for range copies {
+		delay := w.between(100*time.Microsecond, 3*time.Millisecond)
+		if w.chance(2) || m.GetType() == raftpb.MsgVote && w.chance(30) {
+			delay = w.between(0, 200*time.Millisecond)
 		}
+		w.carry(p.id, m.GetTo(), delay, func(n *simNode) { n.r.StepRaft(p.id, []*raftpb.Message{m}) }, nil)
 	}
 }
 
 // carry delivers to whatever life the receiver has then.
-func (p *simPeers) carry(to uint64, delay time.Duration, deliver func(*simNode), lost func()) {
-	p.after(delay, func() {
-		n := p.net.node(to)
-		if n.r == nil || p.net.blocked[arrow{p.id, to}] > 0 {
+func (w *plain) carry(from, to uint64, delay time.Duration, deliver func(*simNode), lost func()) {
+	w.after(delay, func() {
+		n := w.node(to)
+		if n.r == nil || w.net.blocked[arrow{from, to}] > 0 {
 			if lost != nil {
 				lost()
 			}
@@ -177,67 +260,47 @@ func (p *simPeers) carry(to uint64, delay time.Duration, deliver func(*simNode),
 	})
 }
 
-func (p *simPeers) Forward(to uint64, kind byte, b []byte) {
-	l := p.net.link(p.id, to)
+func (w *plain) forward(p *simPeers, to uint64, kind byte, b []byte) {
+	l := w.link(p.id, to)
 	if !l.up {
 		return // this end will hear of it
+	}
+	gap := kind == 1 && w.mutant.is(gapInStream)
+	if gap && w.chance(10) {
+		return
 	}
 	side := 0
 	if to > p.id {
 		side = 1
 	}
-	switch kind {
-	case 1:
-		p.seen["forwarded batches"]++
-		if p.mutant.is(gapInStream) && p.chance(10) {
-			return
-		}
-	case 2:
-		p.seen["streams refused"]++
-	}
-	l.last[side] = max(l.last[side], p.now+p.between(100*time.Microsecond, 5*time.Millisecond))
+	l.last[side] = max(l.last[side], w.now+w.between(100*time.Microsecond, 5*time.Millisecond))
 	epoch := l.epoch
 	b = slices.Clone(b)
-	p.after(l.last[side]-p.now, func() {
-		n := p.net.node(to)
+	w.after(l.last[side]-w.now, func() {
+		n := w.node(to)
 		if l.epoch != epoch || n.r == nil {
 			return
 		}
-		if kind == 1 && p.mutant.is(gapInStream) {
+		if gap {
 			replica.AcceptGap(n.r, p.id, b)
 		}
-		if kind == forwardSessions {
-			n.receive(n.life, func() {
-				n.check.took(n, b)
-				n.keeper.Told(p.id, b)
-			})
-			return
-		}
-		n.r.StepForward(p.id, kind, b)
-		n.wake()
+		n.takeForward(p.id, kind, b)
 	})
 }
 
-func (p *simPeers) Snapshot(m *raftpb.Message) {
+func (w *plain) snapshot(p *simPeers, m *raftpb.Message) {
 	at := replica.PointOf(m.GetSnapshot())
 	x, found := find(p.snaps.saved, at.Index, at.Term)
-	to, life := m.GetTo(), p.life
-	report := func(ok bool) {
-		if p.simNode.life == life && p.r != nil {
-			p.r.ReportSnapshot(to, ok)
-			p.wake()
-		}
-	}
-	p.note("%d sends snapshot %d to %d", p.id, at.Index, to)
-	delay := p.between(10*time.Millisecond, 300*time.Millisecond)
-	if !found || p.chance(10) {
-		p.after(delay, func() { report(false) })
+	to := m.GetTo()
+	delay := w.between(10*time.Millisecond, 300*time.Millisecond)
+	if !found || w.chance(10) {
+		w.after(delay, func() { p.reportSnapshot(to, false) })
 		return
 	}
-	p.carry(to, delay, func(n *simNode) {
+	w.carry(p.id, to, delay, func(n *simNode) {
 		n.snaps.received = append(n.snaps.received, x)
 		n.r.StepRaft(p.id, []*raftpb.Message{m})
-		ok := p.chance(90)
-		p.after(p.between(0, 500*time.Millisecond), func() { report(ok) })
-	}, func() { report(false) })
+		ok := w.chance(90)
+		w.after(w.between(0, 500*time.Millisecond), func() { p.reportSnapshot(to, ok) })
+	}, func() { p.reportSnapshot(to, false) })
 }

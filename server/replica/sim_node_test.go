@@ -104,7 +104,7 @@ func (n *simNode) start() {
 	}
 	n.r, n.turns = r, replica.Turns(r)
 	n.reign, n.steady, n.inbox = reign{}, n.now, nil
-	n.keeper = session.New(session.Config{Replica: keeping{n}, Ensemble: &simPeers{n, life}, ContainerInterval: time.Minute,
+	n.keeper = session.New(session.Config{Replica: keeping{n}, Ensemble: &simPeers{n, life}, ContainerInterval: n.containerInterval(),
 		Logger: zerolog.Nop(), Now: n.monotonicClock})
 	n.keepLater(life)
 	n.check.started(n)

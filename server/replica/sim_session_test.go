@@ -400,6 +400,7 @@ func (n *simNode) keep(life int) {
 	if !n.mutant.is(noExpiry) {
 		n.keeper.Turn()
 	}
+	n.reapWrongly()
 	if n.r.Status().Leader == 0 && n.now-n.steady > leaderlessAfter {
 		n.clients.dismiss(n)
 	}
@@ -442,8 +443,14 @@ type keeping struct{ *simNode }
 func (k keeping) View(read func(*tree.Tree, *watch.Table)) { k.r.View(read) }
 
 func (k keeping) Decide(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.Table)) {
-	if x.Kind == tree.KindClose {
+	switch x.Kind {
+	case tree.KindClose:
 		k.check.expires(k.simNode, x)
+	case tree.KindReap:
+		k.check.reaps(k.simNode, x)
+		if k.reapsOtherwise(x, done) {
+			return
+		}
 	}
 	k.r.Decide(x, func(r tree.Result, t *tree.Tree, w *watchTable) {
 		if r.Code == znode.OK && x.Kind == tree.KindClose {

@@ -17,7 +17,7 @@ import (
 
 var fromFlag = flag.Uint64("from", 1, "the first seed of the simulation; 0: by the clock")
 
-var seedsFlag = flag.Int("seeds", 10, "how many seeds the simulation of whole clusters runs; of ten or more it wants to have seen every fault")
+var seedsFlag = flag.Int("seeds", 0, "how many seeds the simulations of whole clusters run; of ten or more they want to have seen every fault; 0: 10, and 3 over the real links")
 
 // A cluster in one goroutine: real replicas, whose turns, messages, clock, disks
 // and clients are events at virtual times. The seed decides them all, so that a
@@ -25,22 +25,30 @@ var seedsFlag = flag.Int("seeds", 10, "how many seeds the simulation of whole cl
 // network between them, clients, their sessions and watches, faults, checkers, and the
 // mutants that show that the checkers can fail.
 func TestSimulation(t *testing.T) {
-	first, count := firstSeed(), *seedsFlag
+	runSeeds(t, 10, simulate, covered)
+}
+
+// runSeeds simulates one seed after the other.
+func runSeeds(t *testing.T, count int, simulate func(*testing.T, uint64, *mutant) *sim, covered []string) {
+	first := firstSeed()
+	if *seedsFlag != 0 {
+		count = *seedsFlag
+	}
 	if *seedFlag != 0 {
 		first, count = *seedFlag, 1
 	}
 	total := coverage{}
 	began := time.Now()
 	seed := first
-	for ; seed < first+uint64(count) || count >= 10 && seed < first+uint64(count)+30 && total.lacks() != ""; seed++ {
+	for ; seed < first+uint64(count) || count >= 10 && seed < first+uint64(count)+30 && total.lacks(covered) != ""; seed++ {
 		s := simulate(t, seed, nil)
 		total.add(s.seen)
 		if s.failure != "" {
-			t.Fatalf("%s\n%s\nagain: go test ./server/replica -run '^TestSimulation$' -seed %d", s.story(), s.failure, seed)
+			t.Fatalf("%s\n%s\nagain: go test ./server/replica -run '^%s$' -seed %d", s.story(), s.failure, t.Name(), seed)
 		}
 	}
 	t.Logf("%d seeds in %v: %s", seed-first, time.Since(began).Round(time.Millisecond), total)
-	if what := total.lacks(); what != "" && count >= 10 {
+	if what := total.lacks(covered); what != "" && count >= 10 {
 		t.Errorf("no seed had any of: %s", what)
 	}
 }
@@ -54,18 +62,22 @@ func firstSeed() uint64 {
 
 // TestASeedIsOneHistory: what fails once fails again.
 func TestASeedIsOneHistory(t *testing.T) {
-	seed := firstSeed()
-	a, b := simulate(t, seed, nil), simulate(t, seed, nil)
-	if a.trace.sum == b.trace.sum {
-		return
+	for name, simulate := range map[string]func(*testing.T, uint64, *mutant) *sim{"plain": simulate, "over links": simulateOverLinks} {
+		t.Run(name, func(t *testing.T) {
+			seed := firstSeed()
+			a, b := simulate(t, seed, nil), simulate(t, seed, nil)
+			if a.trace.sum == b.trace.sum {
+				return
+			}
+			for i := range min(len(a.trace.lines), len(b.trace.lines)) {
+				if a.trace.lines[i] != b.trace.lines[i] {
+					t.Errorf("%s\n%s", a.trace.lines[i], b.trace.lines[i])
+					break
+				}
+			}
+			t.Errorf("seed %d: traces %x and %x", seed, a.trace.sum, b.trace.sum)
+		})
 	}
-	for i := range min(len(a.trace.lines), len(b.trace.lines)) {
-		if a.trace.lines[i] != b.trace.lines[i] {
-			t.Errorf("%s\n%s", a.trace.lines[i], b.trace.lines[i])
-			break
-		}
-	}
-	t.Errorf("seed %d: traces %x and %x", seed, a.trace.sum, b.trace.sum)
 }
 
 // sim is the world of one seed.
@@ -99,8 +111,19 @@ var simEpoch = time.Unix(1_700_000_000, 0)
 func simulate(t *testing.T, seed uint64, m *mutant) *sim {
 	t.Helper()
 	cryptotest.SetGlobalRandom(t, seed)
-	s := &sim{T: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), mutant: m, seen: coverage{}}
-	s.net.init(s)
+	s := newSim(t, seed, m)
+	s.net.init(s, newPlain(s))
+	s.play()
+	return s
+}
+
+func newSim(t *testing.T, seed uint64, m *mutant) *sim {
+	return &sim{T: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), mutant: m, seen: coverage{}}
+}
+
+// play is a run from its begin to its end.
+func (s *sim) play() {
+	s.Helper()
 	s.check.init(s)
 	voters := []uint64{1, 2, 3, 4, 5}
 	switch s.rnd.IntN(6) {
@@ -121,15 +144,25 @@ func simulate(t *testing.T, seed uint64, m *mutant) *sim {
 	s.heal()
 	s.run(simStorm + simCalm)
 	s.check.end()
-	return s
 }
 
 // run lets events happen until a time, or a failure.
 func (s *sim) run(until time.Duration) {
-	for len(s.events) > 0 && s.events[0].at <= until && s.failure == "" {
+	for s.failure == "" {
+		next := until
+		if len(s.events) > 0 {
+			next = min(next, s.events[0].at)
+		}
+		if s.net.await(next) {
+			continue // that comes first
+		}
+		if len(s.events) == 0 || s.events[0].at > until {
+			break
+		}
 		e := heap.Pop(&s.events).(event)
 		s.now = e.at
 		e.do()
+		s.net.settle()
 	}
 	s.now = until
 }
@@ -213,7 +246,10 @@ var covered = []string{"elections", "crashes", "restarts", "restless elections",
 	"sessions opened", "sessions moved", "sessions expired", "sessions closed", "reports of sessions", "old connections ended", "writes of old attachments refused",
 	"nodes behind a client", "ephemerals", "ephemerals removed with their session",
 	"watches armed", "watches fired", "watches re-armed after a move", "watches fired after a move", "events caught up after a move", "watches whose past is forgotten", "outboxes cut",
-	"writes", "forwarded writes", "lin reads", "reads", "uncertain", "no leader", "streams refused", "messages lost", "large messages lost", "messages twice"}
+	"writes", "forwarded writes", "lin reads", "reads", "uncertain", "no leader", "streams refused", "messages lost", "large messages lost", "messages twice",
+	"transactions", "transactions refused", "groups read", "sequential znodes",
+	"containers", "containers deleted", "TTL znodes deleted", "TTL znodes that a child kept",
+	"recursive watches armed", "events below a recursive watch", "events of recursive watches caught up"}
 
 func (c coverage) add(other coverage) {
 	for what, n := range other {
@@ -222,7 +258,7 @@ func (c coverage) add(other coverage) {
 }
 
 // lacks names something that has not happened.
-func (c coverage) lacks() string {
+func (c coverage) lacks(covered []string) string {
 	for _, what := range covered {
 		if c[what] == 0 {
 			return what

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"coord/server/watch"
@@ -22,6 +23,7 @@ type simWatch struct {
 // happened is an event of the one history.
 type happened struct {
 	typ  znode.EventType
+	path string
 	zxid znode.Zxid
 }
 
@@ -35,6 +37,16 @@ func (w *simWatch) mask() int {
 		return anyEvent
 	}
 	return anyEvent &^ (1 << znode.NodeChildrenChanged)
+}
+
+func (w *simWatch) isPersistent() bool {
+	return w.kind == watch.Persistent || w.kind == watch.PersistentRecursive
+}
+
+// wants says whether an event is one for this watch.
+func (w *simWatch) wants(e happened) bool {
+	at := e.path == w.path || w.kind == watch.PersistentRecursive && strings.HasPrefix(e.path, w.path+"/")
+	return at && w.mask()>>e.typ&1 != 0
 }
 
 func (w *simWatch) String() string { return fmt.Sprintf("watch of kind %d at %s", w.kind, w.path) }
@@ -90,11 +102,10 @@ func (c *simConn) Closed() bool                 { return c.ended }
 
 // Notify puts an event into the outbox. The state lock is held.
 func (c *simConn) Notify(e znode.Event) {
-	at := happened{e.Type, e.Zxid}
-	path := e.Path
-	c.push(e.Zxid, func() { c.owner.event(path, at) })
+	at := happened{e.Type, e.Path, e.Zxid}
+	c.push(e.Zxid, func() { c.owner.event(at) })
 	if c.mutant.is(eventTwice) && c.chance(2) {
-		c.push(e.Zxid, func() { c.owner.event(path, at) })
+		c.push(e.Zxid, func() { c.owner.event(at) })
 	}
 }
 
@@ -102,14 +113,22 @@ func (c *simConn) Notify(e znode.Event) {
 func (c *simConn) watch() {
 	path := fmt.Sprintf("/k%d", c.rnd.IntN(simKeys))
 	kind := watch.Data
-	switch c.rnd.IntN(5) {
+	switch c.rnd.IntN(8) {
 	case 0:
 		path, kind = "/e", watch.Children
 	case 1, 2:
 		path = fmt.Sprintf("/e/x%d", c.rnd.IntN(ephemeralNames))
+	case 3:
+		path = groupPath(c.rnd.IntN(simGroups), 0)
+	case 4:
+		path, kind = fmt.Sprintf("/c%d", c.rnd.IntN(simContainers)), watch.Children
 	}
-	if c.chance(15) {
+	switch p := c.rnd.IntN(100); {
+	case p < 15:
 		kind = watch.Persistent
+	case p < 25 && c.owner.recursive() < 2:
+		tops := []string{"/e", simSequences, "/g0", "/c0", "/t0", "/c1", "/t1"}
+		path, kind = tops[c.rnd.IntN(len(tops))], watch.PersistentRecursive
 	}
 	c.node.r.View(func(t *tree.Tree, table *watchTable) {
 		zxid := t.Counters().Zxid
@@ -129,6 +148,9 @@ func (c *simConn) watch() {
 }
 
 func (c *simConn) arm(path string, kind watch.Kind, table *watchTable) {
+	if kind == watch.PersistentRecursive && c.mutant.is(shallowWatch) {
+		kind = watch.Persistent
+	}
 	if err := table.Add(c, path, kind); err != nil {
 		c.fail("watch %s: %v", path, err)
 	}
@@ -141,7 +163,22 @@ func (o *owner) armed(path string, kind watch.Kind, zxid znode.Zxid) {
 		return
 	}
 	o.seen["watches armed"]++
-	o.watches = append(o.watches, &simWatch{path, kind, o.check.eventsUpTo(path, zxid)})
+	w := &simWatch{path: path, kind: kind}
+	w.next = o.check.eventsUpTo(w, zxid)
+	o.watches = append(o.watches, w)
+	if kind == watch.PersistentRecursive {
+		o.seen["recursive watches armed"]++
+	}
+}
+
+// recursive is how many watches there are of that kind.
+func (o *owner) recursive() (n int) {
+	for _, w := range o.watches {
+		if w.kind == watch.PersistentRecursive {
+			n++
+		}
+	}
+	return n
 }
 
 // answer takes an answer that shows the state at zxid: each event up to there has come.
@@ -158,7 +195,7 @@ func (o *owner) answer(zxid znode.Zxid) {
 }
 
 // event takes an event: the next one of a watch, newer than everything shown so far.
-func (o *owner) event(path string, e happened) {
+func (o *owner) event(e happened) {
 	if e.zxid <= o.answered || e.zxid < o.zxid {
 		o.fail("%v has seen %v, and is told of an event at %v", o, o.zxid, e.zxid)
 	}
@@ -166,7 +203,7 @@ func (o *owner) event(path string, e happened) {
 	o.seen["watches fired"]++
 	wanted := false
 	o.watches = slices.DeleteFunc(o.watches, func(w *simWatch) bool {
-		if w.path != path || w.mask()>>e.typ&1 == 0 {
+		if !w.wants(e) {
 			return false
 		}
 		wanted = true
@@ -175,17 +212,20 @@ func (o *owner) event(path string, e happened) {
 			o.fail("%v: its %v has event %+v; the next there is %+v, %t", o, w, e, want, ok)
 		}
 		w.next = i + 1
-		return w.kind != watch.Persistent
+		if e.path != w.path {
+			o.seen["events below a recursive watch"]++
+		}
+		return !w.isPersistent()
 	})
 	if !wanted {
-		o.fail("%v has event %+v at %s, and waits for none", o, e, path)
+		o.fail("%v has event %+v, and waits for none", o, e)
 	}
 }
 
-// setWatches arms the client's watches on the node that it has come to. One-shot ones
-// follow ZooKeeper's rule, as frontend's setWatches does: an event if the znode has
-// changed since what the client has seen, or else the watch again. Persistent ones
-// follow that of coord's own protocol: what was missed is in the table's history.
+// setWatches arms the client's watches on the node that it has come to, by the rules
+// that frontend goes by. One-shot ones: an event if the znode has changed since what
+// the client has seen, or else the watch again. Persistent ones, as in coord's own
+// protocol: what was missed is in the table's history.
 func (c *simConn) setWatches() {
 	o := c.owner
 	if c.ended || o.conn != c {
@@ -193,14 +233,17 @@ func (c *simConn) setWatches() {
 	}
 	c.node.r.View(func(t *tree.Tree, table *watchTable) {
 		zxid, since := t.Counters().Zxid, o.zxid
-		if c.mutant.is(rearmedLate) {
+		switch {
+		case c.mutant.is(rearmedLate):
 			since = zxid
+		case c.mutant.is(toldAgain):
+			since = max(1, since) - 1
 		}
 		c.zxid = max(c.zxid, zxid)
 		var told []func()
 		for _, w := range o.watches {
 			c.seen["watches re-armed after a move"]++
-			if w.kind == watch.Persistent {
+			if w.isPersistent() {
 				missed, whole := missedEvents(w, since, table)
 				told = append(told, func() { o.caughtUp(w, missed, whole, zxid) })
 				if whole {
@@ -223,28 +266,17 @@ func (c *simConn) setWatches() {
 	})
 }
 
-// missedEvent is frontend's zkReader.missed.
+// missedEvent is what a one-shot watch is told at once.
 func missedEvent(w *simWatch, since znode.Zxid, t *tree.Tree) znode.EventType {
 	z, code := t.Get(w.path, nil, 0)
-	there := code == znode.OK
-	switch {
-	case w.kind == watch.Exist && there:
-		return znode.NodeCreated
-	case w.kind != watch.Exist && !there:
-		return znode.NodeDeleted
-	case w.kind == watch.Data && z.Stat.Mzxid > since:
-		return znode.NodeDataChanged
-	case w.kind == watch.Children && z.Stat.Pzxid > since:
-		return znode.NodeChildrenChanged
-	}
-	return 0
+	return w.kind.Missed(since, code == znode.OK, &z.Stat)
 }
 
-// missedEvents are those of the table's history, as frontend's replay has them.
+// missedEvents are those of the table's history.
 func missedEvents(w *simWatch, since znode.Zxid, table *watchTable) (missed []happened, whole bool) {
 	whole = table.Since(since, func(e *znode.Event) bool {
-		if e.Path == w.path && w.mask()>>e.Type&1 != 0 {
-			missed = append(missed, happened{e.Type, e.Zxid})
+		if w.kind.Concerns(w.path, e.Type, e.Path) {
+			missed = append(missed, happened{e.Type, e.Path, e.Zxid})
 		}
 		return true
 	})
@@ -254,10 +286,10 @@ func missedEvents(w *simWatch, since znode.Zxid, table *watchTable) (missed []ha
 // rearmed hears what became of a one-shot watch, at a state.
 func (o *owner) rearmed(w *simWatch, typ znode.EventType, zxid znode.Zxid) {
 	changed, there := false, w.kind != watch.Exist
-	all := o.check.events[w.path]
-	until := o.check.eventsUpTo(w.path, zxid)
+	all := o.check.eventsOf(w)
+	until := o.check.eventsUpTo(w, zxid)
 	for _, e := range all[w.next:until] {
-		changed = changed || w.mask()>>e.typ&1 != 0
+		changed = changed || w.wants(e)
 		switch e.typ {
 		case znode.NodeCreated:
 			there = true
@@ -295,9 +327,9 @@ func (o *owner) caughtUp(w *simWatch, missed []happened, whole bool, zxid znode.
 		return
 	}
 	var want []happened
-	until := o.check.eventsUpTo(w.path, zxid)
-	for _, e := range o.check.events[w.path][w.next:until] {
-		if w.mask()>>e.typ&1 != 0 {
+	until := o.check.eventsUpTo(w, zxid)
+	for _, e := range o.check.eventsOf(w)[w.next:until] {
+		if w.wants(e) {
 			want = append(want, e)
 		}
 	}
@@ -305,21 +337,47 @@ func (o *owner) caughtUp(w *simWatch, missed []happened, whole bool, zxid znode.
 		o.fail("%v, seen %v, arms its %v at %v: told of %v, it should be %v", o, o.zxid, w, zxid, missed, want)
 	}
 	o.seen["events caught up after a move"] += len(want)
+	if w.kind == watch.PersistentRecursive {
+		o.seen["events of recursive watches caught up"] += len(want)
+	}
 	w.next = until
 }
 
 // What the checker knows of events.
 
-// eventsUpTo is how many events a path has had up to a zxid.
-func (k *checker) eventsUpTo(path string, zxid znode.Zxid) int {
-	all := k.events[path]
+// happened notes the events of a txn.
+func (k *checker) happened(events []znode.Event) {
+	for _, ev := range events {
+		if ev.Path == "" {
+			continue
+		}
+		e := happened{ev.Type, ev.Path, ev.Zxid}
+		k.events[ev.Path] = append(k.events[ev.Path], e)
+		if ev.Type != znode.NodeChildrenChanged {
+			first, _, _ := strings.Cut(ev.Path[1:], "/")
+			k.below["/"+first] = append(k.below["/"+first], e)
+		}
+	}
+}
+
+// eventsOf are all among which those of a watch are.
+func (k *checker) eventsOf(w *simWatch) []happened {
+	if w.kind == watch.PersistentRecursive {
+		return k.below[w.path]
+	}
+	return k.events[w.path]
+}
+
+// eventsUpTo is how many of them there were up to a zxid.
+func (k *checker) eventsUpTo(w *simWatch, zxid znode.Zxid) int {
+	all := k.eventsOf(w)
 	return sort.Search(len(all), func(i int) bool { return all[i].zxid > zxid })
 }
 
 // next is the next event of a watch.
 func (k *checker) next(w *simWatch) (i int, e happened, ok bool) {
-	for all := k.events[w.path]; w.next < len(all); w.next++ {
-		if w.mask()>>all[w.next].typ&1 != 0 {
+	for all := k.eventsOf(w); w.next < len(all); w.next++ {
+		if w.wants(all[w.next]) {
 			return w.next, all[w.next], true
 		}
 	}

@@ -226,5 +226,5 @@ func snapOf(from, term, index uint64) *raftpb.Message {
 func written(index, term uint64, path string) *raftpb.Entry {
 	var e tree.Encoder
 	e.Add(create(path))
-	return newEntry(index, term, e.Batch(0))
+	return newEntry(index, term, e.AppendBatch(nil, 0))
 }

@@ -89,7 +89,7 @@ func TestAnEntryOfANewerCoordEndsRun(t *testing.T) {
 		m := newMachine(t)
 		var e tree.Encoder
 		e.Add(create("/a"))
-		data := e.Batch(0)
+		data := e.AppendBatch(nil, 0)
 		data[0]++
 		m.log.write(record{entry: newEntry(2, 1, data)})
 		n := m.start()

@@ -4,8 +4,8 @@
 //
 // It knows no tree, no session and no wire: it asks nobody whether a znode
 // exists, makes no catch-up events for a client that reconnects (the frontend
-// judges those against the tree and then adds only what did not fire), and
-// writes no frame. It starts no goroutine and asks no clock.
+// does, by the rules of Kind.Missed and Kind.Concerns, and then adds only what did
+// not fire), and writes no frame. It starts no goroutine and asks no clock.
 //
 // # Who may call
 //
@@ -94,6 +94,35 @@ func (k Kind) tables() (data, child modes) {
 		return recursive, 0
 	}
 	panic(fmt.Sprintf("watch: no kind %d", k))
+}
+
+// Concerns says whether a watch of this kind at path is told of an event of that type
+// at another path, or the same.
+func (k Kind) Concerns(path string, typ znode.EventType, at string) bool {
+	switch {
+	case at != path:
+		return k == PersistentRecursive && typ != znode.NodeChildrenChanged && znode.Below(at, path)
+	case typ == znode.NodeChildrenChanged:
+		return k == Children || k == Persistent
+	}
+	return k != Children || typ == znode.NodeDeleted
+}
+
+// Missed is the event that a one-shot watch of a client that comes back would have told
+// since a zxid, or 0, as the znode is now: ZooKeeper's rule of setWatches. A
+// persistent one has none.
+func (k Kind) Missed(since znode.Zxid, there bool, stat *znode.Stat) znode.EventType {
+	switch {
+	case k == Exist && there:
+		return znode.NodeCreated
+	case (k == Data || k == Children) && !there:
+		return znode.NodeDeleted
+	case k == Data && stat.Mzxid > since:
+		return znode.NodeDataChanged
+	case k == Children && stat.Pzxid > since:
+		return znode.NodeChildrenChanged
+	}
+	return 0
 }
 
 // Type is what checkWatches and removeWatches ask about, ZooKeeper's

@@ -1,0 +1,171 @@
+package replica_test
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"slices"
+	"syscall"
+	"testing/synctest"
+	"time"
+
+	"coord/server/peer"
+	"coord/server/replica"
+)
+
+var coveredOverLinks = append(slices.DeleteFunc(slices.Clone(covered), func(what string) bool { return what == "messages twice" }),
+	"certain losses", "cuts within a frame", "bits flipped", "damage found", "silent connections", "ends that know nothing of the other",
+	"links stalled", "links replaced", "old boots refused", "snapshots resumed", "queues overflowed", "dials refused", "dials without an answer")
+
+// floodKind is a forward that replicas pass over.
+const floodKind = replica.LastKind
+
+// planFaults plans one fault after the other that only connections can have.
+func (w *linked) planFaults() {
+	w.after(w.between(300*time.Millisecond, 3*time.Second), func() {
+		if w.calm {
+			return
+		}
+		w.fault()
+		w.planFaults()
+	})
+}
+
+func (w *linked) fault() {
+	switch p := w.rnd.IntN(100); {
+	case p < 10:
+		w.haunt()
+	case p < 15:
+		w.flood()
+	default:
+		c := w.anyConn()
+		if c == nil {
+			return
+		}
+		side := w.rnd.IntN(2)
+		w.note("connection %d of %d to %d, purpose %d, suffers %d", c.number, c.ends[0].node(), c.ends[1].node(), c.purpose, p)
+		switch {
+		case p < 30:
+			w.seen["bits flipped"]++
+			c.ends[side].flip = true
+		case p < 50:
+			w.seen["links stalled"]++
+			c.stalled = w.now + w.between(0, 4*time.Second)
+		default:
+			c.breakUp()
+		}
+	}
+}
+
+// anyConn is one of the connections; of a snapshot if there is one.
+func (w *linked) anyConn() *connection {
+	all := w.live()
+	if of := slices.DeleteFunc(slices.Clone(all), func(c *connection) bool { return c.purpose != snapshotConn }); len(of) > 0 && w.chance(70) {
+		all = of
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all[w.rnd.IntN(len(all))]
+}
+
+// sever breaks all connections between two nodes.
+func (w *linked) sever(a, b uint64, _ bool) {
+	for _, c := range w.live() {
+		if c.isBetween(a, b) {
+			c.breakUp()
+		}
+	}
+}
+
+// breakUp ends a connection, somewhere in what is on its way: for both sides, for one of them,
+// or so that neither hears of it.
+func (c *connection) breakUp() {
+	w := c.w
+	c.cut(0)
+	c.cut(1)
+	switch p := w.rnd.IntN(100); {
+	case p < 50:
+		c.sendEnd(0, syscall.ECONNRESET)
+		c.sendEnd(1, syscall.ECONNRESET)
+	case p < 80:
+		w.seen["ends that know nothing of the other"]++
+		c.sendEnd(w.rnd.IntN(2), syscall.ECONNRESET)
+	default:
+		w.seen["silent connections"]++
+		c.mute = true
+	}
+}
+
+// flipBit changes what is written, and not what sums were made of.
+func (w *linked) flipBit(c *connection, b []byte) {
+	i, bit := w.rnd.IntN(len(b)), byte(1)<<w.rnd.IntN(8)
+	w.note("connection %d: byte %d of %d changes on its way", c.number, i, len(b))
+	b[i] ^= bit
+	if w.mutant.is(unseenDamage) {
+		mendSum(b, i, bit)
+	}
+}
+
+// mendSum makes the checksum of the frame right in the payload of which a byte was changed.
+func mendSum(b []byte, i int, change byte) {
+	const head, before = 11, 8 + 5 // bytes of a frame's head; of what is summed up before the payload
+	for len(b) >= head {
+		n := int(binary.BigEndian.Uint32(b))
+		if n > len(b)-head {
+			return // no frame, or not all of it
+		}
+		if at := i - head; at >= 0 && at < n {
+			plain := make([]byte, before+n)
+			changed := slices.Clone(plain)
+			changed[before+at] = change
+			table := crc32.MakeTable(crc32.Castagnoli)
+			sum := binary.BigEndian.Uint32(b[7:]) ^ crc32.Checksum(plain, table) ^ crc32.Checksum(changed, table)
+			binary.BigEndian.PutUint32(b[7:], sum)
+			return
+		}
+		b, i = b[head+n:], i-head-n
+	}
+}
+
+// haunt lets an old copy of a node dial the others for a while.
+func (w *linked) haunt() {
+	n := w.anyone()
+	if n.r == nil || n.life < 2 {
+		return
+	}
+	boot := uint64(1 + w.rnd.IntN(n.life-1))
+	w.note("%d is there in its life %d again", n.id, boot)
+	st := w.newStation(n, boot, true)
+	w.ghosts = append(w.ghosts, st)
+	w.after(w.between(100*time.Millisecond, 3*time.Second), func() {
+		st.stop()
+		for _, c := range w.live() {
+			if c.ends[0].st == st {
+				c.died(0, false)
+			}
+		}
+	})
+}
+
+// flood forwards more over a link that stands still than there is room for.
+func (w *linked) flood() {
+	n, to := w.anyone(), w.anyone()
+	st := w.stations[n.id-1]
+	if n.r == nil || st.up[to.id] == 0 {
+		return
+	}
+	w.note("%d floods its link to %d", n.id, to.id)
+	for _, c := range w.live() {
+		if c.ends[0].st == st && c.ends[1].node() == to.id {
+			w.mu.Lock()
+			c.ends[0].window = 0
+			w.mu.Unlock()
+		}
+	}
+	st.links.Forward(to.id, floodKind, nil)
+	synctest.Wait() // this one is in the way of the others
+	for range peer.MaxQueuedForwards + 1 {
+		st.links.Forward(to.id, floodKind, nil)
+	}
+	synctest.Wait()
+}

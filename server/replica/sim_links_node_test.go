@@ -1,0 +1,370 @@
+package replica_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"coord/server/peer"
+	"coord/server/replica"
+	"coord/snapshot"
+)
+
+// station is the links of a node in one of its lives, and their handler: what package
+// server's ensemble is.
+type station struct {
+	w        *linked
+	n        *simNode
+	ghost    bool // it is no life of the node, but an old copy of it
+	links    *peer.Links
+	listener *listener
+	ctx      context.Context
+	cancel   func()
+	ran      chan struct{} // closed when Run has returned
+	up       map[uint64]time.Duration
+
+	// Under linked.mu.
+	dead     bool
+	index    uint64 // of the log's last entry
+	term     uint64
+	arriving map[uint64]*arrival
+}
+
+// arrival is a snapshot that comes.
+type arrival struct {
+	bytes   int64
+	resumed bool
+}
+
+const simSecret = "the secret of a simulated cluster"
+
+func addressOf(id uint64) string { return fmt.Sprintf("n%d:2888", id) }
+
+func idOf(address string) (id uint64) {
+	if _, err := fmt.Sscanf(address, "n%d:2888", &id); err != nil {
+		panic(err)
+	}
+	return id
+}
+
+// newStation makes links that run.
+func (w *linked) newStation(n *simNode, boot uint64, ghost bool) *station {
+	st := &station{w: w, n: n, ghost: ghost, ran: make(chan struct{}), up: map[uint64]time.Duration{}, arriving: map[uint64]*arrival{}}
+	st.ctx, st.cancel = context.WithCancel(context.Background())
+	st.see()
+	cfg := peer.Config{
+		Self:        peer.Identity{Cluster: [16]byte{1}, Node: n.id, Boot: boot, Name: fmt.Sprintf("n%d", n.id)},
+		ClusterName: "simulated", Secret: peer.Secret(simSecret), Handler: st, Position: st.position, Dial: st.dial, Logger: zerolog.Nop(),
+	}
+	if !ghost {
+		st.listener = newListener(addressOf(n.id))
+		cfg.Listen = st.listener
+	}
+	if w.chance(30) {
+		cfg.SnapshotRate = 1 << 20
+	}
+	var err error
+	if st.links, err = peer.New(cfg); err != nil {
+		w.Fatal(err)
+	}
+	for _, o := range w.nodes {
+		if o != n && !o.gone {
+			st.links.SetPeer(o.id, []string{addressOf(o.id)})
+		}
+	}
+	go func() {
+		defer close(st.ran)
+		_ = st.links.Run(st.ctx) // the listener fails at the end only
+	}()
+	synctest.Wait()
+	return st
+}
+
+func (w *linked) started(n *simNode) {
+	for len(w.stations) < int(n.id) {
+		w.stations, w.dark = append(w.stations, nil), append(w.dark, false)
+	}
+	w.dark[n.id-1] = false
+	w.stations[n.id-1] = w.newStation(n, uint64(n.life), false)
+	for _, st := range w.stations {
+		if st != nil && st.n != n && !st.isDead() {
+			st.links.SetPeer(n.id, []string{addressOf(n.id)})
+		}
+	}
+	synctest.Wait()
+}
+
+// crashed ends a life: its process, or its machine.
+func (w *linked) crashed(n *simNode) {
+	st := w.stations[n.id-1]
+	st.stop()
+	power := w.chance(30)
+	w.dark[n.id-1] = power
+	for _, c := range w.live() {
+		for side, s := range c.ends {
+			if s.st == st {
+				c.died(side, power)
+			}
+		}
+	}
+	if n.gone {
+		for _, o := range w.stations {
+			if o != nil && o != st && !o.isDead() {
+				o.links.RemovePeer(n.id)
+				synctest.Wait()
+			}
+		}
+	}
+}
+
+// stop ends the links at once: nothing of what they still do is seen by anybody.
+func (st *station) stop() {
+	if st == nil || st.isDead() {
+		return
+	}
+	stats := st.links.Stats()
+	seen := st.w.seen
+	seen["messages lost"] += int(stats.Dropped)
+	seen["links replaced"] += int(stats.Replaced)
+	seen["damage found"] += int(stats.Damaged)
+	seen["queues overflowed"] += min(1, int(stats.Unforwarded))
+	st.w.mu.Lock()
+	st.dead = true
+	for _, c := range st.w.conns {
+		for _, s := range c.ends {
+			if s.st == st {
+				s.dead = true
+				s.broadcast()
+			}
+		}
+	}
+	st.w.mu.Unlock()
+	st.cancel()
+	<-st.ran
+	synctest.Wait()
+}
+
+func (st *station) isDead() bool {
+	st.w.mu.Lock()
+	defer st.w.mu.Unlock()
+	return st.dead
+}
+
+// see notes where the node's log ends.
+func (st *station) see() {
+	j := &st.n.log.seen
+	term := j.base.Term
+	if k := len(j.entries); k > 0 {
+		term = j.entries[k-1].GetTerm()
+	}
+	st.w.mu.Lock()
+	defer st.w.mu.Unlock()
+	st.index, st.term = j.last(), term
+}
+
+func (st *station) position() (index, term uint64) {
+	st.w.mu.Lock()
+	defer st.w.mu.Unlock()
+	return st.index, st.term
+}
+
+// put notes a deed of this node's that has to do with another one.
+func (st *station) put(from uint64, kind int, do func()) {
+	st.w.put(st, deed{st.n.id, from, kind, 0, func() {
+		if !st.isDead() && !st.ghost {
+			do()
+			st.n.wake()
+		}
+	}})
+}
+
+// Raft and the rest are peer.Handler.
+func (st *station) Raft(from uint64, msgs []*raftpb.Message) {
+	st.put(from, deedMessage, func() {
+		for _, m := range msgs {
+			st.w.come(st, from, item{m: m})
+		}
+	})
+}
+
+func (st *station) Forward(from uint64, kind byte, b []byte) {
+	st.put(from, deedMessage, func() { st.w.come(st, from, item{kind: kind, b: b}) })
+}
+
+func (st *station) Up(node uint64, theirs peer.Hello) {
+	st.put(node, deedUpDown, func() {
+		st.n.note("%d can reach %d in its life %d", st.n.id, node, theirs.Boot)
+		st.up[node] = st.n.now
+		st.w.flow(st.n.id, node).begin()
+		st.n.r.PeerUp(node)
+	})
+}
+
+func (st *station) Down(node uint64, certain bool) {
+	st.put(node, deedUpDown, func() {
+		st.n.note("%d has lost %d, certain %t", st.n.id, node, certain)
+		st.n.seen["broken links"]++
+		if certain {
+			st.n.seen["certain losses"]++
+		}
+		delete(st.up, node)
+		st.w.flow(st.n.id, node).up = false
+		st.n.r.PeerDown(node, certain)
+	})
+}
+
+func (st *station) Refused(r *peer.Refusal) {
+	code, ours := r.Code, r.Ours
+	st.w.put(st, deed{st.n.id, r.Theirs.Node, deedRefused, 0, func() {
+		if st.isDead() || !ours {
+			return
+		}
+		st.n.note("%d refuses %d: %v", st.n.id, r.Theirs.Node, code)
+		if code == peer.CodeBoot {
+			st.n.seen["old boots refused"]++
+		}
+	}})
+}
+
+func (st *station) Request(context.Context, peer.Hello, []byte) ([]byte, error) {
+	return nil, errors.New("nobody asks here")
+}
+
+func (w *linked) raft(p *simPeers, m *raftpb.Message) {
+	if w.chance(w.net.lossy) && !w.calm {
+		w.seen["messages lost"]++ // as if there was no room
+		return
+	}
+	st := w.stations[p.id-1]
+	w.flow(p.id, m.GetTo()).add(item{m: m})
+	st.links.Raft([]*raftpb.Message{m})
+	synctest.Wait() // each goes alone, unless the one before is in the way
+}
+
+func (w *linked) forward(p *simPeers, to uint64, kind byte, b []byte) {
+	st := w.stations[p.id-1]
+	b = slices.Clone(b)
+	w.flow(p.id, to).add(item{kind: kind, b: b})
+	st.links.Forward(to, kind, b)
+	synctest.Wait()
+}
+
+// A snapshot goes as the file that it would be, behind some bytes that make it larger. The
+// descriptor says how many, and has raft's message.
+func (w *linked) snapshot(p *simPeers, m *raftpb.Message) {
+	at := replica.PointOf(m.GetSnapshot())
+	to := m.GetTo()
+	x, found := find(p.snaps.saved, at.Index, at.Term)
+	if !found {
+		w.after(w.between(0, 10*time.Millisecond), func() { p.reportSnapshot(to, false) })
+		return
+	}
+	padding := 0
+	if w.chance(50) {
+		padding = w.rnd.IntN(1 << 20)
+	}
+	file := bytes.NewBuffer(make([]byte, padding))
+	if _, err := snapshot.Write(file, snapshot.Meta{RaftIndex: at.Index, RaftTerm: at.Term, Codec: snapshot.Plain}, x.f, snapshot.Options{}); err != nil {
+		w.Fatal(err)
+	}
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		w.Fatal(err)
+	}
+	h := peer.SnapshotHeader{Index: at.Index, Term: at.Term, Size: int64(file.Len()), Descriptor: append(binary.BigEndian.AppendUint32(nil, uint32(padding)), body...)}
+	st := w.stations[p.id-1]
+	go func() { // ends with the station
+		err := st.links.SendSnapshot(st.ctx, to, h, bytes.NewReader(file.Bytes()))
+		st.put(to, deedSnapshot, func() {
+			w.note("%d has sent snapshot %d to %d: %t", p.id, at.Index, to, err == nil)
+			p.reportSnapshot(to, err == nil)
+		})
+	}()
+	synctest.Wait()
+}
+
+// Snapshot takes one: raft hears of it when it is whole, verified and loaded.
+func (st *station) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHeader, r io.Reader) error {
+	if st.ghost || len(h.Descriptor) < 4 {
+		return errors.New("not here")
+	}
+	m := &raftpb.Message{}
+	if err := proto.Unmarshal(h.Descriptor[4:], m); err != nil {
+		return err
+	}
+	a := &arrival{}
+	st.w.mu.Lock()
+	st.arriving[from] = a
+	st.w.mu.Unlock()
+	r = io.TeeReader(r, &arrivalCounter{st, a})
+	padding := make([]byte, binary.BigEndian.Uint32(h.Descriptor))
+	if _, err := io.ReadFull(r, padding); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(padding, func(b byte) bool { return b != 0 }) {
+		return errors.New("padded with something else")
+	}
+	t, meta, _, err := snapshot.Read(r)
+	switch {
+	case err != nil:
+		return err
+	case meta.RaftIndex != h.Index || meta.RaftTerm != h.Term:
+		return errors.New("another snapshot")
+	}
+	taken := make(chan struct{})
+	st.put(from, deedSnapshot, func() {
+		if a.resumed {
+			st.n.seen["snapshots resumed"]++
+		}
+		st.n.snaps.received = append(st.n.snaps.received, savedState{at: replica.PointOf(m.GetSnapshot()), f: t.Freeze()})
+		st.n.r.StepRaft(from, []*raftpb.Message{m})
+		close(taken)
+		synctest.Wait()
+	})
+	select {
+	case <-taken:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// arrivalCounter counts what has come of a snapshot.
+type arrivalCounter struct {
+	st *station
+	a  *arrival
+}
+
+func (c *arrivalCounter) Write(b []byte) (int, error) {
+	c.st.w.mu.Lock()
+	defer c.st.w.mu.Unlock()
+	c.a.bytes += int64(len(b))
+	return len(b), nil
+}
+
+// freeSince says since when nothing is in the way of what goes from one to the other.
+func (w *linked) freeSince(a arrow) (time.Duration, bool) {
+	since, up := w.stations[a.from-1].up[a.to]
+	back := arrow{a.to, a.from}
+	if !up || w.net.blocked[a] > 0 || w.net.blocked[back] > 0 {
+		return 0, false
+	}
+	for _, c := range w.live() {
+		if c.isBetween(a.from, a.to) && c.mute {
+			return 0, false
+		}
+	}
+	return max(since, w.hindered[a], w.hindered[back]), true
+}
+
+func (*linked) separated(arrow) {} // nobody hears of it

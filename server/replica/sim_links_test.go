@@ -1,0 +1,184 @@
+package replica_test
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"encoding/binary"
+	mathrand "math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+)
+
+// The clusters, clients, faults and checkers of TestSimulation; but what nodes send to
+// each other goes through package peer, as bytes. Its goroutines live in a bubble of virtual
+// time, which is the simulation's too. After each event that may wake some of them the
+// simulation waits until all rest again. What they did meanwhile (written, dialled, told their
+// handler) is put into an order that has nothing to do with the scheduler, and only then takes
+// effect: so a seed is one history here as well. sim_links_node_test.go has the nodes' side,
+// sim_links_conn_test.go the connections, sim_links_fault_test.go what befalls them,
+// sim_links_check_test.go what the links promise.
+func TestSimulationOverLinks(t *testing.T) {
+	runSeeds(t, 3, simulateOverLinks, coveredOverLinks)
+}
+
+func simulateOverLinks(t *testing.T, seed uint64, m *mutant) (s *sim) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s = newSim(t, seed, m)
+		w := newLinked(s)
+		cryptotest.SetGlobalRandom(t, seed) // and puts back what is set next
+		rand.Reader = &w.random
+		defer w.end()
+		s.net.init(s, w)
+		w.planFaults()
+		s.play()
+	})
+	return s
+}
+
+// linked carries over the links of package peer.
+type linked struct {
+	*sim
+	began    time.Time
+	clock    *time.Timer
+	random   eventRandom
+	stations []*station // by id-1: of the life that a node is in, or was in last
+	ghosts   []*station // see sim_links_fault_test.go
+	dark     []bool     // by id-1: its machine has no power, so that nobody answers in its place
+	conns    []*connection
+	dialled  int                     // connections
+	flows    map[arrow]*flow         // see sim_links_check_test.go
+	hindered map[arrow]time.Duration // until then something was in the way
+	held     map[arrow]*item         // a mutant's
+
+	stir chan struct{} // holds one while there are deeds
+	mu   sync.Mutex    // guards deeds, and what goroutines change in sockets and stations
+	did  []deed
+}
+
+// deed is what a goroutine of some node's links did, as long as it has no effect.
+type deed struct {
+	node, peer uint64
+	kind       int
+	conn       int
+	do         func()
+}
+
+// The kinds of deeds. Those of one kind, node, peer and connection are one goroutine's, and in its order.
+const (
+	deedUpDown = iota
+	deedMessage
+	deedSnapshot
+	deedRefused
+	deedWrite
+	deedClose
+	deedDial
+)
+
+func newLinked(s *sim) *linked {
+	w := &linked{sim: s, began: time.Now(), clock: time.NewTimer(time.Hour), flows: map[arrow]*flow{}, hindered: map[arrow]time.Duration{},
+		held: map[arrow]*item{}, stir: make(chan struct{}, 1)}
+	w.random.seed, w.random.asked = s.seed, map[string]*mathrand.ChaCha8{}
+	return w
+}
+
+// put notes a deed of some links; the dead do nothing. Any goroutine may call it.
+func (w *linked) put(st *station, d deed) {
+	w.mu.Lock()
+	if !st.dead {
+		w.did = append(w.did, d)
+	}
+	w.mu.Unlock()
+	select {
+	case w.stir <- struct{}{}:
+	default:
+	}
+}
+
+// await lets time pass until some goroutine does something by itself.
+func (w *linked) await(until time.Duration) bool {
+	w.random.next()
+	if d := until - time.Since(w.began); d > 0 {
+		w.clock.Reset(d)
+		select {
+		case <-w.clock.C:
+		case <-w.stir:
+		}
+		synctest.Wait()
+		w.now = time.Since(w.began)
+	}
+	return w.takeEffect()
+}
+
+// settle lets deeds that an event has caused take effect.
+func (w *linked) settle() { w.takeEffect() }
+
+// takeEffect says whether there was any deed. Whoever wakes goroutines waits for them.
+func (w *linked) takeEffect() (any bool) {
+	for {
+		w.mu.Lock()
+		did := w.did
+		w.did = nil
+		w.mu.Unlock()
+		if len(did) == 0 {
+			return any
+		}
+		select {
+		case <-w.stir:
+		default:
+		}
+		slices.SortStableFunc(did, func(a, b deed) int {
+			return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.peer, b.peer), cmp.Compare(a.kind, b.kind), cmp.Compare(a.conn, b.conn))
+		})
+		for _, d := range did {
+			d.do()
+		}
+		any = true
+	}
+}
+
+// end stops what runs.
+func (w *linked) end() {
+	for _, st := range slices.Concat(w.stations, w.ghosts) {
+		st.stop()
+	}
+	w.clock.Stop()
+}
+
+// eventRandom is where random bytes come from: of each event others, and the same ones for each
+// goroutine that asks because of it, so that nothing depends on who asks first.
+type eventRandom struct {
+	mu    sync.Mutex
+	seed  uint64
+	event uint64
+	asked map[string]*mathrand.ChaCha8 // by goroutine
+}
+
+func (r *eventRandom) next() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.event++
+	clear(r.asked)
+}
+
+func (r *eventRandom) Read(b []byte) (int, error) {
+	stack := make([]byte, 32)
+	who := string(bytes.Fields(stack[:runtime.Stack(stack, false)])[1]) // goroutine N [running]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	bytes := r.asked[who]
+	if bytes == nil {
+		var seed [32]byte
+		binary.LittleEndian.PutUint64(seed[:], r.seed)
+		binary.LittleEndian.PutUint64(seed[8:], r.event)
+		bytes = mathrand.NewChaCha8(seed)
+		r.asked[who] = bytes
+	}
+	return bytes.Read(b)
+}
