@@ -190,7 +190,9 @@ func (m *meeting) wait(ctx context.Context, h *client.Holder, c *client.Conn) er
 				continue
 			}
 			c = now
-			if _, _, err := c.Follow(ctx, m.path, client.FollowOptions{Recursive: true, Since: m.last, HasSince: true}); errors.Is(err, znode.ErrCompacted) {
+			// The events of a transaction have one zxid, and the connection may have ended between two.
+			since := max(m.last-1, 1)
+			if _, _, err := c.Follow(ctx, m.path, client.FollowOptions{Recursive: true, Since: since, HasSince: true}); errors.Is(err, znode.ErrCompacted) {
 				return err
 			}
 		}
