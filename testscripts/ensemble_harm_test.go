@@ -360,24 +360,31 @@ func TestEnsembleHarm(t *testing.T) {
 	}
 }
 
-// TestEnsembleLong makes faults of all kinds at random nodes, for as long as it is told.
+// TestEnsembleLong makes faults of all kinds at random nodes, for as long as it is told:
+// harms and, where the network can be the test's own, partitions.
 func TestEnsembleLong(t *testing.T) {
 	if *ensembleLong == 0 {
 		t.Skip("SKIPPED: -ensemble.long says for how long it makes faults")
 	}
-	need(t, "strace")
-	random := newRand(t)
-	var names []string
-	for name := range harms {
-		names = append(names, name)
+	need(t, "strace", "ip", "unshare")
+	owns, mayOwn := ownsNetwork(t)
+	if mayOwn {
+		runInNetwork(t, "-ensemble.long", ensembleLong.String(), "-seed", strconv.FormatUint(*seed, 10),
+			"-test.timeout", (*ensembleLong + 5*time.Minute).String())
+		return
 	}
-	slices.Sort(names)
-	x := underTraffic(t, "--snapshot-every", "3000")
+	random := newRand(t)
+	names, by := longHarms(t, owns)
+	x := underTraffic(t, "--snapshot-every", "3000", "--sync-limit", "3s")
 	for began := time.Now(); time.Since(began) < *ensembleLong; x.begin() {
 		name, n := names[random.IntN(len(names))], x.c.nodes[random.IntN(3)]
-		t.Logf("%v: %s: %s", time.Since(began).Round(time.Second), n.name, name)
+		role := "follower"
+		if x.c.leader() == n {
+			role = "leader"
+		}
+		t.Logf("%v: %s, %s: %s", time.Since(began).Round(time.Second), n.name, role, name)
 		n.takes(50)
-		harms[name](x, n)
+		by[name](x, n)
 		x.c.leader().takes(20)
 		x.check()
 	}

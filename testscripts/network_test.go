@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,30 @@ import (
 // in a network namespace, in which packets from one address of the loopback network
 // to another can be dropped, each direction by itself.
 const inNamespace = "COORD_TEST_NAMESPACE"
+
+// ownsNetwork says whether the network is the test's alone. mayOwn: it is not, and it
+// could run itself again in one.
+func ownsNetwork(t *testing.T) (owns, mayOwn bool) {
+	t.Helper()
+	if os.Getenv(inNamespace) == "" {
+		return false, exec.Command("unshare", "--net", "true").Run() == nil
+	}
+	ip(t, "link", "set", "lo", "up")
+	ip(t, "rule", "add", "pref", "100", "lookup", "local")
+	ip(t, "rule", "del", "pref", "0")
+	return true, false
+}
+
+// runInNetwork runs a test again in a network namespace.
+func runInNetwork(t *testing.T, flags ...string) {
+	t.Helper()
+	c := exec.Command("unshare", slices.Concat([]string{"--net", os.Args[0], "-test.run", "^" + t.Name() + "$", "-test.v"}, flags)...)
+	c.Env = append(os.Environ(), inNamespace+"=1")
+	c.Stdout, c.Stderr = t.Output(), t.Output()
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // apart drops what goes from one node to another.
 func apart(t *testing.T, from, to *node) {
@@ -41,22 +66,15 @@ func ip(t *testing.T, args ...string) {
 // were told.
 func TestEnsembleNetwork(t *testing.T) {
 	t.Parallel()
-	if os.Getenv(inNamespace) == "" {
-		need(t, "ip", "unshare")
-		if exec.Command("unshare", "--net", "true").Run() != nil {
-			t.Skip("SKIPPED: a network namespace needs rights that this user does not have")
-		}
-		c := exec.Command("unshare", "--net", os.Args[0], "-test.run", "^TestEnsembleNetwork$", "-test.v", "-test.timeout", "5m")
-		c.Env = append(os.Environ(), inNamespace+"=1")
-		out, err := c.CombinedOutput()
-		if t.Logf("%s", out); err != nil {
-			t.Fatal(err)
-		}
+	need(t, "ip", "unshare")
+	switch owns, mayOwn := ownsNetwork(t); {
+	case owns:
+	case !mayOwn:
+		t.Skip("SKIPPED: a network namespace needs rights that this user does not have")
+	default:
+		runInNetwork(t, "-test.timeout", "5m")
 		return
 	}
-	ip(t, "link", "set", "lo", "up")
-	ip(t, "rule", "add", "pref", "100", "lookup", "local")
-	ip(t, "rule", "del", "pref", "0")
 
 	c := form(t, "--sync-limit", "3s")
 	h := &history{}

@@ -136,7 +136,7 @@ func (n *node) do(txns ...*tree.Txn) []tree.Result {
 		enc.Add(x)
 	}
 	n.now += 1000
-	batch := enc.Batch(n.now)
+	batch := enc.AppendBatch(nil, n.now)
 	n.entry(batch)
 	var results []tree.Result
 	must(n, tree.Decode(batch, func(x *tree.Txn) {
