@@ -263,11 +263,12 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 	var removed []string
 	start := time.Now()
 	err = inBackground(func() (err error) {
-		options := snapshot.Options{}
+		m, options := n.meta(at), snapshot.Options{}
 		if n.isAwaited(at) {
-			options.Pace = &hurriedPace
+			// It is written, read, sent, written and read: of few bytes all of that is felt least.
+			m.Codec, options.Pace = snapshot.Zstd, &hurriedPace
 		}
-		if _, err = n.store.Save(ctx, n.meta(at), f, options); err == nil {
+		if _, err = n.store.Save(ctx, m, f, options); err == nil {
 			removed, err = n.store.Prune(ctx, n.cfg.SnapshotKeep, n.cfg.SnapshotMaxAge, time.Now())
 		}
 		return err

@@ -20,7 +20,8 @@ import (
 //
 //	id 16, of the file | message, raft's own encoding
 //
-// Whoever receives it has the file whole, verified and loaded before raft hears of it.
+// Whoever receives it has the file whole, verified and loaded before raft hears of it. Both
+// ends do that in the background: others are served meanwhile.
 const idBytes = 16
 
 // Snapshot sends one, and tells the replica how that went: replica.Peers.
@@ -51,7 +52,7 @@ func (e *ensemble) sendSnapshot(ctx context.Context, m *raftpb.Message) error {
 	}
 	h := peer.SnapshotHeader{Index: at.GetIndex(), Term: at.GetTerm(), Size: fi.Size(), Descriptor: append(info.Meta.BackupID[:], body...)}
 	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Uint64("to", m.GetTo()).Msg("sending a snapshot")
-	return e.links.SendSnapshot(ctx, m.GetTo(), h, f)
+	return inBackground(func() error { return e.links.SendSnapshot(ctx, m.GetTo(), h, f) })
 }
 
 // Snapshot takes one from a peer and tells raft of it: peer.Handler.
@@ -70,7 +71,11 @@ func (e *ensemble) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHea
 	if rep == nil {
 		return errors.New("this node is starting")
 	}
-	got, err := store.Receive(ctx, r)
+	var got *snapshot.Received
+	err := inBackground(func() (err error) {
+		got, err = store.Receive(ctx, r)
+		return err
+	})
 	if err != nil {
 		return err
 	}

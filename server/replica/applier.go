@@ -23,10 +23,15 @@ type applier struct {
 	reads   []read     // in the order of their indices
 	txns    int        // since the last snapshot
 	bytes   int64      // of entries since the last snapshot
-	saving  bool
-	due     bool // a snapshot is wanted, whatever has been applied since the last one
 	err     error
 	tasks   []func() // taken from the queue
+
+	// Of snapshots: one is under way, made, or was the last one, as of entry savingAt, and
+	// can be given up. Another one is due, whatever has been applied since.
+	saving   bool
+	savingAt uint64
+	giveUp   context.CancelFunc
+	due      bool
 }
 
 // proposed is a batch that was proposed in a term: its submissions that are not

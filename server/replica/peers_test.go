@@ -273,16 +273,9 @@ func TestAJoinerIsSentASnapshotThatKnowsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, p := leads(t, nil)
 		n.must(create("/a"))
-		joined := make(chan znode.Code, 1)
-		n.Change([]replica.Change{{Node: 9, To: replica.Learner}}, func(r tree.Result, _ *tree.Tree, _ *watchTable) { joined <- r.Code })
-		if code := <-joined; code != znode.OK {
-			t.Fatal(code)
-		}
-		last, term := n.Status().Last, n.Status().Term
-		probed := last - 1 // raft begins at its last entry
+		last := n.join(9)
 		for range 3 {
-			n.StepRaft(9, []*raftpb.Message{{Type: raftpb.MsgAppResp.Enum(), From: new(uint64(9)), To: new(uint64(self)), Term: &term, Index: &probed, Reject: new(true), RejectHint: new(uint64(0))}})
-			n.StepRaft(9, []*raftpb.Message{{Type: raftpb.MsgHeartbeatResp.Enum(), From: new(uint64(9)), To: new(uint64(self)), Term: &term}})
+			n.lacksAll(9, last-1) // raft begins at its last entry
 			time.Sleep(time.Second)
 		}
 		synctest.Wait()
@@ -293,6 +286,63 @@ func TestAJoinerIsSentASnapshotThatKnowsIt(t *testing.T) {
 		}
 		n.stop()
 	})
+}
+
+// One that was under way already, and takes its time, is not waited for; and one is enough.
+func TestAJoinerWaitsForNoOlderSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, p := newMachine(t), &post{}
+		m.config.Peers = p
+		m.config.SnapshotTxns = 2
+		m.snaps.gate = make(chan struct{})
+		n := m.ready()
+		n.must(create("/a"))
+		n.must(create("/b"))
+		if got := n.tries(m); got != 1 {
+			t.Fatalf("%d snapshots begun", got)
+		}
+		last := n.join(9)
+		for range 3 {
+			n.lacksAll(9, last-1)
+			time.Sleep(time.Second)
+		}
+		if got := n.tries(m); got != 2 {
+			t.Fatalf("%d snapshots begun for a member that joins while one is being made", got)
+		}
+		if at := m.snaps.tries[1]; at.Index < last {
+			t.Fatalf("the second one is of entry %d, the member in entry %d", at.Index, last)
+		}
+		m.snaps.gate <- struct{}{}
+		time.Sleep(time.Second)
+		n.lacksAll(9, last-1)
+		if got := n.tries(m); got != 2 {
+			t.Errorf("%d snapshots begun", got)
+		}
+		p.Lock()
+		defer p.Unlock()
+		if len(p.snapshots) != 1 {
+			t.Errorf("sent %v", p.snapshots)
+		}
+		n.stop()
+	})
+}
+
+// join makes a node a member and returns the log's last entry.
+func (n *node) join(id uint64) (last uint64) {
+	n.t.Helper()
+	joined := make(chan znode.Code, 1)
+	n.Change([]replica.Change{{Node: id, To: replica.Learner}}, func(r tree.Result, _ *tree.Tree, _ *watchTable) { joined <- r.Code })
+	if code := <-joined; code != znode.OK {
+		n.t.Fatal(code)
+	}
+	return n.Status().Last
+}
+
+// lacksAll is what a node answers that has nothing, asked for what is behind an entry.
+func (n *node) lacksAll(id, probed uint64) {
+	term := n.Status().Term
+	n.StepRaft(id, []*raftpb.Message{{Type: raftpb.MsgAppResp.Enum(), From: &id, To: new(uint64(self)), Term: &term, Index: &probed, Reject: new(true), RejectHint: new(uint64(0))}})
+	n.StepRaft(id, []*raftpb.Message{{Type: raftpb.MsgHeartbeatResp.Enum(), From: &id, To: new(uint64(self)), Term: &term}})
 }
 
 // crowd carries between replicas of one process, at once.

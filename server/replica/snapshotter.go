@@ -34,11 +34,29 @@ func (r *Replica) maybeSave() {
 		return
 	}
 	f, at := r.freeze()
+	ctx, giveUp := context.WithCancel(context.Background())
 	a.saving, a.due, a.txns, a.bytes = true, false, 0, 0
-	r.chores.push(func(ctx context.Context) error {
+	a.savingAt, a.giveUp = at.Index, giveUp
+	r.chores.push(func(run context.Context) error {
+		defer giveUp()
+		defer context.AfterFunc(run, giveUp)()
 		r.save(ctx, f, at)
 		return nil
 	})
+}
+
+// saveFor makes a snapshot that knows the members as of an index, unless the last one
+// does. One under way that is too old for them takes its time, and is given up.
+func (r *Replica) saveFor(members uint64) {
+	a := &r.applier
+	if a.savingAt >= members {
+		return
+	}
+	if a.saving {
+		a.giveUp()
+	}
+	a.due = true
+	r.maybeSave()
 }
 
 // save makes a snapshot. One that fails costs a warning and is tried again after
@@ -48,9 +66,12 @@ func (r *Replica) save(ctx context.Context, f *tree.Frozen, at Point) {
 	zxid := f.Counters().Zxid
 	keepFrom, err := r.cfg.Snapshots.Save(ctx, at, f)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() != nil {
+			r.log.Debug().Str("zxid", zxid.String()).Msg("snapshot given up")
+		} else {
 			r.log.Error().Err(err).Str("zxid", zxid.String()).Msg("snapshot failed; the log still holds everything")
 		}
+		r.tasks.push(func() { r.applier.savingAt = 0 })
 		r.saved()
 		return
 	}

@@ -29,11 +29,8 @@ func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 // behind it would pass it over (raft): then a new one is made, and raft asks again.
 func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	c := &s.r.core
-	if c.saved.Index < c.members.Index {
-		s.r.tasks.push(func() {
-			s.r.applier.due = true
-			s.r.maybeSave()
-		})
+	if members := c.members.Index; c.saved.Index < members {
+		s.r.tasks.push(func() { s.r.saveFor(members) })
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	return c.saved.descriptor(), nil
