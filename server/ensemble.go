@@ -102,7 +102,7 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 	}
 	if e.links, err = peer.New(peer.Config{
 		Self: self, ClusterName: n.cfg.Cluster, Secret: e.cfg.Secret, Listen: l, Handler: e, Position: e.position,
-		Admit: e.admit, TLS: tls, Certified: certified, Dial: dialFrom(l.Addr()), Logger: n.log.With().Str("room", "peer").Logger(),
+		Floor: e.floor, Admit: e.admit, TLS: tls, Certified: certified, Dial: dialFrom(l.Addr()), Logger: n.log.With().Str("room", "peer").Logger(),
 	}); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -267,23 +267,32 @@ func (e *ensemble) serve(r *replica.Replica, k *session.Keeper) {
 	e.replica.Store(r)
 }
 
-// position is the log's last entry, for the handshake.
+// position is the log's last entry, for the handshake. Peers are dialled only once there
+// is a replica, and less than there is must never be said: it would cost the node its id.
 func (e *ensemble) position() (index, term uint64) {
 	if e.replica.Load() == nil {
 		return 0, 0
 	}
-	index, err := e.n.wal.LastIndex()
-	if err == nil {
-		term, err = e.n.wal.Term(index)
+	for {
+		index, _ := e.n.wal.LastIndex() // it has no error
+		if term, err := e.n.wal.Term(index); err == nil {
+			return index, term
+		}
+		// It was cut or reset in between.
 	}
-	if err != nil {
-		return 0, 0
+}
+
+// floor is what the log of a node must have, by what leaders have told in the log: see peer.Config.
+func (e *ensemble) floor(node uint64) uint64 {
+	if r := e.replica.Load(); r != nil {
+		return r.Floor(node)
 	}
-	return index, term
+	return 0
 }
 
 // admit refuses an id that was a member once, and one whose log is shorter than what it
-// has acknowledged to this leader: an older copy of its disk.
+// has acknowledged to this leader: an older copy of its disk. What it has acknowledged to
+// earlier ones floor knows, but for the last.
 func (e *ensemble) admit(theirs peer.Hello) *peer.Refusal {
 	r := e.replica.Load()
 	if r == nil {
@@ -296,8 +305,6 @@ func (e *ensemble) admit(theirs peer.Hello) *peer.Refusal {
 	if st.Role != "leader" || e.isHeard(theirs.Node) {
 		return nil
 	}
-	// Its last link has ended, and with it the last acknowledgement that it has sent:
-	// the log that its hello speaks of must have all of them.
 	match := make(chan uint64, 1)
 	r.Progress(func(all []replica.Progress) {
 		i := slices.IndexFunc(all, func(p replica.Progress) bool { return p.Node == theirs.Node })
@@ -309,7 +316,7 @@ func (e *ensemble) admit(theirs peer.Hello) *peer.Refusal {
 	})
 	select {
 	case m := <-match:
-		if m > theirs.Index {
+		if isBehind(m, st.Term, theirs) {
 			return &peer.Refusal{Code: peer.CodeBehind, Text: fmt.Sprintf("the log of node %s ends at %d, and it has acknowledged %d",
 				datadir.NodeString(theirs.Node), theirs.Index, m)}
 		}
@@ -317,6 +324,13 @@ func (e *ensemble) admit(theirs peer.Hello) *peer.Refusal {
 	case <-e.ctx.Done():
 	}
 	return nil
+}
+
+// isBehind says whether the log of a dialer lacks what it has acknowledged to the leader of a
+// term. Its last link has ended, and with it the last acknowledgement that it has sent: the
+// log that its proof speaks of must have all of them, unless a later leader has cut it.
+func isBehind(match, term uint64, theirs peer.Hello) bool {
+	return match > theirs.Index && theirs.Term <= term
 }
 
 // admitTime is how long the replica's loop may take to say what a peer has.

@@ -243,7 +243,8 @@ func (n *node) load() error {
 }
 
 func pointOf(m *snapshot.Meta) replica.Point {
-	return replica.Point{Index: m.RaftIndex, Term: m.RaftTerm, Voters: m.Conf.Voters, Others: m.Conf.Learners, Removed: m.Conf.Removed}
+	return replica.Point{Index: m.RaftIndex, Term: m.RaftTerm, Voters: m.Conf.Voters, Others: m.Conf.Learners, Removed: m.Conf.Removed,
+		Floors: m.Conf.Floors}
 }
 
 // meta describes a snapshot of this node at a place in its log.
@@ -253,7 +254,7 @@ func (n *node) meta(at replica.Point) snapshot.Meta { return n.metaOf(&n.identit
 func (n *node) metaOf(id *datadir.Identity, at replica.Point) snapshot.Meta {
 	return snapshot.Meta{
 		BackupID: snapshot.NewID(), ClusterID: id.Cluster, LineageID: id.Lineage, Generation: id.Generation,
-		RaftIndex: at.Index, RaftTerm: at.Term, Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others, Removed: at.Removed},
+		RaftIndex: at.Index, RaftTerm: at.Term, Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others, Removed: at.Removed, Floors: at.Floors},
 		Writer: "coord " + n.cfg.Version, Codec: snapshot.Plain,
 	}
 }

@@ -3,8 +3,10 @@ package server
 import (
 	"bytes"
 	"path/filepath"
+	"reflect"
 	"testing"
 
+	"coord/server/peer"
 	"coord/server/replica"
 	"coord/snapshot"
 	"coord/tree"
@@ -81,5 +83,45 @@ func TestSnapshotsThatComeInARow(t *testing.T) {
 	e.Unwanted(80)            // there is none
 	if n := files(); n != 4 { // two of this node's, 50 and 70
 		t.Errorf("%d files", n)
+	}
+}
+
+// A place in the log outlives its snapshot's file, but for what no snapshot is made in.
+func TestAPointIsInItsSnapshot(t *testing.T) {
+	t.Parallel()
+	n := &node{}
+	at := replica.Point{Index: 9, Term: 2, Voters: []uint64{1, 2}, Others: []uint64{3}, Removed: []uint64{4},
+		Floors: []tree.Floor{{Node: 1, Index: 8}, {Node: 3, Index: 5}}}
+	var b bytes.Buffer
+	if _, err := snapshot.Write(&b, n.meta(at), tree.New().Freeze(), snapshot.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	_, m, _, err := snapshot.Read(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := pointOf(&m); !reflect.DeepEqual(got, at) {
+		t.Errorf("%+v, want %+v", got, at)
+	}
+}
+
+// A log that ends before what its node has acknowledged is an older one, but not if a later leader has cut it.
+func TestWhoIsBehind(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		what                       string
+		match, index, term, leader uint64
+		behind                     bool
+	}{
+		{"all that was acknowledged", 9, 9, 3, 3, false},
+		{"more", 9, 10, 3, 3, false},
+		{"less", 9, 8, 3, 3, true},
+		{"less, of an earlier term", 9, 8, 2, 3, true},
+		{"nothing", 9, 0, 0, 3, true},
+		{"less, for another leads", 9, 8, 4, 3, false},
+	} {
+		if got := isBehind(c.match, c.leader, peer.Hello{Index: c.index, Term: c.term}); got != c.behind {
+			t.Errorf("%s: %t", c.what, got)
+		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 // major version, and every major version before.
 const (
 	Major = 1
-	Minor = 2 // 0: sessions without attachments; 1: no removed members
+	Minor = 3 // 0: sessions without attachments; 1: no removed members; 2: no floors
 )
 
 const (
@@ -105,7 +105,8 @@ type Meta struct {
 }
 
 // ConfState is raft's configuration: ids of nodes. The names are raft's, but for
-// Removed: who was a member once, and never will be again.
+// Removed: who was a member once, and never will be again; and Floors: up to where
+// each member is known to have the log on its disk, by node.
 type ConfState struct {
 	Voters         []uint64
 	VotersOutgoing []uint64
@@ -113,6 +114,7 @@ type ConfState struct {
 	LearnersNext   []uint64
 	AutoLeave      bool
 	Removed        []uint64
+	Floors         []tree.Floor
 }
 
 // ofState fills in what the state decides.

@@ -17,7 +17,7 @@ func testMeta() Meta {
 	m := Meta{
 		Generation: 3, RaftIndex: 4711, RaftTerm: 12, Writer: "coord-test 1.2.3",
 		Conf: ConfState{Voters: []uint64{1, 2, 1 << 63}, VotersOutgoing: []uint64{7}, Learners: []uint64{4}, LearnersNext: []uint64{5}, AutoLeave: true,
-			Removed: []uint64{8, 1 << 40}},
+			Removed: []uint64{8, 1 << 40}, Floors: []tree.Floor{{Node: 1, Index: 4000}, {Node: 1 << 63, Index: 1<<63 + 5}}},
 	}
 	for i := range 16 {
 		m.BackupID[i], m.ClusterID[i], m.LineageID[i] = byte(i), byte(0x40+i), byte(0x80+i)

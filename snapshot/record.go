@@ -17,7 +17,8 @@ import (
 // How many values each record's array has in version 1. A reader takes longer
 // ones, from newer minor versions, and skips what it does not know.
 const (
-	metaFields     = 6
+	metaFields     = 7
+	floorFields    = 2
 	countersFields = 6
 	sessionFields  = 4
 	aclEntryFields = 3
@@ -105,6 +106,12 @@ func (p *page) meta(c *ConfState) {
 	p.ids(c.LearnersNext)
 	p.bool(c.AutoLeave)
 	p.ids(c.Removed)
+	p.array(len(c.Floors))
+	for _, f := range c.Floors {
+		p.array(floorFields)
+		p.uint(f.Node)
+		p.uint(f.Index)
+	}
 }
 
 func (p *page) counters(c *tree.Counters) {
@@ -401,7 +408,7 @@ func (d *decoder) ids() []uint64 {
 }
 
 func (d *decoder) meta() (c ConfState) {
-	extra := d.record(metaFields - 1)
+	extra := d.record(metaFields - 2)
 	c.Voters = d.ids()
 	c.VotersOutgoing = d.ids()
 	c.Learners = d.ids()
@@ -411,8 +418,21 @@ func (d *decoder) meta() (c ConfState) {
 		c.Removed = d.ids()
 		extra--
 	}
+	if extra > 0 { // before version 1.3
+		c.Floors = d.floors()
+		extra--
+	}
 	d.skip(extra)
 	return c
+}
+
+func (d *decoder) floors() (floors []tree.Floor) {
+	for n := d.count(); n > 0 && d.err == nil; n-- {
+		extra := d.record(floorFields)
+		floors = append(floors, tree.Floor{Node: d.uint(), Index: d.uint()})
+		d.skip(extra)
+	}
+	return floors
 }
 
 func (d *decoder) counters() (c tree.Counters) {

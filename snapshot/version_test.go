@@ -53,7 +53,7 @@ func TestNewerVersions(t *testing.T) {
 		newer  string // what a NewerError says, "" if the file must be read
 	}{
 		"minor":  {func(f *forgery) { f.header[11] = 9 }, ""},
-		"major":  {func(f *forgery) { f.header[9] = 2 }, "format 2.2"},
+		"major":  {func(f *forgery) { f.header[9] = 2 }, "format 2.3"},
 		"kind":   {func(f *forgery) { f.header[16] = byte(KindIncremental) }, "kind 2"},
 		"codec":  {func(f *forgery) { f.header[17] = 2 }, "codec 2"},
 		"cipher": {func(f *forgery) { f.header[18] = 1 }, "cipher 1"},
@@ -106,7 +106,7 @@ func TestGolden(t *testing.T) {
 		minor uint16
 		codec Codec
 	}{{"v1.0-plain.coord", 0, Plain}, {"v1.0-zstd.coord", 0, Zstd}, {"v1.1-plain.coord", 1, Plain}, {"v1.1-zstd.coord", 1, Zstd},
-		{"v1.2-plain.coord", 2, Plain}, {"v1.2-zstd.coord", 2, Zstd}} {
+		{"v1.2-plain.coord", 2, Plain}, {"v1.2-zstd.coord", 2, Zstd}, {"v1.3-plain.coord", 3, Plain}, {"v1.3-zstd.coord", 3, Zstd}} {
 		name, codec := c.name, c.codec
 		path := filepath.Join("testdata", name)
 		m := testMeta()
@@ -134,6 +134,9 @@ func TestGolden(t *testing.T) {
 		m.ofState(f)
 		if c.minor < 2 {
 			m.Conf.Removed = nil
+		}
+		if c.minor < 3 {
+			m.Conf.Floors = nil
 		}
 		if m.Minor = c.minor; !reflect.DeepEqual(meta, m) {
 			t.Errorf("%s: meta %+v\nwant %+v", name, meta, m)

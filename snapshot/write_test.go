@@ -146,6 +146,7 @@ func TestEveryFieldIsStored(t *testing.T) {
 		reflect.TypeFor[znode.ACLEntry](): 2,
 		reflect.TypeFor[znode.Identity](): 2,
 		reflect.TypeFor[ConfState]():      metaFields,
+		reflect.TypeFor[tree.Floor]():     floorFields,
 	} {
 		if typ.NumField() != want {
 			t.Errorf("%v has %d fields, the format stores %d", typ, typ.NumField(), want)

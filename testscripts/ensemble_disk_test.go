@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // flip damages a byte in the middle of a file, which may be in use.
@@ -108,6 +109,71 @@ func TestEnsembleLosesADisk(t *testing.T) {
 				rows, err := c.nodes[0].members()
 				return err == nil && len(rows) == 3 && votes(rows) == 3 && !slices.ContainsFunc(rows, func(r row) bool { return r.ID == old })
 			})
+			c.agree()
+		})
+	}
+}
+
+// TestEnsembleOlderCopy: a node comes back with an older copy of its disk, when no leader is there any
+// more to which it has acknowledged anything. The log tells what it had: it comes back
+// as another one in the place of the old.
+func TestEnsembleOlderCopy(t *testing.T) {
+	t.Parallel()
+	for name, forget := range map[string]func(lead, other *node){
+		"another leads": func(lead, other *node) {
+			other.c.eventually(other.name+" leads", func() bool {
+				_, err := askAt(lead.host+":2181", "ADMIN TRANSFER "+other.name)
+				return err == nil && other.c.leader() == other
+			})
+		},
+		"all restarted": func(lead, other *node) {
+			for _, n := range []*node{lead, other} {
+				n.signal(syscall.SIGKILL)
+			}
+			for _, n := range []*node{lead, other} {
+				n.wait()
+				n.start()
+			}
+			lead.await()
+			other.await()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := form(t)
+			lead := c.leader()
+			victim, other := lead.others()[0], lead.others()[1]
+			old := victim.id()
+			victim.kill()
+			if err := os.CopyFS(victim.dir+".old", os.DirFS(victim.dir)); err != nil {
+				t.Fatal(err)
+			}
+			victim.start()
+			victim.await()
+			c.fill200()
+			// What it acknowledges is told in the log with a later write, within a second or so.
+			for began := time.Now(); time.Since(began) < 2500*time.Millisecond; {
+				victim.takes(20)
+			}
+			victim.kill()
+			forget(lead, other)
+			other.takes(20)
+			if err := os.RemoveAll(victim.dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(victim.dir+".old", victim.dir); err != nil {
+				t.Fatal(err)
+			}
+			_ = os.Chmod(victim.dir, 0o700)
+			victim.start()
+			victim.await()
+			victim.replaced(t, old)
+			if !strings.Contains(victim.stderr(), "the disk is an older copy of this node's") {
+				t.Errorf("%s does not say why: %s", victim.name, victim.stderr())
+			}
+			if got := victim.synced("GET /n0", "GET /n199", "GET /probe"); strings.Contains(got, "ERR") {
+				t.Fatal(got)
+			}
 			c.agree()
 		})
 	}

@@ -13,8 +13,9 @@ import (
 // A batch is the data of one raft entry: txns that are proposed, logged and
 // committed together.
 //
-//	version  u8       2
+//	version  u8       3
 //	time     uvarint  ms since 1970: the leader's stamp of all its txns
+//	floors   uvarint  how many, each: node 8 bytes, index uvarint (see Floor)
 //	count    uvarint
 //	txn*
 //
@@ -41,11 +42,15 @@ import (
 // validator larger than this file; the hand-written form is smaller on disk and
 // four times as fast, and the tables share the identities of a whole batch.
 //
-// Version 1 had no attachments.
-const batchVersion = 2
+// Version 1 had no attachments, version 2 no floors.
+const batchVersion = 3
 
 // ErrNewerBatch is a batch of a newer coord.
 var ErrNewerBatch = errors.New("tree: the log holds txns of a newer version of coord")
+
+// Floor is an index up to which a node is known to have committed entries on its disk.
+// The txns do not depend on it: it is for whoever leads next.
+type Floor struct{ Node, Index uint64 }
 
 // Encoder puts txns into batches. The zero value is ready.
 type Encoder struct {
@@ -56,8 +61,8 @@ type Encoder struct {
 	acls    []znode.ACL
 }
 
-// Len is the size of the batch so far, in bytes.
-func (e *Encoder) Len() int { return len(e.body) + 1 + 2*binary.MaxVarintLen64 }
+// Len is the size of the batch so far, in bytes, without floors.
+func (e *Encoder) Len() int { return len(e.body) + 2 + 2*binary.MaxVarintLen64 }
 
 // Count is the number of txns in it.
 func (e *Encoder) Count() int { return int(e.count) }
@@ -112,10 +117,16 @@ func (e *Encoder) Add(x *Txn) {
 }
 
 // AppendBatch appends the entry's data, stamped, to b and starts the next batch.
-func (e *Encoder) AppendBatch(b []byte, timeMS int64) []byte {
-	b = slices.Grow(b, e.Len())
+func (e *Encoder) AppendBatch(b []byte, timeMS int64, floors ...Floor) []byte {
+	const floorBytes = 8 + binary.MaxVarintLen64
+	b = slices.Grow(b, e.Len()+len(floors)*floorBytes)
 	b = append(b, batchVersion)
 	b = binary.AppendUvarint(b, uint64(timeMS))
+	b = binary.AppendUvarint(b, uint64(len(floors)))
+	for _, f := range floors {
+		b = binary.LittleEndian.AppendUint64(b, f.Node)
+		b = binary.AppendUvarint(b, f.Index)
+	}
 	b = binary.AppendUvarint(b, e.count)
 	b = append(b, e.body...)
 	e.body, e.count = e.body[:0], 0
@@ -212,14 +223,14 @@ func settingsOf(b byte) Settings { return Settings{b&1 != 0, b&2 != 0, b&4 != 0}
 // allocated by a length that the batch claims. An error means a fault of coord
 // or a newer coord, for the log has checked the bytes.
 func Decode(batch []byte, yield func(*Txn)) error {
-	if len(batch) == 0 {
-		return errors.New("tree: empty batch")
+	d, err := newDecoder(batch)
+	if err != nil {
+		return err
 	}
-	if batch[0] == 0 || batch[0] > batchVersion {
-		return fmt.Errorf("%w (batch version %d)", ErrNewerBatch, batch[0])
-	}
-	d := decoder{b: batch[1:], version: batch[0]}
 	timeMS := int64(d.uvarint())
+	for n := d.floors(); n > 0 && !d.bad; n-- {
+		d.floor()
+	}
 	count := d.uvarint()
 	var x Txn
 	for range count {
@@ -231,9 +242,39 @@ func Decode(batch []byte, yield func(*Txn)) error {
 		yield(&x)
 	}
 	if d.bad || len(d.b) != 0 {
-		return errors.New("tree: malformed batch")
+		return errMalformed
 	}
 	return nil
+}
+
+// DecodeFloors returns the floors that a batch tells. Most tell none, and cost nothing.
+// The errors are Decode's, and what stands behind the floors is not looked at.
+func DecodeFloors(batch []byte) ([]Floor, error) {
+	d, err := newDecoder(batch)
+	if err != nil {
+		return nil, err
+	}
+	d.uvarint()
+	var floors []Floor
+	for n := d.floors(); n > 0 && !d.bad; n-- {
+		floors = append(floors, d.floor())
+	}
+	if d.bad {
+		return nil, errMalformed
+	}
+	return floors, nil
+}
+
+var errMalformed = errors.New("tree: malformed batch")
+
+func newDecoder(batch []byte) (decoder, error) {
+	if len(batch) == 0 {
+		return decoder{}, errors.New("tree: empty batch")
+	}
+	if batch[0] == 0 || batch[0] > batchVersion {
+		return decoder{}, fmt.Errorf("%w (batch version %d)", ErrNewerBatch, batch[0])
+	}
+	return decoder{b: batch[1:], version: batch[0]}, nil
 }
 
 // decoder cuts values from b; after the first that does not fit, bad is set and
@@ -329,6 +370,22 @@ func (d *decoder) count() int {
 		return 0
 	}
 	return int(n)
+}
+
+// floors is how many there are.
+func (d *decoder) floors() int {
+	if d.version < 3 {
+		return 0
+	}
+	return d.count()
+}
+
+func (d *decoder) floor() (f Floor) {
+	if b := d.take(8); b != nil {
+		f.Node = binary.LittleEndian.Uint64(b)
+	}
+	f.Index = d.uvarint()
+	return f
 }
 
 func (d *decoder) identity() znode.Identity {

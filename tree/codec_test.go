@@ -128,6 +128,10 @@ var (
 	})
 )
 
+var anyFloor = rapid.Custom(func(t *rapid.T) tree.Floor {
+	return tree.Floor{Node: rapid.Uint64().Draw(t, "node"), Index: rapid.Uint64().Draw(t, "index")}
+})
+
 // TestBatchRoundTrip: what goes in comes out, from one Encoder batch after batch.
 func TestBatchRoundTrip(t *testing.T) {
 	t.Parallel()
@@ -142,20 +146,24 @@ func TestBatchRoundTrip(t *testing.T) {
 				want = append(want, carried(txns[i], now))
 			}
 			most, count := e.Len(), e.Count()
-			batch := e.AppendBatch(nil, now)
-			if len(batch) > most || count != len(txns) || e.Count() != 0 {
+			floors := rapid.SliceOfN(anyFloor, 0, 3).Draw(t, "floors")
+			batch := e.AppendBatch(nil, now, floors...)
+			if len(batch) > most+18*len(floors) || count != len(txns) || e.Count() != 0 {
 				t.Fatalf("%d bytes, at most %d told; count %d of %d, then %d", len(batch), most, count, len(txns), e.Count())
 			}
 			got, err := decode(batch)
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Fatalf("%v\n got %+v\nwant %+v", err, got, want)
 			}
+			if told, err := tree.DecodeFloors(batch); err != nil || !slices.Equal(told, floors) {
+				t.Fatalf("floors %v, %v, want %v", told, err, floors)
+			}
 		}
 	})
 }
 
 // TestGoldenBatches holds the bytes that stand in logs: one txn of each kind, then
-// the tables of a batch. Those of version 1 are read for ever.
+// the tables of a batch. Those of versions 1 and 2 are read for ever.
 func TestGoldenBatches(t *testing.T) {
 	t.Parallel()
 	const now = 1700000000000
@@ -212,10 +220,13 @@ func TestGoldenBatches(t *testing.T) {
 			"0280d095ffbc310103000100000000000000020a020000000001022f61036869"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			current := c.hex
+			second := c.hex
 			if c.hex[1] == '1' { // version 2 has an attachment behind a session
-				current = "02" + strings.Replace(c.hex[2:], "ac020a00", "ac020a0000", 1)
+				second = "02" + strings.Replace(c.hex[2:], "ac020a00", "ac020a0000", 1)
 			}
+			const head = len("0280d095ffbc31") // version and time
+			current := "03" + second[2:head] + "00" + second[head:]
+			told := "03" + second[2:head] + "02" + "efcdab8967452301" + "ac02" + "0100000000000000" + "00" + second[head:]
 			var e tree.Encoder
 			var want []tree.Txn
 			for i := range c.txns {
@@ -226,10 +237,21 @@ func TestGoldenBatches(t *testing.T) {
 			if got := hex.EncodeToString(batch); got != current {
 				t.Errorf("bytes\n got %s\nwant %s", got, current)
 			}
-			for _, golden := range []string{c.hex, current} {
+			floors := []tree.Floor{{Node: 0x0123456789abcdef, Index: 300}, {Node: 1}}
+			for i := range c.txns {
+				e.Add(&c.txns[i])
+			}
+			if got := hex.EncodeToString(e.AppendBatch(nil, now, floors...)); got != told {
+				t.Errorf("with floors\n got %s\nwant %s", got, told)
+			}
+			for _, golden := range []string{c.hex, second, current, told} {
 				b, _ := hex.DecodeString(golden)
 				if got, err := decode(b); err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("%v\n got %+v\nwant %+v", err, got, want)
+				}
+				switch got, err := tree.DecodeFloors(b); {
+				case err != nil, golden == told && !slices.Equal(got, floors), golden != told && got != nil:
+					t.Errorf("%s: floors %v, %v", golden, got, err)
 				}
 			}
 		})
@@ -254,7 +276,7 @@ func sample() []byte {
 	add(tree.Txn{Session: 9, Attachment: 300, Op: set("/a", "data", 1)})
 	add(tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 9, Session: 9, Attachment: 1})
 	add(tree.Txn{Op: tree.Op{Kind: tree.KindSettings}})
-	return e.AppendBatch(nil, T0)
+	return e.AppendBatch(nil, T0, tree.Floor{Node: 3, Index: 1 << 40}, tree.Floor{Node: 4, Index: 7})
 }
 
 // TestDecodeRefuses what no Encoder wrote.
@@ -272,9 +294,24 @@ func TestDecodeRefuses(t *testing.T) {
 	if _, err := decode(append(slices.Clone(good), 0)); err == nil {
 		t.Error("a byte too many is no matter")
 	}
-	for _, version := range []byte{0, 3, 255} {
-		if _, err := decode(append([]byte{version}, good[1:]...)); !errors.Is(err, tree.ErrNewerBatch) {
-			t.Errorf("version %d: %v", version, err)
+	for _, version := range []byte{0, 4, 255} {
+		b := append([]byte{version}, good[1:]...)
+		_, err := decode(b)
+		if _, err2 := tree.DecodeFloors(b); !errors.Is(err, tree.ErrNewerBatch) || !errors.Is(err2, tree.ErrNewerBatch) {
+			t.Errorf("version %d: %v, %v", version, err, err2)
+		}
+	}
+	for name, b := range map[string][]byte{
+		"a floor that is cut short":          {3, 0, 1, 1, 0, 0, 0, 0, 0, 0},
+		"a floor without an index":           {3, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0},
+		"more floors than bytes":             append([]byte{3, 0, 200, 1}, make([]byte, 9*199)...),
+		"a number of floors that never ends": append([]byte{3, 0}, bytes.Repeat([]byte{0xff}, 11)...),
+		"nothing":                            {},
+		"an index that is more than 64 bits": append([]byte{3, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0}, append(bytes.Repeat([]byte{0xff}, 10), 0)...),
+	} {
+		_, err := decode(b)
+		if got, err2 := tree.DecodeFloors(b); err == nil || err2 == nil {
+			t.Errorf("%s: %v, %v, %v", name, got, err, err2)
 		}
 	}
 	head := func(rest ...byte) []byte { // a txn of origin 0, seq 0, session 0, without ids; kind and body follow
@@ -314,10 +351,11 @@ func TestDecodeAllocatesWhatIsThere(t *testing.T) { // not parallel: it counts b
 		return append(b, bytes.Repeat([]byte{0xff}, 1<<20)...)
 	}
 	for name, batch := range map[string][]byte{
-		"txns": append(binary.AppendUvarint([]byte{1, 0}, math.MaxUint64), 9),
-		"ids":  claim(5, 0),
-		"ops":  claim(6, 0, 0),
-		"acl":  claim(4, 0, 0, 0, 0, 0, 1, '/', 1),
+		"floors": append(append([]byte{3, 0}, binary.AppendUvarint(nil, 1<<19)...), make([]byte, 1<<20)...),
+		"txns":   append(binary.AppendUvarint([]byte{1, 0}, math.MaxUint64), 9),
+		"ids":    claim(5, 0),
+		"ops":    claim(6, 0, 0),
+		"acl":    claim(4, 0, 0, 0, 0, 0, 1, '/', 1),
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -352,9 +390,17 @@ func FuzzDecode(f *testing.F) {
 			live.Apply(1, &first[i])
 		}
 		checkDigest(t, live)
-		again, err := decode(e.AppendBatch(nil, now))
+		floors, err := tree.DecodeFloors(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := e.AppendBatch(nil, now, floors...)
+		again, err := decode(b)
 		if err != nil || !reflect.DeepEqual(first, again) {
 			t.Fatalf("%v\nfirst %+v\nagain %+v", err, first, again)
+		}
+		if again, err := tree.DecodeFloors(b); err != nil || !slices.Equal(floors, again) {
+			t.Fatalf("%v\nfloors %+v\nagain %+v", err, floors, again)
 		}
 	})
 }

@@ -87,9 +87,15 @@ type Config struct {
 	Secret      Secret       // may be empty: then proofs prove nothing
 	Listen      net.Listener // may be nil: then nobody can dial this node
 	Handler     Handler
-	Position    func() (index, term uint64) // of the log's last entry
+	Position    func() (index, term uint64) // of the log's last entry, now; 0, 0: there is none
+	// Floor says up to which index the log of a node is known to have been, whoever leads: who dials
+	// with a link or a snapshot and has less is refused (CodeBehind). It is asked before the dialer is
+	// asked for its position, so that what a dialer acknowledges meanwhile is never held against it. It must not
+	// wait: who asks has proved nothing. May be nil.
+	Floor func(node uint64) uint64
 	// Admit may refuse who dials with a link or a snapshot, after its proof: an id that was removed long ago,
-	// a log that is shorter than it was. nil admits, if it is a peer that SetPeer has named. May be nil.
+	// a log that is shorter than it was. The position in theirs is of after this node's hello.
+	// nil admits, if it is a peer that SetPeer has named. May be nil.
 	Admit func(theirs Hello) *Refusal
 	// TLS may be nil. Else both sides must show certificates of its roots (RootCAs for those who are
 	// dialled, ClientCAs for those who dial), and Certified says whether one is of the node of the hello.

@@ -126,7 +126,11 @@ func (g *greeting) dial() ([]byte, error) {
 		return nil, r
 	}
 	t := g.sum.Sum(nil)
-	proof := g.mac(labelDialer, t)
+	// The position anew: the first one may have waited for long, and the acceptor
+	// holds this one against what it knew when it said its hello.
+	g.ours.Index, g.ours.Term = g.l.cfg.Position()
+	proof := positionBytes(g.ours.Index, g.ours.Term)
+	proof = append(proof, g.mac(labelDialer, t, proof)...)
 	if err := g.say("", stepProof, proof); err != nil {
 		return nil, err
 	}
@@ -167,6 +171,8 @@ func (g *greeting) accept() ([]byte, error) {
 		_ = g.say(magic, stepVerdict, verdict(r, nil))
 		return nil, r
 	}
+	// Before the hello, behind which the dialer says where its log ends.
+	floor := g.l.floor(&g.theirs)
 	if err := g.say(magic, stepHello, helloBody(&g.ours)); err != nil {
 		return nil, err
 	}
@@ -175,14 +181,15 @@ func (g *greeting) accept() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !hmac.Equal(proof, g.mac(labelDialer, t)) {
+	if len(proof) != proofLen || !hmac.Equal(proof[16:], g.mac(labelDialer, t, proof[:16])) {
 		r := refuse(CodeProof, "the proof is wrong: is it the same secret?")
 		_ = g.say("", stepVerdict, verdict(r, nil))
 		return nil, r
 	}
+	g.theirs.Index, g.theirs.Term = binary.BigEndian.Uint64(proof), binary.BigEndian.Uint64(proof[8:])
 	prove := func(said []byte) []byte { return g.mac(labelAcceptor, t, proof, said) }
 	if r = g.judge(); r == nil && g.theirs.Purpose != purposeRequest {
-		r = g.l.admit(g.theirs)
+		r = g.l.admit(g.theirs, floor)
 	}
 	if r != nil {
 		_ = g.say("", stepVerdict, verdict(r, prove))

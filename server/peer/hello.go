@@ -21,6 +21,7 @@ const (
 	maxStep  = 1024
 	nonceLen = 32
 	macLen   = 32
+	proofLen = 16 + macLen
 
 	flagSecret = 1
 
@@ -34,7 +35,7 @@ type Hello struct {
 	Identity
 	ClusterName     string
 	Expects         uint64 // the node id that it takes the other side for; 0: any
-	Index, Term     uint64 // of the last entry in its log
+	Index, Term     uint64 // of the last entry in its log; of a dialer's as its proof says it
 	Purpose         Purpose
 	HasSecret       bool
 	Lowest, Highest uint16 // versions
@@ -141,6 +142,12 @@ func (h *Hello) proven(ours *Hello) *Refusal {
 		return refuse(CodeCluster, "its cluster is %x, this one %x", h.Cluster, ours.Cluster)
 	}
 	return nil
+}
+
+// positionBytes are how a proof begins: index and term of the last entry in the log.
+func positionBytes(index, term uint64) []byte {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, proofLen), index)
+	return binary.BigEndian.AppendUint64(b, term)
 }
 
 // refusalOf reads the body of a verdict; nil for a welcome.

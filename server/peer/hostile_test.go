@@ -118,8 +118,9 @@ func TestByHand(t *testing.T) {
 			}
 			return string(m.Sum(nil))
 		}
-		proof := mac("coord peer 1 dialer", string(t1[:]))
-		write([]byte("\x02\x00\x20" + proof))
+		position := u64(101) + u64(4)
+		proof := position + mac("coord peer 1 dialer", string(t1[:]), position)
+		write([]byte("\x02\x00\x30" + proof))
 		verdict := read(3 + 2 + 32)
 		if want := "\x03\x00\x22\x00\x00" + mac("coord peer 1 acceptor", string(t1[:]), proof, "\x00\x00", ""); string(verdict) != want {
 			t.Fatalf("%q, want %q", verdict, want)

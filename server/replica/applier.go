@@ -106,6 +106,7 @@ func (r *Replica) applyEntries(m *raftpb.Message, size int64, awaited bool) {
 				a.err = fmt.Errorf("replica: entry %d: %w", e.GetIndex(), a.err)
 				return
 			}
+			r.publishFloors() // who is gone has none
 			at := a.point.clone()
 			at.Index, at.Term = e.GetIndex(), e.GetTerm()
 			changes = append(changes, memberChange{cc, at})
@@ -148,10 +149,15 @@ func (r *Replica) passed(index uint64) {
 // that readers get a turn; no reader can see half a txn.
 func (r *Replica) applyBatch(term uint64, data []byte) error {
 	a := &r.applier
+	floors, err := tree.DecodeFloors(data)
+	if err != nil {
+		return fmt.Errorf("replica: entry %d: %w", a.index+1, err)
+	}
+	r.takeFloors(floors)
 	n := 0
 	r.mu.Lock()
 	r.mu.index = 0
-	err := tree.Decode(data, func(x *tree.Txn) {
+	err = tree.Decode(data, func(x *tree.Txn) {
 		if n > 0 && n%applyChunk == 0 {
 			r.mu.Unlock()
 			r.mu.Lock()
@@ -250,6 +256,7 @@ func (r *Replica) replace(t *tree.Tree, at Point) {
 	}
 	r.mu.Unlock()
 	a.index, a.point = at.Index, at.clone()
+	r.publishFloors()
 	a.txns, a.bytes = 0, 0
 	r.appliedTo.Store(a.index)
 	r.finishReads()

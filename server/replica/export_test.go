@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 
 	"coord/tree"
 )
@@ -100,3 +102,25 @@ func ApplyAgain(r *Replica) {
 func ApplyOwn(r *Replica, timeMS int64) {
 	r.mu.tree.Apply(r.applier.point.Term, &tree.Txn{Op: tree.Op{Kind: tree.KindSettings}, TimeMS: timeMS, Settings: r.cfg.Settings})
 }
+
+// TellSent lets a leader tell as the floor of each member what it has sent there.
+func TellSent(r *Replica) {
+	r.events.push(func() {
+		c := &r.core
+		if !c.isReady {
+			return
+		}
+		var floors []tree.Floor
+		c.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+			if index := pr.Next - 1; index > r.Floor(id) {
+				floors = append(floors, tree.Floor{Node: id, Index: index})
+			}
+		})
+		if len(floors) > 0 {
+			_ = c.rn.Propose(new(tree.Encoder).AppendBatch(nil, c.stamp, floors...))
+		}
+	})
+}
+
+// Descriptor is what raft carries of a snapshot.
+func Descriptor(p Point) *raftpb.Snapshot { return p.descriptor() }

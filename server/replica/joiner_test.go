@@ -3,7 +3,6 @@ package replica_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -71,7 +70,7 @@ func (*joiner) Unwanted(uint64) {}
 
 func metaOf(at replica.Point) snapshot.Meta {
 	return snapshot.Meta{RaftIndex: at.Index, RaftTerm: at.Term,
-		Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others, Removed: at.Removed}}
+		Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others, Removed: at.Removed, Floors: at.Floors}}
 }
 
 // start is a start as a server makes it.
@@ -111,7 +110,8 @@ func (j *joiner) start() {
 	j.must(j.store.ClearWaiting())
 	cfg := newMachine(j.TB).config
 	cfg.Tree, cfg.HardState = t, found.HardState
-	cfg.Start = replica.Point{Index: m.RaftIndex, Term: m.RaftTerm, Voters: m.Conf.Voters, Others: m.Conf.Learners, Removed: m.Conf.Removed}
+	cfg.Start = replica.Point{Index: m.RaftIndex, Term: m.RaftTerm, Voters: m.Conf.Voters, Others: m.Conf.Learners, Removed: m.Conf.Removed,
+		Floors: m.Conf.Floors}
 	cfg.Log, cfg.Snapshots, cfg.Peers, cfg.Received = j.log, j, &j.post, j
 	j.r, err = replica.New(cfg)
 	j.must(err)
@@ -143,13 +143,13 @@ func (j *joiner) restart() {
 func (j *joiner) snap() (file []byte, m []*raftpb.Message) {
 	t := tree.New()
 	t.Apply(2, create("/afar"))
-	at := replica.Point{Index: 10, Term: 2, Voters: []uint64{1, 2}, Others: []uint64{self}, Removed: []uint64{99}}
+	at := replica.Point{Index: 10, Term: 2, Voters: []uint64{1, 2}, Others: []uint64{self}, Removed: []uint64{99}, Floors: []tree.Floor{{Node: 2, Index: 9}}}
 	var b bytes.Buffer
 	_, err := snapshot.Write(&b, metaOf(at), t.Freeze(), snapshot.Options{})
 	j.must(err)
 	m = snapshotOf(10, at.Voters...)
 	m[0].Snapshot.Metadata.ConfState.Learners = at.Others
-	m[0].Snapshot.Data = binary.LittleEndian.AppendUint64(nil, 99)
+	m[0].Snapshot.Data = replica.Descriptor(at).GetData()
 	return b.Bytes(), m
 }
 
@@ -207,7 +207,7 @@ func TestAJoinerStartsWithNothing(t *testing.T) {
 			var at replica.Point
 			j.r.Freeze(func(_ *tree.Frozen, p replica.Point) { at = p })
 			j.turn()
-			if got, want := fmt.Sprint(at), "{11 2 [1 2] [7] [] [] [99]}"; got != want {
+			if got, want := fmt.Sprint(at), "{11 2 [1 2] [7] [] [] [99] [{2 9}]}"; got != want {
 				t.Errorf("at %s, want %s", got, want)
 			}
 			j.r.View(func(t2 *tree.Tree, _ *watchTable) {

@@ -61,6 +61,9 @@ type core struct {
 	acked      map[uint64]acknowledged
 	late       map[uint64]*raftpb.Message // may be sent later
 
+	told     []tree.Floor // by this leader or before it
+	tellFrom uint64       // the tick from which on it may again
+
 	members  Point  // in force, as of the entry that made them so
 	restored uint64 // index of the last snapshot installed
 	saved    Point  // the newest snapshot on this node's disk
@@ -328,6 +331,7 @@ func (r *Replica) publish() {
 	c := &r.core
 	st := c.rn.BasicStatus()
 	s := &Status{Role: "follower", Term: st.GetTerm(), Leader: st.Lead, Members: c.members.clone()}
+	s.Members.Floors = nil // those are the applier's
 	switch {
 	case st.RaftState == raft.StateLeader:
 		s.Role = "leader"
@@ -491,7 +495,8 @@ func (r *Replica) proposeBatch() {
 	subs, guests := c.takeBatch(), c.guests
 	c.guests = c.guests[:0]
 	c.stamp = max(c.stamp, r.cfg.Now().UnixMilli())
-	c.proposal = c.enc.AppendBatch(c.proposal[:0], c.stamp)
+	floors := r.newFloors()
+	c.proposal = c.enc.AppendBatch(c.proposal[:0], c.stamp, floors...)
 	err := c.rn.Propose(c.proposal) // it keeps a copy
 	if cap(c.proposal) > 2*MaxBatchBytes {
 		c.proposal = nil
@@ -506,6 +511,7 @@ func (r *Replica) proposeBatch() {
 		return
 	}
 	r.batches.Add(1)
+	r.floorsTold(floors)
 	r.awaitAnswers(subs)
 }
 
@@ -559,6 +565,7 @@ func (r *Replica) lead(now tree.Counters) {
 	r.lookWhoReigns()
 	c.isReady = true
 	c.stamp = max(c.stamp, now.TimeMS+1)
+	c.told, c.tellFrom = *r.floors.Load(), c.ticks
 	r.firstSession()
 	if now.Settings == r.cfg.Settings {
 		r.letIn()

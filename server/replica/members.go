@@ -187,6 +187,7 @@ func (p Point) changed(cc *raftpb.ConfChangeV2) (Point, error) {
 	cs := chg.Tracker.ConfState()
 	next := Point{Index: p.Index, Term: p.Term, Voters: cs.GetVoters(), Others: cs.GetLearners(),
 		Outgoing: cs.GetVotersOutgoing(), Next: cs.GetLearnersNext(), Removed: slices.Clone(p.Removed)}
+	next.Floors = slices.DeleteFunc(slices.Clone(p.Floors), func(f tree.Floor) bool { return !next.has(f.Node) })
 	for _, ids := range [][]uint64{p.Voters, p.Others, p.Outgoing} {
 		for _, id := range ids {
 			if !next.has(id) && !slices.Contains(next.Removed, id) {
@@ -220,12 +221,16 @@ func (p Point) confState() *raftpb.ConfState {
 		AutoLeave: new(len(p.Outgoing) > 0)}
 }
 
-// descriptor is what raft sends of a snapshot; pointOf reads it. Its data are the
-// removed members, 8 bytes each.
+// descriptor is what raft sends of a snapshot; PointOf reads it. Its data, in numbers of
+// 8 bytes: how many members were removed, those, then of each floor node and index.
 func (p Point) descriptor() *raftpb.Snapshot {
+	numbers := append([]uint64{uint64(len(p.Removed))}, p.Removed...)
+	for _, f := range p.Floors {
+		numbers = append(numbers, f.Node, f.Index)
+	}
 	s := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(p.Index), Term: new(p.Term), ConfState: p.confState()}}
-	for _, id := range p.Removed {
-		s.Data = binary.LittleEndian.AppendUint64(s.Data, id)
+	for _, n := range numbers {
+		s.Data = binary.LittleEndian.AppendUint64(s.Data, n)
 	}
 	return s
 }
@@ -235,8 +240,17 @@ func PointOf(s *raftpb.Snapshot) Point {
 	cs := s.GetMetadata().GetConfState()
 	p := Point{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm(), Voters: cs.GetVoters(), Others: cs.GetLearners(),
 		Outgoing: cs.GetVotersOutgoing(), Next: cs.GetLearnersNext()}
+	var numbers []uint64
 	for b := s.GetData(); len(b) >= 8; b = b[8:] {
-		p.Removed = append(p.Removed, binary.LittleEndian.Uint64(b))
+		numbers = append(numbers, binary.LittleEndian.Uint64(b))
+	}
+	if len(numbers) == 0 {
+		return p.clone()
+	}
+	removed := 1 + int(min(numbers[0], uint64(len(numbers)-1)))
+	p.Removed = append(p.Removed, numbers[1:removed]...)
+	for told := numbers[removed:]; len(told) >= 2; told = told[2:] {
+		p.Floors = append(p.Floors, tree.Floor{Node: told[0], Index: told[1]})
 	}
 	return p.clone()
 }

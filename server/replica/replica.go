@@ -47,6 +47,9 @@ type Point struct {
 	// who will be learners. No snapshot is made meanwhile.
 	Outgoing, Next []uint64
 	Removed        []uint64 // were members once; an id is used once
+	// Floors are what Replica.Floor says of each member, by node. A Point that is not of
+	// a state (Status.Members) has none. They are replaced, and never changed.
+	Floors []tree.Floor
 }
 
 // Log is the durable log; package wal has it. One goroutine calls the writing
@@ -171,12 +174,13 @@ type Replica struct {
 	txns      atomic.Uint64
 	batches   atomic.Uint64
 	snapshots atomic.Uint64
-	lastSaved atomic.Uint64 // zxid
-	committed atomic.Uint64 // index
-	appliedTo atomic.Uint64 // index
-	core      core          // the loop's
-	logWriter logWriter     // the log writer's
-	applier   applier       // the applier's
+	lastSaved atomic.Uint64                // zxid
+	committed atomic.Uint64                // index
+	appliedTo atomic.Uint64                // index
+	floors    atomic.Pointer[[]tree.Floor] // the applier's, of its point
+	core      core                         // the loop's
+	logWriter logWriter                    // the log writer's
+	applier   applier                      // the applier's
 }
 
 // Status is a node's part in its cluster.
@@ -222,6 +226,7 @@ func New(cfg Config) (*Replica, error) {
 	r.applier = applier{index: cfg.Start.Index, point: cfg.Start}
 	r.mu.index = cfg.Start.Index
 	r.appliedTo.Store(cfg.Start.Index)
+	r.publishFloors()
 	if err := r.core.init(r); err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ type checker struct {
 	answered map[string]bool       // tags
 	at       map[*simNode]uint64   // applied and looked at
 	probes   map[uint64]znode.Code // the last writes, one a node
+	floors   map[uint64]uint64     // the highest that any node has known, by node
 	members  replica.Point         // at the end
 
 	// See sim_model_test.go, sim_expiry_test.go and sim_watch_test.go.
@@ -66,7 +67,7 @@ func (k *checker) init(s *sim) {
 		never: map[string]bool{}, answered: map[string]bool{}, at: map[*simNode]uint64{}, probes: map[uint64]znode.Code{},
 		sessions: map[int64]*sessionRecord{}, ephemerals: map[string]int64{}, goneAt: map[*simNode]int{}, signs: map[int64]signs{},
 		reports: map[int64]reported{}, over: map[int64]time.Duration{}, events: map[string][]happened{}, below: map[string][]happened{},
-		model: newModel(), numbers: map[string]int{}}
+		model: newModel(), numbers: map[string]int{}, floors: map[uint64]uint64{}}
 	k.digests, k.systemZnodes = []tree.Digest{k.tree.Digest()}, k.tree.Counts().Znodes
 }
 
@@ -75,6 +76,7 @@ func (k *checker) last() uint64 { return uint64(len(k.entries)) + 1 }
 func (k *checker) started(n *simNode) {
 	k.at[n], k.goneAt[n] = n.r.Status().Applied, 0
 	k.look(n)
+	k.lookAtFloors(n)
 }
 
 // turned looks at a node after one of its turns.
@@ -95,6 +97,7 @@ func (k *checker) turned(n *simNode, part int) {
 			}
 		}
 	}
+	k.lookAtFloors(n)
 	if part == applierPart {
 		k.look(n)
 		for _, a := range k.acks {
@@ -103,6 +106,19 @@ func (k *checker) turned(n *simNode, part int) {
 			}
 		}
 		k.acks = k.acks[:0]
+	}
+}
+
+// lookAtFloors: whatever anybody knows, each disk has the log up to its floor, a crash now or not.
+func (k *checker) lookAtFloors(n *simNode) {
+	for _, o := range k.s.nodes {
+		if floor := n.r.Floor(o.id); floor > k.floors[o.id] {
+			k.floors[o.id] = floor
+			k.s.seen["floors told"]++
+		}
+		if last, floor := o.log.synced.last(), k.floors[o.id]; last < floor {
+			k.s.fail("the disk of %d has entries up to %d, and its floor is %d", o.id, last, floor)
+		}
 	}
 }
 

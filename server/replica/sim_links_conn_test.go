@@ -478,7 +478,6 @@ func (d *dialling) say(x dialAnswer) {
 		if d.isOver() {
 			return
 		}
-		d.st.see()
 		d.answer <- x
 		synctest.Wait()
 	})
@@ -522,7 +521,6 @@ func (d *dialling) connect(to *station) {
 		if to.isDead() {
 			return // died has seen to it
 		}
-		to.see()
 		to.listener.conns <- c.ends[1]
 		synctest.Wait()
 	})
@@ -531,7 +529,6 @@ func (d *dialling) connect(to *station) {
 			_ = c.ends[0].Close()
 			return
 		}
-		d.st.see()
 		d.answer <- dialAnswer{nc: c.ends[0]}
 		synctest.Wait()
 	})

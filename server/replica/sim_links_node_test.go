@@ -28,6 +28,7 @@ type station struct {
 	ghost    bool // it is no life of the node, but an old copy of it
 	links    *peer.Links
 	listener *listener
+	replica  *replica.Replica
 	ctx      context.Context
 	cancel   func()
 	ran      chan struct{} // closed when Run has returned
@@ -59,12 +60,12 @@ func idOf(address string) (id uint64) {
 
 // newStation makes links that run.
 func (w *linked) newStation(n *simNode, boot uint64, ghost bool) *station {
-	st := &station{w: w, n: n, ghost: ghost, ran: make(chan struct{}), up: map[uint64]time.Duration{}, arriving: map[uint64]*arrival{}}
+	st := &station{w: w, n: n, replica: n.r, ghost: ghost, ran: make(chan struct{}), up: map[uint64]time.Duration{}, arriving: map[uint64]*arrival{}}
 	st.ctx, st.cancel = context.WithCancel(context.Background())
 	st.see()
 	cfg := peer.Config{
 		Self:        peer.Identity{Cluster: [16]byte{1}, Node: n.id, Boot: boot, Name: fmt.Sprintf("n%d", n.id)},
-		ClusterName: "simulated", Secret: peer.Secret(simSecret), Handler: st, Position: st.position, Dial: st.dial, Logger: zerolog.Nop(),
+		ClusterName: "simulated", Secret: peer.Secret(simSecret), Handler: st, Position: st.position, Floor: st.replica.Floor, Dial: st.dial, Logger: zerolog.Nop(),
 	}
 	if !ghost {
 		st.listener = newListener(addressOf(n.id))
@@ -103,6 +104,8 @@ func (w *linked) started(n *simNode) {
 	}
 	synctest.Wait()
 }
+
+func (w *linked) wrote(n *simNode) { w.stations[n.id-1].see() }
 
 // crashed ends a life: its process, or its machine.
 func (w *linked) crashed(n *simNode) {
@@ -230,8 +233,11 @@ func (st *station) Refused(r *peer.Refusal) {
 			return
 		}
 		st.n.note("%d refuses %d: %v", st.n.id, r.Theirs.Node, code)
-		if code == peer.CodeBoot {
+		switch dialer := st.w.node(r.Theirs.Node); {
+		case code == peer.CodeBoot:
 			st.n.seen["old boots refused"]++
+		case code == peer.CodeBehind && r.Theirs.Boot == uint64(dialer.life):
+			st.w.fail("%d takes %d for an older copy: %s", st.n.id, dialer.id, r.Text)
 		}
 	}})
 }

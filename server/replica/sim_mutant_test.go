@@ -60,6 +60,7 @@ var (
 	lateJudged   = &mutant{"what is due is deleted, though it has changed since", ""}
 	noReap       = &mutant{"nobody deletes containers and TTL znodes", ""}
 	shallowWatch = &mutant{"a recursive watch tells of its own znode alone", "H20"}
+	toldSent     = &mutant{"a floor is told of what was sent", ""}
 	toldAgain    = &mutant{"a watch is told again what its client has seen", "H20"}
 )
 
@@ -79,6 +80,7 @@ var mutants = []*mutant{
 	rearmedLate, eventTwice, watchForgotten, firstReceived, wallExpiry, forgetVote, applyTwice, earlyAck, gapInStream, ownClock, noExpiry,
 	noReports, anyAttachment,
 	twoViews, splitMulti, leavesHalf, ownNumbers, unbornReaped, earlyReap, shortTTL, lateJudged, noReap, shallowWatch, toldAgain,
+	toldSent,
 }
 
 // elsewhere is where the rest of the list is tested: its faults are outside of what

@@ -24,6 +24,8 @@ type network struct {
 type carrier interface {
 	started(n *simNode)
 	crashed(n *simNode)
+	// wrote hears that a node has written its log.
+	wrote(n *simNode)
 	// separated hears that nothing goes from one to the other any more.
 	separated(a arrow)
 	// sever breaks what is between two nodes.
@@ -89,6 +91,7 @@ func pairOf(a, b uint64) pair { return pair{min(a, b), max(a, b)} }
 
 func (w *plain) await(time.Duration) bool { return false }
 func (w *plain) settle()                  {}
+func (w *plain) wrote(*simNode)           {}
 
 func (w *plain) link(a, b uint64) *link {
 	l := w.links[pairOf(a, b)]

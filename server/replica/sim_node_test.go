@@ -208,6 +208,12 @@ func (n *simNode) turn(part int) {
 			replica.ApplyOwn(n.r, n.now.Milliseconds())
 		}
 	}
+	if n.mutant.is(toldSent) && worked && part == loopPart && !n.calm && n.chance(20) {
+		replica.TellSent(n.r)
+	}
+	if part == logPart {
+		n.net.wrote(n)
+	}
 	n.check.turned(n, part)
 	if worked {
 		n.wake()

@@ -240,7 +240,7 @@ func (t *trace) add(line string) {
 // coverage counts what happened.
 type coverage map[string]int
 
-var covered = []string{"elections", "crashes", "restarts", "restless elections", "contested elections", "partitions", "one-way partitions", "broken links", "pauses", "slow disks",
+var covered = []string{"elections", "floors told", "crashes", "restarts", "restless elections", "contested elections", "partitions", "one-way partitions", "broken links", "pauses", "slow disks",
 	"transfers", "hand-overs", "learners", "promotions", "joint changes", "removals", "changes refused", "snapshots", "snapshots installed",
 	"installations cut short", "installations ended by a start", "clock steps",
 	"sessions opened", "sessions moved", "sessions expired", "sessions closed", "reports of sessions", "old connections ended", "writes of old attachments refused",
