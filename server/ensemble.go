@@ -267,19 +267,16 @@ func (e *ensemble) serve(r *replica.Replica, k *session.Keeper) {
 	e.replica.Store(r)
 }
 
-// position is the log's last entry, for the handshake. Peers are dialled only once there
-// is a replica, and less than there is must never be said: it would cost the node its id.
+// position is where the log ends and the term that this node is in, for the handshake. Peers
+// are dialled only once there is a replica, and less than there is must never be said: it
+// would cost the node its id.
 func (e *ensemble) position() (index, term uint64) {
-	if e.replica.Load() == nil {
+	r := e.replica.Load()
+	if r == nil {
 		return 0, 0
 	}
-	for {
-		index, _ := e.n.wal.LastIndex() // it has no error
-		if term, err := e.n.wal.Term(index); err == nil {
-			return index, term
-		}
-		// It was cut or reset in between.
-	}
+	index, _ = e.n.wal.LastIndex() // it has no error
+	return index, r.Status().Term  // whoever cuts the log has brought the term before
 }
 
 // floor is what the log of a node must have, by what leaders have told in the log: see peer.Config.
@@ -328,7 +325,8 @@ func (e *ensemble) admit(theirs peer.Hello) *peer.Refusal {
 
 // isBehind says whether the log of a dialer lacks what it has acknowledged to the leader of a
 // term. Its last link has ended, and with it the last acknowledgement that it has sent: the
-// log that its proof speaks of must have all of them, unless a later leader has cut it.
+// log that its proof speaks of must have all of them, unless it is in a later term, whose
+// leader may have cut what was not committed.
 func isBehind(match, term uint64, theirs peer.Hello) bool {
 	return match > theirs.Index && theirs.Term <= term
 }

@@ -87,7 +87,7 @@ type Config struct {
 	Secret      Secret       // may be empty: then proofs prove nothing
 	Listen      net.Listener // may be nil: then nobody can dial this node
 	Handler     Handler
-	Position    func() (index, term uint64) // of the log's last entry, now; 0, 0: there is none
+	Position    func() (index, term uint64) // of the log's last entry; that the node is in, read behind it; 0, 0: no log
 	// Floor says up to which index the log of a node is known to have been, whoever leads: who dials
 	// with a link or a snapshot and has less is refused (CodeBehind). It is asked before the dialer is
 	// asked for its position, so that what a dialer acknowledges meanwhile is never held against it. It must not

@@ -35,7 +35,7 @@ type Hello struct {
 	Identity
 	ClusterName     string
 	Expects         uint64 // the node id that it takes the other side for; 0: any
-	Index, Term     uint64 // of the last entry in its log; of a dialer's as its proof says it
+	Index, Term     uint64 // of the last entry in its log; that it is in: of a dialer as its proof says
 	Purpose         Purpose
 	HasSecret       bool
 	Lowest, Highest uint16 // versions
@@ -144,7 +144,7 @@ func (h *Hello) proven(ours *Hello) *Refusal {
 	return nil
 }
 
-// positionBytes are how a proof begins: index and term of the last entry in the log.
+// positionBytes are how a proof begins: the index of the last entry in the log, and the term that the node is in.
 func positionBytes(index, term uint64) []byte {
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, proofLen), index)
 	return binary.BigEndian.AppendUint64(b, term)
