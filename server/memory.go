@@ -38,13 +38,11 @@ func tuneCollector(ctx context.Context, rest func()) error {
 	percent := 0
 	var before, returned uint64 // allocated until the last tick, and until memory was given back
 	var idle time.Duration
-	tick := time.NewTicker(tuneEvery)
-	defer tick.Stop()
 	wait := func() bool {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-tick.C:
+		case <-time.After(untilNext(tuneEvery)):
 			return true
 		}
 	}
@@ -76,3 +74,7 @@ func tuneCollector(ctx context.Context, rest func()) error {
 		}
 	}
 }
+
+// untilNext is how long it is to the next whole multiple of d. What is done now and then
+// is done at such times: an idle node wakes up once for all of that.
+func untilNext(d time.Duration) time.Duration { return time.Until(time.Now().Truncate(d).Add(d)) }

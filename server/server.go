@@ -165,10 +165,15 @@ func (n *node) serve(ctx context.Context, core *errgroup.Group, inner context.Co
 		SnapshotTxns: cfg.SnapshotTxns, SnapshotBytes: cfg.SnapshotBytes, Settings: cfg.Settings,
 		Full: n.space.full, Burst: func() { n.front.Flush() }, Logger: n.log.With().Str("room", "replica").Logger(),
 	}
+	var keeper *session.Keeper
 	sessions := session.Config{ContainerInterval: cfg.ContainerInterval, Logger: n.log.With().Str("room", "session").Logger()}
 	if e := n.ens; e != nil {
 		e.store.Store(n.store)
-		conf.Peers, conf.Received, conf.Changed = carrier{e}, e, e.steward.poke
+		conf.Peers, conf.Received = carrier{e}, e
+		conf.Changed = func() {
+			e.steward.poke()
+			keeper.Look()
+		}
 		conf.Replaced = func(t *tree.Tree, w *watchTable) { n.front.Replaced(t, w) }
 		conf.Tick, conf.HeartbeatTick, conf.ElectionTick = cmp.Or(e.cfg.Tick, replica.DefaultTick), e.cfg.HeartbeatTicks, e.cfg.ElectionTicks
 		conf.SyncTicks = int(e.cfg.SyncLimit / conf.Tick)
@@ -180,7 +185,7 @@ func (n *node) serve(ctx context.Context, core *errgroup.Group, inner context.Co
 	}
 	n.tree = nil // the replica's from now on
 	sessions.Replica = n.replica
-	keeper := session.New(sessions)
+	keeper = session.New(sessions)
 	least, most := cfg.sessionBounds()
 	n.front = frontend.New(frontend.Config{
 		Backend: n.replica, Node: n, Sessions: keeper, SessionDeadline: keeper.Deadline, MaxClientConns: cfg.MaxClientConns, FourLetter: cfg.FourLetter,

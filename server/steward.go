@@ -86,8 +86,6 @@ func (s *steward) poke() {
 
 // run looks after the ensemble until ctx ends.
 func (s *steward) run(ctx context.Context) error {
-	ticker := time.NewTicker(stewardTick)
-	defer ticker.Stop()
 	for {
 		s.look(time.Now())
 		select {
@@ -95,7 +93,7 @@ func (s *steward) run(ctx context.Context) error {
 			return nil
 		case <-s.wake:
 		case <-s.e.gossip.Changed():
-		case <-ticker.C:
+		case <-time.After(untilNext(stewardTick)):
 		}
 	}
 }

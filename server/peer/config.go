@@ -30,7 +30,7 @@ const (
 	HandshakeTime      = 5 * time.Second
 	DialTime           = time.Second // for one address to accept a connection
 	RequestTime        = 10 * time.Second
-	BeatTime           = time.Second           // a side that has sent nothing for so long says that it is there
+	BeatTime           = time.Second           // so often a side that has sent nothing for half of it says that it is there
 	SilenceTime        = 3 * time.Second       // a connection that says nothing for so long is closed
 	ResumeTime         = 30 * time.Second      // a snapshot that was cut waits for its rest
 	LeastPause         = 50 * time.Millisecond // before a peer is dialled again

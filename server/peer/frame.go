@@ -230,22 +230,21 @@ func (w *wire) send(t frameType, parts ...[]byte) error {
 	})
 }
 
-// beat says that this side is there, until the connection is cut.
+// beat says that this side is there, until the connection is cut. All wires look at the same
+// instants, together with what else an idle node does now and then: it wakes up once for all of that.
 func (w *wire) beat() {
-	tick := time.NewTicker(BeatTime)
-	defer tick.Stop()
 	for {
 		select {
 		case <-w.end:
 			return
-		case <-tick.C:
+		case <-time.After(time.Until(time.Now().Truncate(BeatTime).Add(BeatTime))):
 		}
 		select {
 		case w.out.turn <- struct{}{}:
 		default:
 			continue // somebody is writing
 		}
-		idle := time.Since(w.out.at) >= BeatTime
+		idle := time.Since(w.out.at) >= BeatTime/2
 		<-w.out.turn
 		if !idle {
 			continue

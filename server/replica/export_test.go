@@ -63,6 +63,15 @@ func Tick(r *Replica) {
 	})
 }
 
+// Rest is how many ticks may go by before the loop looks, and Pass makes up for n of them before its next turn.
+func Rest(r *Replica) int { return r.rest() }
+
+func Pass(r *Replica, n int) {
+	if r.ticks() {
+		r.pass(n)
+	}
+}
+
 // Campaign lets a node stand for election, as it may at any time.
 func Campaign(r *Replica) { r.events.push(r.campaign) }
 

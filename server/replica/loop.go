@@ -22,9 +22,10 @@ type core struct {
 	begun     bool
 	events    []func() // taken from the queue
 	reign     reign
-	isReady   bool  // this node leads, and an entry of its term is applied
-	appending int   // appends of entries on their way to the disk
-	stamp     int64 // the last time stamp given, ms
+	since     uint64 // the tick at which it began
+	isReady   bool   // this node leads, and an entry of its term is applied
+	appending int    // appends of entries on their way to the disk
+	stamp     int64  // the last time stamp given, ms
 	seq       uint64
 	enc       tree.Encoder
 	proposal  []byte       // scratch
@@ -35,10 +36,11 @@ type core struct {
 	session   int64 // the last session id given
 
 	ticks      uint64
-	clock      bool // time goes on
-	ticked     bool // since the last turn
-	idle       int  // ticks without a leader to turn to
-	campaignIn int  // ticks; 0: not asked to
+	lastTick   time.Time // when it was; zero: time stands still
+	wakeAt     time.Time // when the loop's goroutine wakes for the next; zero: it does not
+	ticked     bool      // since the last turn
+	idle       int       // ticks without a leader to turn to
+	campaignIn int       // ticks; 0: not asked to
 
 	reads []Done   // waiting for the next ReadIndex
 	asked question // the one under way
@@ -75,22 +77,16 @@ type reign struct{ term, lead uint64 }
 
 // runLoop owns the RawNode, together with whoever drives in its place.
 func (r *Replica) runLoop(ctx context.Context) error {
-	var clock *time.Ticker
-	defer func() {
-		if clock != nil {
-			clock.Stop()
-		}
-	}()
+	clock := time.NewTimer(r.cfg.Tick)
+	defer clock.Stop()
 	r.loop.Unlock()
 	defer r.loop.Lock()
-	ticked, ticks := false, false
+	var set, wakeAt time.Time
 	turn := func() (worked bool, err error) {
-		if ticked {
-			r.tick()
-		}
+		r.passTime()
 		worked, err = r.turnLoop()
-		ticks = r.ticks()
-		r.core.clock = ticks
+		wakeAt = r.nextTick()
+		r.core.wakeAt = wakeAt
 		return worked, err
 	}
 	for {
@@ -99,23 +95,19 @@ func (r *Replica) runLoop(ctx context.Context) error {
 		}
 		r.serve()
 		var tick <-chan time.Time
-		switch {
-		case ticks && clock == nil:
-			clock = time.NewTicker(r.cfg.Tick)
-		case !ticks && clock != nil:
-			clock.Stop()
-			clock = nil
-		}
-		if clock != nil {
+		if !wakeAt.IsZero() {
 			tick = clock.C
+			if set != wakeAt {
+				set = wakeAt
+				clock.Reset(time.Until(wakeAt))
+			}
 		}
-		ticked = false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.submitted.wake:
 		case <-tick:
-			ticked = true
+			set = time.Time{}
 		}
 	}
 }
@@ -155,6 +147,56 @@ func (r *Replica) turnLoop() (worked bool, err error) {
 func (r *Replica) ticks() bool {
 	m := &r.core.members
 	return r.cfg.Peers != nil && (len(m.Others) > 0 || !m.sole(r.cfg.NodeID))
+}
+
+// passTime makes up for the ticks since the last turn.
+func (r *Replica) passTime() {
+	c := &r.core
+	if c.lastTick.IsZero() {
+		return
+	}
+	n := time.Since(c.lastTick) / r.cfg.Tick
+	c.lastTick = c.lastTick.Add(n * r.cfg.Tick)
+	r.pass(int(n))
+}
+
+// pass ticks n times, but no oftener than the loop meant to sleep through: when it is that late the whole
+// process has stood still, and what the others said meanwhile is yet to be read.
+func (r *Replica) pass(n int) {
+	for range min(n, r.rest()) {
+		r.tick()
+	}
+}
+
+// nextTick is when the loop is to look at the latest; zero: time stands still.
+func (r *Replica) nextTick() time.Time {
+	c := &r.core
+	switch {
+	case !r.ticks():
+		c.lastTick = time.Time{}
+		return c.lastTick
+	case c.lastTick.IsZero():
+		c.lastTick = time.Now()
+	}
+	return c.lastTick.Add(time.Duration(r.rest()) * r.cfg.Tick)
+}
+
+// rest is how many ticks may go by before the loop looks at them. An idle node pays for each time
+// that it wakes up, and at most ticks there is nothing to do: a leader is to be heard of every few, and
+// for a follower the silence of its leader is long enough after several. Whatever else waits for a tick waits
+// for the next one.
+func (r *Replica) rest() int {
+	c := &r.core
+	switch lead := c.reign.lead; {
+	case !r.hasLeader() || c.campaignIn > 0 || len(c.late) > 0 || c.held(),
+		len(c.reads) > 0 || len(c.asked.dones) > 0 || c.handOver.under() || len(c.handOver.callers) > 0:
+		return 1
+	case lead == r.cfg.NodeID:
+		return r.cfg.HeartbeatTick - int(c.ticks-c.since)%r.cfg.HeartbeatTick
+	default:
+		silent := int(c.ticks - c.heard[lead])
+		return max(1, r.cfg.ElectionTick-1-silent)
+	}
 }
 
 // tick is one unit of raft's time.
@@ -223,7 +265,7 @@ func (r *Replica) lookWhoReigns() {
 	if now == c.reign {
 		return
 	}
-	c.reign, c.isReady = now, false
+	c.reign, c.since, c.isReady = now, c.ticks, false
 	c.stream, c.heldUntil = 0, 0
 	r.refuseInbox()
 	r.mendSent()

@@ -523,3 +523,93 @@ func TestSubmissionsWaitForALeaderSoLong(t *testing.T) {
 		n.stop()
 	})
 }
+
+// TestAnIdleLoopSleepsOverTicks at which nothing is due, and over no other: what it does it does at the same tick as
+// one that is woken at each.
+func TestAnIdleLoopSleepsOverTicks(t *testing.T) {
+	const beat, election = replica.DefaultHeartbeatTick, replica.DefaultElectionTick
+	begun := func(t *testing.T) *stage {
+		s := newStage(t)
+		s.begin()
+		return s
+	}
+	rests := func(s *stage, want int, when string) {
+		s.Helper()
+		if got := replica.Rest(s.r); got != want {
+			s.Errorf("%s it sleeps over %d ticks, want %d", when, got, want)
+		}
+	}
+	pass := func(s *stage, n int) {
+		s.Helper()
+		replica.Pass(s.r, n)
+		s.settle()
+	}
+	follows := func(t *testing.T) *stage {
+		s := begun(t)
+		s.r.PeerUp(1)
+		s.hears(appendOf(1, 2, 1, 1, 2, newEntry(2, 2, nil)))
+		rests(s, 1, "while it waits to be let in")
+		m := message(raftpb.MsgReadIndexResp, 1, 2)
+		m.Index, m.Entries = new(uint64(2)), s.last(raftpb.MsgReadIndex, 1).GetEntries()
+		s.hears(m)
+		return s
+	}
+	t.Run("follower", func(t *testing.T) {
+		s := follows(t)
+		rests(s, election-1, "when the leader was heard")
+		pass(s, 2)
+		rests(s, election-3, "two ticks later")
+		s.hears(message(raftpb.MsgHeartbeat, 1, 2))
+		rests(s, election-1, "when the leader was heard again")
+		pass(s, 1000) // it was stopped
+		rests(s, 1, "when the leader is silent")
+		if got := s.r.Status(); got.Leader != 1 {
+			t.Errorf("it has turned away from a leader whose messages it has not read: %+v", got)
+		}
+		s.hears(message(raftpb.MsgHeartbeat, 1, 2))
+		s.said = nil
+		ticks := 0
+		for asks := false; !asks; asks = slices.ContainsFunc(s.said, func(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgPreVote }) {
+			n := replica.Rest(s.r)
+			if ticks += n; ticks > 2*election {
+				t.Fatalf("it does not stand after %d ticks of silence", ticks)
+			}
+			pass(s, n)
+		}
+		if ticks < election {
+			t.Errorf("it stands after %d ticks", ticks)
+		}
+		rests(s, 1, "while it stands for election")
+	})
+	t.Run("link lost", func(t *testing.T) {
+		s := follows(t)
+		s.r.PeerDown(1, false)
+		s.settle()
+		rests(s, 1, "without a link to the leader")
+	})
+	t.Run("late word", func(t *testing.T) {
+		s := follows(t)
+		s.hears(appendOf(1, 2, 2, 2, 2)) // it has said already what it has
+		rests(s, 1, "while an answer waits for the next tick")
+		pass(s, 1)
+		rests(s, election-2, "when that is said")
+	})
+	t.Run("leader", func(t *testing.T) {
+		s := begun(t)
+		s.leads()
+		for range 3 {
+			s.said = nil
+			rests(s, beat, "behind a heartbeat")
+			pass(s, 1)
+			rests(s, beat-1, "a tick later")
+			if len(s.said) > 0 {
+				t.Errorf("it says %v", s.said)
+			}
+			pass(s, beat-1)
+			s.hears(s.beats(1))
+		}
+		s.r.Barrier(func(tree.Result, *tree.Tree, *watchTable) {})
+		s.settle()
+		rests(s, 1, "while it asks who follows it")
+	})
+}

@@ -39,9 +39,10 @@ func (s *seat) take(turn func() (worked bool, err error)) bool {
 // loop takes them all at once. The caller holds no lock that the loop might want.
 func (r *Replica) drive() {
 	turn := func() (bool, error) {
+		r.passTime()
 		worked, err := r.turnLoop()
-		if r.ticks() != r.core.clock {
-			r.events.wake.up() // to start or stop the clock
+		if at, planned := r.nextTick(), r.core.wakeAt; !at.IsZero() && (planned.IsZero() || at.Before(planned)) {
+			r.events.wake.up() // it sleeps for too long
 		}
 		return worked, err
 	}

@@ -25,6 +25,7 @@ type simNode struct {
 	r       *replica.Replica // nil: down
 	turns   []func() (bool, error)
 	planned [4]bool // turns
+	asleep  int     // ticks that the loop has yet to make up for
 	life    int
 	gone    bool          // removed from the cluster, for ever
 	paused  time.Duration // no turn before
@@ -72,7 +73,7 @@ func (n *simNode) start() {
 		return
 	}
 	n.life++
-	n.planned = [4]bool{}
+	n.planned, n.asleep = [4]bool{}, 0
 	n.snaps.adopt(n.log.seen.base)
 	newest := n.snaps.saved[len(n.snaps.saved)-1]
 	hard := n.log.seen.recovered()
@@ -103,6 +104,12 @@ func (n *simNode) start() {
 		return
 	}
 	n.r, n.turns = r, replica.Turns(r)
+	turnLoop := n.turns[loopPart]
+	n.turns[loopPart] = func() (bool, error) {
+		replica.Pass(r, n.asleep)
+		n.asleep = 0
+		return turnLoop()
+	}
 	n.reign, n.steady, n.inbox = reign{}, n.now, nil
 	n.keeper = session.New(session.Config{Replica: keeping{n}, Ensemble: &simPeers{n, life}, ContainerInterval: n.containerInterval(),
 		Logger: zerolog.Nop(), Now: n.monotonicClock})
@@ -129,15 +136,16 @@ func (n *simNode) monotonicClock() time.Time {
 	return simEpoch.Add(n.now + time.Duration(n.id)*time.Hour)
 }
 
-// tickLater is the node's clock. It runs a little fast or slow.
+// tickLater is the node's clock. It runs a little fast or slow, and its loop sleeps over ticks as Run's does.
 func (n *simNode) tickLater(life int) {
 	n.after(n.between(48*time.Millisecond, 52*time.Millisecond), func() {
 		if n.r == nil || n.life != life {
 			return
 		}
 		if n.now >= n.paused {
-			replica.Tick(n.r)
-			n.wake()
+			if n.asleep++; n.asleep >= replica.Rest(n.r) {
+				n.plan(loopPart)
+			}
 		}
 		n.tickLater(life)
 	})

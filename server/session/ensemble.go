@@ -113,7 +113,8 @@ func (d *deadline) promise(now time.Time) time.Duration {
 }
 
 // sweep drops the deadlines of sessions that are no more. Of the others it returns
-// what is to be told to the leader, if that is another node.
+// what is to be told to the leader, if that is another node, and finds when the next look
+// is needed.
 func (k *Keeper) sweep() (to uint64, reports [][]byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -121,10 +122,12 @@ func (k *Keeper) sweep() (to uint64, reports [][]byte) {
 		to = k.mu.lead.id
 	}
 	now, room := k.cfg.Now(), 0
+	k.mu.due = now.Add(scanEvery)
 	for id, d := range k.mu.sessions {
 		switch {
 		case d.round != k.mu.round:
 			delete(k.mu.sessions, id)
+			continue
 		case to == 0 || !d.report.isNeeded(d, now):
 		case room == 0 && len(reports) == maxReports:
 		default:
@@ -136,6 +139,9 @@ func (k *Keeper) sweep() (to uint64, reports [][]byte) {
 			last := &reports[len(reports)-1]
 			*last = appendEntry(*last, id, d, now)
 			d.report.made(d, now)
+		}
+		if at := k.needed(d, now); at.Before(k.mu.due) {
+			k.mu.due = at
 		}
 	}
 	return to, reports
@@ -176,9 +182,11 @@ func (k *Keeper) Told(from uint64, b []byte) {
 		if d == nil || d.presence != elsewhere || d.attachment != binary.BigEndian.Uint32(b[8:]) {
 			// It has ended, has moved, is here, or is yet to be seen here: then it is told
 			// again. Who does not lead knows no session elsewhere.
+			k.plan(now)
 			continue
 		}
 		d.ttl = duration(binary.BigEndian.Uint32(b[12:]))
 		d.end = now.Add(duration(binary.BigEndian.Uint32(b[16:])))
+		k.plan(k.needed(d, now))
 	}
 }

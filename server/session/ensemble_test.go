@@ -59,6 +59,7 @@ type node struct {
 	leads    bool
 	arrives  time.Time // when the last report that it has sent does
 	proposed int
+	looks    int
 	told     []told
 }
 
@@ -154,6 +155,7 @@ func (c *cluster) appoint(n *node) {
 func (n *node) learn(leader uint64, leads bool) {
 	if n.keeper != nil {
 		n.leader, n.term, n.leads = leader, n.c.term, leads
+		n.keeper.Look()
 	}
 }
 
@@ -188,6 +190,7 @@ func (n *node) Tell(to uint64, b []byte) {
 func (n *node) View(read func(*tree.Tree, *watch.Table)) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
+	n.looks++
 	read(n.tree, nil)
 }
 
@@ -645,6 +648,29 @@ func TestNewsIsReportedAtOnce(t *testing.T) {
 		}
 		if got := c.proposals(); !slices.Equal(got, []int{0, 0}) {
 			t.Errorf("proposals %v", got)
+		}
+	})
+}
+
+// TestAKeeperSleepsWhileNothingIsDue: an idle node pays for each time that it wakes up.
+func TestAKeeperSleepsWhileNothingIsDue(t *testing.T) {
+	ensemble(t, 2, func(c *cluster) {
+		for id := range int64(10) {
+			c.open(1+uint64(id%2), id+1, 30*time.Second)
+			c.keeper(1+uint64(id%2)).Attach(id+1, 0, 30*time.Second, true)
+		}
+		time.Sleep(time.Minute)
+		for _, n := range c.nodes {
+			c.locked(func() { n.looks = 0 })
+		}
+		time.Sleep(time.Minute)
+		for i, n := range c.nodes {
+			// A look each second and one for each report; on the leader one at the znodes too.
+			c.locked(func() {
+				if most := 60*(2-i) + 10; n.looks > most {
+					t.Errorf("node %d has looked %d times in a minute, want %d at most", n.id, n.looks, most)
+				}
+			})
 		}
 	})
 }

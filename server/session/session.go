@@ -26,7 +26,7 @@
 //   - one lost report ends no session, and any lost report is made good by the next;
 //   - a session whose node is gone ends its ttl after that node's last report.
 //
-// What is news is said in the next round (expireEvery), and again after one, two,
+// What is news is said at the end of the round (expireEvery), and again after one, two,
 // four … rounds: a session that is attached or detached, one whose time is over or
 // is not over any more, and all of them when another node leads. For of these the
 // leader knows no more than what the tree says, which is the TimeoutMS.
@@ -76,8 +76,10 @@ type Config struct {
 
 // Limits of one round.
 const (
+	// scanEvery is how often there is a look at everything, whether something is due or not.
 	scanEvery = time.Second
-	// expireEvery bounds how late a session is closed, and reported.
+	// expireEvery bounds how late a session is closed, and reported. Rounds end at multiples of it, together with
+	// what else an idle node does now and then: it wakes up once for all of that.
 	expireEvery = 250 * time.Millisecond
 	// scanStep is how many znodes or sessions one View looks at.
 	scanStep = 500
@@ -92,7 +94,8 @@ const (
 type Keeper struct {
 	cfg        Config
 	least      time.Duration           // what a session of another node lives for at least
-	turns      uint64                  // of Run
+	sooner     chan struct{}           // of one: due is
+	scanned    time.Time               // Run's
 	first      map[candidate]time.Time // when each candidate was first seen
 	unanswered atomic.Int64            // deletions; the replica counts down
 	closings   atomic.Int64            // the same of sessions
@@ -103,6 +106,7 @@ type Keeper struct {
 		round    uint64    // of the look at all sessions that is under way, or was the last
 		lead     lead      // as of the last look; Run alone writes it
 		since    time.Time // since when that is so
+		due      time.Time // when the next look is needed, if it is not the one at everything
 	}
 }
 
@@ -139,6 +143,7 @@ func New(cfg Config) *Keeper {
 		k.cfg.Now = time.Now
 	}
 	k.mu.sessions = map[int64]*deadline{}
+	k.sooner, k.scanned = make(chan struct{}, 1), k.cfg.Now()
 	return k
 }
 
@@ -160,7 +165,10 @@ func (k *Keeper) Detach(id int64, attachment uint32, hold time.Duration) {
 func (k *Keeper) set(id int64, attachment uint32, p presence, ttl time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.mu.sessions[id] = &deadline{attachment: attachment, presence: p, ttl: ttl, end: k.cfg.Now().Add(ttl), round: k.mu.round}
+	now := k.cfg.Now()
+	d := &deadline{attachment: attachment, presence: p, ttl: ttl, end: now.Add(ttl), round: k.mu.round}
+	k.mu.sessions[id] = d
+	k.plan(k.needed(d, now))
 }
 
 // Touch says that the client of a session that is attached here was heard.
@@ -169,7 +177,41 @@ func (k *Keeper) Touch(id int64) {
 	defer k.mu.Unlock()
 	if d := k.mu.sessions[id]; d != nil && d.presence >= pinged {
 		d.end = k.cfg.Now().Add(d.ttl)
+		if d.report.over {
+			k.plan(k.cfg.Now())
+		}
 	}
+}
+
+// Look says that another node may lead. Any goroutine may, with any lock held.
+func (k *Keeper) Look() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.plan(k.cfg.Now())
+}
+
+// plan has Run look at a time, if it would not by then. mu is held.
+func (k *Keeper) plan(at time.Time) {
+	if !at.Before(k.mu.due) {
+		return
+	}
+	k.mu.due = at
+	select {
+	case k.sooner <- struct{}{}:
+	default:
+	}
+}
+
+// needed is when the next look at a session is, if it is not the one at everything. mu is held.
+func (k *Keeper) needed(d *deadline, now time.Time) time.Time {
+	at := now.Add(scanEvery)
+	if !k.mu.lead.self && d.report.next.Before(at) {
+		at = d.report.next
+	}
+	if end := k.end(d); d.presence != kept && !d.report.over && end.Before(at) {
+		at = end
+	}
+	return at
 }
 
 // Deadline is when a session ends if nothing is heard of its client from now on, as
@@ -198,23 +240,40 @@ func (k *Keeper) end(d *deadline) time.Time {
 
 // Run looks for what is due until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
-	clock := time.NewTicker(expireEvery)
-	defer clock.Stop()
 	k.follow()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-clock.C:
+		case <-k.sooner:
+		case <-time.After(k.untilDue()):
 			k.Turn()
 		}
 	}
 }
 
-// Turn is one of Run's, four a second, for whoever drives the keeper in its place.
+// untilDue is how long it is to the end of the first round in which something is due.
+func (k *Keeper) untilDue() time.Duration {
+	k.mu.Lock()
+	wait := k.mu.due.Sub(k.cfg.Now())
+	k.mu.Unlock()
+	now := time.Now()
+	at := now.Add(max(wait, 1))
+	end := at.Truncate(expireEvery)
+	if end.Before(at) {
+		end = end.Add(expireEvery)
+	}
+	if all := now.Truncate(scanEvery).Add(scanEvery); all.Before(end) {
+		end = all
+	}
+	return time.Until(end)
+}
+
+// Turn is one of Run's, as often as once a round, for whoever drives the keeper in its place.
 func (k *Keeper) Turn() {
-	if k.turns++; k.turns%uint64(scanEvery/expireEvery) == 0 && k.follow() {
-		k.scan(k.cfg.Now())
+	if now := k.cfg.Now(); now.Sub(k.scanned) > scanEvery-expireEvery/2 && k.follow() {
+		k.scanned = now
+		k.scan(now)
 	}
 	k.expire()
 }
