@@ -77,4 +77,7 @@ func tuneCollector(ctx context.Context, rest func()) error {
 
 // untilNext is how long it is to the next whole multiple of d. What is done now and then
 // is done at such times: an idle node wakes up once for all of that.
-func untilNext(d time.Duration) time.Duration { return time.Until(time.Now().Truncate(d).Add(d)) }
+func untilNext(d time.Duration) time.Duration {
+	now := time.Now() // once: a clock that is set meanwhile would make it any time
+	return now.Truncate(d).Add(d).Sub(now)
+}

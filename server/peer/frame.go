@@ -234,10 +234,11 @@ func (w *wire) send(t frameType, parts ...[]byte) error {
 // instants, together with what else an idle node does now and then: it wakes up once for all of that.
 func (w *wire) beat() {
 	for {
+		now := time.Now()
 		select {
 		case <-w.end:
 			return
-		case <-time.After(time.Until(time.Now().Truncate(BeatTime).Add(BeatTime))):
+		case <-time.After(now.Truncate(BeatTime).Add(BeatTime).Sub(now)):
 		}
 		select {
 		case w.out.turn <- struct{}{}:

@@ -266,7 +266,7 @@ func (k *Keeper) untilDue() time.Duration {
 	if all := now.Truncate(scanEvery).Add(scanEvery); all.Before(end) {
 		end = all
 	}
-	return time.Until(end)
+	return end.Sub(now) // by the same clock: another may be set meanwhile
 }
 
 // Turn is one of Run's, as often as once a round, for whoever drives the keeper in its place.
