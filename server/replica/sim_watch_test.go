@@ -228,7 +228,7 @@ func (o *owner) event(e happened) {
 // protocol: what was missed is in the table's history.
 func (c *simConn) setWatches() {
 	o := c.owner
-	if c.ended || o.conn != c {
+	if c.ended || o.hears != c { // also if it is leaving already: it hears of the writes that it has sent here
 		return
 	}
 	c.node.r.View(func(t *tree.Tree, table *watchTable) {
