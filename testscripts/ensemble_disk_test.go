@@ -73,13 +73,7 @@ func TestEnsembleLosesADisk(t *testing.T) {
 			t.Parallel()
 			c := form(t)
 			victim := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n != c.leader() })]
-			victim.kill()
-			if err := os.CopyFS(victim.dir+".old", os.DirFS(victim.dir)); err != nil {
-				t.Fatal(err)
-			}
-			victim.start()
-			victim.await()
-			c.fill200()
+			victim.copyDisk()
 			c.agree()
 			before, err := victim.members()
 			if err != nil {
@@ -144,13 +138,7 @@ func TestEnsembleOlderCopy(t *testing.T) {
 			lead := c.leader()
 			victim, other := lead.others()[0], lead.others()[1]
 			old := victim.id()
-			victim.kill()
-			if err := os.CopyFS(victim.dir+".old", os.DirFS(victim.dir)); err != nil {
-				t.Fatal(err)
-			}
-			victim.start()
-			victim.await()
-			c.fill200()
+			victim.copyDisk()
 			// What it acknowledges is told in the log with a later write, within a second or so.
 			for began := time.Now(); time.Since(began) < 2500*time.Millisecond; {
 				victim.takes(20)
@@ -177,6 +165,19 @@ func TestEnsembleOlderCopy(t *testing.T) {
 			c.agree()
 		})
 	}
+}
+
+// copyDisk leaves a copy of the node's disk behind in dir.old, which grows old at once: the node
+// goes on, and has 200 writes more.
+func (n *node) copyDisk() {
+	n.c.t.Helper()
+	n.kill()
+	if err := os.CopyFS(n.dir+".old", os.DirFS(n.dir)); err != nil {
+		n.c.t.Fatal(err)
+	}
+	n.start()
+	n.await()
+	n.c.fill200()
 }
 
 // fill200 writes 200 znodes, through each node in turn.

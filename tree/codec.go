@@ -52,6 +52,9 @@ var ErrNewerBatch = errors.New("tree: the log holds txns of a newer version of c
 // The txns do not depend on it: it is for whoever leads next.
 type Floor struct{ Node, Index uint64 }
 
+// FloorBytes is what a floor takes of a batch at most.
+const FloorBytes = 8 + binary.MaxVarintLen64
+
 // Encoder puts txns into batches. The zero value is ready.
 type Encoder struct {
 	body    []byte
@@ -118,8 +121,7 @@ func (e *Encoder) Add(x *Txn) {
 
 // AppendBatch appends the entry's data, stamped, to b and starts the next batch.
 func (e *Encoder) AppendBatch(b []byte, timeMS int64, floors ...Floor) []byte {
-	const floorBytes = 8 + binary.MaxVarintLen64
-	b = slices.Grow(b, e.Len()+len(floors)*floorBytes)
+	b = slices.Grow(b, e.Len()+len(floors)*FloorBytes)
 	b = append(b, batchVersion)
 	b = binary.AppendUvarint(b, uint64(timeMS))
 	b = binary.AppendUvarint(b, uint64(len(floors)))

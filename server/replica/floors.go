@@ -2,7 +2,6 @@ package replica
 
 import (
 	"cmp"
-	"encoding/binary"
 	"slices"
 	"time"
 
@@ -14,9 +13,6 @@ import (
 
 // floorEvery is how often a leader tells floors, if there are writes that can carry them.
 const floorEvery = time.Second
-
-// floorBytes is what a floor takes of a batch at most.
-const floorBytes = 8 + binary.MaxVarintLen64
 
 // Floor is an index up to which the log of a node has committed entries on its disk for
 // certain: a log of that node that ends before it is an older copy, or has lost some. It
@@ -43,7 +39,7 @@ func (r *Replica) movedFloors() (floors []tree.Floor) {
 			floors = append(floors, tree.Floor{Node: id, Index: index})
 		}
 	})
-	if c.enc.Len()+len(floors)*floorBytes > MaxTxnBytes {
+	if c.enc.Len()+len(floors)*tree.FloorBytes > MaxTxnBytes {
 		return nil // beside the largest txn there is no room
 	}
 	return floors

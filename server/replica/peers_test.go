@@ -90,15 +90,18 @@ func leads(t *testing.T, config func(*replica.Config)) (*node, *post) {
 	return m.ready(), p
 }
 
+// forwarded delivers a part of a stream from node 9, and returns what is refused of it.
+func (n *node) forwarded(p *post, b []byte) []refusal {
+	n.StepForward(9, txnsKind, b)
+	synctest.Wait()
+	return p.take()
+}
+
 func TestAStreamHasOneTermAndNoGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, p := leads(t, nil)
 		term := n.Status().Term
-		send := func(b []byte) []refusal {
-			n.StepForward(9, txnsKind, b)
-			synctest.Wait()
-			return p.take()
-		}
+		send := func(b []byte) []refusal { return n.forwarded(p, b) }
 		want := func(what string, got []refusal, want ...refusal) {
 			t.Helper()
 			if !slices.Equal(got, want) {
@@ -140,11 +143,7 @@ func TestAStreamOutlivesTheLeadersOwnLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, p := leads(t, nil)
 		term := n.Status().Term
-		send := func(b []byte) []refusal {
-			n.StepForward(9, txnsKind, b)
-			synctest.Wait()
-			return p.take()
-		}
+		send := func(b []byte) []refusal { return n.forwarded(p, b) }
 		relink := func() []refusal {
 			n.PeerDown(9, false)
 			n.PeerUp(9)
