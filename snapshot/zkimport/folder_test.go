@@ -395,10 +395,16 @@ func TestFolders(t *testing.T) {
 	}
 
 	// A process that has zookeeper on its command line, and left its number.
-	p := exec.Command("sh", "-c", "read x # org.apache.zookeeper")
+	// What it prints says that it is there: a process that is only just being
+	// made has no command line yet.
+	p := exec.Command("sh", "-c", "echo; read x # org.apache.zookeeper")
 	in, err := p.StdinPipe()
 	must(t, err)
+	out, err := p.StdoutPipe()
+	must(t, err)
 	must(t, p.Start())
+	_, err = out.Read(make([]byte, 1))
+	must(t, err)
 	must(t, os.WriteFile(filepath.Join(other, "zookeeper_server.pid"), fmt.Append(nil, p.Process.Pid), 0o600))
 	var inUse *InUseError
 	if _, err := read(other); !errors.As(err, &inUse) || inUse.PID != p.Process.Pid {
