@@ -9,5 +9,5 @@ import (
 )
 
 func main() {
-	os.Exit(cmd.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(cmd.Run())
 }

@@ -26,7 +26,7 @@ var testdata string
 // TestMain runs the program itself when a test has started this binary as coord.
 func TestMain(m *testing.M) {
 	if os.Getenv("COORD_TEST_MAIN") != "" {
-		os.Exit(Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(Run())
 	}
 	for _, kv := range os.Environ() {
 		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "COORD_") {

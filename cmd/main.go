@@ -3,6 +3,7 @@
 // and maps their errors to exit codes. A file a command; what all of them share:
 //
 //	main.go     Main: from the arguments to the exit code
+//	timers.go   what a server asks of the system before it is one
 //	command.go  what a command is, and the table of all of them
 //	args.go     flags before and after the arguments
 //	exit.go     the exit codes, and which error gives which
@@ -34,6 +35,14 @@ import (
 
 	"coord/client"
 )
+
+// Run is all that the process does: its own command, to the exit code.
+func Run() int {
+	if line, err := parseLine(commands(), os.Args[1:]); err == nil && !line.help && line.command.name == "server" {
+		easeTimers()
+	}
+	return Main(os.Args, os.Stdin, os.Stdout, os.Stderr)
+}
 
 // Main runs one command and returns the exit code of the process.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {

@@ -31,7 +31,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts compare with")
 // every script and of every exec.Command here.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"coord":      func() { os.Exit(cmd.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
+		"coord":      func() { os.Exit(cmd.Run()) },
 		"coord-echo": echo,
 		// Clients that are none: see BenchmarkFigureHostile.
 		"coord-hostile": hostile,

@@ -197,5 +197,5 @@ func table(c compare.Counts) string {
 
 // TestMain lets the test binary be coord.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"coord": func() { os.Exit(cmd.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) }})
+	testscript.Main(m, map[string]func(){"coord": func() { os.Exit(cmd.Run()) }})
 }
