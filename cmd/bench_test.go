@@ -101,6 +101,29 @@ func TestBenchCompare(t *testing.T) {
 	}
 }
 
+// TestBenchSources: connections to a loopback address come from several, as from several hosts.
+func TestBenchSources(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	b := &benchServer{name: l.Addr().String()}
+	from := map[string]bool{}
+	for range 100 {
+		nc, err := b.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, _, _ := net.SplitHostPort(nc.LocalAddr().String())
+		from[host] = true
+		_ = nc.Close()
+	}
+	if len(from) != 64 || !from["127.0.1.1"] || !from["127.0.1.64"] {
+		t.Errorf("from %d addresses: %v", len(from), from)
+	}
+}
+
 func TestBenchErrors(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
