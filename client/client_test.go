@@ -258,20 +258,29 @@ func TestContextEndsCalls(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	half := listen(t, fake(func(r *text.Request) []byte { select {} }).serve)
+	asked := make(chan struct{}, 100)
+	half := listen(t, fake(func(r *text.Request) []byte { asked <- struct{}{}; select {} }).serve)
 	t.Run("call", func(t *testing.T) {
-		c, err := client.Dial(t.Context(), []string{half}, client.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		defer cancel()
-		if _, err := c.Set(ctx, "/a", nil, 0); !errors.Is(err, znode.ErrUncertain) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
-		}
-		if err := c.Ping(t.Context()); err == nil {
-			t.Error("the connection survives an unanswered request")
+		for limit := 20 * time.Millisecond; len(asked) == 0; limit *= 2 { // until it is enough to send the request
+			if limit > time.Minute {
+				t.Fatal("nothing is sent")
+			}
+			c, err := client.Dial(t.Context(), []string{half}, client.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			if _, err = c.Set(ctx, "/a", nil, 0); len(asked) == 0 {
+				continue
+			}
+			if !errors.Is(err, znode.ErrUncertain) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+			if err := c.Ping(t.Context()); err == nil {
+				t.Error("the connection survives an unanswered request")
+			}
 		}
 	})
 	t.Run("cancelled before", func(t *testing.T) {
@@ -297,9 +306,13 @@ func TestDialTriesEach(t *testing.T) {
 	})
 	silent := listen(t, func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc); _ = nc.Close() })
 	missing := "unix:" + t.TempDir() + "/none"
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	c, err := client.Dial(ctx, []string{missing, web, silent, good}, client.Options{})
+	var c *client.Conn
+	err := errors.New("not dialled")
+	for limit := 500 * time.Millisecond; err != nil && limit < time.Minute; limit *= 4 { // a busy machine needs longer
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		c, err = client.Dial(ctx, []string{missing, web, silent, good}, client.Options{})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -480,8 +493,7 @@ func TestSnapshot(t *testing.T) {
 				}
 				return tt.answer
 			})
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
+			ctx := short(t)
 			if tt.name == "cut" {
 				c = cutShort(t, tt.answer)
 			}
@@ -513,15 +525,18 @@ func cutShort(t *testing.T, answer []byte) *client.Conn {
 }
 
 func TestSnapshotIdle(t *testing.T) {
-	a, b := net.Pipe()
-	defer b.Close()
-	go func() {
-		_, _ = b.Read(make([]byte, 1<<10))
-		_, _ = b.Write(ok(text.Zxid("zxid", 9))) // and nothing more
-	}()
-	c := client.NewConn(a)
-	defer c.Close()
-	_, err := c.Snapshot(t.Context(), io.Discard, client.SnapshotOptions{Idle: 20 * time.Millisecond})
+	var err error
+	for idle := 20 * time.Millisecond; !errors.Is(err, client.ErrCut) && idle < time.Minute; idle *= 4 { // until it is enough for the beginning
+		a, b := net.Pipe()
+		defer b.Close()
+		go func() {
+			_, _ = b.Read(make([]byte, 1<<10))
+			_, _ = b.Write(ok(text.Zxid("zxid", 9))) // and nothing more
+		}()
+		c := client.NewConn(a)
+		defer c.Close()
+		_, err = c.Snapshot(t.Context(), io.Discard, client.SnapshotOptions{Idle: idle})
+	}
 	if !errors.Is(err, client.ErrCut) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}

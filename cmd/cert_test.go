@@ -73,7 +73,7 @@ func TestCert(t *testing.T) {
 		t.Errorf("files %v", files)
 	}
 	first := leafOf(t, dir, "n1")
-	if first.NotBefore.After(before.Add(-certEarly)) || first.NotAfter.Before(before.AddDate(0, 0, nodeDays).Truncate(time.Second)) || first.NotAfter.After(time.Now().AddDate(0, 0, nodeDays)) {
+	if first.NotBefore.After(time.Now().Add(-certEarly)) || first.NotAfter.Before(before.AddDate(0, 0, nodeDays).Truncate(time.Second)) || first.NotAfter.After(time.Now().AddDate(0, 0, nodeDays)) {
 		t.Errorf("from %v to %v", first.NotBefore, first.NotAfter)
 	}
 

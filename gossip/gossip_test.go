@@ -109,9 +109,10 @@ func TestThreeMembers(t *testing.T) {
 	for _, m := range all {
 		m.seesNodes(t, 1, 2, 3)
 	}
-	if x := find(a.Members(), 2); x.Host != "127.0.0.1" || x.GossipPort != b.addr.Port() || x.PeerPort != 2888 || x.Name != "n2" {
-		t.Errorf("%+v", x)
-	}
+	a.sees(t, "2 as it is", func(all []Member) bool { // who was silent for a moment may be missing for another one
+		x := find(all, 2)
+		return x.Host == "127.0.0.1" && x.GossipPort == b.addr.Port() && x.PeerPort == 2888 && x.Name == "n2"
+	})
 
 	news := b.cfg.Self
 	news.Cluster, news.State, news.View, news.Host = [16]byte{1}, 2, 77, "host-2"
@@ -211,10 +212,14 @@ func TestStrangersNeverMix(t *testing.T) {
 	first.seesNodes(t, 1)
 }
 
+// ownAddr is an address of this host at which no other program asks for any port: what was
+// free there still is so later.
+const ownAddr = "127.66.0.1:0"
+
 // TestAnIsolatedMemberComesBack: the seed is not there for longer than memberlist
 // remembers, and then is.
 func TestAnIsolatedMemberComesBack(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", ownAddr) // nobody takes the port meanwhile
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +238,9 @@ func TestAnIsolatedMemberComesBack(t *testing.T) {
 // and has no seed, is called.
 func TestAMemberIsRemembered(t *testing.T) {
 	a := run(t, quick(1, 1))
-	b := run(t, quick(2, 1, a.addr))
+	cfg := quick(2, 1, a.addr)
+	cfg.Listen = netip.MustParseAddrPort(ownAddr)
+	b := run(t, cfg)
 	a.seesNodes(t, 1, 2)
 	b.stop()
 	a.seesNodes(t, 1)
@@ -257,7 +264,7 @@ func TestNothingIsLeft(t *testing.T) {
 		a.stop()
 	}
 	for wait := time.Millisecond; runtime.NumGoroutine() > before; wait *= 2 {
-		if wait > 5*time.Second {
+		if wait > 20*time.Second {
 			b := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, b[:runtime.Stack(b, true)])
 		}

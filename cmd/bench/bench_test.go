@@ -297,12 +297,12 @@ func TestOverload(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
 		if r.Op == zkproto.OpGetData {
-			time.Sleep(2 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
 		}
 		return false
 	})
 	s := f.server()
-	s.Within = time.Second
+	s.Within = 5 * time.Second
 	res, err := Run(t.Context(), s, small(func(l *Load) {
 		l.Mix, l.Clients, l.Outstanding = Mix{opGet: 1}, 2, 2
 		l.Requests, l.Rate, l.Duration = 0, 20_000, 100*time.Millisecond
@@ -316,15 +316,16 @@ func TestOverload(t *testing.T) {
 func TestWarmup(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
-		if r.Op == zkproto.OpGetData && n < 100 {
-			time.Sleep(time.Millisecond)
+		if r.Op == zkproto.OpGetData && n <= 5 {
+			c.out = zkproto.AppendReply(c.out, r.Xid, zkproto.NoZxid, znode.ErrNoAuth)
+			return true
 		}
 		return false
 	})
 	res, err := Run(t.Context(), f.server(), small(func(l *Load) {
-		l.Mix, l.Clients, l.Outstanding, l.Warmup, l.Requests = Mix{opGet: 1}, 1, 1, 250*time.Millisecond, 500
+		l.Mix, l.Clients, l.Outstanding, l.Warmup, l.Requests = Mix{opGet: 1}, 1, 1, 2*time.Second, 500
 	}))
-	if err != nil || res.Ops[0].Count != 500 || res.Ops[0].P50 > 1000 {
+	if err != nil || res.Ops[0].Count != 500 || res.Ops[0].Failed() != 0 {
 		t.Errorf("%v, %+v", err, res)
 	}
 }
@@ -366,7 +367,7 @@ func TestSilentServer(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool { return r.Op == zkproto.OpGetData && n > 10 })
 	s := f.server()
-	s.Within = 300 * time.Millisecond
+	s.Within = 3 * time.Second
 	_, err := Run(t.Context(), s, small(func(l *Load) { l.Mix = Mix{opGet: 1} }))
 	var lost *LostError
 	if !errors.As(err, &lost) || !errors.Is(err, context.DeadlineExceeded) || len(f.left()) > 0 {
@@ -446,7 +447,7 @@ func TestFanOut(t *testing.T) {
 	// one that is never told
 	f = startFake(t, nil)
 	s := f.server()
-	s.Within = 200 * time.Millisecond
+	s.Within = 3 * time.Second
 	f.deaf = 7
 	if _, err := Run(t.Context(), s, small(func(l *Load) { l.Watchers, l.Requests = 10, 5 })); !errors.Is(err, context.DeadlineExceeded) || len(f.left()) > 0 {
 		t.Errorf("%v; left: %v", err, f.left())

@@ -94,7 +94,7 @@ func (c *client) isCut() bool {
 // eventually waits for what other goroutines are sure to bring about.
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); {
+	for end := time.Now().Add(30 * time.Second); !ok(); {
 		if time.Now().After(end) {
 			t.Fatal("it does not come about")
 		}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,11 +58,10 @@ func TestPeerState(t *testing.T) {
 				_ = c.Close()
 			}
 			got := ""
-			for range 100 {
-				if got = frontend.PeerState(s); got == want && end != "" {
+			for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				if got = frontend.PeerState(s); got == want || time.Now().After(until) {
 					break
 				}
-				time.Sleep(time.Millisecond)
 			}
 			if got != want {
 				t.Errorf("%s, %q: %s, want %s", network, end, got, want)
@@ -78,20 +78,26 @@ func TestAResetEndsAWaitAtOnce(t *testing.T) {
 		t.Skip("the kernel is not asked here")
 	}
 	w := newWorld(t)
-	c := dial(t, w.tcp())
-	c.send("CREATE /e EPHEMERAL x\nWAIT /x EXISTS timeout=1h\n")
-	c.reply()
-	_ = c.Conn.(*net.TCPConn).SetLinger(0)
-	_ = c.Close()
-	there := true
-	for end := time.Now().Add(frontend.PeerTime - time.Second); there && time.Now().Before(end); time.Sleep(time.Millisecond) {
-		w.View(func(t *tree.Tree, _ *watchTable) {
-			_, code := t.Get("/e", nil, 0)
-			there = code == znode.OK
+	addr := w.tcp()
+	took := frontend.PeerTime
+	for tries := 0; tries < 5 && took >= frontend.PeerTime-time.Second; tries++ { // again, if the machine stood still
+		c := dial(t, addr)
+		c.send("CREATE /e EPHEMERAL x\nWAIT /x EXISTS timeout=1h\n")
+		c.reply()
+		_ = c.Conn.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+		start := time.Now()
+		eventually(t, func() (gone bool) {
+			w.View(func(t *tree.Tree, _ *watchTable) {
+				_, code := t.Get("/e", nil, 0)
+				gone = code != znode.OK
+			})
+			return gone
 		})
+		took = time.Since(start)
 	}
-	if there {
-		t.Error("its ephemeral is there")
+	if took >= frontend.PeerTime-time.Second {
+		t.Errorf("its ephemeral was there for %s", took)
 	}
 }
 
@@ -112,8 +118,9 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 		"LOCK /l timeout=1h\nSET / 1\n", "WAIT /x EXISTS timeout=1h\nSESSION INFO\n", "WAIT /x EXISTS timeout=1h\nQUIT\n",
 	} {
 		c := dial(t, addr)
-		c.send("CREATE /e- EPHEMERAL SEQ x\n")
-		c.reply()
+		if r := c.ask("CREATE /e- EPHEMERAL SEQ x\n"); r.Code != znode.OK {
+			t.Fatalf("%+v", r)
+		}
 		c.send(in)
 		time.Sleep(20 * time.Millisecond)
 		_ = c.Conn.(*net.TCPConn).SetLinger(0)
@@ -126,6 +133,7 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	_ = killed.Close()
 	shut := dial(t, addr)
+	_ = shut.SetDeadline(time.Now().Add(time.Minute))
 	shut.send("LOCK /l timeout=1h\nSET / 2\nPING\n")
 	shut.shut()
 	left := func() (n int) {
@@ -135,11 +143,7 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 		return n
 	}
 	const own = 3 // /, /l, /zookeeper
-	if n := left(); n == own {
-		t.Errorf("%d znodes before", n)
-	}
-	time.Sleep(frontend.PeerTime)
-	for end := time.Now().Add(frontend.PeerTime); left() > own && time.Now().Before(end); {
+	for end := time.Now().Add(6 * frontend.PeerTime); left() > own && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if n := left(); n != own {
@@ -152,6 +156,58 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	shut.reply()
 }
 
+// hearing is a keeper of sessions by a clock that the test moves. It counts how often
+// each session was heard.
+type hearing struct {
+	*session.Keeper
+	mu    sync.Mutex
+	now   time.Time
+	first int64 // the session that was there first
+	heard map[int64]int
+}
+
+func newHearing(b *backend) *hearing {
+	h := &hearing{now: time.Now(), heard: map[int64]int{}}
+	h.Keeper = session.New(session.Config{Replica: b, ContainerInterval: time.Minute, Now: func() time.Time {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.now
+	}})
+	h.pass(0) // it leads from now on
+	return h
+}
+
+func (h *hearing) Attach(id int64, attachment uint32, ttl time.Duration, kept bool) {
+	h.mu.Lock()
+	if h.first == 0 {
+		h.first = id
+	}
+	h.mu.Unlock()
+	h.Keeper.Attach(id, attachment, ttl, kept)
+}
+
+func (h *hearing) Touch(id int64) {
+	h.Keeper.Touch(id)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.heard[id]++
+}
+
+// times is how often the first session was heard.
+func (h *hearing) times() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.heard[h.first]
+}
+
+// pass lets some time pass.
+func (h *hearing) pass(d time.Duration) {
+	h.mu.Lock()
+	h.now = h.now.Add(d)
+	h.mu.Unlock()
+	h.Turn()
+}
+
 // TestPingsBehindALongAnswerCount: a client that takes its time for an answer and
 // sends pings meanwhile keeps its session, and one that sends none does not.
 func TestPingsBehindALongAnswerCount(t *testing.T) {
@@ -160,12 +216,11 @@ func TestPingsBehindALongAnswerCount(t *testing.T) {
 		t.Skip("the kernel is not asked here")
 	}
 	const ttl = 1500 * time.Millisecond
-	var keeper *session.Keeper
+	var keeper *hearing
 	w := newWorld(t, func(cfg *frontend.Config, b *backend) {
-		keeper = session.New(session.Config{Replica: b, ContainerInterval: time.Minute})
+		keeper = newHearing(b)
 		cfg.Sessions, cfg.MinSession, cfg.MaxSession = keeper, ttl, ttl
 	})
-	go func() { _ = keeper.Run(w.ctx) }()
 	w.do(tree.Op{Kind: tree.KindCreate, Path: "/long", Data: make([]byte, 16<<20), ACL: znode.OpenACL})
 	sessions := func() (n int) {
 		w.View(func(t *tree.Tree, _ *watchTable) { n = t.Counts().Sessions })
@@ -174,14 +229,21 @@ func TestPingsBehindALongAnswerCount(t *testing.T) {
 	addr := w.tcp()
 	alive, z := zkDial(t, addr)
 	silent, _ := zkDial(t, addr)
+	for _, c := range []net.Conn{alive, silent} {
+		_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
+	}
 	in := z.frames(t, "getData /long ; getData /long")
 	for _, c := range []net.Conn{alive, silent} { // and they read nothing
 		_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
 		_, _ = c.Write(in)
 	}
-	for start := time.Now(); time.Since(start) < 2*ttl+ttl/2; time.Sleep(ttl / 15) {
+	for range 10 {
+		before := keeper.times()
 		_, _ = alive.Write(z.frames(t, "ping"))
+		eventually(t, func() bool { return keeper.times() > before })
+		keeper.pass(ttl / 3)
 	}
+	eventually(t, func() bool { return sessions() < 2 })
 	if n := sessions(); n != 1 {
 		t.Errorf("%d sessions", n)
 	}
@@ -193,24 +255,50 @@ func TestPingsBehindAWaitCount(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the kernel is not asked here")
 	}
-	var keeper *session.Keeper
+	var keeper *hearing
 	w := newWorld(t, func(cfg *frontend.Config, b *backend) {
-		keeper = session.New(session.Config{Replica: b, ContainerInterval: time.Minute})
+		keeper = newHearing(b)
 		cfg.Sessions = keeper
 	})
-	go func() { _ = keeper.Run(w.ctx) }()
 	c := dial(t, w.tcp())
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	const ttl = 900 * time.Millisecond
 	c.ask("SESSION NEW ttl=900ms live=ping\n")
 	c.send("WAIT /x EXISTS timeout=1h\nSET / 1\n") // behind the SET nothing is read
-	for start := time.Now(); time.Since(start) < 3*ttl; time.Sleep(ttl / 9) {
+	const pings = 9
+	for range pings {
+		before := keeper.times()
 		c.send("PING\n")
+		eventually(t, func() bool { return keeper.times() > before })
+		keeper.pass(ttl / 3)
 	}
 	w.Submit(&tree.Txn{Op: tree.Op{Kind: tree.KindCreate, Path: "/x", ACL: znode.OpenACL}}, nobody)
 	if r := c.reply(); r.Kind != text.KindOK || r.Code != znode.OK {
 		t.Errorf("WAIT got %+v", r)
 	}
-	if got := c.rest(); !strings.HasPrefix(got, "OK v=1 ") || !strings.Contains(got, "OK pong") || !strings.HasSuffix(got, "\n") || !strings.Contains(got, "EVENT expired session=") {
+	if r := c.reply(); r.Int("v") != 1 || r.Code != znode.OK {
+		t.Errorf("SET got %+v", r)
+	}
+	for range pings {
+		if r := c.reply(); r.Arg != "pong" {
+			t.Errorf("PING got %+v", r)
+		}
+	}
+	var passing sync.WaitGroup
+	defer passing.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
+	passing.Go(func() { // until nothing more is heard
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(time.Millisecond):
+				keeper.pass(ttl / 3)
+			}
+		}
+	})
+	if got := c.rest(); !strings.HasPrefix(got, "EVENT expired session=") || !strings.HasSuffix(got, "\n") {
 		t.Errorf("then it got %q", got)
 	}
 }

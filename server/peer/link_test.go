@@ -77,38 +77,39 @@ func TestDown(t *testing.T) {
 	t.Parallel()
 	t.Run("certain", func(t *testing.T) {
 		t.Parallel()
-		a, b := pair(t)
-		began := time.Now()
-		b.stop()
-		eventually(t, func() bool { return a.lastTold() == "down 2 true" })
-		if d := time.Since(began); d > VerdictTime {
-			t.Errorf("it took %s", d)
-		}
+		inTime(t, func() (d time.Duration, story string) {
+			a, b := pair(t)
+			began := time.Now()
+			b.stop()
+			eventually(t, func() bool { return strings.HasPrefix(a.lastTold(), "down") })
+			return time.Since(began), a.story()
+		})
 	})
 	t.Run("certain under load", func(t *testing.T) {
 		t.Parallel()
 		for range 5 {
-			a, b := pair(t)
-			over := make(chan struct{})
-			go func() {
-				for {
-					select {
-					case <-over:
-						return
-					default:
-						a.Links.Raft([]*raftpb.Message{batch(1, 2, 7)})
-						time.Sleep(10 * time.Microsecond)
+			inTime(t, func() (d time.Duration, story string) {
+				a, b := pair(t)
+				over := make(chan struct{})
+				go func() {
+					for {
+						select {
+						case <-over:
+							return
+						default:
+							a.Links.Raft([]*raftpb.Message{batch(1, 2, 7)})
+							time.Sleep(10 * time.Microsecond)
+						}
 					}
-				}
-			}()
-			eventually(t, func() bool { n, _ := b.count(); return n > 50 })
-			b.stop()
-			eventually(t, func() bool { return strings.HasPrefix(a.lastTold(), "down") })
-			close(over)
-			if got := a.story(); got != "up 2 boot 1 index 20, down 2 true" {
-				t.Error(got)
-			}
-			a.stop()
+				}()
+				eventually(t, func() bool { n, _ := b.count(); return n > 50 })
+				began := time.Now()
+				b.stop()
+				eventually(t, func() bool { return strings.HasPrefix(a.lastTold(), "down") })
+				close(over)
+				defer a.stop()
+				return time.Since(began), a.story()
+			})
 		}
 	})
 	t.Run("certain in memory and up again", func(t *testing.T) {
@@ -186,6 +187,23 @@ func TestDown(t *testing.T) {
 			b.stop()
 		})
 	})
+}
+
+// inTime demands that a link goes up, and down for certain. Where that takes longer than a verdict may, the
+// machine has stood still, and the verdict is anybody's: then it is tried again.
+func inTime(t *testing.T, try func() (d time.Duration, story string)) {
+	t.Helper()
+	var d time.Duration
+	for range 20 {
+		var story string
+		if d, story = try(); d <= VerdictTime {
+			if story != "up 2 boot 1 index 20, down 2 true" {
+				t.Error(story)
+			}
+			return
+		}
+	}
+	t.Errorf("it took %s", d)
 }
 
 // Who is dialled again and again waits longer and longer.

@@ -87,7 +87,11 @@ func (s *mapServer) remove(path string) {
 // until waits, at most that long, and says whether it came about.
 func (s *mapServer) until(ms int64, there func() bool) bool {
 	end := time.Now().Add(time.Duration(ms) * time.Millisecond)
-	time.AfterFunc(time.Until(end), s.changed.Broadcast)
+	time.AfterFunc(time.Until(end), func() {
+		s.mu.Lock() // else it may come before the Wait
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
 	for !there() {
 		if s.flush(); !time.Now().Before(end) {
 			return false

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -494,10 +495,10 @@ func TestStartsMeetRestores(t *testing.T) {
 	base := ramDir(t)
 	s := newSample(t, base)
 	done := make(chan struct{})
-	starts := make(chan int)
+	ended := make(chan struct{})
+	var starts atomic.Int64
 	go func() {
-		n := 0
-		defer func() { starts <- n }()
+		defer close(ended)
 		for {
 			select {
 			case <-done:
@@ -516,12 +517,13 @@ func TestStartsMeetRestores(t *testing.T) {
 				t.Errorf("an opened folder is not whole: %v", err)
 			}
 			_ = d.Close()
-			n++
+			starts.Add(1)
 			time.Sleep(time.Millisecond)
 		}
 	}()
 	restored := 0
-	for n := range 60 {
+	until := time.Now().Add(30 * time.Second) // for each side to have its turn, if the other one stands still with the lock
+	for n := 0; n < 60 || (restored == 0 || starts.Load() == 0) && time.Now().Before(until); n++ {
 		x := task{File: s.backup, DataDir: s.dir, Replace: true, NoExchange: n%2 == 0}
 		r, err := Run(context.Background(), x.options(nil))
 		var inUse *datadir.InUseError
@@ -534,7 +536,8 @@ func TestStartsMeetRestores(t *testing.T) {
 		}
 	}
 	close(done)
-	if n := <-starts; n == 0 || restored == 0 {
+	<-ended
+	if n := starts.Load(); n == 0 || restored == 0 {
 		t.Errorf("%d starts, %d restores", n, restored)
 	}
 	start(t, s.dir).stop()
