@@ -460,6 +460,7 @@ func TestIdleConnectionsHoldLittle(t *testing.T) {
 	} else {
 		t.Logf("an idle connection holds %d bytes", each)
 	}
+	runtime.KeepAlive(value) // it was there before
 	for _, d := range open {
 		_ = d.Close()
 	}
