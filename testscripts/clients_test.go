@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"coord/testscripts/ports"
 )
 
 var clientsZooKeeper = flag.Bool("clients.zookeeper", false, "run the programs of TestClients against a real ZooKeeper too; so does COORD_TEST_ALL")
@@ -29,7 +31,7 @@ type target struct {
 
 func coordTarget(t testing.TB) *target {
 	t.Helper()
-	dir, addr := t.TempDir(), "127.0.0.1:"+freePort(t)
+	dir, addr := t.TempDir(), "127.0.0.1:"+ports.Free(t)
 	start := func() *process { return launch(t, dir, "--listen", addr, "--4lw-whitelist", "*") }
 	p := start()
 	return &target{addr: addr, restart: func() {
@@ -56,7 +58,7 @@ func ensembleTarget(t testing.TB) *target {
 func zooKeeperTarget(t testing.TB) *target {
 	t.Helper()
 	needZooKeeper(t)
-	dir, port, addr := t.TempDir(), freePort(t), "127.0.0.1:"+freePort(t)
+	dir, port, addr := t.TempDir(), ports.Free(t), "127.0.0.1:"+ports.Free(t)
 	var door net.Listener
 	start := func() *zooKeeper { // with what coord has on unless told otherwise
 		z := launchZooKeeper(t, dir, port, "ZooKeeperServerMain", "enforceQuota=true\nextendedTypesEnabled=true\n", "-XX:TieredStopAtLevel=1")
@@ -210,7 +212,7 @@ func startClient(t testing.TB, args, env []string, stderr io.Writer) *client {
 	c.cmd = exec.CommandContext(c.ctx, args[0], args[1:]...)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	c.cmd.Cancel = func() error { return syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) } // a shell may have started it
-	c.cmd.WaitDelay = 5 * time.Second
+	c.cmd.WaitDelay = clientSilence
 	c.cmd.Env = append(os.Environ(), env...)
 	var err error
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {

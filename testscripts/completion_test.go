@@ -41,7 +41,7 @@ printf '<%s>' "$@" >> "$CALLS"
 echo >> "$CALLS"
 `
 
-const typist = `set timeout 20
+const typist = `set timeout 60
 log_user 0
 set stty_init "columns 200"
 spawn {*}$argv
@@ -51,7 +51,7 @@ expect "ready"
 foreach line [split $env(LINES_TYPED) \n] {
 	set calls [file size $env(CALLS)]
 	send -- "$line\t+\r"
-	for {set i 0} {$i < 100 && [file size $env(CALLS)] == $calls} {incr i} { after 50 }
+	for {set i 0} {$i < 1200 && [file size $env(CALLS)] == $calls} {incr i} { after 50 }
 }
 `
 

@@ -162,6 +162,7 @@ func TestCrash(t *testing.T) {
 	}
 	flags := []string{"--snapshot-every", "3000"} // often enough to be cut short as well
 	confirmed := 0
+	window := 60 // ms; longer as long as nothing was confirmed: the disk may be slow
 	for round := range rounds {
 		p := launch(t, dir, flags...)
 		for _, w := range all {
@@ -179,7 +180,7 @@ func TestCrash(t *testing.T) {
 		for _, w := range all {
 			wg.Go(func() { w.write(t.Context(), p.addr) })
 		}
-		time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
+		time.Sleep(time.Duration(random.IntN(window)) * time.Millisecond)
 		p.signal(syscall.SIGKILL)
 		p.wait()
 		wg.Wait()
@@ -188,6 +189,9 @@ func TestCrash(t *testing.T) {
 			for _, n := range w.acked {
 				confirmed += n
 			}
+		}
+		if confirmed == 0 {
+			window = min(2*window, 10_000)
 		}
 	}
 	if confirmed == 0 {

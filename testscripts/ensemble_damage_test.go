@@ -12,7 +12,7 @@ import (
 // it damaged. It sends nothing of it, and comes back as another node.
 func TestEnsembleSendsNoDamage(t *testing.T) {
 	t.Parallel()
-	c := form(t)
+	c := form(t, patience...)
 	lead := c.leader()
 	away := lead.others()[0]
 	old := lead.id()
@@ -22,7 +22,7 @@ func TestEnsembleSendsNoDamage(t *testing.T) {
 		if err := os.WriteFile(big, fmt.Appendf(nil, "%s%d", strings.Repeat("x", 700_000), i), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, stderr, code := run(t, "create", "--server", lead.host+":2181", fmt.Sprintf("/big%d", i), "@"+big); code != 0 {
+		if _, stderr, code := run(t, "create", "--timeout", "1m", "--server", lead.host+":2181", fmt.Sprintf("/big%d", i), "@"+big); code != 0 {
 			t.Fatalf("%d: %s", code, stderr)
 		}
 	}

@@ -75,10 +75,7 @@ func TestEnsembleLosesADisk(t *testing.T) {
 			victim := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n != c.leader() })]
 			victim.copyDisk()
 			c.agree()
-			before, err := victim.members()
-			if err != nil {
-				t.Fatal(err)
-			}
+			old := victim.id()
 			victim.kill()
 			harm(t, victim)
 			victim.start()
@@ -86,15 +83,19 @@ func TestEnsembleLosesADisk(t *testing.T) {
 			if got := victim.synced("GET /n199"); !strings.Contains(got, "v199") {
 				t.Fatalf("it serves what it should not: %s", got)
 			}
-			old := before[slices.IndexFunc(before, func(r row) bool { return r.Name == victim.name })].ID
 			if name == "wiped" {
-				rows, err := c.nodes[0].members()
-				i := slices.IndexFunc(rows, func(r row) bool { return r.Name == victim.name && r.ID != old })
-				if err != nil || i < 0 {
-					t.Fatalf("the new node is not there: %+v, %v", rows, err)
-				}
+				fresh := ""
+				c.eventually("the new node is there", func() bool {
+					rows, _ := c.nodes[0].members()
+					for _, r := range rows {
+						if r.Name == victim.name && r.ID != old {
+							fresh = r.ID
+						}
+					}
+					return fresh != ""
+				})
 				c.eventually("the new one in the place of the old", func() bool {
-					_, err := askAt(c.hosts[0]+":2181", "ADMIN REPLACE "+old+" "+rows[i].ID)
+					_, err := askAt(c.hosts[0]+":2181", "ADMIN REPLACE "+old+" "+fresh)
 					now, err2 := c.nodes[0].members()
 					return err == nil && err2 == nil && len(now) == 3
 				})
@@ -139,8 +140,9 @@ func TestEnsembleOlderCopy(t *testing.T) {
 			victim, other := lead.others()[0], lead.others()[1]
 			old := victim.id()
 			victim.copyDisk()
-			// What it acknowledges is told in the log with a later write, within a second or so.
-			for began := time.Now(); time.Since(began) < 2500*time.Millisecond; {
+			// What it acknowledges is told in the log with a later write, within a second or so; on a busy
+			// machine its seconds are long.
+			for began := time.Now(); time.Since(began) < 6*time.Second; {
 				victim.takes(20)
 			}
 			victim.kill()
@@ -184,9 +186,7 @@ func (n *node) copyDisk() {
 func (c *cluster) fill200() {
 	c.t.Helper()
 	for i := range 200 {
-		if got := c.nodes[i%3].ask(fmt.Sprintf("CREATE /n%d v%d", i, i)); !strings.HasPrefix(got, "OK") {
-			c.t.Fatal(got)
-		}
+		c.nodes[i%3].does(fmt.Sprintf("CREATE /n%d v%d", i, i))
 	}
 }
 
@@ -250,9 +250,14 @@ func TestEnsembleFailingDisk(t *testing.T) {
 		lead.under = append(lead.under, "-P", file)
 	}
 	lead.start()
+	_, _ = lead.ready() // unless it fails before
 	other := c.nodes[(slices.Index(c.nodes, lead)+1)%3]
 	for i := 0; lead.lives(); i++ {
-		if got := other.ask(fmt.Sprintf("SET /more create %d", i)); !strings.HasPrefix(got, "OK") && !strings.HasPrefix(got, "ERR UNCERTAIN") {
+		switch got := other.ask(fmt.Sprintf("SET /more create %d", i)); {
+		case leaderless(got): // it led
+			i--
+			pause()
+		case !strings.HasPrefix(got, "OK"):
 			t.Fatalf("write %d beside a failing disk: %s", i, got)
 		}
 		if i == 5000 {

@@ -98,11 +98,11 @@ func TestExamples(t *testing.T) {
 func runExample(t *testing.T, p *process, file string, interrupt bool) (string, string, int) {
 	t.Helper()
 	tmp := t.TempDir()
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, file)
 	c.Env = append(os.Environ(), "COORD_SERVER="+p.addr, "TMPDIR="+tmp)
-	c.WaitDelay = 10 * time.Second
+	c.WaitDelay = time.Minute
 	var stdout strings.Builder
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
@@ -124,7 +124,7 @@ func runExample(t *testing.T, p *process, file string, interrupt bool) (string, 
 
 	// The end of a killed process, and of a connection, is seen a moment later.
 	var left string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if left = leftovers(t, p, tmp); left == "" {
 			break
 		}

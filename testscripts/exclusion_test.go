@@ -75,7 +75,7 @@ func (h *holder) run(t *testing.T, server, fenced, plain string, stop <-chan str
 			return done
 		default:
 		}
-		cmd := exec.Command("coord", "lock", "-q", "--server", server, "--ttl", "1500ms", "--grace", "700ms", "--wait", "5s", "/lock",
+		cmd := exec.Command("coord", "lock", "-q", "--server", server, "--ttl", "3s", "--grace", "1500ms", "--wait", "10s", "/lock",
 			"--", "coord-critical", fenced, plain, "4")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		h.mu.Lock()
@@ -219,7 +219,7 @@ func TestStoppedHolder(t *testing.T) {
 	fenced, plain := filepath.Join(dir, "fenced"), filepath.Join(dir, "plain")
 	p := launch(t, filepath.Join(dir, "data"))
 	lock := func(writes string) *exec.Cmd {
-		cmd := exec.Command("coord", "lock", "-q", "--server", p.addr, "--ttl", "1s", "--grace", "300ms", "/lock", "--", "coord-critical", fenced, plain, writes)
+		cmd := exec.Command("coord", "lock", "-q", "--server", p.addr, "--ttl", "4s", "--grace", "1s", "/lock", "--", "coord-critical", fenced, plain, writes)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -248,11 +248,11 @@ func TestStoppedHolder(t *testing.T) {
 	}
 }
 
-func await(t *testing.T, so func() bool) {
+func await(t testing.TB, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not come to that in 30 s")
+			t.Fatal("it did not come to that in a minute")
 		}
 	}
 }

@@ -141,7 +141,7 @@ func (h *history) check(t *testing.T) {
 	if len(h.ops) < 100 {
 		t.Fatal("too few operations to judge anything")
 	}
-	if got := porcupine.CheckOperationsTimeout(registerModel, h.ops, time.Minute); got != porcupine.Ok {
+	if got := porcupine.CheckOperationsTimeout(registerModel, h.ops, 3*time.Minute); got != porcupine.Ok {
 		t.Fatalf("the history is not linearizable: %s", got)
 	}
 }

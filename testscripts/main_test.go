@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,6 +24,7 @@ import (
 
 	"coord/cmd"
 	"coord/testscripts/clients"
+	"coord/testscripts/ports"
 )
 
 var update = flag.Bool("update", false, "rewrite what the scripts compare with")
@@ -50,21 +52,20 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			// Each script has its own free port; a server that finds it taken
-			// in the meantime fails its script, loudly.
-			l, err := net.Listen("tcp", "127.0.0.1:0")
+			// Each script has its own port, from its first server to its last.
+			a, release, err := ports.Reserve("127.0.0.1:0")
 			if err != nil {
 				return err
 			}
-			addr := l.Addr().String()
-			_, port, _ := net.SplitHostPort(addr)
+			env.Defer(release)
+			addr := a.String()
 			env.Setenv("ADDR", addr)
-			env.Setenv("PORT", port)
+			env.Setenv("PORT", strconv.Itoa(int(a.Port())))
 			env.Setenv("COORD_SERVER", addr)
 			env.Setenv("COORD_LISTEN", addr)
 			env.Setenv("COORD_DATA_DIR", filepath.Join(env.WorkDir, "data"))
 			env.Setenv("COORD_NAME", "test")
-			return l.Close()
+			return nil
 		},
 		Condition: func(cond string) (bool, error) {
 			if tool, ok := strings.CutPrefix(cond, "has:"); ok {
@@ -93,14 +94,14 @@ func TestScript(t *testing.T) {
 // cmdAwait runs a command until it succeeds (with !: until it fails): await
 // coord status.
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := ts.Exec(args[0], args[1:]...)
 		if (err == nil) != neg {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%q did not come to that in 10 s: %v", args, err)
+			ts.Fatalf("%q did not come to that in a minute: %v", args, err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

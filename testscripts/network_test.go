@@ -72,7 +72,7 @@ func TestEnsembleNetwork(t *testing.T) {
 	case !mayOwn:
 		t.Skip("SKIPPED: a network namespace needs rights that this user does not have")
 	default:
-		runInNetwork(t, "-test.timeout", "5m")
+		runInNetwork(t, "-test.timeout", "9m")
 		return
 	}
 

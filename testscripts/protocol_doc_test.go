@@ -31,11 +31,11 @@ func TestProtocolDoc(t *testing.T) {
 	for _, m := range examples {
 		script := strings.NewReplacer("localhost 2181", "localhost "+port, "/localhost/2181", "/localhost/"+port,
 			"('localhost', 2181)", "('localhost', "+port+")").Replace(m[2])
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		c := exec.CommandContext(ctx, program[m[1]])
 		c.Dir, c.Stdin = dir, strings.NewReader(script)
 		c.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
-		c.WaitDelay = time.Second
+		c.WaitDelay = 30 * time.Second
 		var out bytes.Buffer
 		c.Stdout, c.Stderr = &out, &out
 		err := c.Run()

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +24,7 @@ import (
 	"github.com/go-zookeeper/zk"
 
 	"coord/snapshot/zkimport"
+	"coord/testscripts/ports"
 	"coord/tree"
 	"coord/tree/znode"
 )
@@ -63,26 +62,9 @@ func startZooKeeper(t testing.TB, dir string, props ...string) *zooKeeper {
 		}
 		return false
 	})
-	z := launchZooKeeper(t, dir, freePort(t), "ZooKeeperServerMain", logDir, props...)
+	z := launchZooKeeper(t, dir, ports.Free(t), "ZooKeeperServerMain", logDir, props...)
 	z.await()
 	return z
-}
-
-// freePort is one that a server can have again after a restart: it is not of the
-// range that outgoing connections take theirs from, one of which could be a
-// client's own, waiting for that server.
-func freePort(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(10000 + rand.IntN(22000))
-		l, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			_ = l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port in 100 attempts")
-	return ""
 }
 
 // launchZooKeeper is startZooKeeper without the waiting, for a server of any kind.
@@ -91,7 +73,7 @@ func launchZooKeeper(t testing.TB, dir, port, class, more string, props ...strin
 	z := &zooKeeper{t: t, addr: "127.0.0.1:" + port, dir: filepath.Join(dir, "data"), ended: make(chan struct{})}
 	cfg := filepath.Join(dir, "zoo.cfg")
 	text := "dataDir=" + z.dir + "\nclientPort=" + port + "\nclientPortAddress=127.0.0.1\n" +
-		"admin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n" + more
+		"maxSessionTimeout=120000\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n" + more
 	must(t, os.WriteFile(cfg, []byte(text), 0o600))
 	args := append([]string{"-Xmx128m"}, props...)
 	z.p = exec.Command("java", append(args, "-cp", zooKeeperJar, "org.apache.zookeeper.server."+class, cfg)...)
@@ -131,10 +113,11 @@ func (z *zooKeeper) kill() {
 	<-z.ended
 }
 
-// session opens one, which ends with the test unless it is closed.
+// session opens one, which ends with the test unless it is closed; nor does it expire,
+// when its server is gone, while somebody looks.
 func (z *zooKeeper) session() *zk.Conn {
 	z.t.Helper()
-	c, events, err := zk.Connect([]string{z.addr}, 20*time.Second, zk.WithLogger(quiet{}))
+	c, events, err := zk.Connect([]string{z.addr}, 2*time.Minute, zk.WithLogger(quiet{}))
 	if err != nil {
 		z.t.Fatal(err)
 	}
@@ -422,10 +405,14 @@ func (z *zooKeeper) churn(d time.Duration) {
 	z.t.Helper()
 	deadline := time.Now().Add(d)
 	var group sync.WaitGroup
+	var closed []*zk.Conn
 	for w := range 4 {
 		c := z.session()
 		if _, err := c.Create(fmt.Sprintf("/churn%d", w), nil, 0, opened); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 			z.t.Fatal(err)
+		}
+		if w%2 == 0 {
+			closed = append(closed, c)
 		}
 		group.Go(func() {
 			top := fmt.Sprintf("/churn%d", w)
@@ -464,6 +451,11 @@ func (z *zooKeeper) churn(d time.Duration) {
 		})
 	}
 	group.Wait()
+	for _, c := range closed {
+		// Close does not wait for long until the session has ended.
+		id := fmt.Sprintf("0x%x", uint64(c.SessionID()))
+		await(z.t, func() bool { return !strings.Contains(askWord(z.t, z.addr, "dump"), id) })
+	}
 }
 
 // TestImportThrough: the whole way, from a ZooKeeper that was stopped to a coord
@@ -581,16 +573,16 @@ func TestImportEnsemble(t *testing.T) {
 	needZooKeeper(t)
 	t.Parallel()
 	base := t.TempDir()
-	more := "tickTime=500\ninitLimit=20\nsyncLimit=10\n"
+	more := "tickTime=500\ninitLimit=120\nsyncLimit=120\n"
 	for i := 1; i <= 3; i++ {
-		more += fmt.Sprintf("server.%d=127.0.0.1:%s:%s\n", i, freePort(t), freePort(t))
+		more += fmt.Sprintf("server.%d=127.0.0.1:%s:%s\n", i, ports.Free(t), ports.Free(t))
 	}
 	var all []*zooKeeper
 	for i := 1; i <= 3; i++ {
 		dir := filepath.Join(base, fmt.Sprint(i))
 		must(t, os.MkdirAll(filepath.Join(dir, "data"), 0o700))
 		must(t, os.WriteFile(filepath.Join(dir, "data", "myid"), fmt.Append(nil, i), 0o600))
-		all = append(all, launchZooKeeper(t, dir, freePort(t), "quorum.QuorumPeerMain", more, javaProps...))
+		all = append(all, launchZooKeeper(t, dir, ports.Free(t), "quorum.QuorumPeerMain", more, javaProps...))
 	}
 	leader := -1
 	for i, z := range all {
@@ -629,13 +621,22 @@ func TestImportEnsemble(t *testing.T) {
 	for _, z := range others {
 		z.kill()
 	}
+	epochOf := func(all []seen) (epoch int64) { // that of the last change: there may have been several elections
+		for _, s := range all {
+			epoch = max(epoch, s.Stat.Mzxid>>32)
+		}
+		return epoch
+	}
+	if epochOf(want) <= epochOf(before) {
+		t.Fatalf("epoch %d behind %d", epochOf(want), epochOf(before))
+	}
 	for _, z := range all {
-		want, epoch := want, 2
+		want := want
 		if z == first {
-			want, epoch = before, 1
+			want = before
 		}
 		got := readZooKeeper(t, z.dir, "")
-		if !got.Member || got.Epoch != int64(epoch) || !strings.Contains(got.Digest, "equal") {
+		if !got.Member || got.Epoch != epochOf(want) || !strings.Contains(got.Digest, "equal") {
 			t.Errorf("member %v, epoch %d, digest %s", got.Member, got.Epoch, got.Digest)
 		}
 		// Each leader writes the configuration, with its own time, into memory only.

@@ -788,7 +788,7 @@ public class Recipes {
         node.close();
         same(client.checkExists().forPath("/nodes/p"), null);
 
-        PersistentTtlNode ttl = new PersistentTtlNode(client, "/nodes/ttl", 1_000, bytes("t"));
+        PersistentTtlNode ttl = new PersistentTtlNode(client, "/nodes/ttl", 6_000, bytes("t"));
         ttl.start();
         same(ttl.waitForInitialCreate(PATIENCE, TimeUnit.SECONDS), true);
         same(get("/nodes/ttl"), "t");

@@ -345,9 +345,7 @@ func (g *goZK) large() {
 	_, err = over.Set("/large", make([]byte, 1_300_000), -1)
 	refused("1.3 MB", err, zk.ErrConnectionClosed)
 	// With one server to choose from the client fails what it is asked before it is back.
-	for began := time.Now(); over.State() != zk.StateHasSession && time.Since(began) < 10*time.Second; {
-		time.Sleep(10 * time.Millisecond)
-	}
+	within("connected again", func() bool { return over.State() == zk.StateHasSession })
 	same("the version", must2(over.Get("/large")).Version, int32(0)) // connected again
 	same("the session", over.SessionID(), id)
 }
@@ -638,12 +636,8 @@ func (g *goZK) close() {
 	must(g.c.Create("/close/e", nil, zk.FlagEphemeral, everyone))
 	_, _, gone, err := other.GetW("/close/e")
 	same("error", err, nil)
-	start := time.Now()
 	g.c.Close()
-	event("get", gone, zk.EventNodeDeleted, "/close/e")
-	if took := time.Since(start); took > 5*time.Second {
-		fail("the ephemeral goes after %v", took)
-	}
+	event("get", gone, zk.EventNodeDeleted, "/close/e") // long before sessionTimeout
 	ok, _, err := other.Exists("/close/e")
 	same("exists", []any{ok, err}, []any{false, nil})
 	_, _, err = g.c.Get("/close")

@@ -77,7 +77,7 @@ func run(t *testing.T, pair *compare.Pair, seeds []uint64, most int) (compare.Co
 }
 
 // shrinkTime is for one difference.
-const shrinkTime = time.Minute
+const shrinkTime = 4 * time.Minute
 
 // shrink reports differences, as short as they become.
 func shrink(t *testing.T, pair *compare.Pair, found map[uint64]*compare.Difference) {

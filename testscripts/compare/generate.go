@@ -669,7 +669,7 @@ func (g *generator) spoilt(slot int) {
 
 // visit is a connect besides.
 func (g *generator) visit(slot int) {
-	c := Connect{Session: newSession, Password: "right", TimeoutMS: pick[int32](g, 0, 1, -1, math.MinInt32, 1499, 1500, 1501, 40000, 40001, math.MaxInt32),
+	c := Connect{Session: newSession, Password: "right", TimeoutMS: pick[int32](g, 0, 1, -1, math.MinInt32, 2999, 3000, 3001, 40000, 40001, math.MaxInt32),
 		ReadOnly: pick(g, -1, 0, 1), LastZxid: pick(g, "none", "none", "none", "seen", "ahead")}
 	switch n := g.IntN(10); {
 	case n < 3:

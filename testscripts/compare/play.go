@@ -21,8 +21,8 @@ import (
 // Patience of a Player. Each is far above what happens, and a play that meets one
 // of them says so in its lines.
 const (
-	answerWithin = 20 * time.Second
-	closeWithin  = 10 * time.Second
+	answerWithin = 60 * time.Second
+	closeWithin  = 60 * time.Second
 	expireWithin = 60 * time.Second
 )
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"coord/testscripts/compare"
+	"coord/testscripts/ports"
 )
 
 // jar is of Debian's package libzookeeper-java, which its zookeeper needs.
@@ -21,19 +22,8 @@ const jar = "/usr/share/java/zookeeper.jar"
 var common = []string{
 	"extendedTypesEnabled=true", "enforceQuota=true", "znode.container.checkIntervalMs=86400000",
 	"DigestAuthenticationProvider.superDigest=" + compare.SuperDigest, "maxClientCnxns=0",
-	"tickTime=500", "minSessionTimeout=1500", "maxSessionTimeout=40000",
+	"tickTime=500", "minSessionTimeout=3000", "maxSessionTimeout=40000",
 	"4lw.commands.whitelist=*",
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // startZooKeeper starts a real ZooKeeper; more are lines of its configuration
@@ -48,7 +38,7 @@ func startZooKeeper(t testing.TB, more ...string) (addr string) {
 			t.Skipf("SKIPPED: %s is not installed: this test drives it", tool)
 		}
 	}
-	port := freePort(t)
+	port := ports.Free(t)
 	dir := t.TempDir()
 	cfg := filepath.Join(dir, "zoo.cfg")
 	lines := append(append([]string{}, common...), "dataDir="+filepath.Join(dir, "data"), "clientPort="+port, "clientPortAddress=127.0.0.1",
@@ -135,7 +125,7 @@ func startCoord(t testing.TB) (addr string) {
 	if err := os.WriteFile(cfg, []byte(strings.Join(common, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	addr = net.JoinHostPort("127.0.0.1", freePort(t))
+	addr = net.JoinHostPort("127.0.0.1", ports.Free(t))
 	start(t, addr, filepath.Join(dir, "log"), exec.Command("coord", "server", "--config", cfg, "--listen", addr, "--data-dir", filepath.Join(dir, "data"), "--log-format", "json"))
 	return addr
 }
