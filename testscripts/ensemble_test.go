@@ -230,15 +230,16 @@ func (n *node) does(line string) {
 	n.c.t.Helper()
 	uncertain := false
 	n.c.eventually(n.name+": "+line, func() bool {
-		got := n.ask(line)
-		if leaderless(got) {
+		switch got := n.ask(line); {
+		case leaderless(got):
 			uncertain = true
 			return false
-		}
-		if !strings.HasPrefix(got, "OK") && !(uncertain && strings.HasPrefix(got, "ERR EXISTS")) {
+		case strings.HasPrefix(got, "OK"), uncertain && strings.HasPrefix(got, "ERR EXISTS"):
+			return true
+		default:
 			n.c.t.Fatalf("%s through %s: %s", line, n.name, got)
+			return false
 		}
-		return true
 	})
 }
 

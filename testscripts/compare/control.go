@@ -41,7 +41,7 @@ func (k *Control) dial() error {
 	e.long(0)
 	e.str(string(make([]byte, 16)))
 	c.write(frame(e.b))
-	if c.read(answerWithin) == nil {
+	if c.read() == nil {
 		return fmt.Errorf("compare: control connection to %s: %s", k.addr, c.gone)
 	}
 	k.c = c
@@ -86,7 +86,7 @@ func (c *conn) askAll(list []Request) ([]answer, error) {
 	c.write(b)
 	out := make([]answer, len(list))
 	for i := range list {
-		b := c.read(answerWithin)
+		b := c.read()
 		if b == nil {
 			return nil, errors.New("compare: control connection: " + c.gone)
 		}

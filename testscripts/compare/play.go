@@ -18,13 +18,9 @@ import (
 	"coord/tree/znode"
 )
 
-// Patience of a Player. Each is far above what happens, and a play that meets one
-// of them says so in its lines.
-const (
-	answerWithin = 60 * time.Second
-	closeWithin  = 60 * time.Second
-	expireWithin = 60 * time.Second
-)
+// patience of a Player, for an answer, a close, the end of a session. It is far above what
+// happens, and a play that meets it says so in its lines.
+const patience = time.Minute
 
 // normalTimeoutMS is what sessions ask for that are not to expire.
 const normalTimeoutMS = 30000
@@ -89,7 +85,7 @@ type conn struct {
 }
 
 func dial(addr string) (*conn, error) {
-	c, err := net.DialTimeout("tcp", addr, answerWithin)
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -102,16 +98,16 @@ func frame(body []byte) []byte {
 
 // write sends bytes; what fails shows when the answer is read.
 func (c *conn) write(b []byte) {
-	_ = c.c.SetDeadline(time.Now().Add(answerWithin))
+	_ = c.c.SetDeadline(time.Now().Add(patience))
 	_, _ = c.c.Write(b)
 }
 
 // read reads a frame; nil: there is none, and gone says why.
-func (c *conn) read(within time.Duration) []byte {
+func (c *conn) read() []byte {
 	if c.gone != "" {
 		return nil
 	}
-	_ = c.c.SetDeadline(time.Now().Add(within))
+	_ = c.c.SetDeadline(time.Now().Add(patience))
 	var size [4]byte
 	_, err := io.ReadFull(c.r, size[:])
 	if err == nil {
@@ -127,7 +123,7 @@ func (c *conn) read(within time.Duration) []byte {
 	}
 	c.gone = "closed"
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.gone = fmt.Sprintf("silent for %v", within)
+		c.gone = fmt.Sprintf("silent for %v", patience)
 	}
 	_ = c.c.Close()
 	return nil
@@ -211,7 +207,7 @@ func (p *Player) reply(c *conn, r *Request, xid int32) {
 	var before []string
 	var text string
 	for {
-		b := c.read(answerWithin)
+		b := c.read()
 		if b == nil {
 			text = c.gone
 			break
@@ -309,7 +305,7 @@ func (p *Player) send(c *conn, list []Request) {
 func (p *Player) gather(c *conn) (lines []string) {
 	c.write(frame((&Request{Op: zkproto.OpPing}).encode(zkproto.XidPing, p.at, p.back)))
 	for {
-		b := c.read(answerWithin)
+		b := c.read()
 		if b == nil {
 			return append(lines, c.gone)
 		}
@@ -356,7 +352,7 @@ func (p *Player) alive(c *conn) {
 func (p *Player) ends(c *conn) string {
 	var lines []string
 	for {
-		b := c.read(closeWithin)
+		b := c.read()
 		if b == nil {
 			return strings.Join(append(lines, c.gone), ", ")
 		}
@@ -568,7 +564,7 @@ func (p *Player) connect(s *Step) (*conn, error) {
 	}
 	p.count("op", "connect")
 	c.write(frame(e.spoil(r.Spoil)))
-	b := c.read(answerWithin)
+	b := c.read()
 	if b == nil {
 		p.say("connect: %s", c.gone)
 		p.count("connect", c.gone)
@@ -662,7 +658,7 @@ func (p *Player) expire(s *Step) error {
 	}
 	mark := fmt.Sprintf("%s-%d", p.marks, s.ID)
 	p.send(c, []Request{{Op: zkproto.OpCreate, Path: mark, ACL: "open", Flags: 1}})
-	deadline := time.Now().Add(expireWithin)
+	deadline := time.Now().Add(patience)
 	for {
 		code, err := p.control.ask(&Request{Op: zkproto.OpExists, Path: mark})
 		if err != nil {
@@ -672,7 +668,7 @@ func (p *Player) expire(s *Step) error {
 			break
 		}
 		if time.Now().After(deadline) {
-			p.say("the session lives on after %v", expireWithin)
+			p.say("the session lives on after %v", patience)
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
