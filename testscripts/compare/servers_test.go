@@ -1,6 +1,7 @@
 package compare_test
 
 import (
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -102,19 +103,36 @@ func start(t testing.TB, addr, logFile string, p *exec.Cmd) {
 		_ = p.Process.Kill()
 		<-ended
 	})
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		select {
 		case <-ended:
 			over = true
 			t.Fatalf("%s ended: %s", p.Path, said())
 		default:
 		}
+		if !serves(addr) {
+			continue
+		}
 		if k, err := compare.NewControl(addr); err == nil {
 			k.Close()
 			return
 		}
 	}
-	t.Fatalf("%s does not serve after a minute: %s", p.Path, said())
+	t.Fatalf("%s does not serve after two minutes: %s", p.Path, said())
+}
+
+// serves asks for a word: who asks a ZooKeeper that is starting for a session may hear
+// nothing until he gives up.
+func serves(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_, err = io.WriteString(c, "srvr")
+	b, err2 := io.ReadAll(c)
+	return err == nil && err2 == nil && strings.HasPrefix(string(b), "Zookeeper version: ")
 }
 
 // startCoord starts coord with the same configuration.
