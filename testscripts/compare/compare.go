@@ -144,7 +144,7 @@ func manyUsers(steps []Step) bool {
 // remains, and there is time. It says whether there was one again at all.
 func (p *Pair) Shrink(c Controls, d *Difference, within time.Duration) (_ *Difference, again bool, err error) {
 	best := d
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(within)
 	differs := func(steps []Step) (bool, error) {
 		if time.Now().After(deadline) {
 			return false, nil
