@@ -135,8 +135,6 @@ type benchServer struct {
 	name  string   // its address
 	addrs []string // of its nodes, if clients are spread over them
 	next  atomic.Uint64
-	// The last address of this host that a connection came from.
-	source atomic.Uint64
 }
 
 // benchServer makes one of the first of the addresses that answers. One that is
@@ -167,9 +165,9 @@ func (r *run) benchServer(ctx context.Context, addrs []string, pid string) (*ben
 }
 
 func (b *benchServer) dial(ctx context.Context) (net.Conn, error) {
-	name := b.name
+	name, n := b.name, b.next.Add(1)-1
 	if len(b.addrs) > 0 {
-		name = b.addrs[(b.next.Add(1)-1)%uint64(len(b.addrs))]
+		name = b.addrs[n%uint64(len(b.addrs))]
 	}
 	network, addr, err := client.SplitServer(name)
 	if err != nil {
@@ -177,7 +175,7 @@ func (b *benchServer) dial(ctx context.Context) (net.Conn, error) {
 	}
 	d := net.Dialer{KeepAlive: -1} // four system calls less of what is not measured
 	if host, err := netip.ParseAddrPort(addr); err == nil && network == "tcp" && host.Addr().Is4() && host.Addr().IsLoopback() {
-		b.takeSource(&d)
+		fromSource(&d, n)
 	}
 	nc, err := d.DialContext(ctx, network, addr)
 	if err == nil {
@@ -189,12 +187,12 @@ func (b *benchServer) dial(ctx context.Context) (net.Conn, error) {
 	return nil, &client.UnreachableError{Server: name, Err: err}
 }
 
-// takeSource has a connection to this host come from one of several addresses in turn, as if from several hosts. One
+// fromSource has the nth connection to this host come from one of several addresses in turn, as if from several hosts. One
 // address has 28,000 ports for all its connections to a server, those of the last minute too: to find a free one
 // among them took the kernel more time than all else of a session, of which it is no part.
-func (b *benchServer) takeSource(d *net.Dialer) {
+func fromSource(d *net.Dialer, n uint64) {
 	const sources = 64
-	d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+b.source.Add(1)%sources))}
+	d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+n%sources))}
 	d.Control = func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { // the port is chosen when it is known for whom
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)

@@ -38,8 +38,10 @@ import (
 
 // Run is all that the process does: its own command, to the exit code.
 func Run() int {
-	if line, err := parseLine(commands(), os.Args[1:]); err == nil && !line.help && line.command.name == "server" {
-		easeTimers()
+	if slices.Contains(os.Args, "server") { // else it need not be parsed twice
+		if line, err := parseLine(commands(), os.Args[1:]); err == nil && !line.help && line.command.name == "server" {
+			easeTimers()
+		}
 	}
 	return Main(os.Args, os.Stdin, os.Stdout, os.Stderr)
 }
