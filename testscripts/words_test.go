@@ -21,27 +21,11 @@ const allWords = "conf cons dump envi dirs wchs wchc wchp hash isro ruok srvr st
 
 func askWord(t testing.TB, addr, word string) string {
 	t.Helper()
-	answer, err := tryWord(addr, word, time.Minute)
+	answer, err := words.Ask(addr, word, time.Minute)
 	if err != nil {
 		t.Fatalf("%s: %v behind %q", word, err, answer)
 	}
 	return answer
-}
-
-// tryWord is askWord for a ZooKeeper that may still be starting: then it answers
-// that it does not serve, and may leave the connection open.
-func tryWord(addr, word string, within time.Duration) (string, error) {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(within))
-	if _, err := io.WriteString(c, word); err != nil {
-		return "", err
-	}
-	b, err := io.ReadAll(c)
-	return string(b), err
 }
 
 func checkWords(t *testing.T, addr string, side words.Side, situation string) {

@@ -25,6 +25,7 @@ import (
 
 	"coord/snapshot/zkimport"
 	"coord/testscripts/ports"
+	"coord/testscripts/words"
 	"coord/tree"
 	"coord/tree/znode"
 )
@@ -97,7 +98,7 @@ func (z *zooKeeper) await() (mode string) {
 			z.t.Fatalf("ZooKeeper ended: %s", z.log.String())
 		default:
 		}
-		if answer, err := tryWord(z.addr, "srvr", time.Second); err == nil && strings.HasPrefix(answer, "Zookeeper version: ") {
+		if answer, err := words.Ask(z.addr, "srvr", time.Second); err == nil && strings.HasPrefix(answer, "Zookeeper version: ") {
 			_, mode, _ = strings.Cut(answer, "Mode: ")
 			mode, _, _ = strings.Cut(mode, "\n")
 			return mode

@@ -1,7 +1,6 @@
 package compare_test
 
 import (
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 
 	"coord/testscripts/compare"
 	"coord/testscripts/ports"
+	"coord/testscripts/words"
 )
 
 // jar is of Debian's package libzookeeper-java, which its zookeeper needs.
@@ -124,15 +124,8 @@ func start(t testing.TB, addr, logFile string, p *exec.Cmd) {
 // serves asks for a word: who asks a ZooKeeper that is starting for a session may hear
 // nothing until he gives up.
 func serves(addr string) bool {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		return false
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
-	_, err = io.WriteString(c, "srvr")
-	b, err2 := io.ReadAll(c)
-	return err == nil && err2 == nil && strings.HasPrefix(string(b), "Zookeeper version: ")
+	answer, err := words.Ask(addr, "srvr", 2*time.Second)
+	return err == nil && strings.HasPrefix(answer, "Zookeeper version: ")
 }
 
 // startCoord starts coord with the same configuration.

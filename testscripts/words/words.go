@@ -1,4 +1,4 @@
-// Package words holds the shapes of the answers to the four-letter words: keys,
+// Package words asks the four-letter words and holds the shapes of their answers: keys,
 // order, punctuation and units, without values. The same shapes are held against
 // a real ZooKeeper and against coord; what only one of them says is marked so.
 package words
