@@ -44,7 +44,10 @@ func (e *Error) Error() string {
 	if e.HasHave {
 		fmt.Fprintf(&b, " (it is %d)", e.Have)
 	}
-	if e.Err != nil {
+	switch {
+	case errors.Is(e.Err, context.DeadlineExceeded):
+		b.WriteString(": no answer in time")
+	case e.Err != nil:
 		b.WriteString(": " + e.Err.Error())
 	}
 	return b.String()

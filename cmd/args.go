@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -220,6 +221,25 @@ func unknownCommand(all []*command, name string) error {
 		e.hint = "did you mean " + s + "?"
 	}
 	return e
+}
+
+// meant has a command line that makes no sense ask whether its first argument is a
+// mistyped subcommand: coord lock aquire /a.
+func meant(err error, cmd *command, args []string) error {
+	e, ok := errors.AsType[*usageError](err)
+	if !ok || len(args) == 0 || args[0] == "" || strings.HasPrefix(args[0], "/") {
+		return err
+	}
+	var names []string
+	for _, c := range commands() {
+		if below, ok := strings.CutPrefix(c.name, cmd.name+" "); ok {
+			names = append(names, below)
+		}
+	}
+	if s := nearest(names, args[0]); s != "" {
+		return &usageError{msg: e.msg, hint: "did you mean coord " + cmd.name + " " + s + "?"}
+	}
+	return err
 }
 
 func unknownFlag(known []cli.Flag, as, cmd string) error {

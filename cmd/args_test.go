@@ -127,6 +127,20 @@ func TestFlagsAreOneForAll(t *testing.T) {
 	}
 }
 
+// TestMeant: what is no argument may be a mistyped subcommand.
+func TestMeant(t *testing.T) {
+	for _, tt := range []struct{ words, hint string }{
+		{"lock aquire /a", "did you mean coord lock acquire?"}, {"snapshot verfy b", "did you mean coord snapshot verify?"},
+		{"session clos 0x1", "did you mean coord session close?"}, {"lock locks/a -- true", "a path begins with /"},
+		{"lock /a/ -- true", "without the / at its end"}, {"get a", "a path begins with /"}, {"snapshot a b", "quote a value that has spaces"},
+	} {
+		got := coord(t, "", strings.Fields(tt.words)...)
+		if got.code != exitUsage || !strings.Contains(got.errOut, "\nhint: "+tt.hint) {
+			t.Errorf("coord %s: %+v, want the hint %q", tt.words, got, tt.hint)
+		}
+	}
+}
+
 func TestUsageErrorsEndWith2(t *testing.T) {
 	for _, words := range []string{
 		"get", "get /a /b", "get a", "get /a/", "get --timeout 3 /a", "get --timeout -1s /a", "get --server a:b:c /a",

@@ -111,11 +111,12 @@ func TestCompleteIsQuick(t *testing.T) {
 	defer l.Close()
 	long := completeWithin
 	completeWithin = 300 * time.Millisecond
+	t.Setenv("COORD_TIMEOUT", "24h") // what any other command would wait
 	start := time.Now()
 	if got := complete(t, "get", "--server", l.Addr().String(), "/a"); got != "words" {
 		t.Error(got)
 	}
-	if took := time.Since(start); took < completeWithin || took > 8*time.Second { // the usual timeout is 10 s
+	if took := time.Since(start); took < completeWithin {
 		t.Errorf("it took %v", took)
 	}
 	completeWithin = long

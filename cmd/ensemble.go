@@ -40,6 +40,9 @@ func (o *serverOptions) settle() (warnings []string, err error) {
 		}
 		return warnings, nil
 	}
+	if o.zoo.tls && e.TLSCert == "" {
+		return nil, fmt.Errorf("sslQuorum asks for TLS between the nodes: that needs peer-tls-cert, peer-tls-key and peer-tls-ca")
+	}
 	for _, f := range e.Initial {
 		if host, fields, ok := hostFields(f.Addr); ok && f.Name == o.Name && len(fields) == 1 {
 			o.listenAs(&e, host, fields[0], f.GossipPort)

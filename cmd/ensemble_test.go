@@ -48,10 +48,12 @@ func TestEnsembleFlags(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "secret", "the secret of the test\r\n")
 	write(t, "short", "short")
+	write(t, "tls", "sslQuorum=true\n")
 	write(t, "c", "secret-file=secret\nobserver=yes\njoin=a, b:7\n")
 	for _, tt := range []struct{ env, args, want, warning string }{
 		{"", "", "alone", ""},
 		{"", "--advertise h", "alone", "advertise has no effect: the node is alone"},
+		{"", "--config tls", "alone", ""},
 		{"", "--sync-limit 1h", "alone", "sync-limit has no effect: the node is alone"},
 		{"COORD_OBSERVER=false", "", "alone", ""},
 		{"", "--name n --secret-file secret", "n peers :2888 gossip :2889 secret the secret of the test", ""},
@@ -125,7 +127,9 @@ func TestZooServers(t *testing.T) {
 		{"one voter and an observer", "server.1=h1:2888:3888\nserver.2=h2:1:2:observer\n", "1", "", "1 peers :2888 gossip :3888 secret the secret of the test", ""},
 		{"flags win", three, "1", "--peer-listen :5 --gossip-listen 10.0.0.1:6", "1 peers :5 gossip 10.0.0.1:6" + founders, ""},
 		{"loopback", "server.1=127.0.0.1:5:6\nserver.2=localhost:7:8\n", "2", "", "2 peers 127.0.0.1:7 gossip 127.0.0.1:8 1=127.0.0.1:5:6 2=localhost:7:8 secret the secret of the test", ""},
+		{"without TLS", "sslQuorum=false\n" + three, "1", "", "1 peers :2888 gossip :3888" + founders, ""},
 
+		{"TLS that is not there", "sslQuorum=true\n" + three, "1", "", "sslQuorum asks for TLS between the nodes: that needs peer-tls-cert, peer-tls-key and peer-tls-ca", ""},
 		{"no myid", three, "", "", "data/myid is missing: it says in one line which of the server.N lines is this node's", ""},
 		{"a foreign myid", three, "7", "", "data/myid says 7, and there is no line server.7", ""},
 		{"a strange myid", three, "one", "", "data/myid: its first line is not a number", ""},

@@ -81,7 +81,7 @@ func dispatch(ctx context.Context, c *console, of *link, args []string) error {
 	}
 	cmd := line.command
 	if n := len(line.args); n < cmd.min || cmd.max >= 0 && n > cmd.max {
-		return wrongArguments(cmd, line.args)
+		return meant(wrongArguments(cmd, line.args), cmd, line.args)
 	}
 	app := &cli.App{
 		Name: "coord", HideHelp: true, HideVersion: true, DisableSliceFlagSeparator: true,
@@ -96,7 +96,7 @@ func dispatch(ctx context.Context, c *console, of *link, args []string) error {
 				if r.flags.Bool("explain") && cmd.name != "shell" { // whose commands each do
 					return r.explain(ctx)
 				}
-				return cmd.run(ctx, r)
+				return meant(cmd.run(ctx, r), cmd, line.args)
 			},
 		}},
 	}

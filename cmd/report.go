@@ -115,7 +115,7 @@ func hintOf(err error) string {
 	case is[*signalError](err) && !isUncertain(err):
 		return ""
 	case isUncertain(err):
-		return "it may or may not have happened: read it again before you repeat it"
+		return "read it again before you repeat it"
 	case errors.Is(err, syscall.ECONNREFUSED), is[*client.UnreachableError](err) && errors.Is(err, syscall.ENOENT):
 		return "is a server running there? coord server starts one; --server or COORD_SERVER names another"
 	case is[*client.UnreachableError](err):

@@ -151,7 +151,7 @@ func (r *run) restored(p *restore.Report) {
 			since = ", and changed since"
 		}
 		add("node", "%s of cluster %s, as of %s", s.Node, s.Cluster, at)
-		add("log", "up to entry %d of term %d; up to %d known to be committed, %s txns behind that", s.Index, s.Term, s.Committed, count(int64(s.Txns)))
+		add("log", "up to entry %d of term %d; up to %d known to be committed, txns behind that: %s", s.Index, s.Term, s.Committed, count(int64(s.Txns)))
 		add("members", "voters %s; learners %s, as of the newest snapshot%s", list(s.Voters), list(s.Learners), since)
 	default:
 		add("zookeeper", "%s of %s", p.ZooKeeper.Dir, at)

@@ -100,8 +100,8 @@ func ok(t *testing.T, args ...string) string {
 	return got.out
 }
 
-// takes waits until the process has read what a server in this one has sent it, and a moment longer
-// for what it does with it.
+// takes waits until the process has read what a server in this one has sent it, and has nothing more to
+// do with it: all its threads sleep.
 func (x *running) takes() {
 	x.t.Helper()
 	eventually(x.t, "it reads all", func() bool {
@@ -120,7 +120,36 @@ func (x *running) takes() {
 		}
 		return true
 	})
-	time.Sleep(500 * time.Millisecond)
+	eventually(x.t, "it rests", func() bool {
+		before, asleep := x.threads()
+		after, _ := x.threads()
+		return asleep && before == after
+	})
+}
+
+// threads says whether all threads of the process sleep, and how often each has begun to. One look takes
+// its time: between two that are the same none has run.
+func (x *running) threads() (slept string, asleep bool) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", x.cmd.Process.Pid))
+	if err != nil || len(files) == 0 {
+		x.t.Fatal(files, err)
+	}
+	asleep = true
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return "", false // it has just ended
+		}
+		for line := range strings.Lines(string(b)) {
+			if strings.HasPrefix(line, "State:") && !strings.Contains(line, "S (sleeping)") {
+				asleep = false
+			}
+			if strings.Contains(line, "_ctxt_switches:") {
+				slept += f + " " + line
+			}
+		}
+	}
+	return slept, asleep
 }
 
 // gone waits until a process is no more, or is a zombie that others must fetch.
@@ -432,13 +461,13 @@ func TestWatchSignals(t *testing.T) {
 		gone(t, lines[0])
 		gone(t, lines[1])
 	}
-	x := begin(t, "watch", "--initial", "/app", "--", "sh", "-c", "trap '' INT TERM; echo $$; while :; do sleep 0.01; done")
+	x := begin(t, "watch", "--initial", "/app", "--", "sh", "-c", "trap 'echo told' INT; trap '' TERM; echo $$; while :; do sleep 0.01; done")
 	x.says("\n")
 	x.signal(syscall.SIGINT)
-	time.Sleep(20 * time.Millisecond)
+	x.says("told")           // else the two could be one
 	x.signal(syscall.SIGINT) // the second one does not wait
 	x.ends(130)
-	gone(t, x.stdout())
+	gone(t, strings.Fields(x.stdout())[0])
 	x = begin(t, "watch", "--initial", "/app", "--", "sh", "-c", "trap 'echo usr1' USR1; echo $$; while :; do sleep 0.01; done")
 	x.says("\n")
 	x.signal(syscall.SIGUSR1)

@@ -81,6 +81,7 @@ var zooKeys = []zooKey{
 		o.zoo.syncLimit, err = number(v)
 		return err
 	}},
+	{name: "sslQuorum", means: "true is refused without `--peer-tls-cert`, `--peer-tls-key` and `--peer-tls-ca`, which do that here", set: yesNo(func(o *serverOptions, v bool) { o.zoo.tls = v })},
 	{name: "standaloneEnabled", means: "false: a node opens its ports for others also if it is alone", set: yesNo(func(o *serverOptions, v bool) { o.zoo.distributed = !v })},
 	{name: "dynamicConfigFile", means: "refused: who is a member is in the log; copy its server.N lines here, for the first start", refused: always,
 		why: "who is a member is in the log, and changed with coord members: copy the server.N lines of that file into this one, for the first start"},
@@ -109,7 +110,7 @@ var zooIgnored = strings.Fields(`
 	readResponseCacheSize request_throttler.shutdownTimeout requestStaleConnectionCheck
 	requestStaleLatencyCheck requestThrottleDropStale requestThrottleLimit requestThrottleStallTime
 	secureClientPortAddress serverCnxnFactory
-	snapshot.compression.method snapshot.trust.empty ssl.* sslQuorum sslQuorumReloadCertFiles superUser
+	snapshot.compression.method snapshot.trust.empty ssl.* sslQuorumReloadCertFiles superUser
 	syncEnabled tcpKeepAlive throttledOpWaitTime txnLogSizeLimitInKb
 	watcherCleanIntervalInSeconds watcherCleanThreadsNum watcherCleanThreshold watchManagerName
 	X509AuthenticationProvider.superUser znode.container.maxNeverUsedIntervalMs znode.container.maxPerMinute

@@ -20,6 +20,7 @@ type zooServers struct {
 	all         []zooServer
 	peerType    string // participant or observer; empty: not given
 	distributed bool   // standaloneEnabled=false: also a node that is alone is one of several
+	tls         bool   // sslQuorum
 	syncLimit   int    // in ticks of tickTime; 0: not given
 	listen      string // where clientPort says to listen
 }

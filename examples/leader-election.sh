@@ -20,7 +20,7 @@ trap 'exit 143' TERM
 # A candidate. The command runs while the candidate is the leader, and only then; if coord is killed, the kernel
 # kills the command. --ttl is short here, so that the demo is: the default is 15s.
 candidate() {
-  exec coord elect -q --id "$1" --ttl 4s --grace 1s "$base/election" -- sh -c '
+  exec coord elect -q --id "$1" --ttl 10s --grace 3s "$base/election" -- sh -c '
     coord set --create -q "$2" -- "$1 $COORD_FENCE" >/dev/null
     coord set --create -q "$3" -- "$1" >/dev/null
     exec sleep 1000' sh "$1" "$base/token" "$base/leader"

@@ -66,6 +66,8 @@ const (
 	statusTime = time.Second // a member that has not answered is shown as down
 	changeTime = 8 * time.Second
 	maxHops    = 3
+	// handOverPause is the time to notice that this node leads now.
+	handOverPause = 100 * time.Millisecond
 )
 
 // askMember asks the node at an address, and tells who that is.
@@ -85,14 +87,17 @@ func (e *ensemble) askMember(ctx context.Context, addr string, q *memberRequest)
 	return &a, theirs, nil
 }
 
-// askLeader asks a node, and whom that takes for the leader if it is not itself.
+// askLeader asks a node, and whom that takes for the leader if it is not itself. That it is
+// the node that asks is errHandedOver.
 func (e *ensemble) askLeader(ctx context.Context, addr string, q *memberRequest) (*memberAnswer, error) {
 	for range maxHops {
 		a, _, err := e.askMember(ctx, addr, q)
 		if err != nil || a.Leader == "" {
 			return a, err
 		}
-		addr = a.Leader
+		if addr = a.Leader; addr == e.self.peerAddr() {
+			return nil, errHandedOver
+		}
 	}
 	return nil, errNoLeader
 }
@@ -270,6 +275,9 @@ func (e *ensemble) admin(ctx context.Context, words []string) error {
 		}
 		a, err := e.askLeader(ctx, addr, &memberRequest{Do: "admin", Words: words})
 		switch {
+		case errors.Is(err, errHandedOver): // to this node, which has not noticed yet perhaps
+			pause(ctx, handOverPause)
+			continue
 		case err != nil:
 			return adminError(znode.ErrNoLeader, "the leader at %s: %v", addr, err)
 		case a.Code != 0:

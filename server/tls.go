@@ -30,7 +30,7 @@ func (e *Ensemble) checkTLS() error {
 		}
 	}
 	if len(missing) == 1 || len(missing) == 2 {
-		return fmt.Errorf("TLS between peers needs a certificate, its key and the authority: %s is missing", strings.Join(missing, " and "))
+		return fmt.Errorf("TLS between peers needs a certificate, its key and the authority; missing: %s", strings.Join(missing, " and "))
 	}
 	return nil
 }

@@ -363,7 +363,7 @@ func TestPeerTLSRefuses(t *testing.T) {
 	for _, some := range []Ensemble{{TLSCert: "x"}, {TLSKey: "x"}, {TLSCA: "x", TLSKey: "x"}} {
 		cfg := DefaultConfig()
 		cfg.Ensemble = &some
-		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "is missing") {
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "missing: --peer-tls-") {
 			t.Errorf("%+v: %v", some, err)
 		}
 	}

@@ -614,3 +614,20 @@ func TestEnsembleAdds(t *testing.T) {
 	}
 	c.agree()
 }
+
+// TestEnsembleWithoutItsLeader: the node that is asked to do without the leader is the one
+// that leads next, and does it.
+func TestEnsembleWithoutItsLeader(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	c.form(patience...)
+	lead := c.leader()
+	other := lead.others()[0]
+	if got := other.ask("ADMIN REMOVE " + lead.name); strings.HasPrefix(got, "ERR") && !strings.HasPrefix(got, "ERR UNCERTAIN") {
+		t.Fatalf("remove: %s", got)
+	}
+	if code := lead.wait(); code != 15 {
+		t.Fatalf("a node that was removed ends with %d: %s", code, lead.stderr())
+	}
+	other.does("CREATE /alone x")
+}

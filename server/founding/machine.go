@@ -155,13 +155,29 @@ func (m *Machine) look() {
 			m.write(Record{State: Member, Cluster: plan.Cluster}, plan)
 		}
 	case Seeded, Initial:
-		for _, p := range m.cfg.Peers {
+		for _, p := range m.asked() {
 			if !m.isSelf(p) {
 				m.emit(Send{p, m.message(Hello, ID{})})
 			}
 		}
 	}
 	m.maybePropose()
+}
+
+// asked are the nodes to ask: those that were named and, of an ensemble to join, the
+// members that gossip shows. Only gossip knows the ports of a node that was named by
+// its gossip port; of two ensembles the named nodes alone tell which is meant.
+func (m *Machine) asked() []Node {
+	nodes := slices.Clone(m.cfg.Peers)
+	if m.cfg.How != Seeded || len(m.clusters()) != 1 {
+		return nodes
+	}
+	for _, c := range m.seen {
+		if c.State == Member && !slices.ContainsFunc(nodes, func(n Node) bool { return n.Addr == c.Addr }) {
+			nodes = append(nodes, c.Node)
+		}
+	}
+	return nodes
 }
 
 func (m *Machine) isSelf(p Node) bool {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -513,5 +514,34 @@ func TestJoin(t *testing.T) {
 	}
 	if m.Joined(ID{6}) != nil {
 		t.Error("joined another")
+	}
+}
+
+// TestJoinByGossip: the node that was named has another port than this one guesses, and
+// gossip knows it. Of two ensembles that gossip shows none is asked.
+func TestJoinByGossip(t *testing.T) {
+	t.Parallel()
+	guess := Node{Addr: "h2:2888"}
+	m := New(Config{Self: Node{1, "n1", "h1:2888"}, Label: "edge", How: Seeded, Peers: []Node{guess}}, Record{})
+	self := Candidate{Node: Node{1, "n1", "h1:2888"}}
+	member := Candidate{Node: Node{2, "n2", "h2:7101"}, State: Member, Cluster: ID{5}}
+	for _, c := range []struct {
+		name string
+		seen []Candidate
+		want []Node
+	}{
+		{"a member", []Candidate{self, member}, []Node{guess, member.Node}},
+		{"the port that was guessed", []Candidate{self, {Node: Node{2, "n2", guess.Addr}, State: Member, Cluster: ID{5}}}, []Node{guess}},
+		{"a node that waits too", []Candidate{self, {Node: Node{3, "n3", "h3:7101"}}}, []Node{guess}},
+		{"two ensembles", []Candidate{self, member, {Node: Node{4, "n4", "h4:7101"}, State: Member, Cluster: ID{6}}}, []Node{guess}},
+	} {
+		m.Seen(c.seen)
+		var asked []Node
+		for _, e := range m.Tick() {
+			asked = append(asked, e.(Send).To)
+		}
+		if !slices.Equal(asked, c.want) {
+			t.Errorf("%s: asked %v, want %v", c.name, asked, c.want)
+		}
 	}
 }

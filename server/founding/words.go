@@ -44,7 +44,7 @@ func (m *Machine) blankWaits() string {
 		return "listening whether an ensemble knows this address"
 	case Seeded:
 		var addrs []string
-		for _, p := range m.cfg.Peers {
+		for _, p := range m.asked() {
 			addrs = append(addrs, p.Addr)
 		}
 		return "waiting for a member of an ensemble at " + strings.Join(addrs, ", ")

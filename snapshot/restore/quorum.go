@@ -64,7 +64,7 @@ func (r *run) readSurvivor() (*tree.Tree, error) {
 	rep.Replaced = &Replaced{Identity: rep.Survivor.Identity, Zxid: c.Zxid.String(), Why: "its quorum is lost: the members that are gone may have known more"}
 	rep.check("snapshot and log", "read up to entry %d of term %d, zxid %v: checksums, records and digest are right", f.meta.RaftIndex, f.meta.RaftTerm, c.Zxid)
 	if f.beyond > 0 {
-		rep.notice("%d txns at the end of the log were not known to be committed: they are kept, since their clients may have been told that they are", f.beyond)
+		rep.notice("at the end of the log there are txns (%d) that were not known to be committed: they are kept, since their clients may have been told that they are", f.beyond)
 	}
 	rep.notice("writes that were acknowledged and never reached this node are lost")
 	r.survivor, r.meta = f, f.meta

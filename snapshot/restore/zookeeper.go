@@ -37,9 +37,13 @@ func (r *run) readZooKeeper() (*tree.Tree, error) {
 			return nil, err
 		}
 	}
-	z, err := zkimport.Read(r.ctx, zkimport.Options{Dir: dir, LogDir: logDir, Progress: func(done, total int64) error {
+	o := zkimport.Options{Dir: dir, LogDir: logDir, Progress: func(done, total int64) error {
 		return r.tell(Progress{Stage: Read, Done: done, Total: total})
-	}})
+	}}
+	if err := zkimport.Idle(o); err != nil {
+		return nil, err
+	}
+	z, err := zkimport.Read(r.ctx, o)
 	if err != nil {
 		return nil, err
 	}

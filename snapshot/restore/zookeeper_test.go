@@ -203,6 +203,12 @@ func TestImportRefused(t *testing.T) {
 	if _, err := Run(ctx, Options{ZooKeeper: from, DataDir: filepath.Join(base, "new")}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
+	log, err := os.OpenFile(filepath.Join(from, "version-2", "log.1"), os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	if _, err := Run(t.Context(), Options{ZooKeeper: from, DataDir: filepath.Join(base, "new")}); !errors.As(err, new(*zkimport.InUseError)) {
+		t.Errorf("while ZooKeeper has its log open: %v", err)
+	}
+	must(t, log.Close())
 	if hashFolder(t, base) != before {
 		t.Error("something was changed")
 	}

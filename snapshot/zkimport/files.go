@@ -155,6 +155,53 @@ func running(dir string) error {
 	return nil
 }
 
+// Idle says whether nobody has a log of the folder open to write in, as a ZooKeeper does
+// that was not started with zkServer.sh and has nothing to write at the moment. If not it
+// is an InUseError. Processes of other users are not seen, unless root looks.
+func Idle(o Options) error {
+	f, err := list(o.Dir, o.LogDir)
+	if err != nil {
+		return err
+	}
+	fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil {
+		return err
+	}
+	for _, fd := range fds {
+		// The name first: to look at a file of another kind might take its time.
+		if name, err := os.Readlink(fd); err != nil || !strings.HasPrefix(filepath.Base(name), "log.") {
+			continue
+		}
+		info, err := os.Stat(fd)
+		if err != nil || !slices.ContainsFunc(f.logs, func(l file) bool { return l.is(info) }) || !isWritable(fd) {
+			continue
+		}
+		pid, _ := strconv.Atoi(strings.Split(fd, "/")[2])
+		return &InUseError{f.dir, pid}
+	}
+	return nil
+}
+
+func (l *file) is(info fs.FileInfo) bool {
+	own, err := os.Stat(l.path)
+	return err == nil && os.SameFile(own, info)
+}
+
+// isWritable says whether an open file, /proc/PID/fd/N, may be written to.
+func isWritable(fd string) bool {
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(fd)), "fdinfo", filepath.Base(fd)))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if octal, ok := strings.CutPrefix(line, "flags:"); ok {
+			flags, err := strconv.ParseUint(strings.TrimSpace(octal), 8, 64)
+			return err == nil && flags&3 != 0 // O_WRONLY, O_RDWR
+		}
+	}
+	return false
+}
+
 // same says whether nothing has changed since.
 func (f *folder) same() error {
 	now, err := list(f.dir, f.logDir)

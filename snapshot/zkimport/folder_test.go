@@ -414,6 +414,20 @@ func TestFolders(t *testing.T) {
 	_ = p.Wait()
 	mustRead(t, other)
 
+	// A log that somebody may write to; that it is read elsewhere means nothing.
+	log := filepath.Join(other, "version-2", "log.1")
+	reads, err := os.Open(log)
+	must(t, err)
+	defer reads.Close()
+	must(t, Idle(Options{Dir: other}))
+	writes, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	if err := Idle(Options{Dir: other}); !errors.As(err, &inUse) || inUse.PID != os.Getpid() {
+		t.Error(err)
+	}
+	must(t, writes.Close())
+	must(t, Idle(Options{Dir: other}))
+
 	// Files that change meanwhile.
 	_, err = Read(context.Background(), Options{Dir: other, Progress: func(int64, int64) error {
 		return os.WriteFile(filepath.Join(other, "version-2", "log.4"), logOf(4), 0o600)
