@@ -27,12 +27,16 @@ import (
 //
 //	go test ./testscripts -run '^$' -bench Figure -benchtime 1x -timeout 30m
 
+// shared is the folder of release, once it is made.
+var shared string
+
 // release is the binary as it is shipped; the test binary is not.
 var release = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "coord-figures")
 	if err != nil {
 		return "", err
 	}
+	shared = dir
 	bin := filepath.Join(dir, "coord")
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "coord")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -32,7 +32,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts compare with")
 // TestMain lets the test binary be coord: under that name it is in the PATH of
 // every script and of every exec.Command here.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(tidy{m}, map[string]func(){
 		"coord":      func() { os.Exit(cmd.Run()) },
 		"coord-echo": echo,
 		// Clients that are none: see BenchmarkFigureHostile.
@@ -42,6 +42,14 @@ func TestMain(m *testing.M) {
 		// A client of ZooKeeper's protocol: see TestClients.
 		"coord-go-zk": func() { os.Exit(clients.GoZK(os.Args[1], os.Stdin, os.Stdout)) },
 	})
+}
+
+// tidy removes what the tests and benchmarks have shared.
+type tidy struct{ *testing.M }
+
+func (m tidy) Run() int {
+	defer func() { _ = os.RemoveAll(shared) }()
+	return m.M.Run()
 }
 
 func TestScript(t *testing.T) {
