@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"coord/server/zkproto"
 	"coord/testscripts/words"
 )
 
@@ -126,10 +127,10 @@ func (z *zkClient) receive() []byte {
 }
 
 // request sends an operation, which must be answered with one of the codes.
-func (z *zkClient) request(op uint32, body []byte, codes ...int32) {
+func (z *zkClient) request(op zkproto.Op, body []byte, codes ...int32) {
 	z.t.Helper()
 	z.xid++
-	z.send(append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, z.xid), op), body...))
+	z.send(append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, z.xid), uint32(op)), body...))
 	answer := z.receive()
 	for binary.BigEndian.Uint32(answer) != z.xid { // an event
 		answer = z.receive()

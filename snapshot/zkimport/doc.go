@@ -41,6 +41,10 @@
 // back, access lists that were missing, children of a znode deleted and made
 // anew) is mended for the folders of older versions too.
 //
+// Servers up to 3.4 begin without a snapshot, the members of an ensemble with the
+// first txn of an epoch. That nothing was before it shows in the first child of the
+// root: its create counts from one.
+//
 // What proves the outcome: the log has no gap behind the snapshot; it reaches as
 // far as the newest change that the snapshot shows; every access list is there;
 // and, since 3.6, the digest that ZooKeeper keeps of all znodes, which is computed

@@ -25,6 +25,7 @@ type state struct {
 	last     uint64                   // the last zxid of the state
 	seen     uint64                   // the newest change that the snapshot shows
 	found    int                      // changes of the log that the snapshot had already
+	began    bool                     // the first create below the root was seen
 	at       struct {
 		zxid   uint64
 		timeMS int64
@@ -145,6 +146,9 @@ func (s *state) change(n *node, f func()) {
 
 // created counts a create in the parent, unless what the parent knows is newer.
 func (s *state) created(parent *node, cversion int32, zxid uint64) {
+	if parent == s.root && parent.cversion == 0 && cversion == 1 {
+		s.began = true
+	}
 	if cversion == -1 { // the log of a 3.3 does not say
 		cversion = parent.cversion + 1
 	}

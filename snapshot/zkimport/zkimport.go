@@ -75,6 +75,7 @@ type reader struct {
 	out   Import
 	state *state
 
+	begin  uint64       // the first zxid that was replayed
 	end    uint64       // the last zxid in the logs
 	cut    *DamageError // the end of the log before, if it was cut: see tear
 	fuzzy  uint64       // up to here a digest cannot be compared
@@ -146,6 +147,10 @@ func (r *reader) replay() error {
 		return &DamageError{r.logDir, -1, fmt.Sprintf("the log ends with zxid %#x, but ", s.last) + fmt.Sprintf(format, a...) + ": a log is missing"}
 	}
 	switch {
+	// A member of a 3.4 ensemble has no snapshot at first. That its log is from the
+	// first txn on shows in the root's first child, which is counted as such.
+	case r.out.Snapshot == "" && r.begin>>32 > 0 && !s.began:
+		return &DamageError{r.logDir, -1, fmt.Sprintf("there is no snapshot, and the log, which begins with zxid %#x, does not have the first znode: a log or a snapshot is missing", r.begin)}
 	case s.seen > s.last:
 		return missing("%s shows a change of zxid %#x", r.out.Snapshot, s.seen)
 	case r.sum != nil && r.sum.zxid > s.last:
@@ -205,9 +210,9 @@ func (r *reader) txn(b []byte, l *logReader, at int64) error {
 		s.newest(zxid, int64(binary.BigEndian.Uint64(b[20:])))
 		return nil
 	}
-	// A leader begins with 1, and the first ever too: without a snapshot nothing
-	// else can be the first.
-	first := uint32(zxid) == 1 && zxid>>32 > s.last>>32 && (s.last != 0 || r.out.Snapshot != "")
+	// A leader begins with 1, and the first ever too.
+	first := uint32(zxid) == 1 && zxid>>32 > s.last>>32
+	r.begin = cmp.Or(r.begin, zxid)
 	switch cut := r.cut; {
 	case zxid == s.last+1:
 	case cut != nil:

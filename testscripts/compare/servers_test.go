@@ -13,10 +13,8 @@ import (
 	"coord/testscripts/compare"
 	"coord/testscripts/ports"
 	"coord/testscripts/words"
+	"coord/testscripts/zookeeper"
 )
-
-// jar is of Debian's package libzookeeper-java, which its zookeeper needs.
-const jar = "/usr/share/java/zookeeper.jar"
 
 // common is the configuration of both servers: znodes with a TTL, hard quotas, a
 // superuser, and nothing that is deleted because it is old.
@@ -31,14 +29,7 @@ var common = []string{
 // that win over the common ones.
 func startZooKeeper(t testing.TB, more ...string) (addr string) {
 	t.Helper()
-	for _, tool := range []string{"java", "/usr/share/zookeeper/bin/zkServer.sh"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("COORD_TEST_ALL") != "" {
-				t.Fatalf("%s is not installed, and COORD_TEST_ALL wants every test to run", tool)
-			}
-			t.Skipf("SKIPPED: %s is not installed: this test drives it", tool)
-		}
-	}
+	classpath := zookeeper.Classpath(t)
 	port := ports.Free(t)
 	dir := t.TempDir()
 	cfg := filepath.Join(dir, "zoo.cfg")
@@ -61,7 +52,7 @@ func startZooKeeper(t testing.TB, more ...string) (addr string) {
 			java = append(java, prefix+key+"="+value)
 		}
 	}
-	java = append(java, "-cp", jar, "org.apache.zookeeper.server.ZooKeeperServerMain", cfg)
+	java = append(java, "-cp", classpath, "org.apache.zookeeper.server.ZooKeeperServerMain", cfg)
 	p := exec.Command("java", java...)
 	p.Dir = dir
 	addr = net.JoinHostPort("127.0.0.1", port)
