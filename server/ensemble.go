@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coord/gossip"
+	"coord/server/admission"
 	"coord/server/founding"
 	"coord/server/peer"
 	"coord/server/replica"
@@ -287,52 +288,10 @@ func (e *ensemble) floor(node uint64) uint64 {
 	return 0
 }
 
-// admit refuses an id that was a member once, and one whose log is shorter than what it
-// has acknowledged to this leader: an older copy of its disk. What it has acknowledged to
-// earlier ones floor knows, but for the last.
+// admit judges who dials: see admission.
 func (e *ensemble) admit(theirs peer.Hello) *peer.Refusal {
-	r := e.replica.Load()
-	if r == nil {
-		return &peer.Refusal{Code: peer.CodeBusy, Text: "this node is starting"}
-	}
-	st := r.Status()
-	if slices.Contains(st.Members.Removed, theirs.Node) {
-		return &peer.Refusal{Code: peer.CodeRemoved, Text: "node " + datadir.NodeString(theirs.Node) + " was removed from the cluster"}
-	}
-	if st.Role != "leader" || e.isHeard(theirs.Node) {
-		return nil
-	}
-	match := make(chan uint64, 1)
-	r.Progress(func(all []replica.Progress) {
-		i := slices.IndexFunc(all, func(p replica.Progress) bool { return p.Node == theirs.Node })
-		if i < 0 {
-			match <- 0
-			return
-		}
-		match <- all[i].Match
-	})
-	select {
-	case m := <-match:
-		if isBehind(m, st.Term, theirs) {
-			return &peer.Refusal{Code: peer.CodeBehind, Text: fmt.Sprintf("the log of node %s ends at %d, and it has acknowledged %d",
-				datadir.NodeString(theirs.Node), theirs.Index, m)}
-		}
-	case <-time.After(admitTime):
-	case <-e.ctx.Done():
-	}
-	return nil
+	return admission.Admit(e.ctx, e.replica.Load(), e.isHeard, theirs)
 }
-
-// isBehind says whether the log of a dialer lacks what it has acknowledged to the leader of a
-// term. Its last link has ended, and with it the last acknowledgement that it has sent: the
-// log that its proof speaks of must have all of them, unless it is in a later term, whose
-// leader may have cut what was not committed.
-func isBehind(match, term uint64, theirs peer.Hello) bool {
-	return match > theirs.Index && theirs.Term <= term
-}
-
-// admitTime is how long the replica's loop may take to say what a peer has.
-const admitTime = 200 * time.Millisecond
 
 // isHeard says whether there is a link on which a peer can send to this node.
 func (e *ensemble) isHeard(node uint64) bool {
@@ -389,13 +348,13 @@ func (e *ensemble) Refused(r *peer.Refusal) {
 	if r.Theirs.Cluster != ([16]byte{}) {
 		e.machine.contact(r.Theirs.Cluster, r.Theirs.Expects)
 	}
-	if r.Ours || e.replica.Load() == nil || r.Theirs.Cluster != e.n.identity.Cluster {
+	if e.replica.Load() == nil {
 		return
 	}
-	switch r.Code {
-	case peer.CodeRemoved:
+	switch admission.FateOf(r, e.n.identity.Cluster) {
+	case admission.Removed:
 		e.end(&removedError{reason: "another member says so"})
-	case peer.CodeBoot, peer.CodeBehind:
+	case admission.Lost:
 		e.end(&lostError{e.n.identity.Cluster, fmt.Errorf("%w: the disk is an older copy of this node's: %s", ErrDamaged, r.Text)})
 	default:
 	}

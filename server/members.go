@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"coord/server/admission"
 	"coord/server/founding"
 	"coord/server/frontend"
 	"coord/server/peer"
@@ -176,34 +177,19 @@ func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.H
 	}
 	s.applicants[a.node] = a
 	s.mu.Unlock()
-	members := r.Status().Members
-	if !slices.Contains(everyone(&members), a.node) {
-		if code := change(ctx, r, replica.Change{Node: a.node, To: replica.Learner}); code != znode.OK {
-			return &memberAnswer{Code: int32(code), Text: "the node cannot be taken in now"}, nil
-		}
+	switch taken, code := admission.TakeIn(ctx, r, a.node); {
+	case code != znode.OK:
+		return &memberAnswer{Code: int32(code), Text: "the node cannot be taken in now"}, nil
+	case taken:
 		e.log.Info().Str("node", datadir.NodeString(a.node)).Str("name", a.name).Str("addr", q.Peer).Msg("a node has joined as a learner")
 	}
 	s.poke()
-	members = r.Status().Members
+	members := r.Status().Members
 	hosts := s.bookNow().of(everyone(&members))
 	return &memberAnswer{Cluster: e.n.identity.Cluster.String(), Roster: string(hosts.encode(0)), lineage: lineage{e.n.identity.Lineage.String(), e.n.identity.Generation}}, nil
 }
 
 const maxApplicants = 256
-
-// change proposes a change of members and waits for what comes of it.
-func change(ctx context.Context, r *replica.Replica, changes ...replica.Change) znode.Code {
-	done := make(chan znode.Code, 1)
-	r.Change(changes, func(result tree.Result, _ *tree.Tree, _ *watch.Table) { done <- result.Code })
-	ctx, cancel := context.WithTimeout(ctx, changeTime)
-	defer cancel()
-	select {
-	case code := <-done:
-		return code
-	case <-ctx.Done():
-		return znode.ErrUncertain
-	}
-}
 
 // status is how this node is.
 func (n *node) status() *nodeStatus {
@@ -332,7 +318,7 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 			return errHandedOver
 		}
 	}
-	switch code := change(ctx, r, changes...); code {
+	switch code := admission.Change(ctx, r, changes...); code {
 	case znode.OK:
 		e.steward.poke()
 		return nil

@@ -270,6 +270,9 @@ func (n *node) fatal(err error) error {
 		n.space.dropBallast() // so that the next start can open the log
 		return fmt.Errorf("%w: %w", ErrFatalIO, err)
 	}
+	if errors.Is(err, replica.ErrOlder) {
+		return n.damaged(fmt.Errorf("%w: the disk is an older copy of this node's: %w", ErrDamaged, err))
+	}
 	if _, ok := errors.AsType[*wal.DamageError](err); ok { // found while it was read for another node
 		return n.damaged(explain(err))
 	}

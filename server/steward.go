@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"coord/gossip"
+	"coord/server/admission"
 	"coord/server/founding"
 	"coord/server/frontend"
 	"coord/server/replica"
@@ -64,9 +65,7 @@ const (
 	applicantTime = 5 * time.Second
 	askEvery      = 2 * time.Second
 	// settleTime is how long a learner must have kept up before it votes.
-	settleTime = 5 * time.Second
-	// mostVoters is how many votes are given without being asked for by an operator.
-	mostVoters  = 5
+	settleTime  = 5 * time.Second
 	digestEvery = 5 * time.Second
 	leaveEvery  = 10 * time.Second
 )
@@ -306,9 +305,8 @@ func (s *steward) keepRoster(st *replica.Status, book, known roster, version uin
 	})
 }
 
-// promote gives votes to learners that want one and have kept up for a while: those
-// that come in another's place in its place; else so that the number of voters is
-// odd, for a fourth voter only makes a quorum larger. It runs on the replica's loop.
+// promote gives votes to learners that want one and have kept up for a while. It runs
+// on the replica's loop.
 func (s *steward) promote(progress []replica.Progress, members replica.Point, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -316,7 +314,7 @@ func (s *steward) promote(progress []replica.Progress, members replica.Point, no
 	if s.ledSince.IsZero() {
 		s.ledSince = now
 	}
-	var ready []applicant
+	var ready []admission.Applicant
 	for _, p := range progress {
 		if !p.Caught || p.Heard > time.Second {
 			delete(s.caught, p.Node)
@@ -327,37 +325,12 @@ func (s *steward) promote(progress []replica.Progress, members replica.Point, no
 		}
 		a, asks := s.applicants[p.Node]
 		if asks && !a.observer && slices.Contains(members.Others, p.Node) && now.Sub(s.caught[p.Node]) >= settleTime {
-			ready = append(ready, a)
+			ready = append(ready, admission.Applicant{Node: a.node, Replaces: a.replaces})
 		}
 	}
-	if changes := grant(&members, ready); len(changes) > 0 {
+	if changes := admission.Grant(&members, ready); len(changes) > 0 {
 		s.change(changes...)
 	}
-}
-
-// grant says who gets a vote, of learners that want one and have kept up, in the
-// order of their ids.
-func grant(members *replica.Point, ready []applicant) []replica.Change {
-	if len(members.Outgoing) > 0 {
-		return nil // a change is under way
-	}
-	for _, a := range ready {
-		switch {
-		case slices.Contains(members.Voters, a.replaces):
-			return []replica.Change{{Node: a.node, To: replica.Voter}, {Node: a.replaces, To: replica.Gone}}
-		case slices.Contains(members.Others, a.replaces):
-			return []replica.Change{{Node: a.replaces, To: replica.Gone}}
-		}
-	}
-	need := 1 + len(members.Voters)%2
-	if len(ready) < need || len(members.Voters)+need > mostVoters {
-		return nil
-	}
-	var changes []replica.Change
-	for _, a := range ready[:need] {
-		changes = append(changes, replica.Change{Node: a.node, To: replica.Voter})
-	}
-	return changes
 }
 
 // change proposes a change of members; what comes of it shows in the members.

@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"testing"
 
-	"coord/server/peer"
 	"coord/server/replica"
 	"coord/snapshot"
 	"coord/tree"
@@ -102,26 +101,5 @@ func TestAPointIsInItsSnapshot(t *testing.T) {
 	}
 	if got := pointOf(&m); !reflect.DeepEqual(got, at) {
 		t.Errorf("%+v, want %+v", got, at)
-	}
-}
-
-// A log that ends before what its node has acknowledged is an older one, but not if a later leader has cut it.
-func TestWhoIsBehind(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		what                       string
-		match, index, term, leader uint64
-		behind                     bool
-	}{
-		{"all that was acknowledged", 9, 9, 3, 3, false},
-		{"more", 9, 10, 3, 3, false},
-		{"less", 9, 8, 3, 3, true},
-		{"less, of an earlier term", 9, 8, 2, 3, true},
-		{"nothing", 9, 0, 0, 3, true},
-		{"less, for another leads", 9, 8, 4, 3, false},
-	} {
-		if got := isBehind(c.match, c.leader, peer.Hello{Index: c.index, Term: c.term}); got != c.behind {
-			t.Errorf("%s: %t", c.what, got)
-		}
 	}
 }

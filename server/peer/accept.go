@@ -144,10 +144,10 @@ func (l *Links) known(theirs Hello) *Refusal {
 	defer l.mu.Unlock()
 	p, boot := l.mu.peers[theirs.Node], l.mu.boots[theirs.Node]
 	switch {
-	case p == nil:
+	case p == nil, p.removed:
+		// Not CodeRemoved, which is for ever and Admit's to say: this node may have been told of the other
+		// one before its own state knows it.
 		return refuse(CodeUnknown, "node %x is no member that this node knows of", theirs.Node)
-	case p.removed:
-		return refuse(CodeRemoved, "node %x was removed", theirs.Node)
 	case theirs.Boot < boot:
 		return refuse(CodeBoot, "boot %d of node %x, which has been seen in boot %d", theirs.Boot, theirs.Node, boot)
 	}

@@ -40,7 +40,7 @@ func TestRefused(t *testing.T) {
 		{name: "another node there", to: 3, code: CodeID, proven: true},
 		{name: "its own id", dialer: func(c *Config) { c.Self.Node = 2 }, to: 3, code: CodeSelf, proven: true},
 		{name: "no member", dialer: func(c *Config) { c.Self.Node = 7 }, code: CodeUnknown, proven: true},
-		{name: "removed", dialer: func(c *Config) { c.Self.Node = 4 }, code: CodeRemoved, proven: true},
+		{name: "named no more", dialer: func(c *Config) { c.Self.Node = 4 }, code: CodeUnknown, proven: true},
 		{name: "a lost log", accept: func(c *Config) {
 			c.Admit = func(h Hello) *Refusal {
 				return &Refusal{Code: CodeBehind, Text: fmt.Sprintf("it had 99 entries, and has %d", h.Index)}

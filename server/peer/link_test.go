@@ -172,7 +172,7 @@ func TestDown(t *testing.T) {
 			if got := a.story(); got != "up 2 boot 1 index 20, down 2 false" {
 				t.Error(got)
 			}
-			if r := b.refusal(); r.Code != CodeRemoved || r.Ours || !r.Proven {
+			if r := b.refusal(); r.Code != CodeUnknown || r.Ours || !r.Proven {
 				t.Error(r)
 			}
 			if n := b.logs.count("dialling on"); n != 1 {

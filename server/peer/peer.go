@@ -206,7 +206,8 @@ func (l *Links) SetPeer(id uint64, addrs []string) {
 // begin starts a peer, if Run has begun. Locked.
 func (l *Links) begin(p *peer) { p.started = l.startLocked(p.run) }
 
-// RemovePeer ends the connections with a peer, and refuses it from now on. Its Down may come later.
+// RemovePeer ends the connections with a peer, and refuses it until SetPeer names it again (CodeUnknown: that a
+// node was removed for ever is Admit's to say). Its Down may come later.
 func (l *Links) RemovePeer(id uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -72,7 +72,8 @@
 // member in its Point, which is in snapshots too; the links ask for it (Replica.Floor) when a
 // node dials. A leader tells what has moved, at most once a second of its ticks, and only with
 // txns that are proposed anyway: so the newest second of writes, and the last one before
-// a rest, is told of nobody.
+// a rest, is told of nobody. The leader to which a node has acknowledged them knows of these
+// too: when that dials (package admission), or by its heartbeats to it (ErrOlder).
 //
 // # Snapshots of other nodes
 //

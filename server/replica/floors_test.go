@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -257,6 +258,36 @@ func TestAFollowerKnowsFloors(t *testing.T) {
 	want("with a snapshot", "[{1 49} {7 6}]")
 	if st := s.r.Status(); st.Applied != 50 || !slices.Equal(st.Members.Removed, []uint64{2}) {
 		t.Errorf("%+v", st)
+	}
+}
+
+// A leader's heartbeat tells a node to commit no more than it has acknowledged: one whose log ends before
+// that is on an older copy of its disk. The links refuse it when it dials, but the leader may come first.
+func TestAHeartbeatTellsAnOlderLog(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		term, commit uint64
+		older        bool
+	}{
+		"all that it has":         {2, 3, false},
+		"less":                    {2, 2, false},
+		"more":                    {2, 4, true},
+		"more, in a later term":   {3, 4, true},
+		"more, of one that led":   {1, 4, false},
+		"nothing, in a later one": {3, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t)
+			s.begin()
+			s.hears(appendOf(1, 2, 1, 1, 3, floorsEntry(2), floorsEntry(3)))
+			m := message(raftpb.MsgHeartbeat, 2, c.term)
+			m.Commit = &c.commit
+			s.r.StepRaft(2, []*raftpb.Message{m})
+			if err := s.turn(0); errors.Is(err, replica.ErrOlder) != c.older || err != nil != c.older {
+				t.Error(err)
+			}
+		})
 	}
 }
 

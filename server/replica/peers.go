@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"go.etcd.io/raft/v3"
@@ -46,6 +48,8 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 	}
 	c.heard[from] = c.ticks
 	switch m.GetType() {
+	case raftpb.MsgHeartbeat:
+		r.mustHave(m)
 	case raftpb.MsgProp:
 		return
 	case raftpb.MsgReadIndex:
@@ -61,6 +65,20 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 	}
 	if m.GetType() == raftpb.MsgSnap {
 		r.handleReady() // before anything else: it may have changed the members
+	}
+}
+
+// ErrOlder is Run's when a leader says that this node has acknowledged more than its log has:
+// the disk is an older copy, or has lost some.
+var ErrOlder = errors.New("the log ends before what this node has acknowledged")
+
+// mustHave ends Run if a leader that this node would follow tells it to commit what its log has
+// not: a heartbeat tells of nothing but what its receiver has acknowledged. The links refuse a node with an older
+// copy of its disk when it dials, but the leader may dial it first. Raft would give up, without saying why.
+func (r *Replica) mustHave(m *raftpb.Message) {
+	last, err := r.cfg.Log.LastIndex()
+	if err == nil && m.GetCommit() > last && m.GetTerm() >= r.core.rn.BasicStatus().GetTerm() {
+		panic(fmt.Errorf("%w: it ends at %d, and node %x knows of %d", ErrOlder, last, m.GetFrom(), m.GetCommit()))
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 type raftPanic string
 
 // recovered turns what raft gave up with into an error: its own reason, or that
-// of the Log it could not read. What else panics is a fault of ours.
+// of the Log it could not read, or ErrOlder. What else panics is a fault of ours.
 func recovered(err *error) {
 	switch p := recover().(type) {
 	case nil:

@@ -29,6 +29,7 @@ type connection struct {
 const (
 	linkConn     = 1
 	snapshotConn = 2
+	requestConn  = 3
 )
 
 // socket is one end.
@@ -486,10 +487,15 @@ func (d *dialling) say(x dialAnswer) {
 // begin sends the first segment, which may find nobody.
 func (d *dialling) begin() {
 	w, from := d.st.w, d.st.n
-	w.after(max(0, from.paused-w.now)+w.latency(), func() {
+	late := max(0, from.paused-w.now)
+	if w.now < d.st.lateUntil {
+		late += w.between(0, 400*time.Millisecond)
+	}
+	w.after(late+w.latency(), func() {
 		if d.isOver() {
 			return
 		}
+		w.makeRoom(d.to)
 		to := w.stations[d.to-1]
 		switch {
 		case w.net.blocked[arrow{from.id, d.to}]+w.net.blocked[arrow{d.to, from.id}] > 0 || w.dark[d.to-1]:

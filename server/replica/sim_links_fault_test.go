@@ -14,7 +14,10 @@ import (
 
 var coveredOverLinks = append(slices.DeleteFunc(slices.Clone(covered), func(what string) bool { return what == "messages twice" }),
 	"certain losses", "cuts within a frame", "bits flipped", "damage found", "silent connections", "ends that know nothing of the other",
-	"links stalled", "links replaced", "old boots refused", "snapshots resumed", "queues overflowed", "dials refused", "dials without an answer")
+	"links stalled", "links replaced", "old boots refused", "snapshots resumed", "queues overflowed", "dials refused", "dials without an answer",
+	"disks reverted", "disks left as they are", "older disks known by behind", "older disks known by boot", "older disks known by a heartbeat",
+	"replacements", "removed members that come back", "removed members told so", "requests", "requests without an answer", "answers lost",
+	"joiners that crashed", "members that asked again", "refused: unknown", "refused: cluster")
 
 // floodKind is a forward that replicas pass over.
 const floodKind = replica.LastKind
@@ -130,11 +133,11 @@ func mendSum(b []byte, i int, change byte) {
 // haunt lets an old copy of a node dial the others for a while.
 func (w *linked) haunt() {
 	n := w.anyone()
-	if n.r == nil || n.life < 2 {
+	if n.r == nil || n.boot < 2 {
 		return
 	}
-	boot := uint64(1 + w.rnd.IntN(n.life-1))
-	w.note("%d is there in its life %d again", n.id, boot)
+	boot := 1 + w.rnd.Uint64N(n.boot-1)
+	w.note("%d is there in its boot %d again", n.id, boot)
 	st := w.newStation(n, boot, true)
 	w.ghosts = append(w.ghosts, st)
 	w.after(w.between(100*time.Millisecond, 3*time.Second), func() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -15,30 +16,47 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"coord/server/admission"
 	"coord/server/peer"
 	"coord/server/replica"
 	"coord/snapshot"
 )
 
 // station is the links of a node in one of its lives, and their handler: what package
-// server's ensemble is.
+// server's ensemble and steward are. Who may link with it, and what it makes of refusals, is
+// decided by package admission, as there.
 type station struct {
 	w        *linked
 	n        *simNode
 	ghost    bool // it is no life of the node, but an old copy of it
 	links    *peer.Links
 	listener *listener
-	replica  *replica.Replica
+	replica  atomic.Pointer[replica.Replica] // nil while the node joins
 	ctx      context.Context
 	cancel   func()
 	ran      chan struct{} // closed when Run has returned
 	up       map[uint64]time.Duration
+	// lateUntil is until when it dials later than others dial it.
+	lateUntil time.Duration
+
+	// See sim_links_join_test.go.
+	named   map[uint64]bool          // to the links
+	told    []uint64                 // who the members were when it was taken in
+	lastAsk time.Duration            // of a member that wants something
+	caught  map[uint64]time.Duration // learners that have caught up, and since when
 
 	// Under linked.mu.
-	dead     bool
-	index    uint64 // of the log's last entry
-	term     uint64
-	arriving map[uint64]*arrival
+	dead       bool
+	index      uint64 // of the log's last entry
+	arriving   map[uint64]*arrival
+	knew       map[uint64]known // of who dialled last
+	applicants map[uint64]applicant
+}
+
+// known is what a node knew of another one when that dialled.
+type known struct {
+	floor   uint64
+	removed bool
 }
 
 // arrival is a snapshot that comes.
@@ -48,6 +66,8 @@ type arrival struct {
 }
 
 const simSecret = "the secret of a simulated cluster"
+
+var simCluster = [16]byte{1}
 
 func addressOf(id uint64) string { return fmt.Sprintf("n%d:2888", id) }
 
@@ -60,12 +80,21 @@ func idOf(address string) (id uint64) {
 
 // newStation makes links that run.
 func (w *linked) newStation(n *simNode, boot uint64, ghost bool) *station {
-	st := &station{w: w, n: n, replica: n.r, ghost: ghost, ran: make(chan struct{}), up: map[uint64]time.Duration{}, arriving: map[uint64]*arrival{}}
+	st := &station{w: w, n: n, ghost: ghost, ran: make(chan struct{}), up: map[uint64]time.Duration{}, arriving: map[uint64]*arrival{},
+		named: map[uint64]bool{}, caught: map[uint64]time.Duration{}, knew: map[uint64]known{}, applicants: map[uint64]applicant{}}
 	st.ctx, st.cancel = context.WithCancel(context.Background())
 	st.see()
 	cfg := peer.Config{
-		Self:        peer.Identity{Cluster: [16]byte{1}, Node: n.id, Boot: boot, Name: fmt.Sprintf("n%d", n.id)},
-		ClusterName: "simulated", Secret: peer.Secret(simSecret), Handler: st, Position: st.position, Floor: st.replica.Floor, Dial: st.dial, Logger: zerolog.Nop(),
+		Self:        peer.Identity{Node: n.id, Boot: boot, Name: fmt.Sprintf("n%d", n.id)},
+		ClusterName: "simulated", Secret: peer.Secret(simSecret), Handler: st, Position: st.position, Floor: st.floor, Admit: st.admit,
+		Dial: st.dial, Logger: zerolog.Nop(),
+	}
+	if w.letsOlderIn() && !ghost {
+		cfg.Self.Boot = uint64(n.life)
+	}
+	if n.r != nil {
+		st.replica.Store(n.r)
+		cfg.Self.Cluster = simCluster
 	}
 	if !ghost {
 		st.listener = newListener(addressOf(n.id))
@@ -78,11 +107,7 @@ func (w *linked) newStation(n *simNode, boot uint64, ghost bool) *station {
 	if st.links, err = peer.New(cfg); err != nil {
 		w.Fatal(err)
 	}
-	for _, o := range w.nodes {
-		if o != n && !o.gone {
-			st.links.SetPeer(o.id, []string{addressOf(o.id)})
-		}
-	}
+	st.name()
 	go func() {
 		defer close(st.ran)
 		_ = st.links.Run(st.ctx) // the listener fails at the end only
@@ -91,18 +116,34 @@ func (w *linked) newStation(n *simNode, boot uint64, ghost bool) *station {
 	return st
 }
 
-func (w *linked) started(n *simNode) {
-	for len(w.stations) < int(n.id) {
+// makeRoom makes room for the station of a node.
+func (w *linked) makeRoom(id uint64) {
+	for len(w.stations) < int(id) {
 		w.stations, w.dark = append(w.stations, nil), append(w.dark, false)
 	}
+}
+
+// open begins a life of a node's station.
+func (w *linked) open(n *simNode) *station {
+	w.makeRoom(n.id)
 	w.dark[n.id-1] = false
-	w.stations[n.id-1] = w.newStation(n, uint64(n.life), false)
-	for _, st := range w.stations {
-		if st != nil && st.n != n && !st.isDead() {
-			st.links.SetPeer(n.id, []string{addressOf(n.id)})
-		}
+	st := w.newStation(n, n.boot, false)
+	w.stations[n.id-1] = st
+	return st
+}
+
+func (w *linked) started(n *simNode) {
+	w.makeRoom(n.id)
+	st := w.stations[n.id-1]
+	if st != nil && !st.isDead() { // it has joined
+		st.see()
+		st.replica.Store(n.r)
+		st.links.SetCluster(simCluster)
+		st.look()
+	} else {
+		st = w.open(n)
 	}
-	synctest.Wait()
+	st.lookLater()
 }
 
 func (w *linked) wrote(n *simNode) { w.stations[n.id-1].see() }
@@ -117,14 +158,6 @@ func (w *linked) crashed(n *simNode) {
 		for side, s := range c.ends {
 			if s.st == st {
 				c.died(side, power)
-			}
-		}
-	}
-	if n.gone {
-		for _, o := range w.stations {
-			if o != nil && o != st && !o.isDead() {
-				o.links.RemovePeer(n.id)
-				synctest.Wait()
 			}
 		}
 	}
@@ -165,26 +198,65 @@ func (st *station) isDead() bool {
 
 // see notes where the node's log ends.
 func (st *station) see() {
-	j := &st.n.log.seen
-	term := j.base.Term
-	if k := len(j.entries); k > 0 {
-		term = j.entries[k-1].GetTerm()
-	}
+	last := st.n.log.seen.last()
 	st.w.mu.Lock()
 	defer st.w.mu.Unlock()
-	st.index, st.term = j.last(), term
+	st.index = last
 }
 
 func (st *station) position() (index, term uint64) {
 	st.w.mu.Lock()
-	defer st.w.mu.Unlock()
-	return st.index, st.term
+	index = st.index
+	st.w.mu.Unlock()
+	if r := st.replica.Load(); r != nil {
+		term = r.Status().Term
+	}
+	return index, term
+}
+
+// floor is asked first of all.
+func (st *station) floor(node uint64) uint64 {
+	r := st.replica.Load()
+	if r == nil {
+		return 0
+	}
+	floor := r.Floor(node)
+	st.w.mu.Lock()
+	st.knew[node] = known{floor: floor}
+	st.w.mu.Unlock()
+	if st.w.letsOlderIn() {
+		return 0
+	}
+	return floor
+}
+
+func (st *station) admit(theirs peer.Hello) *peer.Refusal {
+	st.put(theirs.Node, deedAdmit, func() {}) // the loop may be asked something
+	r := st.replica.Load()
+	if r != nil && slices.Contains(r.Status().Members.Removed, theirs.Node) {
+		st.w.mu.Lock()
+		k := st.knew[theirs.Node]
+		k.removed = true
+		st.knew[theirs.Node] = k
+		st.w.mu.Unlock()
+	}
+	if st.w.letsOlderIn() || st.w.mutant.is(removedAdmitted) {
+		return nil
+	}
+	return admission.Admit(st.ctx, r, st.isHeard, theirs)
+}
+
+// letsOlderIn says whether nobody asks how old a disk is, with a mutant.
+func (w *linked) letsOlderIn() bool { return w.mutant.is(olderAdmitted) || w.mutant.is(olderVotes) }
+
+func (st *station) isHeard(node uint64) bool {
+	return slices.ContainsFunc(st.links.Stats().Peers, func(p peer.PeerStats) bool { return p.Node == node && p.Inbound })
 }
 
 // put notes a deed of this node's that has to do with another one.
 func (st *station) put(from uint64, kind int, do func()) {
 	st.w.put(st, deed{st.n.id, from, kind, 0, func() {
-		if !st.isDead() && !st.ghost {
+		if !st.isDead() && !st.ghost && st.n.r != nil {
 			do()
 			st.n.wake()
 		}
@@ -206,7 +278,8 @@ func (st *station) Forward(from uint64, kind byte, b []byte) {
 
 func (st *station) Up(node uint64, theirs peer.Hello) {
 	st.put(node, deedUpDown, func() {
-		st.n.note("%d can reach %d in its life %d", st.n.id, node, theirs.Boot)
+		st.n.note("%d can reach %d in its boot %d", st.n.id, node, theirs.Boot)
+		st.wasAdmitted(node)
 		st.up[node] = st.n.now
 		st.w.flow(st.n.id, node).begin()
 		st.n.r.PeerUp(node)
@@ -226,24 +299,25 @@ func (st *station) Down(node uint64, certain bool) {
 	})
 }
 
+// Refused is told of refusals, of others and by others.
 func (st *station) Refused(r *peer.Refusal) {
-	code, ours := r.Code, r.Ours
-	st.w.put(st, deed{st.n.id, r.Theirs.Node, deedRefused, 0, func() {
-		if st.isDead() || !ours {
-			return
-		}
-		st.n.note("%d refuses %d: %v", st.n.id, r.Theirs.Node, code)
-		switch dialer := st.w.node(r.Theirs.Node); {
-		case code == peer.CodeBoot:
-			st.n.seen["old boots refused"]++
-		case code == peer.CodeBehind && r.Theirs.Boot == uint64(dialer.life):
-			st.w.fail("%d takes %d for an older copy: %s", st.n.id, dialer.id, r.Text)
+	w, n, said := st.w, st.n, *r
+	w.put(st, deed{n.id, said.Theirs.Node, deedRefused, 0, func() {
+		switch {
+		case st.isDead() || st.ghost || st.replica.Load() == nil:
+		case said.Ours:
+			w.note("%d refuses %d: %v", n.id, said.Theirs.Node, said.Code)
+			w.seen["refused: "+said.Code.String()]++
+			switch d := w.disks[said.Theirs.Node]; {
+			case said.Code == peer.CodeBoot:
+				w.seen["old boots refused"]++
+			case said.Code == peer.CodeBehind && (d == nil || d.put == 0) && said.Theirs.Boot == w.node(said.Theirs.Node).boot:
+				w.fail("%d takes %d for an older copy: %s", n.id, said.Theirs.Node, said.Text)
+			}
+		default:
+			w.wasRefused(n, &said)
 		}
 	}})
-}
-
-func (st *station) Request(context.Context, peer.Hello, []byte) ([]byte, error) {
-	return nil, errors.New("nobody asks here")
 }
 
 func (w *linked) raft(p *simPeers, m *raftpb.Message) {

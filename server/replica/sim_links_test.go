@@ -37,7 +37,9 @@ func simulateOverLinks(t *testing.T, seed uint64, m *mutant) (s *sim) {
 		defer w.end()
 		s.net.init(s, w)
 		w.planFaults()
+		w.planDisks()
 		s.play()
+		w.rested()
 	})
 	return s
 }
@@ -45,17 +47,23 @@ func simulateOverLinks(t *testing.T, seed uint64, m *mutant) (s *sim) {
 // linked carries over the links of package peer.
 type linked struct {
 	*sim
-	began    time.Time
-	clock    *time.Timer
-	random   eventRandom
-	stations []*station // by id-1: of the life that a node is in, or was in last
-	ghosts   []*station // see sim_links_fault_test.go
-	dark     []bool     // by id-1: its machine has no power, so that nobody answers in its place
-	conns    []*connection
-	dialled  int                     // connections
-	flows    map[arrow]*flow         // see sim_links_check_test.go
-	hindered map[arrow]time.Duration // until then something was in the way
-	held     map[arrow]*item         // a mutant's
+	began      time.Time
+	clock      *time.Timer
+	random     eventRandom
+	stations   []*station // by id-1: of the life that a node is in, or was in last
+	ghosts     []*station // see sim_links_fault_test.go
+	dark       []bool     // by id-1: its machine has no power, so that nobody answers in its place
+	conns      []*connection
+	dialled    int                     // connections
+	flows      map[arrow]*flow         // see sim_links_check_test.go
+	hindered   map[arrow]time.Duration // until then something was in the way
+	held       map[arrow]*item         // a mutant's
+	asked      int                     // questions
+	inquiries  map[uint64]*inquiry     // under mu, as is the next
+	lastAnswer []byte                  // a mutant's
+	voted      map[uint64]uint64       // who was ever seen to vote, as of which change of members
+	removed    map[uint64]bool         // by a change of members
+	disks      map[uint64]*disks       // see sim_links_older_test.go
 
 	stir chan struct{} // holds one while there are deeds
 	mu   sync.Mutex    // guards deeds, and what goroutines change in sockets and stations
@@ -76,6 +84,9 @@ const (
 	deedMessage
 	deedSnapshot
 	deedRefused
+	deedAdmit
+	deedRequest
+	deedAnswer
 	deedWrite
 	deedClose
 	deedDial
@@ -83,7 +94,7 @@ const (
 
 func newLinked(s *sim) *linked {
 	w := &linked{sim: s, began: time.Now(), clock: time.NewTimer(time.Hour), flows: map[arrow]*flow{}, hindered: map[arrow]time.Duration{},
-		held: map[arrow]*item{}, stir: make(chan struct{}, 1)}
+		held: map[arrow]*item{}, removed: map[uint64]bool{}, voted: map[uint64]uint64{}, inquiries: map[uint64]*inquiry{}, disks: map[uint64]*disks{}, stir: make(chan struct{}, 1)}
 	w.random.seed, w.random.asked = s.seed, map[string]*mathrand.ChaCha8{}
 	return w
 }

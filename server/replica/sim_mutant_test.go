@@ -71,9 +71,17 @@ var (
 	messageTwice    = &mutant{"a message of a link comes twice", ""}
 	lateMessage     = &mutant{"a message of a link comes behind one of the next link", ""}
 	unseenDamage    = &mutant{"a damaged frame passes for whole", ""}
+	olderAdmitted   = &mutant{"an older disk is let in", ""}
+	olderVotes      = &mutant{"an older disk is let in with its vote, and the others are no majority without it", ""}
+	removedAdmitted = &mutant{"a member that was removed is let in", ""}
+	requestTwice    = &mutant{"a request is handled twice", ""}
+	otherAnswer     = &mutant{"an answer is that to another request", ""}
+	takenAgain      = &mutant{"a member that asks again is taken in again", ""}
 )
 
-var linkMutants = []*mutant{swappedMessages, lostMessage, messageTwice, lateMessage, unseenDamage}
+var linkMutants = []*mutant{
+	swappedMessages, lostMessage, messageTwice, lateMessage, unseenDamage, olderAdmitted, olderVotes, removedAdmitted, requestTwice, otherAnswer, takenAgain,
+}
 
 var mutants = []*mutant{
 	noFsync, hardFirst, hole, deaf, lateSnapshot, applyAll, mixedSnapshot, ephemeralStays, indexBehind, soleVoter, leaseRead, olderNode,

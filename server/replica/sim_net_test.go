@@ -24,6 +24,16 @@ type network struct {
 type carrier interface {
 	started(n *simNode)
 	crashed(n *simNode)
+	// join makes a blank node one that can be a member, and says whether it asks for that itself.
+	join(n *simNode) (asks bool)
+	// left hears that a node was removed from the cluster.
+	left(n *simNode)
+	// changed hears that a node's part, leader or members are others.
+	changed(n *simNode)
+	// isOlder hears that a leader has told a node that its disk is an older copy.
+	isOlder(n *simNode, err error)
+	// isBehind says whether a disk is an older copy, and not brought up to date yet.
+	isBehind(n *simNode) bool
 	// wrote hears that a node has written its log.
 	wrote(n *simNode)
 	// separated hears that nothing goes from one to the other any more.
@@ -92,6 +102,19 @@ func pairOf(a, b uint64) pair { return pair{min(a, b), max(a, b)} }
 func (w *plain) await(time.Duration) bool { return false }
 func (w *plain) settle()                  {}
 func (w *plain) wrote(*simNode)           {}
+func (w *plain) changed(*simNode)         {}
+func (w *plain) isBehind(*simNode) bool   { return false }
+
+func (w *plain) isOlder(n *simNode, err error) { w.fail("node %d: %v", n.id, err) }
+
+func (w *plain) join(n *simNode) bool {
+	n.start()
+	return false
+}
+
+func (w *plain) left(n *simNode) {
+	w.after(w.between(0, 2*time.Second), n.end)
+}
 
 func (w *plain) link(a, b uint64) *link {
 	l := w.links[pairOf(a, b)]

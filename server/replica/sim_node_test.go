@@ -19,21 +19,24 @@ import (
 // simNode is one machine: its disk, and while it is up a replica on it.
 type simNode struct {
 	*sim
-	id      uint64
-	log     *memLog
-	snaps   *simSnaps
-	r       *replica.Replica // nil: down
-	turns   []func() (bool, error)
-	planned [4]bool // turns
-	asleep  int     // ticks that the loop has yet to make up for
-	life    int
-	gone    bool          // removed from the cluster, for ever
-	paused  time.Duration // no turn before
-	slow    time.Duration // the same of the log writer
-	txns    int           // between snapshots
-	wall    time.Duration // how far its clock was set wrong
-	keeper  *session.Keeper
-	inbox   []func() // what it has not taken yet, as it rests: see receive
+	id       uint64
+	log      *memLog
+	snaps    *simSnaps
+	r        *replica.Replica // nil: down
+	turns    []func() (bool, error)
+	planned  [4]bool // turns
+	asleep   int     // ticks that the loop has yet to make up for
+	life     int
+	boot     uint64        // how often it was started, as its disk says
+	joining  bool          // it is no member yet, and has no replica: see sim_links_join_test.go
+	gone     bool          // out of the cluster, for ever
+	replaces uint64        // whose place it wants to take; 0: nobody's
+	paused   time.Duration // no turn before
+	slow     time.Duration // the same of the log writer
+	txns     int           // between snapshots
+	wall     time.Duration // how far its clock was set wrong
+	keeper   *session.Keeper
+	inbox    []func() // what it has not taken yet, as it rests: see receive
 
 	lastWritten, unwritten uint64 // mutants': the first of the entries written last, and of those that were not
 
@@ -69,10 +72,11 @@ func (s *sim) addNode(voters []uint64) *simNode {
 
 // start runs a replica on what the disk has.
 func (n *simNode) start() {
-	if n.r != nil || n.gone {
+	if n.r != nil || n.gone || n.joining {
 		return
 	}
 	n.life++
+	n.boot++
 	n.planned, n.asleep = [4]bool{}, 0
 	n.snaps.adopt(n.log.seen.base)
 	newest := n.snaps.saved[len(n.snaps.saved)-1]
@@ -92,7 +96,7 @@ func (n *simNode) start() {
 		NodeID: n.id, Tree: rebuild(n.T, newest.f), Start: newest.at, HardState: hard, Log: log, Snapshots: n.snaps,
 		SnapshotTxns: n.txns, SnapshotBytes: 1 << 30, Settings: tree.DefaultSettings, Logger: zerolog.Nop(),
 		Now:   n.wallClock,
-		Peers: &simPeers{n, life}, Received: n.snaps, SyncTicks: 60,
+		Peers: &simPeers{n, life}, Received: n.snaps, SyncTicks: 60, Changed: func() { n.net.changed(n) },
 		Replaced: func(t *tree.Tree, table *watch.Table) {
 			n.seen["snapshots installed"]++
 			n.note("%d has installed a snapshot", n.id)
@@ -201,6 +205,10 @@ func (n *simNode) turn(part int) {
 		n.crashFor(n, n.between(time.Millisecond, time.Second))
 		return
 	}
+	if errors.Is(err, replica.ErrOlder) {
+		n.net.isOlder(n, err)
+		return
+	}
 	if err != nil {
 		n.fail("node %d, part %d: %v", n.id, part, err)
 		return
@@ -256,6 +264,12 @@ func (n *simNode) crash() {
 	n.note("%d crashes, keeps entries up to %d, %+v", n.id, n.log.seen.last(), n.log.seen.recovered())
 	n.net.crashed(n)
 	n.clients.crashed(n)
+}
+
+// end ends a node for ever.
+func (n *simNode) end() {
+	n.gone = true
+	n.crash()
 }
 
 // simSnaps is a node's folder of snapshots: what is in it is durable.
