@@ -12,6 +12,7 @@ import (
 	"coord/server/peer"
 	"coord/server/replica"
 	"coord/snapshot"
+	"coord/snapshot/datadir"
 	"coord/tree"
 )
 
@@ -51,7 +52,7 @@ func (e *ensemble) sendSnapshot(ctx context.Context, m *raftpb.Message) error {
 		return err
 	}
 	h := peer.SnapshotHeader{Index: at.GetIndex(), Term: at.GetTerm(), Size: fi.Size(), Descriptor: append(info.Meta.BackupID[:], body...)}
-	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Uint64("to", m.GetTo()).Msg("sending a snapshot")
+	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Str("to", datadir.NodeString(m.GetTo())).Msg("sending a snapshot")
 	return inBackground(func() error { return e.links.SendSnapshot(ctx, m.GetTo(), h, f) })
 }
 

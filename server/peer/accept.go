@@ -131,7 +131,7 @@ func (l *Links) admit(theirs Hello, floor uint64) *Refusal {
 		r = l.known(theirs)
 	}
 	if r == nil && theirs.Index < floor {
-		r = refuse(CodeBehind, "the log of node %x ends at %d, and it has had %d", theirs.Node, theirs.Index, floor)
+		r = refuse(CodeBehind, "the log of node %016x ends at %d, and it has had %d", theirs.Node, theirs.Index, floor)
 	}
 	if r != nil {
 		r.Ours, r.Proven = true, true
@@ -147,9 +147,9 @@ func (l *Links) known(theirs Hello) *Refusal {
 	case p == nil, p.removed:
 		// Not CodeRemoved, which is for ever and Admit's to say: this node may have been told of the other
 		// one before its own state knows it.
-		return refuse(CodeUnknown, "node %x is no member that this node knows of", theirs.Node)
+		return refuse(CodeUnknown, "node %016x is no member that this node knows of", theirs.Node)
 	case theirs.Boot < boot:
-		return refuse(CodeBoot, "boot %d of node %x, which has been seen in boot %d", theirs.Boot, theirs.Node, boot)
+		return refuse(CodeBoot, "boot %d of node %016x, which has been seen in boot %d", theirs.Boot, theirs.Node, boot)
 	}
 	return nil
 }
@@ -225,7 +225,7 @@ func (l *Links) refused(r *Refusal) {
 		}
 		if n, ok := l.crier.may(host, time.Now()); ok {
 			l.log.Warn().Str("addr", r.Addr).Stringer("code", r.Code).Str("why", r.Text).Bool("proven", r.Proven).
-				Str("peer", fmt.Sprintf("%x", r.Theirs.Node)).Str("name", r.Theirs.Name).Uint64("times", n).Msg("refused a peer")
+				Str("peer", fmt.Sprintf("%016x", r.Theirs.Node)).Str("name", r.Theirs.Name).Uint64("times", n).Msg("refused a peer")
 		}
 	}
 	l.cfg.Handler.Refused(r)

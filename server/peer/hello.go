@@ -131,11 +131,11 @@ func (h *Hello) proven(ours *Hello) *Refusal {
 	var blank [16]byte
 	switch {
 	case h.Node == ours.Node:
-		return refuse(CodeSelf, "it has this node's own id %x", h.Node)
+		return refuse(CodeSelf, "it has this node's own id %016x", h.Node)
 	case h.Expects != 0 && h.Expects != ours.Node:
-		return refuse(CodeID, "it expects node %x, this is %x", h.Expects, ours.Node)
+		return refuse(CodeID, "it expects node %016x, this is %016x", h.Expects, ours.Node)
 	case ours.Expects != 0 && h.Node != ours.Expects:
-		return refuse(CodeID, "it is node %x, expected was %x", h.Node, ours.Expects)
+		return refuse(CodeID, "it is node %016x, expected was %016x", h.Node, ours.Expects)
 	case h.Cluster == ours.Cluster && h.Cluster != blank:
 	case ours.Purpose == purposeRequest && (h.Cluster == blank || ours.Cluster == blank):
 	default:

@@ -186,7 +186,7 @@ func (l *Links) SetPeer(id uint64, addrs []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if id == l.mu.self.Node || id == 0 {
-		panic(fmt.Sprintf("peer: node %x is no peer of this one", id))
+		panic(fmt.Sprintf("peer: node %016x is no peer of this one", id))
 	}
 	p := l.mu.peers[id]
 	if p != nil && !p.removed {
@@ -198,7 +198,7 @@ func (l *Links) SetPeer(id uint64, addrs []string) {
 	}
 	p = &peer{l: l, id: id, addrs: slices.Clone(addrs), before: p, done: make(chan struct{}), stop: make(chan struct{}), poked: make(chan struct{}, 1)}
 	p.queue.wake = make(chan struct{}, 1)
-	p.log = l.log.With().Str("peer", fmt.Sprintf("%x", id)).Logger()
+	p.log = l.log.With().Str("peer", fmt.Sprintf("%016x", id)).Logger()
 	l.mu.peers[id] = p
 	l.begin(p)
 }

@@ -79,7 +79,7 @@ func (l *Links) SendSnapshot(ctx context.Context, to uint64, h SnapshotHeader, s
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case time.Since(o.progress) >= ResumeTime:
-			return fmt.Errorf("peer: snapshot %d to node %x: %w", h.Index, to, err)
+			return fmt.Errorf("peer: snapshot %d to node %016x: %w", h.Index, to, err)
 		}
 		if o.progress != before {
 			pause = LeastPause

@@ -136,7 +136,7 @@ func (r *Replica) inForce(m memberChange) {
 	}
 	c.members = m.at
 	r.publish()
-	r.log.Info().Uints64("voters", c.members.Voters).Uints64("learners", c.members.Others).Msg("members changed")
+	r.log.Info().Strs("voters", nodeStrings(c.members.Voters)).Strs("learners", nodeStrings(c.members.Others)).Msg("members changed")
 	x := c.change
 	if x == nil {
 		return
@@ -253,4 +253,15 @@ func PointOf(s *raftpb.Snapshot) Point {
 		p.Floors = append(p.Floors, tree.Floor{Node: told[0], Index: told[1]})
 	}
 	return p.clone()
+}
+
+// nodeString is a node's id as logs show it.
+func nodeString(node uint64) string { return fmt.Sprintf("%016x", node) }
+
+func nodeStrings(nodes []uint64) []string {
+	var all []string
+	for _, n := range nodes {
+		all = append(all, nodeString(n))
+	}
+	return all
 }

@@ -61,7 +61,7 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 		}
 	}
 	if err := c.rn.Step(m); err != nil {
-		r.log.Debug().Err(err).Uint64("peer", from).Stringer("type", m.GetType()).Msg("raft does not take a message")
+		r.log.Debug().Err(err).Str("peer", nodeString(from)).Stringer("type", m.GetType()).Msg("raft does not take a message")
 	}
 	if m.GetType() == raftpb.MsgSnap {
 		r.handleReady() // before anything else: it may have changed the members
@@ -78,7 +78,7 @@ var ErrOlder = errors.New("the log ends before what this node has acknowledged")
 func (r *Replica) mustHave(m *raftpb.Message) {
 	last, err := r.cfg.Log.LastIndex()
 	if err == nil && m.GetCommit() > last && m.GetTerm() >= r.core.rn.BasicStatus().GetTerm() {
-		panic(fmt.Errorf("%w: it ends at %d, and node %x knows of %d", ErrOlder, last, m.GetFrom(), m.GetCommit()))
+		panic(fmt.Errorf("%w: it ends at %d, and node %016x knows of %d", ErrOlder, last, m.GetFrom(), m.GetCommit()))
 	}
 }
 

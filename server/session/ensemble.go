@@ -172,7 +172,7 @@ func duration(millis uint32) time.Duration { return time.Duration(millis) * time
 // out, and so is what comes to a node that does not lead. Any goroutine may call it.
 func (k *Keeper) Told(from uint64, b []byte) {
 	if len(b) == 0 || len(b)%entryBytes != 0 || len(b) > maxEntries*entryBytes {
-		k.cfg.Logger.Debug().Uint64("peer", from).Int("bytes", len(b)).Msg("not a report of sessions")
+		k.cfg.Logger.Debug().Hex("peer", binary.BigEndian.AppendUint64(nil, from)).Int("bytes", len(b)).Msg("not a report of sessions")
 		return
 	}
 	k.mu.Lock()
