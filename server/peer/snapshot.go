@@ -450,6 +450,8 @@ func (in *incoming) feed(w *wire) error {
 			err := f.err
 			switch {
 			case err != nil:
+			case in.unwanted(): // why is said above
+				continue
 			case f.t == frameChunk:
 				err = in.take(w, f.b)
 			case f.t == frameEnd:
@@ -469,6 +471,19 @@ func (in *incoming) feed(w *wire) error {
 	}
 }
 
+// unwanted says whether the handler takes no more. Some of what has come may not have been handed on then, so that
+// what still comes is out of place, and means nothing.
+func (in *incoming) unwanted() bool {
+	select {
+	case <-in.done:
+		return true
+	case <-in.failed:
+		return true
+	default:
+		return false
+	}
+}
+
 // take hands a CHUNK to the handler.
 func (in *incoming) take(w *wire, b []byte) error {
 	if len(b) <= 8 || in.whole || binary.BigEndian.Uint64(b) != uint64(in.offset) || in.size-in.offset < int64(len(b)-8) {
@@ -479,7 +494,7 @@ func (in *incoming) take(w *wire, b []byte) error {
 	case in.chunks <- b:
 		in.offset += int64(len(b))
 		in.sum.Write(b)
-	case <-in.done: // it wants no more: feed tells
+	case <-in.done: // it is unwanted
 	case <-in.failed:
 	case <-w.end:
 	}
@@ -488,11 +503,6 @@ func (in *incoming) take(w *wire, b []byte) error {
 
 // finish judges an END.
 func (in *incoming) finish(sum []byte) error {
-	select {
-	case <-in.done:
-		return nil
-	default:
-	}
 	if in.offset != in.size || !bytes.Equal(sum, in.sum.Sum(nil)) {
 		return fmt.Errorf("%w: %d of %d bytes, or another hash", errCorrupt, in.offset, in.size)
 	}

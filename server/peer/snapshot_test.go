@@ -135,6 +135,16 @@ func TestSnapshotErrors(t *testing.T) {
 		if err := send(header(want), bytes.NewReader(want)); told(err) != "no room" {
 			t.Error("refused at once:", err)
 		}
+		// The first chunk waits to be read, and the next one behind it, when the handler refuses.
+		b.takes(func(context.Context, uint64, SnapshotHeader, io.Reader) error {
+			time.Sleep(time.Second)
+			return errors.New("no room now")
+		})
+		for range 20 {
+			if err := send(header(want), bytes.NewReader(want)); told(err) != "no room now" {
+				t.Fatal("refused before a chunk was read:", err)
+			}
+		}
 		b.takes(func(_ context.Context, _ uint64, _ SnapshotHeader, r io.Reader) error {
 			_, _ = io.ReadFull(r, make([]byte, chunkBytes+1))
 			return errors.New("no more room")
