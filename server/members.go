@@ -34,7 +34,7 @@ type memberRequest struct {
 	Peer     string   `json:"peer,omitempty"` // HOST:PORT of the node that asks
 	Client   int      `json:"client,omitempty"`
 	Observer bool     `json:"observer,omitempty"`
-	Replaces string   `json:"replaces,omitempty"` // a node id
+	Replaces []string `json:"replaces,omitempty"` // node ids
 	Words    []string `json:"words,omitempty"`
 }
 
@@ -106,8 +106,8 @@ func (e *ensemble) askLeader(ctx context.Context, addr string, q *memberRequest)
 // askToJoin asks to be a learner, or as one to be a voter.
 func (e *ensemble) askToJoin(ctx context.Context, addr string) (*memberAnswer, error) {
 	q := &memberRequest{Do: "join", Peer: e.self.peerAddr(), Client: e.self.client, Observer: e.cfg.Observer}
-	if old := e.n.identity.Replaces; old != 0 {
-		q.Replaces = datadir.NodeString(old)
+	for _, old := range e.n.identity.Replaces {
+		q.Replaces = append(q.Replaces, datadir.NodeString(old))
 	}
 	a, err := e.askLeader(ctx, addr, q)
 	switch {
@@ -164,10 +164,15 @@ func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.H
 	if a.host, a.peer, err = splitAddr(q.Peer); err != nil {
 		return nil, fmt.Errorf("where the node can be reached: %w", err)
 	}
-	if q.Replaces != "" {
-		if a.replaces, err = parseNode(q.Replaces); err != nil {
+	if len(q.Replaces) > datadir.MaxReplaces {
+		return nil, fmt.Errorf("it comes in the place of %d nodes", len(q.Replaces))
+	}
+	for _, old := range q.Replaces {
+		node, err := parseNode(old)
+		if err != nil {
 			return nil, fmt.Errorf("the node to replace: %w", err)
 		}
+		a.replaces = append(a.replaces, node)
 	}
 	s := e.steward
 	s.mu.Lock()

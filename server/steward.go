@@ -54,7 +54,7 @@ type place struct {
 // applicant is a node that wants to be a member, or a voter.
 type applicant struct {
 	member
-	replaces uint64
+	replaces []uint64
 	at       time.Time // of its last request
 }
 

@@ -65,7 +65,7 @@ func TestGrant(t *testing.T) {
 		}
 		return ready
 	}
-	inPlace := func(node, old uint64) []Applicant {
+	inPlace := func(node uint64, old ...uint64) []Applicant {
 		return []Applicant{{Node: node, Replaces: old}}
 	}
 	voters := func(ids ...uint64) []replica.Change {
@@ -80,17 +80,19 @@ func TestGrant(t *testing.T) {
 		ready   []Applicant
 		want    []replica.Change
 	}{
-		"one and one: stays one":  {replica.Point{Voters: []uint64{1}, Others: []uint64{2}}, wants(2), nil},
-		"one and two: three":      {replica.Point{Voters: []uint64{1}, Others: []uint64{2, 3}}, wants(2, 3), voters(2, 3)},
-		"two and one: three":      {replica.Point{Voters: []uint64{1, 2}, Others: []uint64{3}}, wants(3), voters(3)},
-		"three and one: three":    {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4}}, wants(4), nil},
-		"three and three: five":   {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4, 5, 6}}, wants(4, 5, 6), voters(4, 5)},
-		"five and two: five":      {replica.Point{Voters: []uint64{1, 2, 3, 4, 5}, Others: []uint64{6, 7}}, wants(6, 7), nil},
-		"a change is under way":   {replica.Point{Voters: []uint64{1, 2}, Outgoing: []uint64{1}, Others: []uint64{3}}, wants(3), nil},
-		"nobody wants":            {replica.Point{Voters: []uint64{1, 2}}, nil, nil},
-		"in a voter's place":      {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4}}, inPlace(4, 2), append(voters(4), replica.Change{Node: 2, To: replica.Gone})},
-		"in a learner's place":    {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4, 5}}, inPlace(5, 4), []replica.Change{{Node: 4, To: replica.Gone}}},
-		"in the place of no more": {replica.Point{Voters: []uint64{1, 2}, Others: []uint64{4}}, inPlace(4, 9), voters(4)},
+		"one and one: stays one":                    {replica.Point{Voters: []uint64{1}, Others: []uint64{2}}, wants(2), nil},
+		"one and two: three":                        {replica.Point{Voters: []uint64{1}, Others: []uint64{2, 3}}, wants(2, 3), voters(2, 3)},
+		"two and one: three":                        {replica.Point{Voters: []uint64{1, 2}, Others: []uint64{3}}, wants(3), voters(3)},
+		"three and one: three":                      {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4}}, wants(4), nil},
+		"three and three: five":                     {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4, 5, 6}}, wants(4, 5, 6), voters(4, 5)},
+		"five and two: five":                        {replica.Point{Voters: []uint64{1, 2, 3, 4, 5}, Others: []uint64{6, 7}}, wants(6, 7), nil},
+		"a change is under way":                     {replica.Point{Voters: []uint64{1, 2}, Outgoing: []uint64{1}, Others: []uint64{3}}, wants(3), nil},
+		"nobody wants":                              {replica.Point{Voters: []uint64{1, 2}}, nil, nil},
+		"in a voter's place":                        {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4}}, inPlace(4, 2), append(voters(4), replica.Change{Node: 2, To: replica.Gone})},
+		"in a learner's place":                      {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4, 5}}, inPlace(5, 4), []replica.Change{{Node: 4, To: replica.Gone}}},
+		"of a learner that came in a voter's place": {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{4, 5}}, inPlace(5, 4, 2), []replica.Change{{Node: 4, To: replica.Gone}}},
+		"the same, the learner is gone":             {replica.Point{Voters: []uint64{1, 2, 3}, Others: []uint64{5}}, inPlace(5, 4, 2), append(voters(5), replica.Change{Node: 2, To: replica.Gone})},
+		"in the place of no more":                   {replica.Point{Voters: []uint64{1, 2}, Others: []uint64{4}}, inPlace(4, 9), voters(4)},
 	} {
 		if got := Grant(&tt.members, tt.ready); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)

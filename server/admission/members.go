@@ -42,7 +42,7 @@ func Change(ctx context.Context, r *replica.Replica, changes ...replica.Change) 
 // Applicant is a learner that wants to vote.
 type Applicant struct {
 	Node     uint64
-	Replaces uint64 // the member in whose place; 0: none
+	Replaces []uint64 // the members in whose place
 }
 
 // mostVoters is how many votes are given without being asked for by an operator.
@@ -50,17 +50,23 @@ const mostVoters = 5
 
 // Grant says who gets a vote, of learners that want one and have kept up, in the
 // order of their ids: who comes in another's place in its place; else so that the
-// number of voters is odd, for a fourth voter only makes a quorum larger.
+// number of voters is odd, for a fourth voter only makes a quorum larger. Of several
+// in whose place a learner comes the learners go first: they have lost their disks
+// before they had the vote.
 func Grant(members *replica.Point, ready []Applicant) []replica.Change {
 	if len(members.Outgoing) > 0 {
 		return nil // a change is under way
 	}
 	for _, a := range ready {
-		switch {
-		case slices.Contains(members.Voters, a.Replaces):
-			return []replica.Change{{Node: a.Node, To: replica.Voter}, {Node: a.Replaces, To: replica.Gone}}
-		case slices.Contains(members.Others, a.Replaces):
-			return []replica.Change{{Node: a.Replaces, To: replica.Gone}}
+		for _, old := range a.Replaces {
+			if slices.Contains(members.Others, old) {
+				return []replica.Change{{Node: old, To: replica.Gone}}
+			}
+		}
+		for _, old := range a.Replaces {
+			if slices.Contains(members.Voters, old) {
+				return []replica.Change{{Node: a.Node, To: replica.Voter}, {Node: old, To: replica.Gone}}
+			}
 		}
 	}
 	need := 1 + len(members.Voters)%2

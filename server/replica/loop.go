@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -575,7 +576,8 @@ func (r *Replica) step(responses []*raftpb.Message) {
 		if m.GetTo() != r.cfg.NodeID {
 			continue
 		}
-		if err := r.core.rn.Step(m); err != nil {
+		// A leader that is a member no more does not count what it has itself.
+		if err := r.core.rn.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
 			panic(fmt.Sprintf("replica: step %s: %v", m.GetType(), err))
 		}
 	}

@@ -206,7 +206,7 @@ func (s *sim) changeMembers() {
 	l.r.Freeze(func(_ *tree.Frozen, at replica.Point) {
 		others := slices.DeleteFunc(slices.Clone(at.Voters), func(id uint64) bool { return id == l.id })
 		// Who comes in another's place is seen to by package admission, in a simulation over links.
-		learners := slices.DeleteFunc(slices.Clone(at.Others), func(id uint64) bool { return s.node(id).replaces != 0 })
+		learners := slices.DeleteFunc(slices.Clone(at.Others), func(id uint64) bool { return len(s.node(id).replaces) > 0 })
 		what := ""
 		var changes []replica.Change
 		switch {

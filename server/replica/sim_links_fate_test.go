@@ -77,7 +77,7 @@ func (w *linked) lost(n *simNode, why string) {
 	}
 	n.end()
 	m := w.addNode(nil)
-	m.replaces, m.joining = n.id, true
+	m.replaces, m.joining = append([]uint64{n.id}, n.replaces...), true
 	w.after(w.between(10*time.Millisecond, 500*time.Millisecond), func() { w.join(m) })
 }
 

@@ -21,18 +21,18 @@ import (
 
 // applicant is a node that has asked the leader for something.
 type applicant struct {
-	replaces uint64
+	replaces []uint64
 	at       time.Duration
 }
 
-// question is what a node asks: to be taken in or, as a learner, to vote, in the place of another one.
+// question is what a node asks: to be taken in or, as a learner, to vote, in the place of others.
 type question struct {
 	number   uint64 // no other question has it
-	replaces uint64 // 0: nobody
+	replaces []uint64
 }
 
 func (q question) body() []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, q.number), q.replaces)
+	return appendIDs(binary.BigEndian.AppendUint64(nil, q.number), q.replaces)
 }
 
 // inquiry is a question on its way.
@@ -241,7 +241,7 @@ func (w *linked) mayCut(from, to uint64) {
 func (w *linked) inquiryOf(from uint64, body []byte) (q *inquiry, what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(body) == len(question{}.body()) {
+	if len(body) >= 8 {
 		q = w.inquiries[binary.BigEndian.Uint64(body)]
 	}
 	switch {

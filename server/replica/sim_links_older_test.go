@@ -64,9 +64,6 @@ func (w *linked) revert() {
 	if n.r == nil || d == nil || w.removed[n.id] || len(w.nodes) >= mostNodes {
 		return
 	}
-	if n.replaces != 0 && !slices.Contains(n.r.Status().Members.Voters, n.id) {
-		return // the one that comes in its place would not come in the place of the one before
-	}
 	voters := slices.Sorted(slices.Values(n.r.Status().Members.Voters))
 	copies := slices.DeleteFunc(slices.Clone(d.copies), func(c diskCopy) bool {
 		return c.log.last() >= n.log.synced.last() || !slices.Equal(c.voters, voters)

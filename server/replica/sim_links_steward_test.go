@@ -68,7 +68,7 @@ func (st *station) look() {
 	case slices.Contains(m.Voters, id) || w.removed[id]:
 	case len(m.Voters) == 0:
 		st.wish(w.door(n))
-	case n.replaces != 0 && s.Leader != 0:
+	case len(n.replaces) > 0 && s.Leader != 0:
 		st.wish(s.Leader)
 	}
 }
@@ -142,7 +142,7 @@ func (st *station) promote(all []replica.Progress) {
 			st.caught[p.Node] = w.now
 		}
 		a, asks := st.applicants[p.Node]
-		if asks && a.replaces != 0 && w.now < a.at+applicantTime && slices.Contains(members.Others, p.Node) && w.now >= st.caught[p.Node]+settleTime {
+		if asks && len(a.replaces) > 0 && w.now < a.at+applicantTime && slices.Contains(members.Others, p.Node) && w.now >= st.caught[p.Node]+settleTime {
 			ready = append(ready, admission.Applicant{Node: p.Node, Replaces: a.replaces})
 		}
 	}

@@ -30,7 +30,7 @@ type simNode struct {
 	boot     uint64        // how often it was started, as its disk says
 	joining  bool          // it is no member yet, and has no replica: see sim_links_join_test.go
 	gone     bool          // out of the cluster, for ever
-	replaces uint64        // whose place it wants to take; 0: nobody's
+	replaces []uint64      // whose place it wants to take
 	paused   time.Duration // no turn before
 	slow     time.Duration // the same of the log writer
 	txns     int           // between snapshots

@@ -101,7 +101,10 @@ func (d *Dir) moving(now time.Time, reason string, next Identity) (*moving, erro
 	}
 	m.old = old
 	m.to = filepath.Join(d.path, old.Aside)
-	m.next.Replaces = old.Node
+	if old.Node != 0 {
+		// The node before may have come in another's place itself and not have taken it yet.
+		m.next.Replaces = append([]uint64{old.Node}, old.Replaces[:min(len(old.Replaces), MaxReplaces-1)]...)
+	}
 	return m, nil
 }
 

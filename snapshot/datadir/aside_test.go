@@ -18,6 +18,7 @@ import (
 func aged(t *testing.T, dir string) datadir.Identity {
 	t.Helper()
 	id := sample()
+	id.Replaces = []uint64{5, 4}
 	for name, text := range map[string]string{"wal/00001": "a log", "wal/00002": "more of it", "snapshot/1.coord": "a snapshot", "ballast": "....", "restore-1.json": "{}"} {
 		must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
@@ -117,14 +118,18 @@ func TestSetAsideKilled(t *testing.T) {
 					}
 					id, _, err := d.Identity()
 					must(t, err)
-					if whose != nil && id.Replaces != old.Node || whose == nil && id.Replaces != 0 || id.State != datadir.Blank {
+					var replaces []uint64 // the one before too, whose place the old node had not taken perhaps
+					if whose != nil {
+						replaces = append([]uint64{old.Node}, old.Replaces...)
+					}
+					if !slices.Equal(id.Replaces, replaces) || id.State != datadir.Blank {
 						t.Errorf("%+v", id)
 					}
 					if b, err := os.ReadFile(filepath.Join(to, "snapshot", "1.coord")); err != nil || !bytes.Equal(b, []byte("a snapshot")) {
 						t.Errorf("%q %v", b, err)
 					}
 					aside, ok, err := datadir.ReadIdentity(to)
-					if !ok || err != nil || aside.State != datadir.Faulty || aside.Reason == "" || aside.Node != id.Replaces {
+					if !ok || err != nil || aside.State != datadir.Faulty || aside.Reason == "" || whose != nil && aside.Node != old.Node || whose == nil && aside.Node != 0 {
 						t.Errorf("aside: %+v %v %v", aside, ok, err)
 					}
 				})
@@ -192,4 +197,25 @@ func TestCondemn(t *testing.T) {
 		t.Fatalf("can start as %x", got)
 	}
 	must(t, d.Close())
+}
+
+// TestSetAsideAgain: a node whose disk is lost again and again knows the last ones before it.
+func TestSetAsideAgain(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	dir := filepath.Join(t.TempDir(), "data")
+	nodes := []uint64{aged(t, dir).Node}
+	d := open(t, dir)
+	for range datadir.MaxReplaces + 3 {
+		id := datadir.NewIdentity(now)
+		_, err := d.SetAside(now, "why", id)
+		must(t, err)
+		got, _, err := d.Identity()
+		must(t, err)
+		want := slices.Concat(nodes, []uint64{5, 4})
+		if want = want[:min(len(want), datadir.MaxReplaces)]; !slices.Equal(got.Replaces, want) {
+			t.Fatalf("it replaces %x, want %x", got.Replaces, want)
+		}
+		nodes = append([]uint64{id.Node}, nodes...)
+	}
 }

@@ -42,7 +42,7 @@ type Identity struct {
 	Promise  *Promise      // of a folder that is Promised, else nil
 	Voted    bool          // the promise's proposer is dead: never a member by its word
 	Released []snapshot.ID // plans that must never be promised, the proposer's own aborted ones too
-	Replaces uint64        // the node in whose place this one came, 0 for none
+	Replaces []uint64      // the nodes in whose place this one came, the last one first
 	Reason   string        // of a folder that is Removed or Faulty
 	Aside    string        // of a Faulty one: the folder in it to which the data goes
 }
@@ -67,6 +67,9 @@ const (
 	// MaxReleased is many times what a founding needs; a node that is released more
 	// often is part of a mistake that goes on.
 	MaxReleased = 256
+	// MaxReplaces is how many lost disks in a row a node remembers that was not yet a
+	// voter in between.
+	MaxReplaces = 16
 )
 
 // Equal says whether two identities say the same.
@@ -142,8 +145,8 @@ func (id Identity) encode() []byte {
 	for _, plan := range id.Released {
 		b = fmt.Appendf(b, "released %s\n", plan)
 	}
-	if id.Replaces != 0 {
-		b = fmt.Appendf(b, "replaces %016x\n", id.Replaces)
+	for _, node := range id.Replaces {
+		b = fmt.Appendf(b, "replaces %016x\n", node)
 	}
 	if id.Reason != "" {
 		b = fmt.Appendf(b, "reason %q\n", id.Reason)
@@ -222,7 +225,9 @@ func (id *Identity) set(key, value string) (err error) {
 		plan, err = snapshot.ParseID(value)
 		id.Released = append(id.Released, plan)
 	case "replaces":
-		id.Replaces, err = strconv.ParseUint(value, 16, 64)
+		var node uint64
+		node, err = strconv.ParseUint(value, 16, 64)
+		id.Replaces = append(id.Replaces, node)
 	case "reason":
 		id.Reason, err = strconv.Unquote(value)
 	case "aside":
@@ -258,6 +263,8 @@ func (id *Identity) check() error {
 		return errors.New("the node is missing")
 	case len(id.Released) > MaxReleased:
 		return errors.New("too many plans it was released from")
+	case len(id.Replaces) > MaxReplaces:
+		return errors.New("too many nodes in whose place it came")
 	case id.Aside != "" && (id.State != Faulty || !isAside(id.Aside)):
 		return errors.New("the folder for damaged data is not one")
 	}

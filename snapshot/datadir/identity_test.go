@@ -24,7 +24,7 @@ func states() map[string]datadir.Identity {
 	voted.State, voted.Promise, voted.Voted, voted.Node = datadir.Promised, promise, true, promised.Node
 	removed.State, removed.Reason = datadir.Removed, "replaced by 00000000000000ab"
 	faulty.State, faulty.Reason, faulty.Aside = datadir.Faulty, "wal/1: record 7\nis damaged", "damaged-20261121T170000Z"
-	blank.Boot, blank.Released, blank.Replaces = 1<<63, []snapshot.ID{snapshot.NewID()}, 77
+	blank.Boot, blank.Released, blank.Replaces = 1<<63, []snapshot.ID{snapshot.NewID()}, []uint64{77, 76}
 	return map[string]datadir.Identity{"promised": promised, "voted": voted, "removed": removed, "faulty": faulty, "blank": blank,
 		"faulty, of nobody known": {State: datadir.Faulty, Reason: "x"}}
 }
@@ -107,6 +107,7 @@ func TestIdentityRefused(t *testing.T) {
 		"aside, elsewhere":       strings.Replace(text["faulty"], line(text["faulty"], "aside"), "aside \"damaged-1/../..\"\n", 1),
 		"aside, not faulty":      strings.Replace(text["faulty"], "state faulty", "state member", 1),
 		"released too often":     text["blank"] + strings.Repeat(line(text["blank"], "released"), datadir.MaxReleased),
+		"too many predecessors":  text["blank"] + strings.Repeat(line(text["blank"], "replaces"), datadir.MaxReplaces),
 		"a number out of bounds": strings.Replace(p, line(p, "generation"), "generation 4294967296\n", 1),
 	} {
 		must(t, os.WriteFile(file, sealed(bad), 0o600))
