@@ -190,7 +190,7 @@ func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.H
 	}
 	s.poke()
 	members := r.Status().Members
-	hosts := s.bookNow().of(everyone(&members))
+	hosts := s.bookNow().of(admission.Everyone(&members))
 	return &memberAnswer{Cluster: e.n.identity.Cluster.String(), Roster: string(hosts.encode(0)), lineage: lineage{e.n.identity.Lineage.String(), e.n.identity.Generation}}, nil
 }
 
@@ -383,7 +383,7 @@ func (e *ensemble) invite(ctx context.Context, words []string) (node string, err
 	defer cancel()
 	for {
 		members := e.replica.Load().Status().Members
-		if slices.Contains(everyone(&members), theirs.Node) && e.steward.bookNow().find(theirs.Node) != nil {
+		if slices.Contains(admission.Everyone(&members), theirs.Node) && e.steward.bookNow().find(theirs.Node) != nil {
 			return datadir.NodeString(theirs.Node), nil
 		}
 		if ctx.Err() != nil {
@@ -410,7 +410,7 @@ func (s *steward) resolve(word string) (uint64, error) {
 	members := s.e.replica.Load().Status().Members
 	book := s.bookNow()
 	var found []uint64
-	for _, id := range everyone(&members) {
+	for _, id := range admission.Everyone(&members) {
 		m := book.find(id)
 		if text := datadir.NodeString(id); strings.HasPrefix(text, strings.ToLower(word)) || m != nil && m.name == word {
 			found = append(found, id)
@@ -432,7 +432,7 @@ func (n *node) members(ctx context.Context) []frontend.AdminItem {
 	if n.ens != nil {
 		book = n.ens.steward.bookNow()
 	}
-	ids := everyone(&st.Members)
+	ids := admission.Everyone(&st.Members)
 	all := make([]*nodeStatus, len(ids))
 	var wg sync.WaitGroup
 	for i, id := range ids {

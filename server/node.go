@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"coord/server/admission"
 	"coord/server/frontend"
 	"coord/server/replica"
 	"coord/snapshot"
@@ -305,7 +306,7 @@ func (n *node) isAwaited(at replica.Point) bool {
 	for _, e := range kept {
 		if e.Err == nil { // the newest
 			was := pointOf(&e.Meta)
-			return slices.ContainsFunc(everyone(&at), func(id uint64) bool { return !slices.Contains(everyone(&was), id) })
+			return slices.ContainsFunc(admission.Everyone(&at), func(id uint64) bool { return !slices.Contains(admission.Everyone(&was), id) })
 		}
 	}
 	return false
@@ -346,7 +347,7 @@ func (n *node) Snapshot(ctx context.Context) (znode.Zxid, func(context.Context, 
 func (n *node) Hello() (version, name, role, cluster string) {
 	st := n.replica.Status()
 	role = st.Role
-	if role == "leader" && len(everyone(&st.Members)) == 1 {
+	if role == "leader" && len(admission.Everyone(&st.Members)) == 1 {
 		role = "standalone"
 	}
 	return n.cfg.Version, n.cfg.Name, role, n.cfg.Cluster

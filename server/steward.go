@@ -68,6 +68,8 @@ const (
 	settleTime  = 5 * time.Second
 	digestEvery = 5 * time.Second
 	leaveEvery  = 10 * time.Second
+	// lostTime is how long a node has had no leader when it looks for members it does not know.
+	lostTime = 2 * time.Second
 )
 
 func newSteward(e *ensemble) *steward {
@@ -104,7 +106,7 @@ func (s *steward) look(now time.Time) {
 	var version uint64
 	r.View(func(t *tree.Tree, _ *watch.Table) { known, version = rosterOf(t) })
 	book := s.book(known)
-	s.namePeers(&st, book)
+	s.namePeers(&st, book, now)
 	s.watchLeader(&st, now)
 	if st.Role != "leader" {
 		s.mu.Lock()
@@ -160,19 +162,6 @@ func (s *steward) leaveIfFull(voters []uint64, now time.Time) {
 	})
 }
 
-// everyone are the ids of all members.
-func everyone(p *replica.Point) (ids []uint64) {
-	for _, some := range [][]uint64{p.Voters, p.Others, p.Outgoing} {
-		for _, id := range some {
-			if !slices.Contains(ids, id) {
-				ids = append(ids, id)
-			}
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
 // book says where nodes are: they know best themselves, on a link or through gossip, in
 // the latest of their boots; then what they said when they asked to join, then the roster,
 // then what the leader said when this node did.
@@ -223,13 +212,13 @@ func (s *steward) place(from uint64, b []byte) {
 }
 
 // namePeers tells the links whom to dial and where.
-func (s *steward) namePeers(st *replica.Status, book roster) {
-	all := everyone(&st.Members)
-	if len(all) == 0 { // a joiner hears from whom the leader has named, and whom gossip shows
-		for _, m := range book {
-			all = append(all, m.node)
-		}
+func (s *steward) namePeers(st *replica.Status, book roster, now time.Time) {
+	var seen []uint64
+	for _, m := range book {
+		seen = append(seen, m.node)
 	}
+	lost := !s.without.IsZero() && now.Sub(s.without) >= lostTime
+	all := admission.Peers(st, lost, seen)
 	for _, id := range all {
 		if id == s.e.n.identity.Node {
 			continue
@@ -280,7 +269,7 @@ func (s *steward) watchLeader(st *replica.Status, now time.Time) {
 
 // keepRoster writes it if it is not true any more.
 func (s *steward) keepRoster(st *replica.Status, book, known roster, version uint64) {
-	want := book.of(everyone(&st.Members)) // of some nothing may be known yet
+	want := book.of(admission.Everyone(&st.Members)) // of some nothing may be known yet
 	for i := range want {
 		want[i].observer = want[i].observer && !slices.Contains(st.Members.Voters, want[i].node)
 	}
@@ -381,7 +370,7 @@ func (s *steward) remember(hosts roster) {
 // sayDigests tells all peers what this node's state was at some places in the log.
 func (s *steward) sayDigests(st *replica.Status) {
 	b := replica.AppendDigests(nil, s.e.replica.Load().Digests())
-	for _, id := range everyone(&st.Members) {
+	for _, id := range admission.Everyone(&st.Members) {
 		if id != s.e.n.identity.Node {
 			s.e.links.Forward(id, forwardDigests, b)
 		}

@@ -631,3 +631,28 @@ func TestEnsembleWithoutItsLeader(t *testing.T) {
 	}
 	other.does("CREATE /alone x")
 }
+
+// TestEnsembleOfStrangers: a node comes back to an ensemble whose leader it has never heard of.
+func TestEnsembleOfStrangers(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 4)
+	third, fourth := c.nodes[2], c.nodes[3]
+	c.nodes = c.nodes[:3]
+	c.form(patience...)
+	third.kill()
+	fourth.start(append([]string{"--join", c.nodes[0].host + "," + c.nodes[1].host}, patience...)...)
+	fourth.await()
+	c.nodes = append(c.nodes, fourth)
+	c.eventually("n4 votes", func() bool { return !strings.HasPrefix(c.leader().ask("ADMIN PROMOTE n4"), "ERR") })
+	c.eventually("n4 leads", func() bool {
+		lead := c.leader()
+		if lead != fourth {
+			lead.ask("ADMIN TRANSFER n4")
+		}
+		return lead == fourth
+	})
+	third.start()
+	third.await()
+	third.does("CREATE /back x")
+	c.agree()
+}

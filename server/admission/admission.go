@@ -1,5 +1,5 @@
-// Package admission decides which nodes may link with this one, what being refused
-// means for the one that is, who is taken in, and who gets a vote. It joins what the
+// Package admission decides with whom this node links and who may link with it, what
+// being refused means for the one that is, who is taken in, and who gets a vote. It joins what the
 // links know of a dialer (package peer) with what the log knows of it (package
 // replica), and keeps nothing itself. The server is wired with it, and so are the
 // simulated clusters of package replica's tests.

@@ -99,3 +99,27 @@ func TestGrant(t *testing.T) {
 		}
 	}
 }
+
+// TestPeers: whom a node links with.
+func TestPeers(t *testing.T) {
+	t.Parallel()
+	knows := replica.Point{Voters: []uint64{3, 1}, Others: []uint64{4}, Outgoing: []uint64{1, 2}, Removed: []uint64{7}}
+	for name, tt := range map[string]struct {
+		members replica.Point
+		leader  uint64
+		lost    bool
+		seen    []uint64
+		want    []uint64
+	}{
+		"the members":                     {knows, 3, false, []uint64{5, 7}, []uint64{1, 2, 3, 4}},
+		"a leader that is none yet":       {knows, 6, false, []uint64{5, 7}, []uint64{1, 2, 3, 4, 6}},
+		"an election":                     {knows, 0, false, []uint64{5}, []uint64{1, 2, 3, 4}},
+		"lost":                            {knows, 0, true, []uint64{5, 7, 1}, []uint64{1, 2, 3, 4, 5}},
+		"who joins and knows nobody":      {replica.Point{}, 0, false, []uint64{2, 1}, []uint64{1, 2}},
+		"who joins and has heard of none": {replica.Point{}, 0, true, nil, nil},
+	} {
+		if got := Peers(&replica.Status{Members: tt.members, Leader: tt.leader}, tt.lost, tt.seen); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}

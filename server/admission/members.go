@@ -11,6 +11,32 @@ import (
 	"coord/tree/znode"
 )
 
+// Everyone are the ids of all members, ascending.
+func Everyone(m *replica.Point) []uint64 {
+	all := slices.Concat(m.Voters, m.Others, m.Outgoing)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Peers are whom a node links with, ascending: the members that it knows of, and the leader that it
+// follows. A node that knows of none, or that is lost, without a leader for a while, links with whoever
+// of its cluster is seen: the members may have become others while it was away, and the leader one of them.
+func Peers(st *replica.Status, lost bool, seen []uint64) []uint64 {
+	all := Everyone(&st.Members)
+	if len(all) == 0 || lost {
+		for _, id := range seen {
+			if !slices.Contains(st.Members.Removed, id) {
+				all = append(all, id)
+			}
+		}
+	}
+	if st.Leader != 0 {
+		all = append(all, st.Leader)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // changeTime is how long a change of members may take.
 const changeTime = 8 * time.Second
 
@@ -18,7 +44,7 @@ const changeTime = 8 * time.Second
 // leader's part of joining. Whoever has had no answer may ask again.
 func TakeIn(ctx context.Context, r *replica.Replica, node uint64) (taken bool, code znode.Code) {
 	m := r.Status().Members
-	if slices.Contains(m.Voters, node) || slices.Contains(m.Others, node) || slices.Contains(m.Outgoing, node) {
+	if slices.Contains(Everyone(&m), node) {
 		return false, znode.OK
 	}
 	code = Change(ctx, r, replica.Change{Node: node, To: replica.Learner})

@@ -198,7 +198,7 @@ func (st *station) answerTo(ctx context.Context, theirs peer.Hello, body []byte)
 			st.put(theirs.Node, deedRequest, func() { w.seen["members that asked again"]++ })
 		}
 		m := r.Status().Members
-		b = appendIDs([]byte{answerTaken}, everyone(&m))
+		b = appendIDs([]byte{answerTaken}, admission.Everyone(&m))
 	default:
 		b = appendIDs(b, []uint64{leader})
 	}

@@ -43,6 +43,7 @@ type station struct {
 	named   map[uint64]bool          // to the links
 	told    []uint64                 // who the members were when it was taken in
 	lastAsk time.Duration            // of a member that wants something
+	led     time.Duration            // when it last had a leader
 	caught  map[uint64]time.Duration // learners that have caught up, and since when
 
 	// Under linked.mu.

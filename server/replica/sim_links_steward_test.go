@@ -18,14 +18,8 @@ const (
 	askEvery      = 2 * time.Second
 	applicantTime = 5 * time.Second
 	settleTime    = time.Second
+	lostTime      = 2 * time.Second
 )
-
-// everyone are the ids of all members.
-func everyone(p *replica.Point) []uint64 {
-	all := slices.Concat(p.Voters, p.Others, p.Outgoing)
-	slices.Sort(all)
-	return slices.Compact(all)
-}
 
 func (w *linked) changed(n *simNode) {
 	if n.r == nil || len(w.stations) < int(n.id) {
@@ -79,11 +73,16 @@ func (st *station) name() {
 	if r == nil {
 		return
 	}
-	m := r.Status().Members
-	all := everyone(&m)
-	if len(all) == 0 { // it hears from whom it was told of
-		all = st.told
+	s := r.Status()
+	if s.Leader != 0 {
+		st.led = st.w.now
 	}
+	lost := st.w.now-st.led >= lostTime
+	seen := st.told
+	if lost {
+		seen = st.w.gossip(st.n)
+	}
+	all := admission.Peers(&s, lost, seen)
 	if st.w.mutant.is(removedAdmitted) {
 		all = nil
 		for _, o := range st.w.nodes {
@@ -104,6 +103,16 @@ func (st *station) name() {
 			synctest.Wait()
 		}
 	}
+}
+
+// gossip shows who else is up, of the cluster.
+func (w *linked) gossip(n *simNode) (seen []uint64) {
+	for _, o := range w.nodes {
+		if o != n && o.r != nil {
+			seen = append(seen, o.id)
+		}
+	}
+	return seen
 }
 
 // wish tells the leader, through some node, that this one is a member now, or wants to vote.
