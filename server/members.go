@@ -65,7 +65,6 @@ type nodeStatus struct {
 
 const (
 	statusTime = time.Second // a member that has not answered is shown as down
-	changeTime = 8 * time.Second
 	maxHops    = 3
 	// handOverPause is the time to notice that this node leads now.
 	handOverPause = 100 * time.Millisecond
@@ -341,7 +340,7 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 // transfer gives the leadership to a node, or to the best one.
 func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 	r := e.replica.Load()
-	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	ctx, cancel := context.WithTimeout(ctx, admission.ChangeTime)
 	defer cancel()
 	if len(to) == 0 {
 		before := r.Status()
@@ -379,7 +378,7 @@ func (e *ensemble) invite(ctx context.Context, words []string) (node string, err
 	if err != nil {
 		return "", adminError(znode.ErrNoNode, "%s: %v", words[0], err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	ctx, cancel := context.WithTimeout(ctx, admission.ChangeTime)
 	defer cancel()
 	for {
 		members := e.replica.Load().Status().Members

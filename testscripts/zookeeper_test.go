@@ -60,6 +60,14 @@ type zooKeeper struct {
 // from clients, depends on that.
 func (z *zooKeeper) since(version ...int) bool { return slices.Compare(z.version[:], version) >= 0 }
 
+// digests is what an import says of the digests that it notes, started with these properties.
+func (z *zooKeeper) digests(props ...string) string {
+	if !z.since(3, 6, 0) || slices.Contains(props, "-Dzookeeper.digest.enabled=false") {
+		return "noted none"
+	}
+	return "equal"
+}
+
 // startZooKeeper starts one on dir/data; props are Java's, but for dataLogDir.
 func startZooKeeper(t testing.TB, dir string, props ...string) *zooKeeper {
 	t.Helper()
@@ -499,12 +507,8 @@ func TestImport(t *testing.T) {
 				z.churn(*importTime)
 				want := z.look()
 				z.kill()
-				digest := "equal"
-				if !z.since(3, 6, 0) || slices.Contains(props, "-Dzookeeper.digest.enabled=false") {
-					digest = "noted none"
-				}
 				var snapshots int
-				found, snapshots = fromEach(t, z.dir, logDir, want, digest)
+				found, snapshots = fromEach(t, z.dir, logDir, want, z.digests(props...))
 				t.Logf("%v: %d znodes, %d snapshots, %d changes were in them already", z.version, len(want), snapshots, found)
 			}
 			if c.method != "" {
@@ -714,10 +718,7 @@ func TestImportThrough(t *testing.T) {
 	want := z.look()
 	z.kill()
 	before := hashes(t, z.dir)
-	digest := "equal"
-	if !z.since(3, 6, 0) {
-		digest = "noted none"
-	}
+	digest := z.digests()
 
 	// A server does not take the folder, and says what does.
 	data := filepath.Join(base, "coord")
@@ -870,10 +871,7 @@ func TestImportEnsemble(t *testing.T) {
 	if epochOf(want) <= epochOf(before) {
 		t.Fatalf("epoch %d behind %d", epochOf(want), epochOf(before))
 	}
-	digest := "equal"
-	if !first.since(3, 6, 0) {
-		digest = "noted none"
-	}
+	digest := first.digests()
 	for _, z := range all {
 		want := want
 		if z == first {

@@ -37,8 +37,8 @@ func Peers(st *replica.Status, lost bool, seen []uint64) []uint64 {
 	return slices.Compact(all)
 }
 
-// changeTime is how long a change of members may take.
-const changeTime = 8 * time.Second
+// ChangeTime is how long a change of members may take.
+const ChangeTime = 8 * time.Second
 
 // TakeIn makes a node a learner, if it is no member yet, and says whether it did: the
 // leader's part of joining. Whoever has had no answer may ask again.
@@ -55,7 +55,7 @@ func TakeIn(ctx context.Context, r *replica.Replica, node uint64) (taken bool, c
 func Change(ctx context.Context, r *replica.Replica, changes ...replica.Change) znode.Code {
 	done := make(chan znode.Code, 1)
 	r.Change(changes, func(result tree.Result, _ *tree.Tree, _ *watch.Table) { done <- result.Code })
-	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	ctx, cancel := context.WithTimeout(ctx, ChangeTime)
 	defer cancel()
 	select {
 	case code := <-done:

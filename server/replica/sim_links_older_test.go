@@ -74,12 +74,14 @@ func (w *linked) revert() {
 	c := copies[w.rnd.IntN(len(copies))]
 	n.crash()
 	w.after(w.between(0, 2*time.Second), func() {
+		reverted := false
 		switch {
 		case n.r != nil || n.gone:
 			return
 		case w.calm || !w.isSafe(n, &c) && !w.mutant.is(olderVotes):
 			w.seen["disks left as they are"]++
 		default:
+			reverted = true
 			w.seen["disks reverted"]++
 			w.note("%d gets an older copy of its disk, up to %d of %d, boot %d of %d", n.id, c.log.last(), n.log.synced.last(), c.boot, n.boot)
 			d.put++
@@ -89,12 +91,11 @@ func (w *linked) revert() {
 			n.log = &memLog{seen: log, synced: log, faults: map[string]fault{}, lies: w.mutant.is(noFsync)}
 			n.snaps.saved, n.snaps.waiting = slices.Clone(c.saved), slices.Clone(c.waiting)
 			n.boot = c.boot
-			n.start()
-			if w.chance(40) { // then its leader may come first
-				w.stations[n.id-1].lateUntil = w.now + time.Second
-			}
 		}
 		n.start()
+		if reverted && w.chance(40) { // then its leader may come first
+			w.stations[n.id-1].lateUntil = w.now + time.Second
+		}
 	})
 }
 
