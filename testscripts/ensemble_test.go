@@ -652,6 +652,12 @@ func TestEnsembleOfStrangers(t *testing.T) {
 		return lead == fourth
 	})
 	third.start()
+	// It knows of n4 as soon as gossip shows that one as a member: at the latest when two nodes compare all
+	// they know, which they do each minute.
+	c.eventually("n3 serves", func() bool {
+		got, err := askAt(third.host+":2181", "SYNC /")
+		return err == nil && strings.HasPrefix(got, "OK")
+	})
 	third.await()
 	third.does("CREATE /back x")
 	c.agree()
