@@ -489,6 +489,7 @@ func TestImport(t *testing.T) {
 				props = append(props, "-Dzookeeper.snapshot.compression.method="+c.method)
 			}
 			found := 0
+			named := !slices.Contains(props, "-Dzookeeper.closeSessionTxn.enabled=false")
 			// Whether a snapshot is fuzzy is luck: as a rule the first round has some.
 			for round := 0; found == 0; round++ {
 				if round == 8 {
@@ -508,7 +509,7 @@ func TestImport(t *testing.T) {
 				want := z.look()
 				z.kill()
 				var snapshots int
-				found, snapshots = fromEach(t, z.dir, logDir, want, z.digests(props...))
+				found, snapshots = fromEach(t, z.dir, logDir, want, z.digests(props...), named && z.since(3, 6, 0))
 				t.Logf("%v: %d znodes, %d snapshots, %d changes were in them already", z.version, len(want), snapshots, found)
 			}
 			if c.method != "" {
@@ -521,15 +522,23 @@ func TestImport(t *testing.T) {
 }
 
 // fromEach imports with each of the snapshots as the newest, and removes all but
-// the oldest on the way. Each time the tree is the one that clients saw.
-func fromEach(t testing.TB, dir, logDir string, want []seen, digest string) (found, snapshots int) {
+// the oldest on the way. Each time the tree is the one that clients saw. named says
+// that a closed session's ephemerals are in the log; see lostPzxids for when not.
+func fromEach(t testing.TB, dir, logDir string, want []seen, digest string, named bool) (found, snapshots int) {
 	t.Helper()
 	all, err := filepath.Glob(filepath.Join(dir, "version-2", "snapshot.*"))
 	must(t, err)
 	for i := range all {
 		z := readZooKeeper(t, dir, logDir)
 		found += z.Found
-		compareSeen(t, imported(z), want)
+		got, digest := imported(z), digest
+		if !named {
+			if lost := lostPzxids(got, want); lost > 0 && digest == "equal" {
+				t.Logf("from %s: %d lost pzxids", z.Snapshot, lost)
+				digest = "differs"
+			}
+		}
+		compareSeen(t, got, want)
 		if !strings.Contains(z.Digest, digest) {
 			t.Errorf("from %s: digest %s", z.Snapshot, z.Digest)
 		}
@@ -538,6 +547,25 @@ func fromEach(t testing.TB, dir, logDir string, want []seen, digest string) (fou
 		}
 	}
 	return found, len(all)
+}
+
+// lostPzxids mends what a fuzzy snapshot may lose of a session that ended without
+// naming its ephemerals (zkimport, Fuzzy snapshots): the pzxid of a parent. Only the
+// sessions of churn that close can be such; those that do not, which write the same,
+// show that nothing else loses one.
+func lostPzxids(got, want []seen) (lost int) {
+	saw := map[string]int64{}
+	for _, s := range want {
+		saw[s.Path] = s.Stat.Pzxid
+	}
+	for i := range got {
+		s := &got[i]
+		if closes := strings.HasPrefix(s.Path, "/churn0/d") || strings.HasPrefix(s.Path, "/churn2/d"); closes && s.Stat.Pzxid < saw[s.Path] {
+			s.Stat.Pzxid = saw[s.Path]
+			lost++
+		}
+	}
+	return lost
 }
 
 // TestImportKilled: a real ZooKeeper is killed while clients write. The import has
@@ -642,7 +670,8 @@ func (z *zooKeeper) killLoaded() (confirmed []string) {
 	return confirmed
 }
 
-// churn writes from several sessions at once.
+// churn writes from several sessions at once. Of two, one closes now and then, with
+// an ephemeral of its own, and another one goes on.
 func (z *zooKeeper) churn(d time.Duration) {
 	z.t.Helper()
 	deadline := time.Now().Add(d)
@@ -653,12 +682,21 @@ func (z *zooKeeper) churn(d time.Duration) {
 		if _, err := c.Create(fmt.Sprintf("/churn%d", w), nil, 0, opened); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 			z.t.Fatal(err)
 		}
+		var next []*zk.Conn
 		if w%2 == 0 {
 			closed = append(closed, c)
+			for range 5 {
+				next = append(next, z.session())
+			}
+			closed = append(closed, next...)
 		}
 		group.Go(func() {
 			top := fmt.Sprintf("/churn%d", w)
 			for i := 0; time.Now().Before(deadline); i++ {
+				if i%9 == 8 && len(next) > 0 {
+					c.Close()
+					c, next = next[0], next[1:]
+				}
 				dir := fmt.Sprintf("%s/d%d", top, i%7)
 				// Of these some fail, each time others: that is as it should be.
 				_, _ = c.Create(dir, nil, 0, opened)
@@ -693,6 +731,9 @@ func (z *zooKeeper) churn(d time.Duration) {
 			}
 			if w%2 == 0 {
 				c.Close()
+				for _, c := range next {
+					c.Close()
+				}
 			}
 		})
 	}

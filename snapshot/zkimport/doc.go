@@ -41,6 +41,12 @@
 // back, access lists that were missing, children of a znode deleted and made
 // anew) is mended for the folders of older versions too.
 //
+// One thing no replay can tell: before 3.6, or with closeSessionTxn.enabled=false,
+// the txn that closes a session does not name its ephemerals. Where the snapshot
+// took a parent before that txn and came to the child behind it, nothing says that
+// there was one, and the parent's pzxid stays the one before. ZooKeeper itself shows
+// that pzxid when it starts from such a snapshot; nothing else is lost by it.
+//
 // Servers up to 3.4 begin without a snapshot, the members of an ensemble with the
 // first txn of an epoch. That nothing was before it shows in the first child of the
 // root: its create counts from one.

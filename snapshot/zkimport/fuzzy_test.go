@@ -124,6 +124,27 @@ func TestFuzzy(t *testing.T) {
 	}
 }
 
+// TestFuzzyUnnamed: what a fuzzy snapshot loses of a session that ended without a list
+// is the pzxid of the parent, and that alone; the digest shows it.
+func TestFuzzyUnnamed(t *testing.T) {
+	before := []change{create("/b", "b", 1), createSession(7), createEphemeral(7, "/b/e", 1)}
+	s := played(t, before...)
+	zxid, pzxid, end := s.last, s.find("/b").pzxid, closeSession35(7)
+	b := fuzzy(s, func(path string) {
+		if path == "/b/e" {
+			_, err := s.apply(end.at(s.last + 1))
+			must(t, err)
+		}
+	})
+	b = (&enc{b}).i64(int64(s.last)).i32(digestVersion).i64(int64(s.sums[inUTF8])).seal().b
+	z := mustRead(t, files(t, map[string][]byte{"snapshot." + hex(zxid): b, "log.1": padded(logOf(1, append(before, end)...))}))
+	if want := fmt.Sprintf("differs from zxid %#x on", s.last); z.Digest != want {
+		t.Errorf("digest: %s, want %s", z.Digest, want)
+	}
+	s.find("/b").pzxid = pzxid
+	compare(t, z, s)
+}
+
 // compare compares an import with the state that ZooKeeper had.
 func compare(t tb, z *Import, s *state) {
 	t.Helper()
