@@ -27,6 +27,7 @@ import (
 //
 //	join    take the node that asks in, as a learner; or it is one and wants to vote
 //	invite  the node that is asked may become a member: an operator wants it
+//	members who are the members, as far as you know?
 //	status  how are you?
 //	admin   do what an operator has asked another node for: the leader's part of Admin
 type memberRequest struct {
@@ -120,6 +121,24 @@ func (e *ensemble) askToJoin(ctx context.Context, addr string) (*memberAnswer, e
 	return a, nil
 }
 
+// askForMembers asks the node at an address who the members are.
+func (e *ensemble) askForMembers(ctx context.Context, addr string) (roster, error) {
+	ctx, cancel := context.WithTimeout(ctx, seekTime)
+	defer cancel()
+	a, _, err := e.askMember(ctx, addr, &memberRequest{Do: "members"})
+	if err != nil {
+		return nil, err
+	}
+	hosts, _ := parseRoster(a.Roster)
+	return hosts, nil
+}
+
+// hosts are the members and where they are, as far as this node knows.
+func (e *ensemble) hosts(r *replica.Replica) roster {
+	members := r.Status().Members
+	return e.steward.bookNow().of(admission.Everyone(&members))
+}
+
 // answer answers another node. What is asked of the leader is answered by it alone.
 func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
 	if q.Do == "invite" {
@@ -129,8 +148,11 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 	if r == nil {
 		return nil, errors.New("this node is no member yet")
 	}
-	if q.Do == "status" {
+	switch q.Do {
+	case "status":
 		return &memberAnswer{Status: e.n.status()}, nil
+	case "members":
+		return &memberAnswer{Roster: string(e.hosts(r).encode(0))}, nil
 	}
 	if id, addr := e.steward.leaderAddr(); id != e.n.identity.Node {
 		if addr == "" {
@@ -188,9 +210,7 @@ func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.H
 		e.log.Info().Str("node", datadir.NodeString(a.node)).Str("name", a.name).Str("addr", q.Peer).Msg("a node has joined as a learner")
 	}
 	s.poke()
-	members := r.Status().Members
-	hosts := s.bookNow().of(admission.Everyone(&members))
-	return &memberAnswer{Cluster: e.n.identity.Cluster.String(), Roster: string(hosts.encode(0)), lineage: lineage{e.n.identity.Lineage.String(), e.n.identity.Generation}}, nil
+	return &memberAnswer{Cluster: e.n.identity.Cluster.String(), Roster: string(e.hosts(r).encode(0)), lineage: lineage{e.n.identity.Lineage.String(), e.n.identity.Generation}}, nil
 }
 
 const maxApplicants = 256

@@ -30,7 +30,7 @@ type steward struct {
 	without  time.Time       // since when there is no leader; zero: there is one
 	dropped  bool            // clients are sent elsewhere
 	writing  bool            // the roster, under mu
-	asking   bool            // the leader, under mu
+	asking   bool            // others, under mu
 	lastAsk  time.Time
 	lastSaid time.Time            // digests
 	left     time.Time            // the leadership, for want of room on the disk
@@ -38,7 +38,7 @@ type steward struct {
 
 	mu         sync.Mutex
 	applicants map[uint64]applicant
-	told       roster             // by the leader, when this node joined
+	told       roster             // by the leader, when this node joined; by others, when it was lost
 	progress   []replica.Progress // of the others, while this node leads
 	ledSince   time.Time
 	said       map[uint64][]replica.DigestAt // by others, of late
@@ -70,6 +70,8 @@ const (
 	leaveEvery  = 10 * time.Second
 	// lostTime is how long a node has had no leader when it looks for members it does not know.
 	lostTime = 2 * time.Second
+	// seekTime is how long it waits for the answer of each that it asks for them.
+	seekTime = time.Second
 )
 
 func newSteward(e *ensemble) *steward {
@@ -106,8 +108,9 @@ func (s *steward) look(now time.Time) {
 	var version uint64
 	r.View(func(t *tree.Tree, _ *watch.Table) { known, version = rosterOf(t) })
 	book := s.book(known)
-	s.namePeers(&st, book, now)
 	s.watchLeader(&st, now)
+	lost := !s.without.IsZero() && now.Sub(s.without) >= lostTime
+	s.namePeers(&st, book, lost)
 	if st.Role != "leader" {
 		s.mu.Lock()
 		s.progress, s.ledSince = nil, time.Time{}
@@ -118,9 +121,11 @@ func (s *steward) look(now time.Time) {
 		s.keepRoster(&st, book, known, version)
 		s.leaveIfFull(st.Members.Voters, now)
 		r.Progress(func(p []replica.Progress) { s.promote(p, st.Members, now) })
-	case slices.Contains(st.Members.Voters, s.e.n.identity.Node):
 	case len(st.Members.Voters) == 0: // what a joiner must know first has not come
 		s.ask(s.e.guesses(), now)
+	case lost:
+		s.seek(book, now)
+	case slices.Contains(st.Members.Voters, s.e.n.identity.Node):
 	case st.Leader != 0 && !s.e.cfg.Observer:
 		if m := book.find(st.Leader); m != nil && m.peerAddr() != "" {
 			s.ask([]founding.Node{{Addr: m.peerAddr()}}, now)
@@ -164,7 +169,7 @@ func (s *steward) leaveIfFull(voters []uint64, now time.Time) {
 
 // book says where nodes are: they know best themselves, on a link or through gossip, in
 // the latest of their boots; then what they said when they asked to join, then the roster,
-// then what the leader said when this node did.
+// then what others said who the members are.
 func (s *steward) book(known roster) roster {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,12 +217,11 @@ func (s *steward) place(from uint64, b []byte) {
 }
 
 // namePeers tells the links whom to dial and where.
-func (s *steward) namePeers(st *replica.Status, book roster, now time.Time) {
+func (s *steward) namePeers(st *replica.Status, book roster, lost bool) {
 	var seen []uint64
 	for _, m := range book {
 		seen = append(seen, m.node)
 	}
-	lost := !s.without.IsZero() && now.Sub(s.without) >= lostTime
 	all := admission.Peers(st, lost, seen)
 	for _, id := range all {
 		if id == s.e.n.identity.Node {
@@ -335,8 +339,58 @@ func (s *steward) change(changes ...replica.Change) {
 // ask tells the leader, through one of some nodes, that this one is a member now, or
 // wants to vote, and whom it replaces.
 func (s *steward) ask(nodes []founding.Node, now time.Time) {
+	if len(nodes) == 0 {
+		return
+	}
+	s.inquire(now, func(ctx context.Context) {
+		var err error
+		for _, n := range nodes {
+			if _, err = s.e.askToJoin(ctx, n.Addr); err == nil {
+				return
+			}
+		}
+		s.e.log.Debug().Err(err).Msg("the leader does not know yet what this node wants")
+	})
+}
+
+// seek asks all that this node knows of who the members are: they may have become
+// others while it was away, and those that it knows be no quorum any more, or not link
+// with it as they are away themselves.
+func (s *steward) seek(book roster, now time.Time) {
+	var addrs []string
+	for _, m := range book {
+		if m.node != s.e.n.identity.Node && m.peerAddr() != "" {
+			addrs = append(addrs, m.peerAddr())
+		}
+	}
+	for _, guess := range s.e.guesses() {
+		if !slices.Contains(addrs, guess.Addr) {
+			addrs = append(addrs, guess.Addr)
+		}
+	}
+	s.inquire(now, func(ctx context.Context) {
+		var all roster
+		for _, addr := range addrs {
+			some, err := s.e.askForMembers(ctx, addr)
+			if err != nil {
+				s.e.log.Debug().Err(err).Str("addr", addr).Msg("asked who the members are")
+			}
+			for _, m := range some {
+				if all.find(m.node) == nil {
+					all = append(all, m)
+				}
+			}
+		}
+		if len(all) > 0 {
+			s.remember(all)
+		}
+	})
+}
+
+// inquire has f ask others, one f at a time and not too often.
+func (s *steward) inquire(now time.Time, f func(ctx context.Context)) {
 	s.mu.Lock()
-	busy := s.asking || now.Sub(s.lastAsk) < askEvery || len(nodes) == 0
+	busy := s.asking || now.Sub(s.lastAsk) < askEvery
 	if !busy {
 		s.asking, s.lastAsk = true, now
 	}
@@ -345,22 +399,15 @@ func (s *steward) ask(nodes []founding.Node, now time.Time) {
 		return
 	}
 	s.e.task(func(ctx context.Context) {
-		var err error
-		for _, n := range nodes {
-			if _, err = s.e.askToJoin(ctx, n.Addr); err == nil {
-				break
-			}
-		}
+		f(ctx)
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.asking = false
-		if err != nil {
-			s.e.log.Debug().Err(err).Msg("the leader does not know yet what this node wants")
-		}
+		s.mu.Unlock()
+		s.poke()
 	})
 }
 
-// remember keeps who the members were said to be, for a node that has no state yet.
+// remember keeps who the members were said to be, for a node whose state does not know it.
 func (s *steward) remember(hosts roster) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

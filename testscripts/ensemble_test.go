@@ -632,7 +632,8 @@ func TestEnsembleWithoutItsLeader(t *testing.T) {
 	other.does("CREATE /alone x")
 }
 
-// TestEnsembleOfStrangers: a node comes back to an ensemble whose leader it has never heard of.
+// TestEnsembleOfStrangers: a node comes back to an ensemble whose leader it has never heard of,
+// and gossip does not reach it: the others have moved theirs meanwhile, and it has too.
 func TestEnsembleOfStrangers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 4)
@@ -640,6 +641,13 @@ func TestEnsembleOfStrangers(t *testing.T) {
 	c.nodes = c.nodes[:3]
 	c.form(patience...)
 	third.kill()
+	for _, n := range c.nodes[:2] {
+		n.kill()
+		n.start(append([]string{"--gossip-listen", n.host + ":2890"}, patience...)...)
+	}
+	for _, n := range c.nodes[:2] {
+		n.await()
+	}
 	fourth.start(append([]string{"--join", c.nodes[0].host + "," + c.nodes[1].host}, patience...)...)
 	fourth.await()
 	c.nodes = append(c.nodes, fourth)
@@ -651,9 +659,7 @@ func TestEnsembleOfStrangers(t *testing.T) {
 		}
 		return lead == fourth
 	})
-	third.start()
-	// It knows of n4 as soon as gossip shows that one as a member: at the latest when two nodes compare all
-	// they know, which they do each minute.
+	third.start("--gossip-listen", third.host+":2891")
 	c.eventually("n3 serves", func() bool {
 		got, err := askAt(third.host+":2181", "SYNC /")
 		return err == nil && strings.HasPrefix(got, "OK")

@@ -17,7 +17,7 @@ var coveredOverLinks = append(slices.DeleteFunc(slices.Clone(covered), func(what
 	"links stalled", "links replaced", "old boots refused", "snapshots resumed", "queues overflowed", "dials refused", "dials without an answer",
 	"disks reverted", "disks left as they are", "older disks known by behind", "older disks known by boot", "older disks known by a heartbeat",
 	"replacements", "removed members that come back", "removed members told so", "requests", "requests without an answer", "answers lost",
-	"joiners that crashed", "members that asked again", "refused: unknown", "refused: cluster")
+	"joiners that crashed", "members that asked again", "strangers that others told of", "refused: unknown", "refused: cluster")
 
 // floodKind is a forward that replicas pass over.
 const floodKind = replica.LastKind

@@ -25,14 +25,22 @@ type applicant struct {
 	at       time.Duration
 }
 
-// question is what a node asks: to be taken in or, as a learner, to vote, in the place of others.
+// question is what a node asks.
 type question struct {
 	number   uint64 // no other question has it
+	what     byte
 	replaces []uint64
 }
 
+// What is asked: to be taken in or, as a learner, to vote, in the place of others; or who the
+// members are.
+const (
+	askIn      = 'J'
+	askMembers = 'M'
+)
+
 func (q question) body() []byte {
-	return appendIDs(binary.BigEndian.AppendUint64(nil, q.number), q.replaces)
+	return appendIDs(append(binary.BigEndian.AppendUint64(nil, q.number), q.what), q.replaces)
 }
 
 // inquiry is a question on its way.
@@ -43,10 +51,11 @@ type inquiry struct {
 	answer  []byte
 }
 
-// The answers: who is to be asked, or that the node is a member, and who the others are.
+// The answers: who is to be asked; that the node is a member, and who the others are; these alone.
 const (
-	answerLeader = 'L'
-	answerTaken  = 'T'
+	answerLeader  = 'L'
+	answerTaken   = 'T'
+	answerMembers = 'M'
 )
 
 const (
@@ -69,7 +78,7 @@ func (st *station) askToJoin(to uint64, hops int) {
 	if to == 0 {
 		to = w.door(n)
 	}
-	w.ask(st, to, func(b []byte, err error) {
+	w.ask(st, to, askIn, func(b []byte, err error) {
 		if !n.joining {
 			return
 		}
@@ -113,10 +122,10 @@ func (w *linked) door(n *simNode) uint64 {
 }
 
 // ask asks a node. What is to be done with the answer is done unless the one that asks is down by then.
-func (w *linked) ask(st *station, to uint64, then func(b []byte, err error)) {
+func (w *linked) ask(st *station, to uint64, what byte, then func(b []byte, err error)) {
 	w.seen["requests"]++
 	w.asked++
-	q := &inquiry{question: question{uint64(w.asked), st.n.replaces}, by: st.n.id}
+	q := &inquiry{question: question{uint64(w.asked), what, st.n.replaces}, by: st.n.id}
 	w.mu.Lock()
 	w.inquiries[q.number] = q
 	w.mu.Unlock()
@@ -182,10 +191,13 @@ func (st *station) answerTo(ctx context.Context, theirs peer.Hello, body []byte)
 		return nil, errors.New("this node is no member yet")
 	}
 	b := []byte{answerLeader}
-	switch leader := r.Status().Leader; leader {
-	case 0:
+	switch leader := r.Status().Leader; {
+	case q.what == askMembers:
+		m := r.Status().Members
+		b = appendIDs([]byte{answerMembers}, admission.Everyone(&m))
+	case leader == 0:
 		return nil, errors.New("there is no leader")
-	case st.n.id:
+	case leader == st.n.id:
 		w.mu.Lock()
 		st.applicants[theirs.Node] = applicant{q.replaces, time.Since(w.began)}
 		w.mu.Unlock()

@@ -41,8 +41,8 @@ type station struct {
 
 	// See sim_links_join_test.go.
 	named   map[uint64]bool          // to the links
-	told    []uint64                 // who the members were when it was taken in
-	lastAsk time.Duration            // of a member that wants something
+	told    []uint64                 // who the members were, by what others have said
+	lastAsk time.Duration            // of a member that wants something, or is lost
 	led     time.Duration            // when it last had a leader
 	caught  map[uint64]time.Duration // learners that have caught up, and since when
 

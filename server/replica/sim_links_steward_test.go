@@ -59,9 +59,11 @@ func (st *station) look() {
 	case s.Role == "leader" && s.Ready:
 		n.r.Progress(st.promote)
 		n.wake()
-	case slices.Contains(m.Voters, id) || w.removed[id]:
 	case len(m.Voters) == 0:
 		st.wish(w.door(n))
+	case st.lost():
+		st.seek(m)
+	case slices.Contains(m.Voters, id) || w.removed[id]:
 	case len(n.replaces) > 0 && s.Leader != 0:
 		st.wish(s.Leader)
 	}
@@ -77,12 +79,11 @@ func (st *station) name() {
 	if s.Leader != 0 {
 		st.led = st.w.now
 	}
-	lost := st.w.now-st.led >= lostTime
 	seen := st.told
-	if lost {
-		seen = st.w.gossip(st.n)
+	if st.lost() {
+		seen = append(st.w.gossip(st.n), seen...)
 	}
-	all := admission.Peers(&s, lost, seen)
+	all := admission.Peers(&s, st.lost(), seen)
 	if st.w.mutant.is(removedAdmitted) {
 		all = nil
 		for _, o := range st.w.nodes {
@@ -105,8 +106,41 @@ func (st *station) name() {
 	}
 }
 
-// gossip shows who else is up, of the cluster.
+func (st *station) lost() bool { return st.w.now-st.led >= lostTime }
+
+// seek asks all that it knows of who the members are.
+func (st *station) seek(m *replica.Point) {
+	w := st.w
+	if w.now < st.lastAsk+askEvery {
+		return
+	}
+	st.lastAsk = w.now
+	known := append(admission.Everyone(m), st.told...)
+	slices.Sort(known)
+	for _, to := range slices.Compact(known) {
+		if to == st.n.id {
+			continue
+		}
+		w.ask(st, to, askMembers, func(b []byte, err error) {
+			if err != nil {
+				return
+			}
+			for _, id := range ids(b[1:]) {
+				if !slices.Contains(known, id) && !slices.Contains(st.told, id) {
+					w.seen["strangers that others told of"]++
+					st.told = append(st.told, id)
+				}
+			}
+			st.look()
+		})
+	}
+}
+
+// gossip shows who else is up, of the cluster. In every other history it finds nobody.
 func (w *linked) gossip(n *simNode) (seen []uint64) {
+	if w.seed%2 == 0 {
+		return nil
+	}
 	for _, o := range w.nodes {
 		if o != n && o.r != nil {
 			seen = append(seen, o.id)
@@ -124,7 +158,7 @@ func (st *station) wish(to uint64) {
 }
 
 func (st *station) askLeader(to uint64, hops int) {
-	st.w.ask(st, to, func(b []byte, err error) {
+	st.w.ask(st, to, askIn, func(b []byte, err error) {
 		switch {
 		case err != nil:
 		case b[0] == answerTaken:
