@@ -63,6 +63,16 @@
 // Numbers begin at a random one in each life of a node, so that what an earlier
 // life has sent is not taken for what this one sends.
 //
+// # Changes of members
+//
+// Raft's members are those that the applied entries make, not those in the log: after a
+// crash a node goes by what it knows to be committed. A node that was told that it is removed
+// goes for good, and an operator who was told so destroys it. If all others crashed then and
+// had forgotten that the change is committed, they would need its vote. So a change of
+// members is applied, which is when others can hear of it, only when this node's disk
+// has it that it is committed; and who asked for it is answered when a quorum of the new voters
+// has that (confirm).
+//
 // # Floors
 //
 // A node that comes back with an older copy of its disk has lost what it has acknowledged,

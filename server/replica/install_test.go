@@ -2,7 +2,6 @@ package replica_test
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 
 	"go.etcd.io/raft/v3"
@@ -234,42 +233,4 @@ func TestARepeatedAnswerCanWait(t *testing.T) {
 	r.PeerUp(1)
 	r.StepRaft(1, fromLeader(raftpb.MsgApp, 3, 2, 3))
 	said("on a new link", "[answer 3]")
-}
-
-// TestALeaderIsRemovedBeforeItsDiskHasAnswered: the change that removes a node is in its log when it is elected, and is
-// applied while an entry of its own term is on its way to the disk.
-func TestALeaderIsRemovedBeforeItsDiskHasAnswered(t *testing.T) {
-	t.Parallel()
-	s := newStage(t)
-	s.begin()
-	cc, err := proto.Marshal(&raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{
-		{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: new(uint64(self))}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.hears(appendOf(1, 2, 1, 1, 1, &raftpb.Entry{Index: new(uint64(2)), Term: new(uint64(2)), Type: raftpb.EntryConfChangeV2.Enum(), Data: cc}))
-	s.hears(message(raftpb.MsgTimeoutNow, 1, 2))
-	s.r.StepRaft(2, []*raftpb.Message{message(raftpb.MsgVoteResp, 2, 3)})
-	turns := func(parts ...int) {
-		for _, part := range parts {
-			if err := s.turn(part); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	turns(loopPart)
-	if got := s.r.Status().Role; got != "leader" {
-		t.Fatal(got)
-	}
-	for _, from := range []uint64{1, 2} {
-		has := message(raftpb.MsgAppResp, from, 3)
-		has.Index = new(uint64(3))
-		s.r.StepRaft(from, []*raftpb.Message{has})
-	}
-	turns(loopPart, applierPart, loopPart)
-	if m := s.r.Status().Members; !slices.Equal(m.Voters, []uint64{1, 2}) || s.entries() != "2/2" {
-		t.Fatalf("%+v, the log has %s", m, s.entries())
-	}
-	turns(logPart, loopPart)
-	s.settle()
 }

@@ -102,8 +102,8 @@ func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 				return err
 			}
 		}
-		// A commit index that moves alone is not worth a write, and nothing relies
-		// on it: the next batch brings it, and with it the commit hints of its entries.
+		// A commit index that moves alone is not worth a write, and nothing relies on it but
+		// changes of members (handOut): the next batch brings it, and with it the commit hints of its entries.
 		if len(m.GetEntries()) > 0 || w.hard.Term != before.Term || w.hard.Vote != before.Vote {
 			batches = append(batches, wal.Batch{Entries: m.GetEntries(), HardState: w.hard})
 			w.unsynced = true
@@ -134,6 +134,13 @@ func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 		}
 	}
 	return nil
+}
+
+// commit makes durable that the entries up to one are committed.
+func (w *logWriter) commit(log Log, index uint64) error {
+	w.hard.Commit = max(w.hard.Commit, index)
+	w.unsynced = false
+	return log.Append(wal.Batch{HardState: w.hard, Sync: true})
 }
 
 func (r *Replica) appendBatches(batches []wal.Batch) error {

@@ -67,6 +67,8 @@ type core struct {
 	told     []tree.Floor // by this leader or before it
 	tellFrom uint64       // the tick from which on it may again
 
+	undelivered []undelivered
+
 	members  Point  // in force, as of the entry that made them so
 	restored uint64 // index of the last snapshot installed
 	saved    Point  // the newest snapshot on this node's disk
@@ -206,6 +208,7 @@ func (r *Replica) tick() {
 	c.ticks++
 	c.ticked = true
 	r.sendLate()
+	r.confirm()
 	c.rn.Tick()
 	if c.idle++; r.hasLeader() {
 		c.idle = 0
@@ -295,29 +298,86 @@ func (r *Replica) handleReady() {
 			case raft.LocalAppendThread:
 				if len(m.GetEntries()) > 0 {
 					c.appending++
+					c.confirms(m.GetEntries())
 				}
 				if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
 					c.members = PointOf(s)
 					c.restored = c.members.Index
 					c.stream = 0
+					r.dropUndelivered()
 					r.mendSent() // what it holds of this node's txns is never applied one by one
 					r.publish()
 				}
 				r.appends.push(m)
 			case raft.LocalApplyThread:
-				size := int64(0)
-				for _, e := range m.GetEntries() {
-					size += int64(len(e.GetData()))
-				}
-				r.toApply.Add(size)
-				awaited := !c.isReady && c.rn.BasicStatus().RaftState == raft.StateLeader
-				r.tasks.add(func() { r.applyEntries(m, size, awaited) })
+				r.handOut(m)
 			}
 		}
 		for _, rs := range rd.ReadStates {
 			r.answered(rs)
 		}
 	}
+}
+
+// handOut gives committed entries to the applier, in their order. A change of members
+// waits, and with it what is behind it, until the disk has that it is committed: see
+// Changes of members in the package comment.
+func (r *Replica) handOut(m *raftpb.Message) {
+	c := &r.core
+	changes := slices.ContainsFunc(m.GetEntries(), func(e *raftpb.Entry) bool { return e.GetType() != raftpb.EntryNormal })
+	if changes {
+		index := m.GetEntries()[len(m.GetEntries())-1].GetIndex()
+		r.marks.push(func() error {
+			if err := r.logWriter.commit(r.cfg.Log, index); err != nil {
+				return err
+			}
+			r.events.push(func() { r.handOutTo(index) })
+			return nil
+		})
+	}
+	if changes || len(c.undelivered) > 0 {
+		c.undelivered = append(c.undelivered, undelivered{m, changes})
+		return
+	}
+	r.deliver(m)
+}
+
+// undelivered are committed entries that the applier has not been given yet.
+type undelivered struct {
+	m       *raftpb.Message
+	changes bool // of members
+}
+
+// handOutTo hears that the disk has it that entries up to index are committed.
+func (r *Replica) handOutTo(index uint64) {
+	c := &r.core
+	for len(c.undelivered) > 0 {
+		u := c.undelivered[0]
+		if u.changes && u.m.GetEntries()[len(u.m.GetEntries())-1].GetIndex() > index {
+			return
+		}
+		c.undelivered = slices.Delete(c.undelivered, 0, 1)
+		r.deliver(u.m)
+	}
+}
+
+// dropUndelivered leaves to a snapshot, which holds them all, what the applier was not given.
+func (r *Replica) dropUndelivered() {
+	for _, u := range r.core.undelivered {
+		r.events.add(func() { r.step(u.m.GetResponses()) })
+	}
+	r.core.undelivered = nil
+}
+
+func (r *Replica) deliver(m *raftpb.Message) {
+	size := int64(0)
+	for _, e := range m.GetEntries() {
+		size += int64(len(e.GetData()))
+	}
+	r.toApply.Add(size)
+	c := &r.core
+	awaited := !c.isReady && c.rn.BasicStatus().RaftState == raft.StateLeader
+	r.tasks.add(func() { r.applyEntries(m, size, awaited) })
 }
 
 // send carries messages to peers, and leaves others.
@@ -590,6 +650,7 @@ func (r *Replica) applied(responses []*raftpb.Message, term uint64, changes []me
 		r.inForce(m)
 	}
 	r.step(responses)
+	r.answerChange()
 	if len(changes) > 0 {
 		r.campaignAlone()
 	}

@@ -40,6 +40,9 @@ type change struct {
 	id   uint64 // in its Context
 	done Done
 	seen bool // applied, and perhaps a joint configuration is to be left yet
+	// An entry behind it is proposed, and up to which entry that is: see confirm.
+	asked     bool
+	confirmed uint64
 }
 
 // Change proposes that nodes change their roles, together: of several, none is
@@ -48,7 +51,8 @@ type change struct {
 // be left, the node was removed once, is a stranger that is to vote or be removed).
 // ErrThrottledOp: not now (another change or a hand-over is under way, a learner has not caught
 // up). ErrNewConfigNoQuorum: too few of the voters to be are up, and no Change is forced.
-// OK: it is in force.
+// OK: it is in force, and known to be on the disks of a quorum of the voters that there are now:
+// whoever has left may be destroyed.
 func (r *Replica) Change(changes []Change, done Done) {
 	r.events.push(func() {
 		if code := r.change(changes, done); code != znode.OK {
@@ -144,8 +148,33 @@ func (r *Replica) inForce(m memberChange) {
 	if ctx := m.cc.GetContext(); len(ctx) == 8 && binary.LittleEndian.Uint64(ctx) == x.id {
 		x.seen = true
 	}
-	if x.seen && len(c.members.Outgoing) == 0 {
-		c.change = nil
+	r.confirm()
+}
+
+// confirm proposes an entry behind a change that is in force. Whoever acknowledges it has
+// on its disk that the change is committed, for the entry comes with the commit index.
+// Without that knowledge a node would ask the members of before for their votes, after
+// a crash of all, and those may be no quorum any more.
+func (r *Replica) confirm() {
+	c := &r.core
+	x := c.change
+	if x == nil || !x.seen || x.asked || len(c.members.Outgoing) > 0 {
+		return
+	}
+	x.asked = c.rn.Propose(nil) == nil // else raft has no room: at the next tick
+}
+
+// confirms notes where the entry of confirm is, of those that go to the disk.
+func (c *core) confirms(entries []*raftpb.Entry) {
+	if x := c.change; x != nil && x.asked && x.confirmed == 0 {
+		x.confirmed = entries[len(entries)-1].GetIndex()
+	}
+}
+
+// answerChange answers a change behind which all is as confirm wants it.
+func (r *Replica) answerChange() {
+	if x := r.core.change; x != nil && x.confirmed != 0 && x.confirmed <= r.appliedTo.Load() {
+		r.core.change = nil
 		r.tasks.push(func() { r.answer(submission{done: x.done}, tree.Result{}) })
 	}
 }

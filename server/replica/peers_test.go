@@ -326,7 +326,7 @@ func TestAJoinerWaitsForNoOlderSnapshot(t *testing.T) {
 	})
 }
 
-// join makes a node a member and returns the log's last entry.
+// join makes a node a member and returns the entry that did.
 func (n *node) join(id uint64) (last uint64) {
 	n.t.Helper()
 	joined := make(chan znode.Code, 1)
@@ -334,7 +334,7 @@ func (n *node) join(id uint64) (last uint64) {
 	if code := <-joined; code != znode.OK {
 		n.t.Fatal(code)
 	}
-	return n.Status().Last
+	return n.Status().Members.Index
 }
 
 // lacksAll is what a node answers that has nothing, asked for what is behind an entry.

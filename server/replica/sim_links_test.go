@@ -127,8 +127,12 @@ func (w *linked) await(until time.Duration) bool {
 	return w.takeEffect()
 }
 
-// settle lets deeds that an event has caused take effect.
-func (w *linked) settle() { w.takeEffect() }
+// settle lets deeds that an event has caused take effect. A turn may wake goroutines, by the
+// answer to what a request waits for.
+func (w *linked) settle() {
+	synctest.Wait()
+	w.takeEffect()
+}
 
 // takeEffect says whether there was any deed. Whoever wakes goroutines waits for them.
 func (w *linked) takeEffect() (any bool) {

@@ -1,0 +1,114 @@
+package replica_test
+
+import (
+	"slices"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"coord/server/replica"
+	"coord/tree"
+	"coord/tree/znode"
+)
+
+// removal is an entry that removes a member.
+func removal(t testing.TB, index, term, node uint64) *raftpb.Entry {
+	t.Helper()
+	cc, err := proto.Marshal(&raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{
+		{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &node}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &raftpb.Entry{Index: &index, Term: &term, Type: raftpb.EntryConfChangeV2.Enum(), Data: cc}
+}
+
+// turns lets parts do what waits for them, in this order.
+func (s *stage) turns(parts ...int) {
+	s.Helper()
+	for _, part := range parts {
+		if err := s.turn(part); err != nil {
+			s.Fatal(err)
+		}
+	}
+}
+
+// TestAChangeIsInForceWhenTheDiskKnows: what others hear of a change of members a crash does not undo. Entries
+// behind it wait too, and are not left out.
+func TestAChangeIsInForceWhenTheDiskKnows(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.begin()
+	s.hears(appendOf(1, 2, 1, 1, 1, removal(t, 2, 2, 2), written(3, 2, "/a")))
+	s.r.StepRaft(1, []*raftpb.Message{appendOf(1, 2, 3, 2, 3)})
+	s.turns(loopPart, applierPart, loopPart)
+	if m := s.r.Status().Members; len(m.Removed) > 0 || s.has("/a") {
+		t.Fatalf("%+v, /a is there: %t, and the disk does not know that they are committed", m, s.has("/a"))
+	}
+	s.settle()
+	if m := s.r.Status().Members; !slices.Equal(m.Removed, []uint64{2}) || !s.has("/a") {
+		t.Fatalf("%+v, /a is there: %t", m, s.has("/a"))
+	}
+	s.crash(0)
+	s.begin()
+	if m := s.r.Status().Members; !slices.Equal(m.Removed, []uint64{2}) {
+		t.Fatalf("behind a crash %+v", m)
+	}
+}
+
+// TestAChangeIsLeftToASnapshot: one that waits for the disk while a snapshot comes that holds it is in that.
+func TestAChangeIsLeftToASnapshot(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.begin()
+	s.hears(appendOf(1, 2, 1, 1, 1, removal(t, 2, 2, 2), written(3, 2, "/a")))
+	s.received[10] = s.config.Tree
+	if s.received[10] == nil {
+		s.received[10], _ = s.snaps.load(s)
+	}
+	s.r.StepRaft(1, []*raftpb.Message{appendOf(1, 2, 3, 2, 3)})
+	s.turns(loopPart)
+	s.r.StepRaft(1, []*raftpb.Message{snapOf(1, 2, 10)})
+	s.turns(loopPart, logPart, loopPart, applierPart)
+	s.settle()
+	s.hears(appendOf(1, 2, 10, 2, 11, written(11, 2, "/b")))
+	if st := s.r.Status(); st.Applied != 11 || !s.has("/b") || s.has("/a") || st.Members.Index != 10 {
+		t.Fatalf("%+v", st)
+	}
+}
+
+// TestAChangeIsAnsweredWhenAQuorumKnows: whoever asked for it may destroy the one that is removed.
+func TestAChangeIsAnsweredWhenAQuorumKnows(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.begin()
+	s.hears(message(raftpb.MsgTimeoutNow, 1, 2))
+	s.hears(message(raftpb.MsgVoteResp, 1, 3))
+	last := func() uint64 {
+		i, _ := (*diary)(s).LastIndex()
+		return i
+	}
+	has := func(index uint64) {
+		m := message(raftpb.MsgAppResp, 1, 3)
+		m.Index = &index
+		s.hears(m)
+	}
+	for range 3 { // its first entry, then what a leader begins with
+		has(last())
+	}
+	var code []znode.Code
+	s.r.Change([]replica.Change{{Node: 2, To: replica.Gone, Force: true}}, func(r tree.Result, _ *tree.Tree, _ *watchTable) { code = append(code, r.Code) })
+	s.settle()
+	at := last()
+	has(at)
+	if m := s.r.Status().Members; m.Index != at || len(m.Voters) != 2 || len(code) > 0 {
+		t.Fatalf("the change is entry %d, %+v, answered %v", at, m, code)
+	}
+	if m := s.last(raftpb.MsgApp, 1); last() != at+1 || len(m.GetEntries()) == 0 || m.GetCommit() < at {
+		t.Fatalf("behind entry %d the other voter is sent %v", at, m)
+	}
+	has(at + 1)
+	if !slices.Equal(code, []znode.Code{znode.OK}) {
+		t.Fatalf("answered %v", code)
+	}
+}
