@@ -12,11 +12,14 @@ import (
 	"coord/tree/znode"
 )
 
-// removal is an entry that removes a member.
-func removal(t testing.TB, index, term, node uint64) *raftpb.Entry {
+// removal is an entry that removes a member, and makes others learners with it.
+func removal(t testing.TB, index, term, node uint64, learners ...uint64) *raftpb.Entry {
 	t.Helper()
-	cc, err := proto.Marshal(&raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{
-		{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &node}}})
+	x := &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &node}}}
+	for _, id := range learners {
+		x.Changes = append(x.Changes, &raftpb.ConfChangeSingle{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: &id})
+	}
+	cc, err := proto.Marshal(x)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +77,43 @@ func TestAChangeIsLeftToASnapshot(t *testing.T) {
 	s.hears(appendOf(1, 2, 10, 2, 11, written(11, 2, "/b")))
 	if st := s.r.Status(); st.Applied != 11 || !s.has("/b") || s.has("/a") || st.Members.Index != 10 {
 		t.Fatalf("%+v", st)
+	}
+}
+
+// TestALeaderIsRemovedBeforeItsDiskHasAnswered: a change that removes a node, in two steps, is in its log when it is
+// elected, and the second step is applied while an entry of its own is on its way to the disk.
+func TestALeaderIsRemovedBeforeItsDiskHasAnswered(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.begin()
+	s.hears(appendOf(1, 2, 1, 1, 1, removal(t, 2, 2, self, 9)))
+	s.hears(message(raftpb.MsgTimeoutNow, 1, 2))
+	s.hears(message(raftpb.MsgVoteResp, 2, 3))
+	has := func() {
+		last, _ := (*diary)(s).LastIndex()
+		for _, from := range []uint64{1, 2} {
+			m := message(raftpb.MsgAppResp, from, 3)
+			m.Index = &last
+			s.r.StepRaft(from, []*raftpb.Message{m})
+		}
+	}
+	has()
+	s.settle()
+	if st := s.r.Status(); st.Role != "leader" || !st.Ready || !slices.Contains(st.Members.Outgoing, self) {
+		t.Fatalf("%+v", st)
+	}
+	has()
+	s.turns(loopPart, logPart)
+	var code []znode.Code
+	s.r.Submit(create("/a"), func(r tree.Result, _ *tree.Tree, _ *watchTable) { code = append(code, r.Code) })
+	s.turns(loopPart, applierPart, loopPart)
+	if st := s.r.Status(); st.Role == "leader" || !slices.Equal(st.Members.Voters, []uint64{1, 2}) {
+		t.Fatalf("%+v", st)
+	}
+	before := s.entries()
+	s.settle()
+	if s.entries() == before || len(code) > 0 && code[0] == znode.OK {
+		t.Fatalf("before %s, then %s; answered %v", before, s.entries(), code)
 	}
 }
 
