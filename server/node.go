@@ -347,8 +347,13 @@ func (n *node) Snapshot(ctx context.Context) (znode.Zxid, func(context.Context, 
 func (n *node) Hello() (version, name, role, cluster string) {
 	st := n.replica.Status()
 	role = st.Role
-	if role == "leader" && len(admission.Everyone(&st.Members)) == 1 {
+	switch {
+	case role == "leader" && len(admission.Everyone(&st.Members)) == 1:
 		role = "standalone"
+	case role == "learner" && n.cfg.Ensemble != nil && n.cfg.Ensemble.Observer:
+		role = "observer"
+	case role == "learner":
+		role = "standby" // it will vote, or may
 	}
 	return n.cfg.Version, n.cfg.Name, role, n.cfg.Cluster
 }

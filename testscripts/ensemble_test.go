@@ -362,6 +362,9 @@ func TestEnsembleGrows(t *testing.T) {
 		rows, err := first.members()
 		return err == nil && len(rows) == 4 && votes(rows) == 3 && slices.ContainsFunc(rows, func(r row) bool { return r.Role == "observer" && r.Name == "n4" })
 	})
+	if got := c.nodes[3].ask("HELLO"); !strings.Contains(got, "role=observer") {
+		t.Errorf("the observer says %s", got)
+	}
 	close(stop)
 	last := <-wrote - 1
 	for _, n := range c.nodes {

@@ -418,7 +418,7 @@ func TestModes(t *testing.T) {
 		"leader":     {"leader", "leading - broadcast"},
 		"follower":   {"follower", "following - broadcast"},
 		"candidate":  {"follower", "following - broadcast"},
-		"learner":    {"observer", "observing - broadcast"},
+		"standby":    {"observer", "observing - broadcast"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, allowAll, func(cfg *frontend.Config, _ *backend) {

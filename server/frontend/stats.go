@@ -71,7 +71,7 @@ func (s *Server) load() (conns, outstanding int) {
 // otherwise: see SetLeaderless.
 func (s *Server) mode() string {
 	switch _, _, role, _ := s.cfg.Node.Hello(); role {
-	case "learner":
+	case "standby":
 		return modeObserver
 	case "candidate":
 		return modeFollower
