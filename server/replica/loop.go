@@ -67,7 +67,7 @@ type core struct {
 	told     []tree.Floor // by this leader or before it
 	tellFrom uint64       // the tick from which on it may again
 
-	undelivered []undelivered
+	undelivered []undelivered // since a change of members waits for the disk
 
 	members  Point  // in force, as of the entry that made them so
 	restored uint64 // index of the last snapshot installed
@@ -364,7 +364,7 @@ func (r *Replica) handOutTo(index uint64) {
 // dropUndelivered leaves to a snapshot, which holds them all, what the applier was not given.
 func (r *Replica) dropUndelivered() {
 	for _, u := range r.core.undelivered {
-		r.events.add(func() { r.step(u.m.GetResponses()) })
+		r.events.push(func() { r.step(u.m.GetResponses()) })
 	}
 	r.core.undelivered = nil
 }
@@ -650,6 +650,7 @@ func (r *Replica) applied(responses []*raftpb.Message, term uint64, changes []me
 		r.inForce(m)
 	}
 	r.step(responses)
+	r.confirm()
 	r.answerChange()
 	if len(changes) > 0 {
 		r.campaignAlone()

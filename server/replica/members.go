@@ -142,13 +142,9 @@ func (r *Replica) inForce(m memberChange) {
 	r.publish()
 	r.log.Info().Strs("voters", nodeStrings(c.members.Voters)).Strs("learners", nodeStrings(c.members.Others)).Msg("members changed")
 	x := c.change
-	if x == nil {
-		return
-	}
-	if ctx := m.cc.GetContext(); len(ctx) == 8 && binary.LittleEndian.Uint64(ctx) == x.id {
+	if ctx := m.cc.GetContext(); x != nil && len(ctx) == 8 && binary.LittleEndian.Uint64(ctx) == x.id {
 		x.seen = true
 	}
-	r.confirm()
 }
 
 // confirm proposes an entry behind a change that is in force. Whoever acknowledges it has
@@ -161,7 +157,7 @@ func (r *Replica) confirm() {
 	if x == nil || !x.seen || x.asked || len(c.members.Outgoing) > 0 {
 		return
 	}
-	x.asked = c.rn.Propose(nil) == nil // else raft has no room: at the next tick
+	x.asked = c.rn.Propose(nil) == nil // else raft has no room: when something is applied, or at the next tick
 }
 
 // confirms notes where the entry of confirm is, of those that go to the disk.
