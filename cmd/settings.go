@@ -147,7 +147,7 @@ var settings = []*setting{
 		set: setSnapshotEvery,
 	},
 	{
-		name: "snapshot-keep", usage: "keep the newest `N` snapshots, and the log back to the oldest", shown: "3",
+		name: "snapshot-keep", usage: "keep the newest `N` snapshots, and the log back to the oldest; one if the disk is nearly full", shown: "3",
 		set: one(func(o *serverOptions, v string) (err error) { o.SnapshotKeep, err = number(v); return err }),
 	},
 	{

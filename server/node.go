@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -70,7 +71,7 @@ func openNode(cfg Config, was *lost, log zerolog.Logger) (n *node, err error) {
 	if n.identity, known, err = n.dir.Identity(); err != nil {
 		return n, err
 	}
-	n.space = newSpace(n.dir, cfg.ReserveBytes, log)
+	n.space = newSpace(n.dir, cfg.ReserveBytes, log, n.snapshotBytes)
 	several := cfg.Ensemble != nil
 	switch state := n.identity.State; {
 	case was != nil:
@@ -270,9 +271,30 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 			// It is written, read, sent, written and read: of few bytes all of that is felt least.
 			m.Codec, options.Pace = snapshot.Zstd, &hurriedPace
 		}
-		if _, err = n.store.Save(ctx, m, f, options); err == nil {
-			removed, err = n.store.Prune(ctx, n.cfg.SnapshotKeep, n.cfg.SnapshotMaxAge, time.Now())
+		if n.space.isShort(plentyOfSnapshots) {
+			options.Room = n.snapshotBytes()
+			if err := n.space.fits(options.Room); err != nil {
+				return err
+			}
+			gives := n.olderBytes()
+			options.Step = func(snapshot.Progress) error { // it has its room
+				n.space.gives.Store(gives)
+				return nil
+			}
 		}
+		if n.space.isShort(2) {
+			options.Pace = &hurriedPace // clients may be waiting for room
+		}
+		_, err = n.store.Save(ctx, m, f, options)
+		n.space.gives.Store(0) // they go now, and their room must not count twice
+		if err != nil {
+			return err
+		}
+		keep, maxAge := n.cfg.SnapshotKeep, n.cfg.SnapshotMaxAge
+		if n.space.isShort(1) {
+			keep, maxAge = 1, 0
+		}
+		removed, err = n.store.Prune(ctx, keep, maxAge, time.Now())
 		return err
 	})
 	if err != nil {
@@ -295,6 +317,33 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 	}
 	return keepFrom, nil
 }
+
+// olderBytes is how many bytes the snapshots have that there are.
+func (n *node) olderBytes() (bytes int64) {
+	kept, _ := n.store.List()
+	for _, e := range kept {
+		if info, err := os.Stat(e.Path); err == nil {
+			bytes += info.Size()
+		}
+	}
+	return bytes
+}
+
+// snapshotBytes is about how much a snapshot of the state takes, rather more.
+func (n *node) snapshotBytes() (bytes int64) {
+	const each, fixed = 96, 1 << 20
+	if n.replica == nil {
+		return 0
+	}
+	n.replica.View(func(t *tree.Tree, _ *watchTable) {
+		c := t.Counts()
+		bytes = c.DataBytes + each*int64(c.Znodes+c.Sessions) + fixed
+	})
+	return bytes
+}
+
+// plentyOfSnapshots is for how many more a disk has room that is far from full.
+const plentyOfSnapshots = 4
 
 // isAwaited says whether a node waits for a snapshot as of a place: a member that the
 // newest one does not know can be sent no older one.

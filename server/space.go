@@ -2,7 +2,9 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,12 +21,17 @@ type watchTable = watch.Table
 // of free bytes new writes are refused, and a ballast file holds room that is
 // given up when the log failed for want of it, so that the next start can open
 // the log, be elected and serve reads and deletes.
+//
+// The next snapshot's room is part of the reserve: with that the log can be cut, and
+// a disk that the log alone has filled has room again by itself.
 type space struct {
 	dir     *datadir.Dir
 	reserve uint64
 	ballast int64
 	log     zerolog.Logger
-	roomy   time.Time // until then the disk cannot be full; the log writer's
+	next    func() int64 // bytes of the next snapshot
+	gives   atomic.Int64 // bytes of older ones, which go when the one is done that is being written in room of its own
+	roomy   time.Time    // until then the disk cannot be full; the log writer's
 }
 
 // The sizes for disks that are large enough; a small one gives a sixteenth of
@@ -34,8 +41,8 @@ const (
 	BallastBytes = 8 << 20
 )
 
-func newSpace(dir *datadir.Dir, reserve int64, log zerolog.Logger) *space {
-	s := &space{dir: dir, reserve: ReserveBytes, ballast: BallastBytes, log: log}
+func newSpace(dir *datadir.Dir, reserve int64, log zerolog.Logger, next func() int64) *space {
+	s := &space{dir: dir, reserve: ReserveBytes, ballast: BallastBytes, log: log, next: next}
 	if _, total, err := s.free(); err == nil {
 		s.reserve = min(s.reserve, total/16)
 		s.ballast = min(s.ballast, int64(total/16))
@@ -73,11 +80,27 @@ func (s *space) full() bool {
 	if err != nil {
 		return false
 	}
-	if free < s.reserve {
+	reserve := s.reserve + uint64(max(0, s.next()-s.gives.Load()))
+	if free < reserve {
 		return true
 	}
-	s.roomy = now.Add(roomFor(free - s.reserve))
+	s.roomy = now.Add(roomFor(free - reserve))
 	return false
+}
+
+// fits says what is wrong with taking so many bytes, a snapshot's: half of the reserve is the log's.
+func (s *space) fits(bytes int64) error {
+	free, _, err := s.free()
+	if err == nil && free < uint64(bytes)+s.reserve/2 {
+		err = fmt.Errorf("%d bytes are free, and a snapshot may take %d: %w", free, bytes, syscall.ENOSPC)
+	}
+	return err
+}
+
+// isShort says whether there is less room than the reserve and so many more snapshots.
+func (s *space) isShort(snapshots uint64) bool {
+	free, _, err := s.free()
+	return err == nil && free < s.reserve+snapshots*uint64(s.next())
 }
 
 // roomFor is the time in which so many bytes cannot be filled.

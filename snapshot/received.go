@@ -33,7 +33,7 @@ type Received struct {
 // reader's or the disk's, and leaves nothing behind.
 func (s *Store) Receive(ctx context.Context, r io.Reader) (*Received, error) {
 	got := &Received{store: s}
-	path, err := s.aside(func(w io.Writer) error {
+	path, err := s.aside(0, func(w io.Writer) error {
 		if _, err := io.CopyBuffer(w, Pace{}.reader(ctx, r), make([]byte, FrameBytes)); err != nil {
 			return fmt.Errorf("snapshot: receive: %w", err)
 		}

@@ -40,6 +40,22 @@ func SyncDir(path string) error {
 // Steady writes to f, which is empty.
 func Steady(f *os.File) *SteadyFile { return &SteadyFile{f: f} }
 
+// Reserve takes room for so many bytes beforehand. That there is not so much is an
+// errors.Is(err, syscall.ENOSPC); a file system that cannot do this says nothing.
+func (s *SteadyFile) Reserve(bytes int64) error {
+	if bytes <= s.room {
+		return nil
+	}
+	err := unix.Fallocate(int(s.f.Fd()), 0, s.room, bytes-s.room)
+	switch {
+	case err == nil:
+		s.room = bytes
+	case errors.Is(err, syscall.ENOSPC):
+		return &os.PathError{Op: "fallocate", Path: s.f.Name(), Err: err}
+	}
+	return nil
+}
+
 // Write appends to the file. It makes nothing durable: see Sync.
 func (s *SteadyFile) Write(b []byte) (int, error) {
 	for !s.noRoom && s.end+int64(len(b)) > s.room {

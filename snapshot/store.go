@@ -91,7 +91,7 @@ func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (in
 	if o.Pace != nil {
 		pace = *o.Pace
 	}
-	path, err := s.aside(func(w io.Writer) error {
+	path, err := s.aside(o.Room, func(w io.Writer) error {
 		rest, step := pace.begin(ctx), o.Step
 		o.Step = func(p Progress) error {
 			if err := rest(); err != nil || step == nil {
@@ -117,14 +117,19 @@ func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (in
 }
 
 // aside writes a file that no start will look at, and lets check read it back from
-// the disk. After an error nothing of it is left.
-func (s *Store) aside(write func(io.Writer) error, check func(path string) error) (path string, err error) {
+// the disk. It takes so much room beforehand. After an error nothing of it is left.
+func (s *Store) aside(room int64, write func(io.Writer) error, check func(path string) error) (path string, err error) {
 	f, err := os.CreateTemp(s.dir, "snapshot-*"+partSuffix) // mode 0600
 	if err != nil {
 		return "", fmt.Errorf("snapshot: %w", err)
 	}
 	part := Steady(f)
-	err = write(part)
+	if err = part.Reserve(room); err != nil {
+		err = fmt.Errorf("snapshot: %w", err)
+	}
+	if err == nil {
+		err = write(part)
+	}
 	if err == nil {
 		if err = part.Sync(); err != nil {
 			err = fmt.Errorf("snapshot: %w", err)

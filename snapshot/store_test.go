@@ -255,9 +255,12 @@ func TestSaveGivenUp(t *testing.T) {
 func TestSaveLarge(t *testing.T) {
 	t.Parallel()
 	s, f := openStore(t), million(t, 40_000)
-	info, err := s.Save(t.Context(), testMeta(), f, Options{})
+	info, err := s.Save(t.Context(), testMeta(), f, Options{Room: 3 * roomStep}) // much more than it needs
 	if err != nil || info.Summary.FileBytes <= 2*steadyStep {
 		t.Fatalf("%+v, %v", info.Summary, err)
+	}
+	if st, err := os.Stat(info.Path); err != nil || st.Size() != info.Summary.FileBytes {
+		t.Errorf("the file has %d bytes, written were %d; %v", st.Size(), info.Summary.FileBytes, err)
 	}
 	if tr, good, _, err := s.Load(); err != nil || tr.Digest() != f.Digest() || good.Path != info.Path || good.Summary != info.Summary {
 		t.Errorf("%+v, %v", good, err)
@@ -395,6 +398,13 @@ func TestFullDisk(t *testing.T) {
 			}
 			if got := names(t, s); len(got) != 0 {
 				t.Errorf("%d KiB: left behind: %v", kib, got)
+			}
+			begun := func(Progress) error {
+				t.Errorf("%d KiB: it is begun without the room that it wants", kib)
+				return nil
+			}
+			if _, err := s.Save(t.Context(), testMeta(), f, Options{Room: 2 << 20, Step: begun}); !errors.Is(err, syscall.ENOSPC) || len(names(t, s)) > 0 {
+				t.Errorf("%d KiB, with 2 MiB of room: %v; left behind: %v", kib, err, names(t, s))
 			}
 			// With room again, the next one succeeds.
 			if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=2m"); err != nil {

@@ -22,6 +22,9 @@ type Options struct {
 	Step func(Progress) error
 	// Pace is a Store's Save's, in place of the Store's own; nil: that. Write has none.
 	Pace *Pace
+	// Room is how many bytes a Store's Save takes beforehand, or fails for want of
+	// them before it has taken the disk's last; 0: none. Write has none.
+	Room int64
 }
 
 // Progress says how far a snapshot has come.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestFailingDisk lets the n-th write to, or fsync of, the log fail. The server
@@ -104,4 +105,64 @@ func TestFullDisk(t *testing.T) {
 	if got := p.ask("EXISTS /b", "EXISTS /a"); !strings.HasPrefix(got, "OK") || !strings.Contains(got, "ERR NOTFOUND") {
 		t.Fatalf("after a restart: %q", got)
 	}
+}
+
+// TestSmallDisk: on a disk that holds the data twice, and the log of it a few times, writes go on for ever, and
+// when it is the data that is too much, deleting some of it is all that is needed.
+func TestSmallDisk(t *testing.T) {
+	t.Parallel()
+	const disk, value, batch = 96 << 20, 3000, 50
+	mount := smallDisk(t, fmt.Sprint(disk))
+	dir := filepath.Join(mount, "data")
+	p := launch(t, dir)
+	text := strings.Repeat("0123456789", value/10)
+	// sets says how many of a batch were taken.
+	sets := func(path string, from int) (taken int) {
+		var lines []string
+		for i := range batch {
+			lines = append(lines, fmt.Sprintf("SET %s%d create %s", path, from+i, text))
+		}
+		return strings.Count(p.ask(lines...), "OK")
+	}
+	taken, deadline := 0, time.Now().Add(2*time.Minute)
+	for i := 0; taken*value < 2*disk; i = (i + batch) % 1500 {
+		n := sets("/k", i)
+		if taken += n; n < batch {
+			pause()
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d MB were taken, on a disk of %d", taken*value>>20, disk>>20)
+		}
+	}
+	made := 0
+	for refused := 0; refused < 40; {
+		if n := sets("/more", made); n == batch {
+			made, refused = made+batch, 0
+		} else {
+			refused++
+			pause()
+		}
+		if made*value > disk {
+			t.Fatal("the disk holds more than its size")
+		}
+	}
+	for i := 0; i < made+batch; i += batch {
+		var lines []string
+		for j := range batch {
+			lines = append(lines, fmt.Sprintf("RM /more%d", i+j))
+		}
+		p.ask(lines...)
+	}
+	for sets("/k", 0) < batch {
+		if time.Now().After(deadline) {
+			t.Fatal("what took the room was deleted, and writes are refused")
+		}
+		pause()
+	}
+	p.kill()
+	p = launch(t, dir)
+	if got := p.ask("EXISTS /k0", "EXISTS /k1499", "EXISTS /more0"); strings.Count(got, "OK") != 2 || !strings.Contains(got, "ERR NOTFOUND") {
+		t.Errorf("after a restart: %s", got)
+	}
+	t.Logf("%d MB were taken by a disk of %d; %d MB of data fit", taken*value>>20, disk>>20, made*value>>20)
 }

@@ -32,6 +32,7 @@ type applier struct {
 	savingAt uint64
 	giveUp   context.CancelFunc
 	due      bool
+	tight    bool // the last one was begun when the disk was nearly full
 }
 
 // proposed is a batch that was proposed in a term: its submissions that are not

@@ -199,6 +199,39 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 	})
 }
 
+// TestAFullDiskIsCleared: a snapshot is made when the disk gets full, and then when there is something to win.
+func TestAFullDiskIsCleared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		m := newMachine(t)
+		m.config.Full = full.Load
+		n := m.ready()
+		fills := func() {
+			full.Store(true)
+			n.must(remove("/a"))
+			n.tries(m)
+			full.Store(false)
+			time.Sleep(time.Second)
+		}
+		for range 3 { // a second one would bring nothing
+			n.must(create("/a"))
+			fills()
+			if got := n.tries(m); got != 1 {
+				t.Fatalf("%d snapshots", got)
+			}
+		}
+		n.must(create("/a"))
+		for range 5 {
+			n.must(set("/a", strings.Repeat("x", 1<<20)))
+		}
+		fills()
+		if got := n.tries(m); got != 2 {
+			t.Fatalf("%d snapshots behind 5 MiB of log", got)
+		}
+		n.stop()
+	})
+}
+
 // A burst leaves nothing of itself in the queues.
 func TestQueuesGiveBackWhatABurstTook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

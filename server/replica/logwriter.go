@@ -77,6 +77,7 @@ func (r *Replica) checkFull() {
 	}
 	if full {
 		r.log.Error().Msg("the disk is nearly full: writes are refused")
+		r.tasks.push(r.hasFilled)
 	} else {
 		r.log.Info().Msg("the disk has room again: writes are taken")
 	}

@@ -26,13 +26,29 @@ func (r *Replica) turnSnapshotter(ctx context.Context) (worked bool, err error) 
 	return len(chores) > 0, nil
 }
 
+// fullBytes of the log are worth a snapshot while the disk is nearly full.
+const fullBytes = 4 << 20
+
+// hasFilled makes a snapshot, since the disk is nearly full: the log before it can go, and
+// older snapshots. If the last one was made for that, it waits for more.
+func (r *Replica) hasFilled() {
+	a := &r.applier
+	a.due = a.due || !a.tight
+	r.maybeSave()
+}
+
 // maybeSave freezes the state for the snapshotter if it is time. One is under way
 // at a time, and none is made in the midst of a change of several members.
 func (r *Replica) maybeSave() {
 	a := &r.applier
-	if a.saving || len(a.point.Outgoing) > 0 || !a.due && a.txns < r.cfg.SnapshotTxns && a.bytes < r.cfg.SnapshotBytes {
+	full, bytes := r.full.Load(), r.cfg.SnapshotBytes
+	if full {
+		bytes = min(bytes, fullBytes)
+	}
+	if a.saving || len(a.point.Outgoing) > 0 || !a.due && a.txns < r.cfg.SnapshotTxns && a.bytes < bytes {
 		return
 	}
+	a.tight = full
 	f, at := r.freeze()
 	ctx, giveUp := context.WithCancel(context.Background())
 	a.saving, a.due, a.txns, a.bytes = true, false, 0, 0
