@@ -40,6 +40,7 @@ type core struct {
 	lastTick   time.Time // when it was; zero: time stands still
 	wakeAt     time.Time // when the loop's goroutine wakes for the next; zero: it does not
 	ticked     bool      // since the last turn
+	stoodStill uint64    // what was heard up to this tick may be from before the process stood still
 	idle       int       // ticks without a leader to turn to
 	campaignIn int       // ticks; 0: not asked to
 
@@ -166,7 +167,11 @@ func (r *Replica) passTime() {
 // pass ticks n times, but no oftener than the loop meant to sleep through: when it is that late the whole
 // process has stood still, and what the others said meanwhile is yet to be read.
 func (r *Replica) pass(n int) {
-	for range min(n, r.rest()) {
+	rest := r.rest()
+	if c := &r.core; n > rest+r.cfg.ElectionTick { // it reads what is old for a tick
+		c.stoodStill = c.ticks + uint64(rest) + 1
+	}
+	for range min(n, rest) {
 		r.tick()
 	}
 }

@@ -152,3 +152,44 @@ func TestAChangeIsAnsweredWhenAQuorumKnows(t *testing.T) {
 		t.Fatalf("answered %v", code)
 	}
 }
+
+// TestWhoStoodStillKnowsNobody: a leader that was stopped judges no change of members by what it
+// heard before, or reads then of what was said meanwhile.
+func TestWhoStoodStillKnowsNobody(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.begin()
+	s.r.PeerUp(1)
+	s.hears(message(raftpb.MsgTimeoutNow, 1, 2))
+	s.hears(message(raftpb.MsgVoteResp, 1, 3))
+	has := func() {
+		last, _ := (*diary)(s).LastIndex()
+		m := message(raftpb.MsgAppResp, 1, 3)
+		m.Index = &last
+		s.hears(m)
+	}
+	for range 3 {
+		has()
+	}
+	replica.Pass(s.r, 100)
+	var code []znode.Code
+	ask := func() {
+		s.r.Change([]replica.Change{{Node: 2, To: replica.Gone}}, func(r tree.Result, _ *tree.Tree, _ *watchTable) { code = append(code, r.Code) })
+		s.settle()
+	}
+	ask()
+	has() // said long ago
+	ask()
+	if want := []znode.Code{znode.ErrNewConfigNoQuorum, znode.ErrNewConfigNoQuorum}; !slices.Equal(code, want) {
+		t.Fatalf("answered %v, want %v", code, want)
+	}
+	for range 2 {
+		replica.Tick(s.r)
+		has()
+	}
+	ask()
+	has()
+	if m := s.r.Status().Members; !slices.Equal(m.Removed, []uint64{2}) {
+		t.Fatalf("%+v, answered %v", m, code)
+	}
+}

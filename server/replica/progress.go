@@ -16,7 +16,7 @@ type Progress struct {
 	Node     uint64
 	Match    uint64        // the last entry that it is known to have
 	Behind   uint64        // entries that it is not known to have
-	Heard    time.Duration // since its last message, in whole ticks; or Never
+	Heard    time.Duration // since its last message, in whole ticks; or Never, also if that came while this node stood still
 	Snapshot bool          // it is being sent one
 	Caught   bool          // it follows entry by entry, and lacks few
 }
@@ -38,7 +38,7 @@ func (r *Replica) progress() (all []Progress) {
 			return
 		}
 		p := Progress{Node: id, Match: pr.Match, Behind: last - min(pr.Match, last), Heard: Never, Snapshot: pr.State == tracker.StateSnapshot}
-		if at, ok := c.heard[id]; ok {
+		if at, ok := c.heard[id]; ok && (c.stoodStill == 0 || at > c.stoodStill) {
 			p.Heard = time.Duration(c.ticks-at) * r.cfg.Tick
 		}
 		p.Caught = pr.State == tracker.StateReplicate && p.Behind <= maxBehind

@@ -146,10 +146,8 @@ func (n *simNode) tickLater(life int) {
 		if n.r == nil || n.life != life {
 			return
 		}
-		if n.now >= n.paused {
-			if n.asleep++; n.asleep >= replica.Rest(n.r) {
-				n.plan(loopPart)
-			}
+		if n.asleep++; n.now >= n.paused && n.asleep >= replica.Rest(n.r) {
+			n.plan(loopPart)
 		}
 		n.tickLater(life)
 	})
