@@ -271,19 +271,8 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 			// It is written, read, sent, written and read: of few bytes all of that is felt least.
 			m.Codec, options.Pace = snapshot.Zstd, &hurriedPace
 		}
-		if n.space.isShort(plentyOfSnapshots) {
-			options.Room = n.snapshotBytes()
-			if err := n.space.fits(options.Room); err != nil {
-				return err
-			}
-			gives := n.olderBytes()
-			options.Step = func(snapshot.Progress) error { // it has its room
-				n.space.gives.Store(gives)
-				return nil
-			}
-		}
-		if n.space.isShort(2) {
-			options.Pace = &hurriedPace // clients may be waiting for room
+		if err := n.takeRoom(&options); err != nil {
+			return err
 		}
 		_, err = n.store.Save(ctx, m, f, options)
 		n.space.gives.Store(0) // they go now, and their room must not count twice
@@ -318,6 +307,26 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 	return keepFrom, nil
 }
 
+// takeRoom lets a snapshot have its room beforehand if the disk is not far from full.
+func (n *node) takeRoom(o *snapshot.Options) error {
+	if !n.space.isShort(plentyOfSnapshots) {
+		return nil
+	}
+	if n.space.isShort(2) {
+		o.Pace = &hurriedPace // clients may be waiting for room
+	}
+	gives := n.olderBytes()
+	o.Step = func(snapshot.Progress) error { // it has its room
+		n.space.gives.Store(gives)
+		return nil
+	}
+	o.Room = n.snapshotBytes()
+	return n.space.fits(o.Room)
+}
+
+// plentyOfSnapshots is for how many more a disk has room that is far from full.
+const plentyOfSnapshots = 4
+
 // olderBytes is how many bytes the snapshots have that there are.
 func (n *node) olderBytes() (bytes int64) {
 	kept, _ := n.store.List()
@@ -341,9 +350,6 @@ func (n *node) snapshotBytes() (bytes int64) {
 	})
 	return bytes
 }
-
-// plentyOfSnapshots is for how many more a disk has room that is far from full.
-const plentyOfSnapshots = 4
 
 // isAwaited says whether a node waits for a snapshot as of a place: a member that the
 // newest one does not know can be sent no older one.

@@ -46,24 +46,26 @@ func (s *SteadyFile) Reserve(bytes int64) error {
 	if bytes <= s.room {
 		return nil
 	}
-	err := unix.Fallocate(int(s.f.Fd()), 0, s.room, bytes-s.room)
-	switch {
-	case err == nil:
-		s.room = bytes
-	case errors.Is(err, syscall.ENOSPC):
+	if err := s.take(bytes - s.room); errors.Is(err, syscall.ENOSPC) {
 		return &os.PathError{Op: "fallocate", Path: s.f.Name(), Err: err}
 	}
 	return nil
+}
+
+// take takes room for so many bytes more.
+func (s *SteadyFile) take(bytes int64) error {
+	err := unix.Fallocate(int(s.f.Fd()), 0, s.room, bytes)
+	if err == nil {
+		s.room += bytes
+	}
+	return err
 }
 
 // Write appends to the file. It makes nothing durable: see Sync.
 func (s *SteadyFile) Write(b []byte) (int, error) {
 	for !s.noRoom && s.end+int64(len(b)) > s.room {
 		// Without it, or without so much room, the file is written as any other.
-		s.noRoom = unix.Fallocate(int(s.f.Fd()), 0, s.room, roomStep) != nil
-		if !s.noRoom {
-			s.room += roomStep
-		}
+		s.noRoom = s.take(roomStep) != nil
 	}
 	n, err := s.f.Write(b)
 	s.end += int64(n)

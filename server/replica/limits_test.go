@@ -209,7 +209,7 @@ func TestAFullDiskIsCleared(t *testing.T) {
 		fills := func() {
 			full.Store(true)
 			n.must(remove("/a"))
-			n.tries(m)
+			synctest.Wait()
 			full.Store(false)
 			time.Sleep(time.Second)
 		}

@@ -40,7 +40,7 @@ type core struct {
 	lastTick   time.Time // when it was; zero: time stands still
 	wakeAt     time.Time // when the loop's goroutine wakes for the next; zero: it does not
 	ticked     bool      // since the last turn
-	stoodStill uint64    // what was heard up to this tick may be from before the process stood still
+	heardFrom  uint64    // what was heard before this tick may be from before the process stood still
 	idle       int       // ticks without a leader to turn to
 	campaignIn int       // ticks; 0: not asked to
 
@@ -169,7 +169,7 @@ func (r *Replica) passTime() {
 func (r *Replica) pass(n int) {
 	rest := r.rest()
 	if c := &r.core; n > rest+r.cfg.ElectionTick { // it reads what is old for a tick
-		c.stoodStill = c.ticks + uint64(rest) + 1
+		c.heardFrom = c.ticks + uint64(rest) + 2
 	}
 	for range min(n, rest) {
 		r.tick()
@@ -324,56 +324,7 @@ func (r *Replica) handleReady() {
 	}
 }
 
-// handOut gives committed entries to the applier, in their order. A change of members
-// waits, and with it what is behind it, until the disk has that it is committed: see
-// Changes of members in the package comment.
-func (r *Replica) handOut(m *raftpb.Message) {
-	c := &r.core
-	changes := slices.ContainsFunc(m.GetEntries(), func(e *raftpb.Entry) bool { return e.GetType() != raftpb.EntryNormal })
-	if changes {
-		index := m.GetEntries()[len(m.GetEntries())-1].GetIndex()
-		r.marks.push(func() error {
-			if err := r.logWriter.commit(r.cfg.Log, index); err != nil {
-				return err
-			}
-			r.events.push(func() { r.handOutTo(index) })
-			return nil
-		})
-	}
-	if changes || len(c.undelivered) > 0 {
-		c.undelivered = append(c.undelivered, undelivered{m, changes})
-		return
-	}
-	r.deliver(m)
-}
-
-// undelivered are committed entries that the applier has not been given yet.
-type undelivered struct {
-	m       *raftpb.Message
-	changes bool // of members
-}
-
-// handOutTo hears that the disk has it that entries up to index are committed.
-func (r *Replica) handOutTo(index uint64) {
-	c := &r.core
-	for len(c.undelivered) > 0 {
-		u := c.undelivered[0]
-		if u.changes && u.m.GetEntries()[len(u.m.GetEntries())-1].GetIndex() > index {
-			return
-		}
-		c.undelivered = slices.Delete(c.undelivered, 0, 1)
-		r.deliver(u.m)
-	}
-}
-
-// dropUndelivered leaves to a snapshot, which holds them all, what the applier was not given.
-func (r *Replica) dropUndelivered() {
-	for _, u := range r.core.undelivered {
-		r.events.push(func() { r.step(u.m.GetResponses()) })
-	}
-	r.core.undelivered = nil
-}
-
+// deliver gives committed entries to the applier.
 func (r *Replica) deliver(m *raftpb.Message) {
 	size := int64(0)
 	for _, e := range m.GetEntries() {

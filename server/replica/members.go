@@ -181,6 +181,52 @@ type memberChange struct {
 	at Point
 }
 
+// undelivered are committed entries that the applier has not been given yet.
+type undelivered struct {
+	m      *raftpb.Message
+	waitTo uint64 // until the disk has it that the entries up to here are committed; 0: for those before
+}
+
+// handOut gives committed entries to the applier, in their order. A change of members
+// waits, and with it what is behind it, until the disk has that it is committed: see
+// Changes of members in the package comment.
+func (r *Replica) handOut(m *raftpb.Message) {
+	c, entries := &r.core, m.GetEntries()
+	u := undelivered{m: m}
+	if slices.ContainsFunc(entries, func(e *raftpb.Entry) bool { return e.GetType() != raftpb.EntryNormal }) {
+		u.waitTo = entries[len(entries)-1].GetIndex()
+		r.marks.push(func() error {
+			if err := r.logWriter.commit(r.cfg.Log, u.waitTo); err != nil {
+				return err
+			}
+			r.events.push(func() { r.handOutTo(u.waitTo) })
+			return nil
+		})
+	}
+	if u.waitTo == 0 && len(c.undelivered) == 0 {
+		r.deliver(m)
+		return
+	}
+	c.undelivered = append(c.undelivered, u)
+}
+
+// handOutTo hears that the disk has it that entries up to index are committed.
+func (r *Replica) handOutTo(index uint64) {
+	c := &r.core
+	for len(c.undelivered) > 0 && c.undelivered[0].waitTo <= index {
+		r.deliver(c.undelivered[0].m)
+		c.undelivered = slices.Delete(c.undelivered, 0, 1)
+	}
+}
+
+// dropUndelivered leaves to a snapshot, which holds them all, what the applier was not given.
+func (r *Replica) dropUndelivered() {
+	for _, u := range r.core.undelivered {
+		r.events.push(func() { r.step(u.m.GetResponses()) })
+	}
+	r.core.undelivered = nil
+}
+
 // decodeChange reads an entry that changes members.
 func decodeChange(e *raftpb.Entry) (*raftpb.ConfChangeV2, error) {
 	if e.GetType() == raftpb.EntryConfChange {

@@ -65,10 +65,7 @@ func TestAChangeIsLeftToASnapshot(t *testing.T) {
 	s := newStage(t)
 	s.begin()
 	s.hears(appendOf(1, 2, 1, 1, 1, removal(t, 2, 2, 2), written(3, 2, "/a")))
-	s.received[10] = s.config.Tree
-	if s.received[10] == nil {
-		s.received[10], _ = s.snaps.load(s)
-	}
+	s.received[10] = tree.New()
 	s.r.StepRaft(1, []*raftpb.Message{appendOf(1, 2, 3, 2, 3)})
 	s.turns(loopPart)
 	s.r.StepRaft(1, []*raftpb.Message{snapOf(1, 2, 10)})
@@ -87,22 +84,16 @@ func TestALeaderIsRemovedBeforeItsDiskHasAnswered(t *testing.T) {
 	s := newStage(t)
 	s.begin()
 	s.hears(appendOf(1, 2, 1, 1, 1, removal(t, 2, 2, self, 9)))
-	s.hears(message(raftpb.MsgTimeoutNow, 1, 2))
-	s.hears(message(raftpb.MsgVoteResp, 2, 3))
-	has := func() {
-		last, _ := (*diary)(s).LastIndex()
-		for _, from := range []uint64{1, 2} {
-			m := message(raftpb.MsgAppResp, from, 3)
-			m.Index = &last
-			s.r.StepRaft(from, []*raftpb.Message{m})
-		}
-	}
-	has()
-	s.settle()
+	s.elect()
+	s.have(s.r.Status().Last, 1, 2)
 	if st := s.r.Status(); st.Role != "leader" || !st.Ready || !slices.Contains(st.Members.Outgoing, self) {
 		t.Fatalf("%+v", st)
 	}
-	has()
+	for _, from := range []uint64{1, 2} {
+		has := message(raftpb.MsgAppResp, from, s.r.Status().Term)
+		has.Index = new(s.r.Status().Last)
+		s.r.StepRaft(from, []*raftpb.Message{has})
+	}
 	s.turns(loopPart, logPart)
 	var code []znode.Code
 	s.r.Submit(create("/a"), func(r tree.Result, _ *tree.Tree, _ *watchTable) { code = append(code, r.Code) })
@@ -122,32 +113,20 @@ func TestAChangeIsAnsweredWhenAQuorumKnows(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.begin()
-	s.hears(message(raftpb.MsgTimeoutNow, 1, 2))
-	s.hears(message(raftpb.MsgVoteResp, 1, 3))
-	last := func() uint64 {
-		i, _ := (*diary)(s).LastIndex()
-		return i
-	}
-	has := func(index uint64) {
-		m := message(raftpb.MsgAppResp, 1, 3)
-		m.Index = &index
-		s.hears(m)
-	}
-	for range 3 { // its first entry, then what a leader begins with
-		has(last())
-	}
+	s.elect()
+	s.have(s.r.Status().Last, 1)
 	var code []znode.Code
 	s.r.Change([]replica.Change{{Node: 2, To: replica.Gone, Force: true}}, func(r tree.Result, _ *tree.Tree, _ *watchTable) { code = append(code, r.Code) })
 	s.settle()
-	at := last()
-	has(at)
+	at := s.r.Status().Last
+	s.have(at, 1)
 	if m := s.r.Status().Members; m.Index != at || len(m.Voters) != 2 || len(code) > 0 {
 		t.Fatalf("the change is entry %d, %+v, answered %v", at, m, code)
 	}
-	if m := s.last(raftpb.MsgApp, 1); last() != at+1 || len(m.GetEntries()) == 0 || m.GetCommit() < at {
+	if m := s.last(raftpb.MsgApp, 1); s.r.Status().Last != at+1 || len(m.GetEntries()) == 0 || m.GetCommit() < at {
 		t.Fatalf("behind entry %d the other voter is sent %v", at, m)
 	}
-	has(at + 1)
+	s.have(at+1, 1)
 	if !slices.Equal(code, []znode.Code{znode.OK}) {
 		t.Fatalf("answered %v", code)
 	}
@@ -160,17 +139,9 @@ func TestWhoStoodStillKnowsNobody(t *testing.T) {
 	s := newStage(t)
 	s.begin()
 	s.r.PeerUp(1)
-	s.hears(message(raftpb.MsgTimeoutNow, 1, 2))
-	s.hears(message(raftpb.MsgVoteResp, 1, 3))
-	has := func() {
-		last, _ := (*diary)(s).LastIndex()
-		m := message(raftpb.MsgAppResp, 1, 3)
-		m.Index = &last
-		s.hears(m)
-	}
-	for range 3 {
-		has()
-	}
+	s.elect()
+	has := func() { s.have(s.r.Status().Last, 1) }
+	has()
 	replica.Pass(s.r, 100)
 	var code []znode.Code
 	ask := func() {

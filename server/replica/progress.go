@@ -38,7 +38,7 @@ func (r *Replica) progress() (all []Progress) {
 			return
 		}
 		p := Progress{Node: id, Match: pr.Match, Behind: last - min(pr.Match, last), Heard: Never, Snapshot: pr.State == tracker.StateSnapshot}
-		if at, ok := c.heard[id]; ok && (c.stoodStill == 0 || at > c.stoodStill) {
+		if at, ok := c.heard[id]; ok && at >= c.heardFrom {
 			p.Heard = time.Duration(c.ticks-at) * r.cfg.Tick
 		}
 		p.Caught = pr.State == tracker.StateReplicate && p.Behind <= maxBehind
