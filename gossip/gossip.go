@@ -125,20 +125,22 @@ func New(cfg Config) (*Gossip, error) {
 // newest boot, in the order of their ids.
 func (g *Gossip) Members() []Member { return g.members.list() }
 
-// Changed has something to receive after Members may have changed.
+// Changed has something to receive after Members has changed. Who answers that with
+// Update does not hear of it for ever.
 func (g *Gossip) Changed() <-chan struct{} { return g.members.changed }
 
 // Update changes what this node says of itself: not its id and boot, which are
-// its name, nor its gossip's port.
+// its name, nor its gossip's port. What it says already is no news to anybody.
 func (g *Gossip) Update(m Member) error {
 	m.Node, m.Boot = g.cfg.Self.Node, g.cfg.Self.Boot
 	if err := m.check(); err != nil {
 		return err
 	}
-	g.members.setSelf(m)
-	select {
-	case g.updated <- struct{}{}:
-	default:
+	if g.members.setSelf(m) {
+		select {
+		case g.updated <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }

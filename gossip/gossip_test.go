@@ -141,6 +141,62 @@ func TestThreeMembers(t *testing.T) {
 	a.sees(t, "the new boot of 2 still", func(all []Member) bool { return find(all, 2).Boot == 2 })
 }
 
+// TestNoNews: what a node says again, of itself or by gossip, is told to nobody. A
+// node that waits for others says what it is whenever something has changed, and
+// would do so for ever.
+func TestNoNews(t *testing.T) {
+	g, err := New(quick(1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	isNews := func(what string, want bool) {
+		t.Helper()
+		changed, updated := len(g.Changed()) > 0, len(g.updated) > 0
+		if changed != want {
+			t.Errorf("%s: changed %v", what, changed)
+		}
+		for changed || updated {
+			select {
+			case <-g.Changed():
+				changed = false
+			case <-g.updated:
+				updated = false
+			}
+		}
+	}
+	say := func(m Member, want bool) {
+		t.Helper()
+		if err := g.Update(m); err != nil {
+			t.Fatal(err)
+		}
+		if updated := len(g.updated) > 0; updated != want {
+			t.Errorf("%+v: said to the others: %v", m, updated)
+		}
+		isNews(fmt.Sprintf("%+v", m), want)
+	}
+	m := g.cfg.Self
+	say(m, false)
+	m.View = 7
+	say(m, true)
+	say(m, false)
+
+	n := &memberlist.Node{Name: gossipName(2, 1), Addr: net.IPv4(127, 0, 0, 1), Port: 9}
+	n.Meta = (&Member{Node: 2, Boot: 1}).encode()
+	g.members.NotifyJoin(n)
+	isNews("a member comes", true)
+	g.members.NotifyUpdate(n)
+	isNews("it says the same", false)
+	n.Port = 10
+	g.members.NotifyUpdate(n)
+	isNews("it is elsewhere", true)
+	g.members.NotifyLeave(n)
+	isNews("it goes", true)
+	g.members.NotifyLeave(n)
+	isNews("it goes again", false)
+	g.members.NotifyJoin(n)
+	isNews("it is back", true)
+}
+
 // TestASilentMemberIsGone: one whose packets stop without a word.
 func TestASilentMemberIsGone(t *testing.T) {
 	a := run(t, quick(1, 1))

@@ -44,12 +44,17 @@ func (s *members) tell() {
 	}
 }
 
-func (s *members) setSelf(m Member) {
+// setSelf says whether it is news.
+func (s *members) setSelf(m Member) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.GossipPort = s.mu.self.GossipPort
+	if m == s.mu.self {
+		return false
+	}
 	s.mu.self = m
 	s.tell()
+	return true
 }
 
 func (s *members) setPort(port uint16) {
@@ -154,8 +159,11 @@ func (s *members) note(n *memberlist.Node) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.known[n.Name] = &known{Member: m, addr: netip.AddrPortFrom(ip.Unmap(), n.Port)}
-	s.tell()
+	now := known{Member: m, addr: netip.AddrPortFrom(ip.Unmap(), n.Port)}
+	if k := s.mu.known[n.Name]; k == nil || *k != now {
+		s.mu.known[n.Name] = &now
+		s.tell()
+	}
 }
 
 // NotifyLeave is told of who left and of who is silent alike.
