@@ -54,9 +54,14 @@ type ensemble struct {
 	ended   chan error // of one: why the node must stop
 	mu      sync.Mutex // guards what follows
 	arrived map[uint64]*snapshot.Received
+	pauses  map[uint64]time.Duration // behind the last snapshot that did not reach a node
 	stopped bool
 	tasks   sync.WaitGroup // what run waits for
 }
+
+// snapshotRate is how many bytes of a snapshot are sent in a second at most: what is read
+// for that comes from the leader's disk, and fsyncs wait for it.
+const snapshotRate = 64 << 20
 
 // Kinds of what nodes forward to each other; those below are the replica's.
 const (
@@ -68,7 +73,7 @@ const (
 // newEnsemble makes a node's part, which ends with ctx; run brings it to life.
 func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error) {
 	e := &ensemble{n: n, ctx: ctx, cfg: n.cfg.Ensemble, log: n.log.With().Str("room", "ensemble").Logger(),
-		arrived: map[uint64]*snapshot.Received{}, ended: make(chan error, 1)}
+		arrived: map[uint64]*snapshot.Received{}, pauses: map[uint64]time.Duration{}, ended: make(chan error, 1)}
 	at, err := net.ResolveTCPAddr("tcp", e.cfg.GossipListen)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the gossip address: %w", ErrConfig, err)
@@ -102,7 +107,7 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 		self.Cluster = n.identity.Cluster
 	}
 	if e.links, err = peer.New(peer.Config{
-		Self: self, ClusterName: n.cfg.Cluster, Secret: e.cfg.Secret, Listen: l, Handler: e, Position: e.position,
+		Self: self, ClusterName: n.cfg.Cluster, Secret: e.cfg.Secret, Listen: l, Handler: e, Position: e.position, SnapshotRate: snapshotRate,
 		Floor: e.floor, Admit: e.admit, TLS: tls, Certified: certified, Dial: dialFrom(l.Addr()), Logger: n.log.With().Str("room", "peer").Logger(),
 	}); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)

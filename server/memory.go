@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"time"
 )
 
@@ -19,6 +20,10 @@ const (
 	headroomPart = 5 // a fifth of the live heap
 	tuneEvery    = time.Second
 
+	// While a state is loaded nearly all that is allocated stays, and to come at each
+	// fifth more would be to mark all of it ten times, on all processors.
+	growingPercent = 100
+
 	// After so long in which next to nothing was allocated, what a busier time
 	// has left behind is given back to the system: the collector alone would come
 	// in two minutes, and the memory go much later.
@@ -27,15 +32,61 @@ const (
 	leftBytes = 4 << 20 // allocated since the last time
 )
 
-// tuneCollector keeps the collector's percentage at that rule until ctx ends. rest is
-// called when there is little to do: what it lets go is given back to the system a tick
-// later. An operator's GOGC is left alone.
-func tuneCollector(ctx context.Context, rest func()) error {
-	if os.Getenv("GOGC") != "" {
+// collector is the percentage of Go's collector, of which a process has one.
+type collector struct {
+	mu      sync.Mutex
+	percent int // as set; 0: not yet
+	growing int // states that are being loaded
+}
+
+// isOperators says whether GOGC is set, which is then left alone.
+func (c *collector) isOperators() bool { return os.Getenv("GOGC") != "" }
+
+// fit keeps to the rule with so much alive.
+func (c *collector) fit(live uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	want := growingPercent
+	if c.growing == 0 {
+		heap := max(live, 4<<20)
+		want = int(max(minHeadroom, heap/headroomPart) * 100 / heap)
+	}
+	if want < c.percent*9/10 || want > c.percent*11/10 {
+		c.percent = want
+		debug.SetGCPercent(want)
+	}
+}
+
+// whileGrowing runs f, which loads a state.
+func (c *collector) whileGrowing(f func() error) error {
+	if c.isOperators() {
+		return f()
+	}
+	grow := func(by int) {
+		c.mu.Lock()
+		c.growing += by
+		c.mu.Unlock()
+		c.fit(liveHeap())
+	}
+	grow(1)
+	defer grow(-1)
+	return f()
+}
+
+// liveHeap is what the last collection has left, in bytes.
+func liveHeap() uint64 {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	return live[0].Value.Uint64()
+}
+
+// tune keeps to the rule until ctx ends. rest is called when there is little to do:
+// what it lets go is given back to the system a tick later.
+func (c *collector) tune(ctx context.Context, rest func()) error {
+	if c.isOperators() {
 		return nil
 	}
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
-	percent := 0
+	allocs := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	var before, returned uint64 // allocated until the last tick, and until memory was given back
 	var idle time.Duration
 	wait := func() bool {
@@ -47,14 +98,9 @@ func tuneCollector(ctx context.Context, rest func()) error {
 		}
 	}
 	for {
-		metrics.Read(live)
-		heap := max(live[0].Value.Uint64(), 4<<20)
-		want := int(max(minHeadroom, heap/headroomPart) * 100 / heap)
-		if want < percent*9/10 || want > percent*11/10 {
-			percent = want
-			debug.SetGCPercent(percent)
-		}
-		allocated := live[1].Value.Uint64()
+		c.fit(liveHeap())
+		metrics.Read(allocs)
+		allocated := allocs[0].Value.Uint64()
 		if idle += tuneEvery; allocated-before > idleBytes {
 			idle = 0
 		}
@@ -65,8 +111,8 @@ func tuneCollector(ctx context.Context, rest func()) error {
 				return nil
 			}
 			debug.FreeOSMemory()
-			metrics.Read(live)
-			before = live[1].Value.Uint64() // what rest has taken does not count
+			metrics.Read(allocs)
+			before = allocs[0].Value.Uint64() // what rest has taken does not count
 			returned = before
 		}
 		if !wait() {

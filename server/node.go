@@ -41,6 +41,7 @@ type node struct {
 	port       int  // the first that clients can reach; -1 for none
 	onLoopback bool // that one's address
 	measured   measured
+	collector  collector
 
 	ens        *ensemble // nil: the node is alone
 	lost       *lost     // what it was, if it must come back as another one

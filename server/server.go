@@ -193,7 +193,7 @@ func (n *node) serve(ctx context.Context, core *errgroup.Group, inner context.Co
 		SuperDigest: cfg.SuperDigest, Version: cfg.Version, Built: cfg.Built, Logger: n.log.With().Str("room", "frontend").Logger(),
 	})
 	core.Go(func() error { return n.replica.Run(inner) })
-	core.Go(func() error { return tuneCollector(inner, n.front.Rest) })
+	core.Go(func() error { return n.collector.tune(inner, n.front.Rest) })
 	if n.ens != nil {
 		n.ens.serve(n.replica, keeper)
 		core.Go(func() error { return n.ens.steward.run(inner) })

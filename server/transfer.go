@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -29,11 +30,35 @@ const idBytes = 16
 func (c carrier) Snapshot(m *raftpb.Message) {
 	c.task(func(ctx context.Context) {
 		err := c.sendSnapshot(ctx, m)
-		if err != nil && ctx.Err() == nil {
-			c.log.Warn().Err(err).Uint64("index", m.GetSnapshot().GetMetadata().GetIndex()).Msg("a snapshot did not reach a peer; it will be tried again")
+		if pause := c.pauseBehind(m.GetTo(), err); err != nil && ctx.Err() == nil {
+			c.log.Warn().Err(err).Str("to", datadir.NodeString(m.GetTo())).Uint64("index", m.GetSnapshot().GetMetadata().GetIndex()).
+				Stringer("again_in", pause).Msg("a snapshot did not reach a peer; it will be tried again")
+			select { // raft tries again as soon as it knows
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
 		}
 		c.replica.Load().ReportSnapshot(m.GetTo(), err == nil)
 	})
+}
+
+// A node that takes no snapshot, for want of room for example, is asked again soon at
+// first, and then less and less often.
+const (
+	soonestAgain = 100 * time.Millisecond
+	latestAgain  = 15 * time.Second
+)
+
+// pauseBehind is how long to wait behind a snapshot to a node before the next one.
+func (e *ensemble) pauseBehind(node uint64, err error) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		delete(e.pauses, node)
+		return 0
+	}
+	e.pauses[node] = min(max(soonestAgain, 2*e.pauses[node]), latestAgain)
+	return e.pauses[node]
 }
 
 func (e *ensemble) sendSnapshot(ctx context.Context, m *raftpb.Message) error {
@@ -58,6 +83,14 @@ func (e *ensemble) sendSnapshot(ctx context.Context, m *raftpb.Message) error {
 
 // Snapshot takes one from a peer and tells raft of it: peer.Handler.
 func (e *ensemble) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHeader, r io.Reader) error {
+	err := e.take(ctx, from, h, r)
+	if err != nil && ctx.Err() == nil {
+		e.log.Warn().Err(err).Uint64("index", h.Index).Int64("bytes", h.Size).Str("from", datadir.NodeString(from)).Msg("a snapshot was not taken")
+	}
+	return err
+}
+
+func (e *ensemble) take(ctx context.Context, from uint64, h peer.SnapshotHeader, r io.Reader) error {
 	if len(h.Descriptor) < idBytes {
 		return errors.New("a snapshot without a description")
 	}
@@ -68,14 +101,19 @@ func (e *ensemble) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHea
 	if m.GetType() != raftpb.MsgSnap || m.GetSnapshot().GetMetadata().GetIndex() != h.Index || m.GetSnapshot().GetMetadata().GetTerm() != h.Term {
 		return errors.New("the message of a snapshot is of another one")
 	}
+	if err := e.n.space.fits(h.Size); err != nil {
+		return err
+	}
 	rep, store := e.replica.Load(), e.store.Load()
 	if rep == nil {
 		return errors.New("this node is starting")
 	}
 	var got *snapshot.Received
-	err := inBackground(func() (err error) {
-		got, err = store.Receive(ctx, r)
-		return err
+	err := inBackground(func() error {
+		return e.n.collector.whileGrowing(func() (err error) {
+			got, err = store.Receive(ctx, r, h.Size)
+			return err
+		})
 	})
 	if err != nil {
 		return err

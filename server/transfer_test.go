@@ -2,12 +2,22 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"path/filepath"
 	"reflect"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/rs/zerolog"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"coord/server/peer"
 	"coord/server/replica"
 	"coord/snapshot"
+	"coord/snapshot/datadir"
 	"coord/tree"
 )
 
@@ -29,7 +39,7 @@ func TestSnapshotsThatComeInARow(t *testing.T) {
 		if _, err := snapshot.Write(&b, m, tree.New().Freeze(), snapshot.Options{}); err != nil {
 			t.Fatal(err)
 		}
-		got, err := store.Receive(t.Context(), &b)
+		got, err := store.Receive(t.Context(), &b, int64(b.Len()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,5 +111,58 @@ func TestAPointIsInItsSnapshot(t *testing.T) {
 	}
 	if got := pointOf(&m); !reflect.DeepEqual(got, at) {
 		t.Errorf("%+v, want %+v", got, at)
+	}
+}
+
+// A snapshot for which there is no room is not begun, and the one who has too little says so
+// too: it is its disk.
+func TestSnapshotWithoutRoom(t *testing.T) {
+	t.Parallel()
+	dir, err := datadir.Open(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
+	var log strings.Builder
+	e := &ensemble{n: &node{space: newSpace(dir, 1, zerolog.Nop(), func() int64 { return 0 })}, log: zerolog.New(&log)}
+	m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: proto.Uint64(7), Term: proto.Uint64(2)}}}
+	body, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := peer.SnapshotHeader{Index: 7, Term: 2, Size: 1 << 60, Descriptor: append(make([]byte, idBytes), body...)}
+	if err := e.Snapshot(t.Context(), 1, h, nil); !errors.Is(err, syscall.ENOSPC) {
+		t.Error(err)
+	}
+	if said := log.String(); !strings.Contains(said, "a snapshot was not taken") || !strings.Contains(said, "no space left on device") {
+		t.Errorf("said: %q", said)
+	}
+}
+
+// A node that takes no snapshot is asked less and less often, each by itself, until it
+// takes one.
+func TestPauseBehindASnapshot(t *testing.T) {
+	t.Parallel()
+	e := &ensemble{pauses: map[uint64]time.Duration{}}
+	no := errors.New("no")
+	var pauses []time.Duration
+	for range 10 {
+		pauses = append(pauses, e.pauseBehind(1, no))
+	}
+	want := []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 12800, 15000, 15000}
+	for i := range want {
+		want[i] *= time.Millisecond
+	}
+	if !reflect.DeepEqual(pauses, want) {
+		t.Errorf("%v, not %v", pauses, want)
+	}
+	if got := e.pauseBehind(2, no); got != soonestAgain {
+		t.Errorf("another node: %v", got)
+	}
+	if got := e.pauseBehind(1, nil); got != 0 {
+		t.Errorf("behind a success: %v", got)
+	}
+	if got := e.pauseBehind(1, no); got != soonestAgain {
+		t.Errorf("behind a success and a failure: %v", got)
 	}
 }

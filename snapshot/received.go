@@ -28,12 +28,13 @@ type Received struct {
 	tree  *tree.Tree
 }
 
-// Receive takes a snapshot from a reader that ends with it. It does not rest: who
-// receives one is behind, and serves best by catching up. The error is Read's, the
-// reader's or the disk's, and leaves nothing behind.
-func (s *Store) Receive(ctx context.Context, r io.Reader) (*Received, error) {
+// Receive takes a snapshot of so many bytes, for which it takes the room beforehand,
+// from a reader that ends with it. It does not rest: who receives one is behind, and
+// serves best by catching up. The error is Read's, the reader's or the disk's, and
+// leaves nothing behind.
+func (s *Store) Receive(ctx context.Context, r io.Reader, size int64) (*Received, error) {
 	got := &Received{store: s}
-	path, err := s.aside(0, func(w io.Writer) error {
+	path, err := s.aside(size, func(w io.Writer) error {
 		if _, err := io.CopyBuffer(w, Pace{}.reader(ctx, r), make([]byte, FrameBytes)); err != nil {
 			return fmt.Errorf("snapshot: receive: %w", err)
 		}

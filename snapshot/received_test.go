@@ -23,7 +23,8 @@ func fileAt(tb testing.TB, n uint32) []byte {
 
 func receiveAt(tb testing.TB, s *Store, n uint32) *Received {
 	tb.Helper()
-	r, err := s.Receive(tb.Context(), bytes.NewReader(fileAt(tb, n)))
+	file := fileAt(tb, n)
+	r, err := s.Receive(tb.Context(), bytes.NewReader(file), int64(len(file)))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -35,30 +36,30 @@ func TestReceive(t *testing.T) {
 	s, state := openStore(t), smallState(t)
 	file := encode(t, testMeta(), state)
 	for n := range len(file) {
-		if _, err := s.Receive(t.Context(), bytes.NewReader(file[:n])); !isBad(err) {
+		if _, err := s.Receive(t.Context(), bytes.NewReader(file[:n]), int64(len(file))); !isBad(err) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
 	for at := 0; at < len(file); at += 13 {
 		flipped := bytes.Clone(file)
 		flipped[at] ^= 0x10
-		if _, err := s.Receive(t.Context(), bytes.NewReader(flipped)); err == nil {
+		if _, err := s.Receive(t.Context(), bytes.NewReader(flipped), int64(len(file))); err == nil {
 			t.Errorf("taken with byte %d changed", at)
 		}
 	}
 	cut := errors.New("the link is gone")
-	if _, err := s.Receive(t.Context(), io.MultiReader(bytes.NewReader(file), iotest.ErrReader(cut))); !errors.Is(err, cut) {
+	if _, err := s.Receive(t.Context(), io.MultiReader(bytes.NewReader(file), iotest.ErrReader(cut)), int64(len(file))); !errors.Is(err, cut) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Receive(ctx, bytes.NewReader(file)); !errors.Is(err, context.Canceled) {
+	if _, err := s.Receive(ctx, bytes.NewReader(file), int64(len(file))); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	if got := names(t, s); len(got) != 0 {
 		t.Errorf("left behind: %v", got)
 	}
-	r, err := s.Receive(t.Context(), iotest.OneByteReader(bytes.NewReader(file)))
+	r, err := s.Receive(t.Context(), iotest.OneByteReader(bytes.NewReader(file)), int64(len(file)))
 	if err != nil || r.Info().Meta.EndZxid != testCounters.Zxid || r.Tree().Digest() != state.Digest() {
 		t.Fatalf("%+v, %v", r, err)
 	}

@@ -177,7 +177,7 @@ func TestAJoinerStartsWithNothing(t *testing.T) {
 			file, m := j.snap()
 			send := func() (down bool) {
 				var err error
-				j.got, err = j.store.Receive(t.Context(), bytes.NewReader(file))
+				j.got, err = j.store.Receive(t.Context(), bytes.NewReader(file), int64(len(file)))
 				j.must(err)
 				j.r.StepRaft(1, m)
 				return j.turn()
@@ -233,7 +233,7 @@ func TestALogThatLostItsEndIsNotReset(t *testing.T) {
 	j.start()
 	file, m := j.snap()
 	var err error
-	j.got, err = j.store.Receive(t.Context(), bytes.NewReader(file))
+	j.got, err = j.store.Receive(t.Context(), bytes.NewReader(file), int64(len(file)))
 	j.must(err)
 	j.r.StepRaft(1, m)
 	j.turn()
