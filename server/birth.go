@@ -345,7 +345,7 @@ func (m *machine) send(s founding.Send) {
 		m.mu.Lock()
 		delete(m.asking, key)
 		if err != nil {
-			m.complain(addr, err)
+			m.complain(addr, "a node does not answer this one", err)
 		}
 		m.mu.Unlock()
 		if err != nil {
@@ -355,16 +355,16 @@ func (m *machine) send(s founding.Send) {
 	})
 }
 
-// complain tells why a node does not answer: once, and not that it is not there yet,
-// which waiting says. Locked.
-func (m *machine) complain(addr string, err error) {
+// complain tells why a node does not do what it is asked for: once, and not that it is
+// not there yet, which waiting says. Locked.
+func (m *machine) complain(addr, what string, err error) {
 	level := zerolog.WarnLevel
 	if _, ok := errors.AsType[*net.OpError](err); ok || m.complaints[addr] == err.Error() || errors.Is(err, context.DeadlineExceeded) {
 		level = zerolog.DebugLevel
 	} else {
 		m.complaints[addr] = err.Error()
 	}
-	m.e.log.WithLevel(level).Err(err).Str("addr", addr).Msg("a node does not answer this one")
+	m.e.log.WithLevel(level).Err(err).Str("addr", addr).Msg(what)
 }
 
 // join asks a member, and then every other one that is found, until this node is
@@ -392,14 +392,19 @@ func (m *machine) join(j founding.Join) {
 			addr := m.doors[i%len(m.doors)]
 			m.mu.Unlock()
 			a, err := m.e.askToJoin(ctx, addr)
-			if err == nil && a.Cluster == j.Cluster.String() {
+			if err == nil && a.Cluster != j.Cluster.String() {
+				err = fmt.Errorf("it is of cluster %s by now, not of %s", a.Cluster, j.Cluster)
+			}
+			if err == nil {
 				m.mu.Lock()
 				m.lineage = a.lineage
 				m.mu.Unlock()
 				m.do(func(f *founding.Machine) []founding.Effect { return f.Joined(j.Cluster) })
 				return
 			}
-			m.e.log.Info().AnErr("err", err).Str("addr", addr).Msg("not taken into the cluster yet")
+			m.mu.Lock()
+			m.complain(addr, "not taken into the cluster yet", err)
+			m.mu.Unlock()
 			pause(ctx, retryTime)
 		}
 	})
