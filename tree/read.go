@@ -167,11 +167,7 @@ type Counts struct {
 
 // Counts returns them.
 func (t *Tree) Counts() Counts {
-	c := Counts{Znodes: t.count, DataBytes: t.bytes, Sessions: t.sessions.len(), Reapable: t.reapable.len()}
-	for _, own := range t.owners {
-		c.Ephemerals += len(own)
-	}
-	return c
+	return Counts{Znodes: t.count, DataBytes: t.bytes, Sessions: t.sessions.len(), Ephemerals: t.owned, Reapable: t.reapable.len()}
 }
 
 // Counters returns the counters; Counters().Zxid is the last txn applied.

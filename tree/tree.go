@@ -29,6 +29,7 @@ type Tree struct {
 	acls     aclTable
 	sessions list[Session]                 // by id: what a Frozen keeps
 	owners   map[int64]map[uint32]struct{} // session → slots of its ephemerals
+	owned    int                           // of all of them
 	quotas   map[string]struct{}           // paths with a zookeeper_limits znode
 	reapable list[uint32]                  // slots of container and TTL znodes, in order
 
@@ -217,6 +218,7 @@ func (t *Tree) link(path string, r record, d *dir) uint32 {
 			t.owners[o.Session] = own
 		}
 		own[id] = struct{}{}
+		t.owned++
 	}
 	if id == rootSlot {
 		return id
@@ -272,6 +274,7 @@ func (t *Tree) unlink(id uint32, path string) (record, *dir) {
 		p, i, _ := t.seekReapable(id)
 		t.reapable.remove(t.gen, p, i)
 	case o.Session != 0:
+		t.owned--
 		delete(t.owners[o.Session], id)
 		if len(t.owners[o.Session]) == 0 {
 			delete(t.owners, o.Session)
