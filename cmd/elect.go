@@ -56,11 +56,13 @@ func runElect(ctx context.Context, r *run) error {
 	if id == "" {
 		id = processName()
 	}
+	said := ""
 	for first := true; ; first = false {
 		err := r.lead(ctx, path, id, argv)
 		lost, isLost := errors.AsType[*codeError](err)
 		switch {
 		case isLost && lost.code == exitLost && !r.flags.Bool("once"):
+			said = ""
 		case ctx.Err() != nil && err == nil:
 			return nil // it was led until the signal came
 		case ctx.Err() != nil:
@@ -68,7 +70,10 @@ func runElect(ctx context.Context, r *run) error {
 		case err == nil || isLost && lost.code != exitNotBegun || is[*usageError](err) || first:
 			return err
 		default: // no server, or the session was lost while waiting
-			r.note("coord: %s: %s", path, oneLine(err.Error()))
+			if why := oneLine(err.Error()); why != said { // once, not each second
+				r.note("coord: %s: %s", path, why)
+				said = why
+			}
 		}
 		select {
 		case <-ctx.Done():
