@@ -101,12 +101,12 @@ func (e *ensemble) take(ctx context.Context, from uint64, h peer.SnapshotHeader,
 	if m.GetType() != raftpb.MsgSnap || m.GetSnapshot().GetMetadata().GetIndex() != h.Index || m.GetSnapshot().GetMetadata().GetTerm() != h.Term {
 		return errors.New("the message of a snapshot is of another one")
 	}
-	if err := e.n.space.fits(h.Size); err != nil {
-		return err
-	}
 	rep, store := e.replica.Load(), e.store.Load()
 	if rep == nil {
 		return errors.New("this node is starting")
+	}
+	if err := e.makeRoom(ctx, store, h.Size); err != nil {
+		return err
 	}
 	var got *snapshot.Received
 	err := inBackground(func() error {
@@ -128,6 +128,18 @@ func (e *ensemble) take(ctx context.Context, from uint64, h peer.SnapshotHeader,
 	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Msg("a snapshot has come")
 	rep.StepRaft(from, []*raftpb.Message{m})
 	return nil
+}
+
+// makeRoom says what is wrong with taking a snapshot of so many bytes. Older ones than the newest
+// go for it: the one that comes will replace them all.
+func (e *ensemble) makeRoom(ctx context.Context, store *snapshot.Store, bytes int64) error {
+	if e.n.space.fits(bytes) == nil {
+		return nil
+	}
+	if _, err := store.Prune(ctx, 1, 0, time.Now()); err != nil {
+		return err
+	}
+	return e.n.space.fits(bytes)
 }
 
 // maxArrived is how many snapshots may wait for raft to want them: one from each of a

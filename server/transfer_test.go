@@ -19,6 +19,7 @@ import (
 	"coord/snapshot"
 	"coord/snapshot/datadir"
 	"coord/tree"
+	"coord/tree/znode"
 )
 
 // H21 (etcd#18055): snapshots that come one soon behind the other, or twice, are kept until
@@ -114,7 +115,7 @@ func TestAPointIsInItsSnapshot(t *testing.T) {
 	}
 }
 
-// A snapshot for which there is no room is not begun, and the one who has too little says so
+// A snapshot for which there is no room, without the older ones of this node, is not begun, and the one who has too little says so
 // too: it is its disk.
 func TestSnapshotWithoutRoom(t *testing.T) {
 	t.Parallel()
@@ -123,8 +124,20 @@ func TestSnapshotWithoutRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = dir.Close() })
+	store, err := snapshot.OpenStore(dir.Snapshots(), snapshot.Pace{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for zxid := range 3 {
+		m := snapshot.Meta{EndZxid: znode.Zxid(zxid), RaftIndex: uint64(zxid), Conf: snapshot.ConfState{Voters: []uint64{1}}}
+		if _, err := store.Save(t.Context(), m, tree.New().Freeze(), snapshot.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var log strings.Builder
 	e := &ensemble{n: &node{space: newSpace(dir, 1, zerolog.Nop(), func() int64 { return 0 })}, log: zerolog.New(&log)}
+	e.replica.Store(&replica.Replica{})
+	e.store.Store(store)
 	m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: proto.Uint64(7), Term: proto.Uint64(2)}}}
 	body, err := proto.Marshal(m)
 	if err != nil {
@@ -136,6 +149,9 @@ func TestSnapshotWithoutRoom(t *testing.T) {
 	}
 	if said := log.String(); !strings.Contains(said, "a snapshot was not taken") || !strings.Contains(said, "no space left on device") {
 		t.Errorf("said: %q", said)
+	}
+	if kept, err := store.List(); err != nil || len(kept) != 1 || kept[0].Meta.RaftIndex != 2 {
+		t.Errorf("kept for it: %+v, %v", kept, err)
 	}
 }
 
