@@ -179,6 +179,7 @@ func (c *simConn) resume() {
 		c.seen["nodes behind a client"]++
 		c.endOnce()
 	default: // it may be young
+		id := c.owner.id
 		x := c.call(simInput{})
 		x.op.Input = nil
 		c.node.r.Barrier(func(r tree.Result, _ *tree.Tree, _ *watchTable) {
@@ -186,8 +187,10 @@ func (c *simConn) resume() {
 				return
 			}
 			c.after(0, func() {
-				switch id := c.owner.id; {
+				switch {
 				case c.ended:
+				case c.owner.id != id: // another connection has heard of its end first
+					c.endOnce()
 				case r.Code == znode.OK && c.mayTake() == znode.OK:
 					c.attach()
 				case r.Code == znode.OK:
