@@ -326,10 +326,13 @@ func quorumLost(x *traffic, n *node) {
 		}
 		o.start() // the other one with the flags it had
 	}
-	for _, o := range n.others() {
+	for _, o := range x.c.nodes { // disks are small: what was lost goes, and what the recovery has kept
 		o.await()
-		if err := os.RemoveAll(o.dir + ".lost"); err != nil {
-			x.t.Fatal(err)
+		kept, _ := filepath.Glob(o.dir + ".*")
+		for _, dir := range kept {
+			if err := os.RemoveAll(dir); err != nil {
+				x.t.Fatal(err)
+			}
 		}
 	}
 	x.c.whole("")
