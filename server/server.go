@@ -163,7 +163,7 @@ func (n *node) serve(ctx context.Context, core *errgroup.Group, inner context.Co
 	conf := replica.Config{
 		NodeID: n.identity.Node, Tree: n.tree, Start: n.start, HardState: n.recovered.HardState, Log: n.wal, Snapshots: n,
 		SnapshotTxns: cfg.SnapshotTxns, SnapshotBytes: cfg.SnapshotBytes, Settings: cfg.Settings,
-		Full: n.space.full, Burst: func() { n.front.Flush() }, Logger: n.log.With().Str("room", "replica").Logger(),
+		Full: n.space.full, FullBytes: min(replica.DefaultFullBytes, int64(n.space.reserve/4)), Burst: func() { n.front.Flush() }, Logger: n.log.With().Str("room", "replica").Logger(),
 	}
 	var keeper *session.Keeper
 	sessions := session.Config{ContainerInterval: cfg.ContainerInterval, Logger: n.log.With().Str("room", "session").Logger()}

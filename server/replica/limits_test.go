@@ -232,6 +232,27 @@ func TestAFullDiskIsCleared(t *testing.T) {
 	})
 }
 
+// A disk that stays nearly full, since others write to it or what is told to a follower is
+// not refused there, is cleared again before the room that is kept is used up.
+func TestASmallFullDiskIsClearedMoreOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		m := newMachine(t)
+		m.config.Full, m.config.FullBytes = full.Load, 100_000
+		n := m.ready()
+		full.Store(true)
+		for range 10_000 { // deletes are taken, and logged
+			n.do(remove("/missing"))
+		}
+		synctest.Wait()
+		if got := n.tries(m); got < 3 || got > 20 {
+			t.Errorf("%d snapshots", got)
+		}
+		full.Store(false)
+		n.stop()
+	})
+}
+
 // A burst leaves nothing of itself in the queues.
 func TestQueuesGiveBackWhatABurstTook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

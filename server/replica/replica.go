@@ -35,6 +35,8 @@ const (
 	// so that it is small and everybody behind it waits for one fsync more: a
 	// third to a half fewer txns a second with fsyncs of 0.3 to 5 ms.
 	maxAppends = 1
+	// DefaultFullBytes is Config.FullBytes of a disk that is not small.
+	DefaultFullBytes = 4 << 20
 	// applyChunk is how many txns are applied before readers get a turn.
 	applyChunk = 64
 )
@@ -107,6 +109,9 @@ type Config struct {
 	// Full says whether the disk is too full for new writes. The log writer asks
 	// it after each write, and while it says so a few times a second.
 	Full func() bool
+	// FullBytes of entries are worth a snapshot while it says so; 0: DefaultFullBytes. They
+	// must fit into the room that Full keeps: a follower's log grows on.
+	FullBytes int64
 	// Burst runs on the applier after each burst of dones, no lock held.
 	Burst func()
 	// Changed runs on the loop when Status has another role, term, leader, members or is
@@ -247,6 +252,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.ElectionTick == 0 {
 		c.ElectionTick = DefaultElectionTick
+	}
+	if c.FullBytes == 0 {
+		c.FullBytes = DefaultFullBytes
 	}
 	if c.Peers == nil {
 		c.SyncTicks = 0 // there is no other leader to wait for

@@ -26,9 +26,6 @@ func (r *Replica) turnSnapshotter(ctx context.Context) (worked bool, err error) 
 	return len(chores) > 0, nil
 }
 
-// fullBytes of the log are worth a snapshot while the disk is nearly full.
-const fullBytes = 4 << 20
-
 // hasFilled makes a snapshot, since the disk is nearly full: the log before it can go, and
 // older snapshots. If the last one was made for that, it waits for more.
 func (r *Replica) hasFilled() {
@@ -43,7 +40,7 @@ func (r *Replica) maybeSave() {
 	a := &r.applier
 	full, bytes := r.full.Load(), r.cfg.SnapshotBytes
 	if full {
-		bytes = min(bytes, fullBytes)
+		bytes = min(bytes, r.cfg.FullBytes)
 	}
 	if a.saving || len(a.point.Outgoing) > 0 || !a.due && a.txns < r.cfg.SnapshotTxns && a.bytes < bytes {
 		return
