@@ -30,13 +30,10 @@ const idBytes = 16
 func (c carrier) Snapshot(m *raftpb.Message) {
 	c.task(func(ctx context.Context) {
 		err := c.sendSnapshot(ctx, m)
-		if pause := c.pauseBehind(m.GetTo(), err); err != nil && ctx.Err() == nil {
+		if again := c.pauseBehind(m.GetTo(), err); err != nil && ctx.Err() == nil {
 			c.log.Warn().Err(err).Str("to", datadir.NodeString(m.GetTo())).Uint64("index", m.GetSnapshot().GetMetadata().GetIndex()).
-				Stringer("again_in", pause).Msg("a snapshot did not reach a peer; it will be tried again")
-			select { // raft tries again as soon as it knows
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
+				Stringer("again_in", again).Msg("a snapshot did not reach a peer; it will be tried again")
+			pause(ctx, again) // raft tries again as soon as it knows
 		}
 		c.replica.Load().ReportSnapshot(m.GetTo(), err == nil)
 	})
