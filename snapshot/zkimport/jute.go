@@ -49,14 +49,19 @@ func (d *decoder) full(b []byte) {
 	d.read(b[:n], err)
 }
 
+// early is the error of a reader that was to go on.
+func early(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errCut
+	}
+	return err
+}
+
 func (d *decoder) read(b []byte, err error) {
 	d.off += int64(len(b))
 	_, _ = d.sum.Write(b)
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		d.err = errCut
-	case err != nil:
-		d.err = err
+	if err != nil {
+		d.err = early(err)
 	}
 }
 

@@ -27,7 +27,9 @@ func load(t *ticker, f *file) (*state, *digest, error) {
 	var sum *digest
 	d := &decoder{}
 	r, err := unpacked(f.path, bufio.NewReaderSize(t.watch(in), 64<<10))
-	if err == nil {
+	if err != nil {
+		err = early(err)
+	} else {
 		d = newDecoder(bufio.NewReaderSize(r, 64<<10))
 		s.read(d)
 		sum = s.tail(d)
