@@ -121,13 +121,12 @@ func (r *Replica) PeerDown(id uint64, certain bool) {
 		delete(c.late, id)
 		delete(c.handOver.missing, id)
 		c.rn.ReportUnreachable(id)
-		lead := c.rn.BasicStatus().Lead
-		if lead != id {
-			return
+		// The leader to whom it was sent: raft may have turned away from it in this turn, and turn to it again.
+		if id == c.reign.lead {
+			c.stream = 0
+			r.mendSent()
 		}
-		c.stream = 0
-		r.mendSent()
-		if certain {
+		if certain && id == c.rn.BasicStatus().Lead {
 			r.forgetLeader()
 			c.campaignIn = r.turnToCampaign(id)
 		}

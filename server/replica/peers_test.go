@@ -474,6 +474,33 @@ func TestThreeNodes(t *testing.T) {
 	}
 }
 
+// TestALostLinkIsNoticedBetweenTwoElections: the link to the leader is lost while this node stands for election, and in
+// the same turn of the loop it hears the same leader again. What it has sent is lost all the same.
+func TestALostLinkIsNoticedBetweenTwoElections(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.begin()
+	s.r.PeerUp(1)
+	s.hears(appendOf(1, 2, 1, 1, 2, newEntry(2, 2, nil)))
+	var code []znode.Code
+	s.r.Submit(create("/a"), func(r tree.Result, _ *tree.Tree, _ *watchTable) { code = append(code, r.Code) })
+	s.settle()
+	if len(code) > 0 {
+		t.Fatalf("answered %v, and nobody has said what has become of it", code)
+	}
+	replica.Campaign(s.r)
+	s.r.PeerDown(1, false)
+	s.r.StepRaft(1, []*raftpb.Message{message(raftpb.MsgHeartbeat, 1, 2)})
+	s.r.PeerUp(1)
+	s.settle()
+	if st := s.r.Status(); st.Leader != 1 || st.Term != 2 {
+		t.Fatalf("%+v", st)
+	}
+	if !slices.Equal(code, []znode.Code{znode.ErrUncertain}) {
+		t.Fatalf("answered %v", code)
+	}
+}
+
 // What the leader alone decides is refused elsewhere, and does not reach the leader.
 func TestTheLeaderAloneDecides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
