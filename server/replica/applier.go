@@ -88,7 +88,7 @@ func (r *Replica) turnApplier() (worked bool, err error) {
 }
 
 // applyEntries applies committed entries, of so many bytes, and tells the loop, which may
-// be waiting for them to lead.
+// be waiting for them to lead, or to answer a change of members.
 func (r *Replica) applyEntries(m *raftpb.Message, size int64, awaited bool) {
 	a := &r.applier
 	var changes []memberChange

@@ -196,7 +196,7 @@ func (r *Replica) deliver(m *raftpb.Message) {
 	}
 	r.toApply.Add(size)
 	c := &r.core
-	awaited := !c.isReady && c.rn.BasicStatus().RaftState == raft.StateLeader
+	awaited := c.change != nil || !c.isReady && c.rn.BasicStatus().RaftState == raft.StateLeader
 	r.tasks.add(func() { r.applyEntries(m, size, awaited) })
 }
 

@@ -3,6 +3,8 @@ package replica_test
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -130,6 +132,26 @@ func TestAChangeIsAnsweredWhenAQuorumKnows(t *testing.T) {
 	if !slices.Equal(code, []znode.Code{znode.OK}) {
 		t.Fatalf("answered %v", code)
 	}
+}
+
+// TestTheLastOtherMemberGoes: who is alone then, and sleeps until somebody asks something, says that it is done.
+func TestTheLastOtherMemberGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := leads(t, nil)
+		for _, to := range []replica.Role{replica.Learner, replica.Gone} {
+			got := make(chan znode.Code, 1)
+			n.Change([]replica.Change{{Node: 9, To: to}}, func(r tree.Result, _ *tree.Tree, _ *watchTable) { got <- r.Code })
+			select {
+			case code := <-got:
+				if code != znode.OK {
+					t.Errorf("role %d: %v", to, code)
+				}
+			case <-time.After(time.Minute):
+				t.Errorf("role %d: no answer", to)
+			}
+		}
+		n.stop()
+	})
 }
 
 // TestWhoStoodStillKnowsNobody: a leader that was stopped judges no change of members by what it
