@@ -527,6 +527,42 @@ func TestTheLeaderAloneDecides(t *testing.T) {
 	})
 }
 
+// TestADecisionEndsWithItsTerm: what a leader has decided and not proposed when another led is not proposed when it
+// leads again: it has judged by what it has heard before.
+func TestADecisionEndsWithItsTerm(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.begin()
+	term := s.leads()
+	s.r.StepForward(1, txnsKind, part(term, 100, 100, createFrom(1, "/a")))
+	s.turns(loopPart) // it is on its way to the disk: what comes now waits
+	var code []znode.Code
+	s.r.Decide(create("/decided"), func(r tree.Result, _ *tree.Tree, _ *watchTable) { code = append(code, r.Code) })
+	s.turns(loopPart)
+	s.hears(message(raftpb.MsgHeartbeat, 2, term+1))
+	if st := s.r.Status(); st.Leader != 2 || len(code) > 0 {
+		t.Fatalf("%+v, answered %v", st, code)
+	}
+	replica.Campaign(s.r)
+	s.settle()
+	s.hears(message(raftpb.MsgPreVoteResp, 1, term+2))
+	s.hears(message(raftpb.MsgVoteResp, 1, term+2))
+	s.follow(1)
+	s.follow(1)
+	if st := s.r.Status(); st.Leader != self || st.Term != term+2 || !st.Ready {
+		t.Fatalf("%+v", st)
+	}
+	if !slices.Equal(code, []znode.Code{znode.ErrNoLeader}) || s.has("/decided") {
+		t.Fatalf("answered %v, done: %t", code, s.has("/decided"))
+	}
+}
+
+func createFrom(origin uint64, path string) *tree.Txn {
+	x := create(path)
+	x.Origin = origin
+	return x
+}
+
 // Without a quorum nothing is answered but that there is no leader, and not before
 // the limit.
 func TestSubmissionsWaitForALeaderSoLong(t *testing.T) {

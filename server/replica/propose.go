@@ -49,6 +49,10 @@ func (r *Replica) proposeOwn(room int64) {
 	c := &r.core
 	for ; c.next < len(c.subs) && room > 0; c.next++ {
 		s, ok := r.nextSubmission()
+		if ok && s.lead && s.term != c.reign.term {
+			r.refuse(s, znode.ErrNoLeader)
+			continue
+		}
 		if !ok {
 			continue
 		}

@@ -212,7 +212,8 @@ type submission struct {
 	txn  *tree.Txn
 	done Done
 	size int64
-	lead bool // only while this node leads
+	lead bool   // only while this node leads
+	term uint64 // then: since when
 }
 
 // New makes a replica; Run starts it.
@@ -309,10 +310,10 @@ func (r *Replica) View(read func(*tree.Tree, *watch.Table)) {
 func (r *Replica) Submit(x *tree.Txn, done Done) { r.submit(submission{txn: x, done: done}) }
 
 // Decide is Submit for what the leader alone decides, such as that a session has
-// been silent for too long: if another one leads by the time it is taken it is refused
-// with ErrNoLeader, and not forwarded.
+// been silent for too long: if another one has led by the time it is taken it is refused
+// with ErrNoLeader, and not forwarded. This node's own next leadership is another one too.
 func (r *Replica) Decide(x *tree.Txn, done Done) {
-	r.submit(submission{txn: x, done: done, lead: true})
+	r.submit(submission{txn: x, done: done, lead: true, term: r.status.Load().Term})
 }
 
 func (r *Replica) submit(s submission) {
