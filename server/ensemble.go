@@ -54,6 +54,7 @@ type ensemble struct {
 	ended   chan error // of one: why the node must stop
 	mu      sync.Mutex // guards what follows
 	arrived map[uint64]*snapshot.Received
+	taken   uint64                   // index of the last one that raft has asked for
 	pauses  map[uint64]time.Duration // behind the last snapshot that did not reach a node
 	stopped bool
 	tasks   sync.WaitGroup // what run waits for

@@ -144,25 +144,36 @@ func (e *ensemble) makeRoom(ctx context.Context, store *snapshot.Store, bytes in
 const maxArrived = 3
 
 // put keeps a snapshot until raft asks for it. Those of which the state has grown
-// out go.
+// out go. To remove a file may take long, and the loop may want the lock: so it is not held then.
 func (e *ensemble) put(got *snapshot.Received, applied uint64) error {
+	grownOut, kept, err := e.arrive(got, applied)
+	for _, old := range grownOut {
+		_ = old.Discard()
+	}
+	if !kept {
+		err = errors.Join(err, got.Discard())
+	}
+	return err
+}
+
+func (e *ensemble) arrive(got *snapshot.Received, applied uint64) (grownOut []*snapshot.Received, kept bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for index, old := range e.arrived {
 		if index <= applied {
 			delete(e.arrived, index)
-			_ = old.Discard()
+			grownOut = append(grownOut, old)
 		}
 	}
 	index := got.Info().Meta.RaftIndex
 	switch {
-	case e.arrived[index] != nil: // the same state, and perhaps about to be installed
-		return got.Discard()
+	case index <= e.taken, e.arrived[index] != nil: // the same state, and perhaps being installed; or an older one
+		return grownOut, false, nil
 	case len(e.arrived) >= maxArrived:
-		return errors.Join(errors.New("too many snapshots have come"), got.Discard())
+		return grownOut, false, errors.New("too many snapshots have come")
 	}
 	e.arrived[index] = got
-	return nil
+	return grownOut, true, nil
 }
 
 // Install makes a snapshot that has come durable: replica.Received.
@@ -170,6 +181,7 @@ func (e *ensemble) Install(at replica.Point) (*tree.Tree, error) {
 	e.mu.Lock()
 	got := e.arrived[at.Index]
 	delete(e.arrived, at.Index)
+	e.taken = at.Index
 	e.mu.Unlock()
 	if got == nil {
 		return nil, fmt.Errorf("the snapshot of entry %d is not there", at.Index)

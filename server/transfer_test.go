@@ -74,6 +74,15 @@ func TestSnapshotsThatComeInARow(t *testing.T) {
 			t.Errorf("%d is installed twice", index)
 		}
 	}
+	// Another leader's of the same state, while that is installed and when it is.
+	for _, applied := range []uint64{0, 20} {
+		if err := comes(20, applied); err != nil {
+			t.Error(err)
+		}
+		if n := files(); n != 2 || len(e.arrived) != 0 {
+			t.Errorf("what has come again is kept: %d files, and %d wait", n, len(e.arrived))
+		}
+	}
 	for _, index := range []uint64{30, 40, 50} {
 		if err := comes(index, 20); err != nil {
 			t.Errorf("%d: %v", index, err)
