@@ -12,9 +12,9 @@ import (
 
 // A lock is a folder of ephemeral sequential znodes, as the recipes of ZooKeeper
 // have it: the sequence is the line. A LOCK creates its znode, counts what stands
-// before it and is in its way, and counts down what is deleted of it: a new one is
-// never in the way. So a release costs every waiter a subtraction, and answers the
-// one whose turn it is.
+// before it and is in its way, and counts down what is deleted of it. So a release costs
+// every waiter a subtraction, and answers the one whose turn it is. A new one is never in
+// the way, but a znode that somebody puts there by name may be, and is counted too.
 
 // The names of the children, before the sequence number. Others may have put
 // children of other names there: they are exclusive.
@@ -239,9 +239,9 @@ func (w *wait) count(t *tree.Tree, table *watch.Table) {
 	}
 }
 
-// lockEvent counts what was in the way down. mu is held.
+// lockEvent counts what comes into the way, and what goes. mu is held.
 func (w *wait) lockEvent(e *znode.Event) {
-	if e.Type != znode.NodeDeleted || w.code != znode.OK {
+	if e.Type != znode.NodeCreated && e.Type != znode.NodeDeleted || w.code != znode.OK {
 		return
 	}
 	if e.Path == w.child {
@@ -249,7 +249,12 @@ func (w *wait) lockEvent(e *znode.Event) {
 		w.c.s.locks.release(w)
 		return
 	}
-	if parent, name := znode.Split(e.Path); parent == w.req.Path {
+	parent, name := znode.Split(e.Path)
+	switch {
+	case parent != w.req.Path:
+	case e.Type == znode.NodeCreated:
+		w.ahead += w.weigh(name)
+	default:
 		w.ahead -= w.weigh(name)
 		w.ready = w.ahead <= w.allowed
 	}

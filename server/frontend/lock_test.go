@@ -83,6 +83,21 @@ func TestLock(t *testing.T) {
 			A!
 			D< OK *
 			`, "/l /l/slot-0000000002 /l/slot-0000000003"},
+		{"what somebody puts before one that waits, and takes away, opens it to nobody", `
+			A> LOCK /l
+			A< OK *
+			B> LOCK /l timeout=1h
+			C> CREATE /l/x-0000000000 v\nRM /l/x-0000000000
+			C< OK *
+			C< OK *
+			C> CREATE /l/x-0000000000 v
+			C< OK *
+			A> UNLOCK /l
+			A< OK *
+			C> RM /l/x-0000000000
+			C< OK *
+			B< OK token=* path=/l/lock-0000000001 zxid=*
+			`, "/l /l/lock-0000000001"},
 		{"what is not of the kind is in the way of slots and of shared ones", `
 			A> LOCK /l
 			A< OK *
