@@ -258,6 +258,11 @@ func (in *incoming) fail(err error) {
 	})
 }
 
+// expireLater gives it up unless somebody feeds it soon. The caller has its turn.
+func (in *incoming) expireLater() {
+	in.expire = time.AfterFunc(ResumeTime, func() { in.fail(errCut) })
+}
+
 // Read gives the handler what has come.
 func (in *incoming) Read(b []byte) (int, error) {
 	if len(b) == 0 {
@@ -301,6 +306,7 @@ func (l *Links) attach(ctx context.Context, w *wire, from uint64, offer []byte) 
 			offer: bytes.Clone(offer), size: h.Size, chunks: make(chan []byte), failed: make(chan struct{}),
 			done: make(chan struct{}), turn: make(chan struct{}, 1), sum: sha256.New(),
 		}
+		in.expireLater() // if this connection ends before it can feed it
 		in.turn <- struct{}{}
 		l.mu.incoming[from] = in
 		if old != nil {
@@ -320,9 +326,7 @@ func (l *Links) attach(ctx context.Context, w *wire, from uint64, offer []byte) 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if in.expire != nil {
-		in.expire.Stop()
-	}
+	in.expire.Stop()
 	return in, nil
 }
 
@@ -384,7 +388,7 @@ func (l *Links) takeSnapshot(ctx context.Context, w *wire, from uint64) error {
 	}
 	err = in.feed(w)
 	if !errors.Is(err, errCorrupt) {
-		in.expire = time.AfterFunc(ResumeTime, func() { in.fail(errCut) })
+		in.expireLater()
 	}
 	in.turn <- struct{}{}
 	return err

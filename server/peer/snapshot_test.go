@@ -401,3 +401,36 @@ func TestSnapshotCorrupt(t *testing.T) {
 		})
 	}
 }
+
+// TestSnapshotOfferedInVain: of a connection that ends before it can feed the snapshot that it has offered nothing
+// is left when the rest has not come in time.
+func TestSnapshotOfferedInVain(t *testing.T) {
+	t.Parallel()
+	_, b := pair(t)
+	b.takes(func(_ context.Context, _ uint64, _ SnapshotHeader, r io.Reader) error {
+		_, err := io.ReadAll(r)
+		return err
+	})
+	here, there := net.Pipe()
+	defer there.Close()
+	w := newWire(here, here, make([]byte, 8), make([]byte, 8))
+	w.cut()
+	for index := uint64(1); ; index++ { // it may have its turn all the same
+		in, err := b.attach(t.Context(), w, 1, appendOffer(nil, &SnapshotHeader{Index: index, Size: 9}))
+		if err != nil {
+			break
+		}
+		in.turn <- struct{}{}
+	}
+	incoming := func() *incoming {
+		b.Links.mu.Lock()
+		defer b.Links.mu.Unlock()
+		return b.Links.mu.incoming[1]
+	}
+	in := incoming()
+	if in.expire == nil {
+		t.Fatal("a snapshot that nobody feeds is waited for without an end")
+	}
+	in.expire.Reset(0)
+	eventually(t, func() bool { return incoming() == nil })
+}
