@@ -41,13 +41,8 @@ func createPart(file string, force bool) (*part, error) {
 	}
 	p := &part{name: file + ".part", final: file, force: force}
 	var err error
-	p.f, err = os.OpenFile(p.name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
+	if p.f, err = openPart(p.name); err != nil {
 		return nil, err
-	}
-	if err := syscall.Flock(int(p.f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = p.f.Close()
-		return nil, &busyError{p.name}
 	}
 	if err := errors.Join(p.f.Truncate(0), p.f.Chmod(0o600)); err != nil {
 		p.remove()
@@ -56,6 +51,40 @@ func createPart(file string, force bool) (*part, error) {
 	p.out = snapshot.Steady(p.f)
 	p.Writer = bufio.NewWriterSize(p.out, 256<<10)
 	return p, nil
+}
+
+// openPart opens and locks FILE.part. What is locked is empty, or what a killed process
+// has left under this name alone: a file that is FILE by now, since another process gave
+// it that name meanwhile or was killed while it did, is not written to again.
+func openPart(name string) (*os.File, error) {
+	const tries = 8 // each is another process's whole turn
+	for range tries {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			_ = f.Close()
+			return nil, &busyError{name}
+		}
+		have, err := f.Stat()
+		if err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+		if named, err := os.Lstat(name); err == nil && os.SameFile(have, named) {
+			st, ok := have.Sys().(*syscall.Stat_t)
+			if !ok || st.Nlink == 1 {
+				return f, nil
+			}
+			if err := os.Remove(name); err != nil {
+				_ = f.Close()
+				return nil, err
+			}
+		}
+		_ = f.Close()
+	}
+	return nil, &busyError{name}
 }
 
 func existing(file string) error {

@@ -133,6 +133,28 @@ func TestSnapshotCut(t *testing.T) {
 	}
 }
 
+// TestSnapshotKilledAtTheEnd: a process that was killed while it gave the file its name
+// has left it under both names. The next one writes another file.
+func TestSnapshotKilledAtTheEnd(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("b", []byte("whole"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link("b", "b.part"); err != nil {
+		t.Fatal(err)
+	}
+	fake(t, func(*text.Request) []byte { return []byte("ERR INTERNAL - cut\n") })
+	if got := coord(t, "", "snapshot", "--force", "b"); got.code == exitOK {
+		t.Fatalf("%+v", got)
+	}
+	if b, _ := os.ReadFile("b"); string(b) != "whole" {
+		t.Errorf("it has %q", b)
+	}
+	if _, err := os.Stat("b.part"); err == nil {
+		t.Error("the part is left")
+	}
+}
+
 // TestSnapshotAppears: a file that comes into being meanwhile is not overwritten.
 func TestSnapshotAppears(t *testing.T) {
 	t.Chdir(t.TempDir())
