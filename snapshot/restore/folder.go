@@ -131,14 +131,17 @@ func explain(dir string, err error) error {
 // snapshots lists a folder's snapshots by their headers, the newest first. It is
 // Store.List without what opening a Store changes. Files that need a newer coord
 // come first, those without a readable header last.
-func snapshots(dir string) ([]snapshot.Entry, error) {
+func snapshots(dir string) ([]snapshot.Entry, error) { return listed(dir, isSnapshot) }
+
+// listed is snapshots of the names that fit.
+func listed(dir string, fits func(name string) bool) ([]snapshot.Entry, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var list []snapshot.Entry
 	for _, file := range files {
-		if name := file.Name(); isSnapshot(name) && !file.IsDir() {
+		if name := file.Name(); fits(name) && !file.IsDir() {
 			info, err := snapshot.Inspect(filepath.Join(dir, name))
 			info.Path = filepath.Join(dir, name)
 			list = append(list, snapshot.Entry{Info: info, Err: err})
@@ -163,6 +166,36 @@ func snapshots(dir string) ([]snapshot.Entry, error) {
 
 func isSnapshot(name string) bool {
 	return strings.HasPrefix(name, "snapshot-") && strings.HasSuffix(name, ".coord")
+}
+
+// isWaiting recognises a snapshot of another node that was not yet this one's: see
+// snapshot.Received.
+func isWaiting(name string) bool {
+	return strings.HasPrefix(name, "snapshot-") && strings.HasSuffix(name, ".received")
+}
+
+// adopt reads the snapshot that waits and ends where the log begins, as a start would:
+// the log had been reset to it when the node ended.
+func (f *folder) adopt(t *ticker, dir string, base wal.Position) error {
+	list, err := listed(dir, isWaiting)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.Err != nil || e.Meta.RaftIndex != base.Index || e.Meta.RaftTerm != base.Term || e.Meta.ClusterID != f.identity.Cluster {
+			continue
+		}
+		waiting, meta, _, err := readFile(t, e.Path, nil)
+		if _, bad := errors.AsType[*snapshot.DamageError](err); bad {
+			f.notices = append(f.notices, fmt.Sprintf("passed over: %v", err))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		f.tree, f.meta = waiting, meta
+	}
+	return nil
 }
 
 // load reads the newest good snapshot.
@@ -216,6 +249,11 @@ func (f *folder) replay(t *ticker, dir string, what extent) error {
 	damage := func(format string, a ...any) error {
 		return &datadir.DamageError{File: dir, Reason: fmt.Sprintf(format, a...)}
 	}
+	if found.Base.Index > f.meta.RaftIndex {
+		if err := f.adopt(t, filepath.Join(filepath.Dir(dir), datadir.SnapshotName), found.Base); err != nil {
+			return err
+		}
+	}
 	next := f.meta.RaftIndex + 1
 	if found.First > next {
 		return damage("the newest good snapshot ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones",
@@ -228,7 +266,7 @@ func (f *folder) replay(t *ticker, dir string, what extent) error {
 		f.notices = append(f.notices, fmt.Sprintf("the log ends in a torn write that was never acknowledged: %d bytes at offset %d of %s (%s)",
 			r.Bytes, r.Offset, r.File, r.Reason))
 	}
-	f.term = max(f.term, found.HardState.Term)
+	f.term = max(f.term, f.meta.RaftTerm, found.HardState.Term)
 	f.committed = max(found.HardState.Commit, f.meta.RaftIndex)
 	last := f.committed
 	if what == everyEntry || f.sole() {

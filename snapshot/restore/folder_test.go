@@ -136,6 +136,46 @@ func TestSnapshotOfSeveralMembers(t *testing.T) {
 	}
 }
 
+// A node that was killed behind the reset of its log to another node's snapshot has the
+// state of that one, and one that was killed before it its own.
+func TestSnapshotOfOneThatWaits(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	n := form(t, filepath.Join(base, "data"))
+	n.others = []uint64{7, 8}
+	n.ok(create("/a", "old"))
+	n.save()
+	other := form(t, filepath.Join(base, "other"))
+	other.ok(create("/a", "new"))
+	m := n.meta()
+	m.RaftIndex, m.RaftTerm = m.RaftIndex+100, m.RaftTerm+1
+	writeBackup(t, filepath.Join(base, "sent"), m, other.tree)
+	sent := got(os.ReadFile(filepath.Join(base, "sent")))(t)
+	store := got(snapshot.OpenStore(n.lock.Snapshots(), snapshot.Pace{}))(t)
+	waits := got(store.Receive(t.Context(), bytes.NewReader(sent), int64(len(sent))))(t)
+	must(t, waits.Keep())
+	if read := got(offline(n.stop().dir))(t); read.Frozen.Digest() != n.tree.Digest() {
+		t.Error("before the log is reset: not the node's own state")
+	}
+	log, _, err := wal.Open(filepath.Join(n.dir, datadir.WALName), wal.Options{Meta: n.logMeta()})
+	must(t, err)
+	must(t, log.Reset(wal.Position{Index: m.RaftIndex, Term: m.RaftTerm}, wal.HardState{}))
+	must(t, log.Close())
+	before := hashFolder(t, n.dir)
+	read := got(offline(n.dir))(t)
+	if read.Meta.RaftIndex != m.RaftIndex || len(read.Notices) > 0 || read.Frozen.Digest() != other.tree.Digest() {
+		t.Errorf("behind it: index %d of %d, %v", read.Meta.RaftIndex, m.RaftIndex, read.Notices)
+	}
+	if hashFolder(t, n.dir) != before {
+		t.Error("the folder has changed")
+	}
+	flip(t, glob1(t, n.dir, "snapshot/*.received"), 400)
+	if _, err := offline(n.dir); err == nil {
+		t.Error("a damaged one was read")
+	}
+	other.stop()
+}
+
 // Where nothing can be written a folder can still be read.
 func TestSnapshotOfReadOnly(t *testing.T) {
 	t.Parallel()
