@@ -115,13 +115,10 @@ func (p *plan) append(v any) error {
 	return err
 }
 
-// commit is the point of no return.
+// commit is the point of no return. If it fails, the line may be there all the same.
 func (p *plan) commit() error {
-	if err := p.append(step{"swap"}); err != nil {
-		return err
-	}
 	p.begun = true
-	return nil
+	return p.append(step{"swap"})
 }
 
 // remove ends the plan: the restore is done or was undone.

@@ -143,3 +143,18 @@ func TestPartial(t *testing.T) {
 		t.Errorf("error %v, left: %v", err, names(t, base))
 	}
 }
+
+// A line that could not be made durable may be there all the same: then the plan goes
+// before what was built, so that nobody completes an exchange with half of that.
+func TestCommitFails(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	p := got(beginPlan(places{dir: dir, id: "not\x00to be removed"}, intent{V: 1, ID: "id"}))(t)
+	must(t, p.file.Close())
+	if err := p.commit(); err == nil {
+		t.Fatal("a line was written to a closed file")
+	}
+	if err := p.undo(); err == nil || exists(p.plan()) {
+		t.Errorf("error %v, the plan is there: %v", err, exists(p.plan()))
+	}
+}
