@@ -36,7 +36,7 @@ type OfflineOptions struct {
 type Offline struct {
 	Frozen  *tree.Frozen
 	Meta    snapshot.Meta // for snapshot.Write
-	Notices []string      // damaged snapshots passed over, a torn write at the log's end
+	Notices []string      // damaged snapshots passed over, a torn write at the log's end, a node that must not start
 }
 
 // Snapshot reads the state in the data folder of a node that does not run: the
@@ -107,6 +107,12 @@ func readFolder(t *ticker, dir string, what extent) (*folder, error) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNothing)
 	}
 	f := &folder{identity: id}
+	switch id.State { // what a start refuses can still be read, for who knows what it is
+	case datadir.Removed:
+		f.notices = append(f.notices, fmt.Sprintf("the node was removed from its cluster (%s), which may have gone on without it", id.Reason))
+	case datadir.Faulty:
+		f.notices = append(f.notices, fmt.Sprintf("the node must not start again, and what is read here may not be what the others have: %s", id.Reason))
+	}
 	if err := f.load(t, filepath.Join(dir, datadir.SnapshotName)); err != nil {
 		return nil, err
 	}

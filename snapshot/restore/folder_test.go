@@ -136,6 +136,19 @@ func TestSnapshotOfSeveralMembers(t *testing.T) {
 	}
 }
 
+// A folder from which its node must not start says so when a backup is made of it.
+func TestSnapshotOfOneThatMustNotStart(t *testing.T) {
+	t.Parallel()
+	n := form(t, filepath.Join(t.TempDir(), "data")).stop()
+	for _, state := range []datadir.State{datadir.Faulty, datadir.Removed} {
+		n.identity.State, n.identity.Reason = state, "its state differs"
+		must(t, datadir.WriteIdentity(n.dir, n.identity))
+		if read := got(offline(n.dir))(t); len(read.Notices) != 1 || !strings.Contains(read.Notices[0], "its state differs") {
+			t.Errorf("%s: %q", state, read.Notices)
+		}
+	}
+}
+
 // A node that was killed behind the reset of its log to another node's snapshot has the
 // state of that one, and one that was killed before it its own.
 func TestSnapshotOfOneThatWaits(t *testing.T) {
