@@ -162,6 +162,27 @@ func TestServerRefuses(t *testing.T) {
 	}
 }
 
+// TestFirstStartFsyncFails: a disk that fails is told as at any other start.
+func TestFirstStartFsyncFails(t *testing.T) {
+	t.Parallel()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is missing; no fsync is made to fail")
+	}
+	dir := t.TempDir()
+	p := coordProcess(t, "server", "--data-dir", filepath.Join(dir, "data"), "--listen", "unix:"+filepath.Join(dir, "s"))
+	p.Args = append([]string{strace, "-f", "-qq", "-o", "/dev/null", "-P", filepath.Join(dir, "data", "snapshot"), "-e", "trace=fsync",
+		"-e", "inject=fsync:error=EIO", p.Path}, p.Args[1:]...)
+	p.Path = strace
+	out, err := p.CombinedOutput()
+	if strings.Contains(string(out), "ptrace") || strings.Contains(string(out), "invalid") {
+		t.Skipf("strace does not work here: %s", out)
+	}
+	if p.ProcessState.ExitCode() != exitFatalIO || !strings.Contains(string(out), "input/output error") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 func TestServerInUse(t *testing.T) {
 	addr := serve(t, nil)
 	if got := coord(t, "", "server", "--listen", addr, "--data-dir", t.TempDir()); got.code != exitInUse || !strings.Contains(got.errOut, strings.TrimPrefix(addr, "unix:")) {

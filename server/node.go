@@ -114,12 +114,12 @@ func (n *node) open(ctx context.Context) error {
 	case n.identity.State == datadir.Blank: // nothing was acknowledged: begun anew if it was cut short
 		id := n.identity
 		if err := n.furnish(ctx, id, replica.Point{Index: 1, Term: 1, Voters: []uint64{id.Node}}, tree.New()); err != nil {
-			return err
+			return explain(err)
 		}
 	}
 	var err error
 	if n.store, err = snapshot.OpenStore(n.dir.Snapshots(), ownPace); err != nil {
-		return err
+		return explain(err)
 	}
 	if err = n.load(); err != nil {
 		return n.damaged(explain(err))
