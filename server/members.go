@@ -463,7 +463,8 @@ func (n *node) members(ctx context.Context) []frontend.AdminItem {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, statusTime)
 				defer cancel()
-				if a, _, err := n.ens.askMember(ctx, m.peerAddr(), &memberRequest{Do: "status"}); err == nil {
+				a, theirs, err := n.ens.askMember(ctx, m.peerAddr(), &memberRequest{Do: "status"})
+				if err == nil && theirs.Node == id { // not whoever has its address now
 					all[i] = a.Status
 				}
 			})

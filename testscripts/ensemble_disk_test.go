@@ -94,6 +94,17 @@ func TestEnsembleLosesADisk(t *testing.T) {
 					}
 					return fresh != ""
 				})
+				c.eventually("the new one is up, the old one, whose address it has, is not", func() bool {
+					rows, _ := c.leader().members()
+					up := map[string]int{}
+					for _, r := range rows {
+						up[r.ID] = r.Up
+					}
+					if up[fresh] == 1 && up[old] == 1 {
+						t.Fatalf("a node that is no more is up: %+v", rows)
+					}
+					return up[fresh] == 1
+				})
 				c.eventually("the new one in the place of the old", func() bool {
 					_, err := askAt(c.hosts[0]+":2181", "ADMIN REPLACE "+old+" "+fresh)
 					now, err2 := c.nodes[0].members()
