@@ -331,6 +331,13 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 	case "REMOVE":
 		changes = []replica.Change{{Node: nodes[0], To: replica.Gone, Force: slices.Contains(words, "FORCE")}}
 	case "REPLACE":
+		voters := r.Status().Members.Voters
+		switch before, after := nodes[0], nodes[1]; {
+		case !slices.Contains(voters, before):
+			return adminError(znode.ErrBadArguments, "%s has no vote that another node could have", words[1])
+		case slices.Contains(voters, after):
+			return adminError(znode.ErrBadArguments, "%s has a vote already", words[2])
+		}
 		changes = []replica.Change{{Node: nodes[1], To: replica.Voter}, {Node: nodes[0], To: replica.Gone}}
 	}
 	for _, c := range changes {

@@ -105,6 +105,11 @@ func TestEnsembleLosesADisk(t *testing.T) {
 					}
 					return up[fresh] == 1
 				})
+				for _, bad := range []string{fresh + " " + old, old + " " + old, old + " " + c.leader().id()} {
+					if got := c.leader().ask("ADMIN REPLACE " + bad); !strings.HasPrefix(got, "ERR SYNTAX") {
+						t.Errorf("replace %s: %s", bad, got)
+					}
+				}
 				c.eventually("the new one in the place of the old", func() bool {
 					_, err := askAt(c.hosts[0]+":2181", "ADMIN REPLACE "+old+" "+fresh)
 					now, err2 := c.nodes[0].members()
