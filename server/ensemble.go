@@ -49,6 +49,7 @@ type ensemble struct {
 	replica atomic.Pointer[replica.Replica]
 	keeper  atomic.Pointer[session.Keeper]
 	steward *steward
+	admins  atomic.Int32 // wishes of operators under way through this node
 
 	store   atomic.Pointer[snapshot.Store]
 	ended   chan error // of one: why the node must stop
@@ -359,6 +360,9 @@ func (e *ensemble) Refused(r *peer.Refusal) {
 	}
 	switch admission.FateOf(r, e.n.identity.Cluster) {
 	case admission.Removed:
+		if e.admins.Load() > 0 {
+			return // the wish may have been this, and its answer is on its way: who dials again is refused again
+		}
 		e.end(&removedError{reason: "another member says so"})
 	case admission.Lost:
 		e.end(&lostError{e.n.identity.Cluster, fmt.Errorf("%w: the disk is an older copy of this node's: %s", ErrDamaged, r.Text)})

@@ -272,6 +272,8 @@ func adminError(code znode.Code, format string, args ...any) error {
 
 // admin has the leader do it.
 func (e *ensemble) admin(ctx context.Context, words []string) error {
+	e.admins.Add(1)
+	defer e.admins.Add(-1)
 	for range maxHops {
 		id, addr := e.steward.leaderAddr()
 		if id == e.n.identity.Node {

@@ -635,6 +635,30 @@ func TestEnsembleWithoutItsLeader(t *testing.T) {
 	other.does("CREATE /alone x")
 }
 
+// TestEnsembleLeaves: who leaves is told so, and ends as it was asked to, leader or not, also
+// if it hears from others first that it is no member any more.
+func TestEnsembleLeaves(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 5)
+	c.form(patience...)
+	for len(c.nodes) > 2 {
+		last := c.leader()
+		if len(c.nodes)%2 == 1 {
+			last = last.others()[0]
+		}
+		got := last.ask("ADMIN LEAVE")
+		if !strings.HasPrefix(got, "LIST 0") {
+			t.Errorf("%s leaves: %s", last.name, got)
+		}
+		if code := last.wait(); code != 0 {
+			t.Fatalf("a node that leaves ends with %d: %s", code, last.stderr())
+		}
+		c.nodes = slices.DeleteFunc(c.nodes, func(n *node) bool { return n == last })
+		c.leader().does(fmt.Sprintf("CREATE /without%d x", len(c.nodes)))
+	}
+	c.agree()
+}
+
 // TestEnsembleOfStrangers: a node comes back to an ensemble whose leader it has never heard of,
 // and gossip does not reach it: the others have moved theirs meanwhile, and it has too.
 func TestEnsembleOfStrangers(t *testing.T) {
