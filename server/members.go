@@ -290,6 +290,8 @@ func (e *ensemble) admin(ctx context.Context, words []string) error {
 		case errors.Is(err, errHandedOver): // to this node, which has not noticed yet perhaps
 			pause(ctx, handOverPause)
 			continue
+		case errors.Is(err, peer.ErrUnanswered):
+			return adminError(znode.ErrUncertain, "the leader at %s was asked: %v", addr, err)
 		case err != nil:
 			return adminError(znode.ErrNoLeader, "the leader at %s: %v", addr, err)
 		case a.Code != 0:

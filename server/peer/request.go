@@ -20,8 +20,11 @@ type RemoteError struct{ Text string }
 
 func (e *RemoteError) Error() string { return "peer: told by the other side: " + e.Text }
 
+// ErrUnanswered says that a request went out and no answer came back: it may have been done.
+var ErrUnanswered = errors.New("peer: no answer to a request")
+
 // Request asks the node at addr, whoever that is, and returns what it says of itself with its
-// answer. It must have the same secret, and the same cluster unless one of the two has none.
+// answer. It must have the same secret, and the same cluster unless one of the two has none. An error behind which the request may have been done is an ErrUnanswered.
 func (l *Links) Request(ctx context.Context, addr string, body []byte) (Hello, []byte, error) {
 	if len(body) > MaxRequestBytes {
 		return Hello{}, nil, fmt.Errorf("peer: a request of %d bytes", len(body))
@@ -38,7 +41,7 @@ func (l *Links) Request(ctx context.Context, addr string, body []byte) (Hello, [
 	defer w.cut()
 	defer context.AfterFunc(ctx, w.cut)()
 	if err := w.send(frameRequest, body); err != nil {
-		return theirs, nil, err
+		return theirs, nil, fmt.Errorf("%w: %w", ErrUnanswered, err)
 	}
 	t, b, err := w.in.read()
 	for err == nil && t == frameBeat {
@@ -46,9 +49,9 @@ func (l *Links) Request(ctx context.Context, addr string, body []byte) (Hello, [
 	}
 	switch {
 	case ctx.Err() != nil:
-		return theirs, nil, ctx.Err()
+		return theirs, nil, fmt.Errorf("%w: %w", ErrUnanswered, ctx.Err())
 	case err != nil:
-		return theirs, nil, err
+		return theirs, nil, fmt.Errorf("%w: %w", ErrUnanswered, err)
 	case len(b) < 2:
 		return theirs, nil, damaged("an ANSWER of %d bytes", len(b))
 	case binary.BigEndian.Uint16(b) != 0:

@@ -84,13 +84,20 @@ func TestRequestsAtOnce(t *testing.T) {
 		}
 		began := time.Now()
 		for i := range MaxRequests + 3 {
-			_, told := errors.AsType[*RemoteError](<-errs)
+			err := <-errs
+			_, told := errors.AsType[*RemoteError](err)
+			if told == errors.Is(err, ErrUnanswered) {
+				t.Errorf("%d: whether it may have been done: %v", i, err)
+			}
 			if busy := told && time.Since(began) == 0; busy != (i < 3) {
 				t.Errorf("%d: after %s", i, time.Since(began))
 			}
 		}
 		if d := time.Since(began); d != RequestTime {
 			t.Errorf("they waited %s", d)
+		}
+		if _, _, err := a.Links.Request(t.Context(), "nobody", nil); err == nil || errors.Is(err, ErrUnanswered) {
+			t.Errorf("asked nobody: %v", err)
 		}
 		a.stop()
 		b.stop()
