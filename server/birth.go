@@ -392,14 +392,15 @@ func (m *machine) join(j founding.Join) {
 			addr := m.doors[i%len(m.doors)]
 			m.mu.Unlock()
 			a, err := m.e.askToJoin(ctx, addr)
-			if err == nil && a.Cluster != j.Cluster.String() {
-				err = fmt.Errorf("it is of cluster %s by now, not of %s", a.Cluster, j.Cluster)
+			cluster := snapshot.ID(j.Cluster)
+			if err == nil && a.Cluster != cluster.String() {
+				cluster, err = m.e.n.another(cluster, a.Cluster)
 			}
 			if err == nil {
 				m.mu.Lock()
 				m.lineage = a.lineage
 				m.mu.Unlock()
-				m.do(func(f *founding.Machine) []founding.Effect { return f.Joined(j.Cluster) })
+				m.do(func(f *founding.Machine) []founding.Effect { return f.Joined(founding.ID(cluster)) })
 				return
 			}
 			m.mu.Lock()
@@ -408,6 +409,15 @@ func (m *machine) join(j founding.Join) {
 			pause(ctx, retryTime)
 		}
 	})
+}
+
+// another is the cluster of a member by now, which was of one when it was found, and has been recovered
+// or restored since. A blank node joins that instead; one that had data does not.
+func (n *node) another(was snapshot.ID, now string) (snapshot.ID, error) {
+	if n.lost != nil && n.lost.cluster != (snapshot.ID{}) {
+		return was, fmt.Errorf("it is of cluster %s by now, not of %s", now, was)
+	}
+	return snapshot.ParseID(now)
 }
 
 // The first byte of a request of package peer says whose it is. The rest is a

@@ -659,6 +659,35 @@ func TestEnsembleLeaves(t *testing.T) {
 	c.agree()
 }
 
+// TestEnsembleIsRecoveredMeanwhile: a node waits for an ensemble that has lost its quorum, and joins what
+// becomes of that: another cluster.
+func TestEnsembleIsRecoveredMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	left, gone, fresh := c.nodes[0], c.nodes[1], c.nodes[2]
+	c.nodes = c.nodes[:2]
+	c.form()
+	left.does("CREATE /kept x")
+	gone.kill()
+	c.eventually("no leader", func() bool { return strings.HasPrefix(left.ask("ADMIN TRANSFER"), "ERR NOLEADER") })
+	c.nodes = []*node{left, fresh}
+	fresh.start("--join", left.host)
+	c.eventually("it waits for the ensemble", func() bool {
+		got, err := askAt(fresh.host+":2181", "GET /")
+		return err == nil && strings.Contains(got, "waiting to be taken into ensemble")
+	})
+	left.kill()
+	if out, stderr, code := run(t, "recover", "-y", "--data-dir", left.dir); code != 0 {
+		t.Fatalf("recover: %d: %s%s", code, out, stderr)
+	}
+	left.start()
+	left.await()
+	fresh.await()
+	if got := fresh.synced("GET /kept"); strings.Contains(got, "ERR") {
+		t.Errorf("it lacks what was kept: %s", got)
+	}
+}
+
 // TestEnsembleOfStrangers: a node comes back to an ensemble whose leader it has never heard of,
 // and gossip does not reach it: the others have moved theirs meanwhile, and it has too.
 func TestEnsembleOfStrangers(t *testing.T) {
