@@ -435,17 +435,14 @@ func (e *ensemble) invited(theirs peer.Hello, q *memberRequest) (*memberAnswer, 
 	return &memberAnswer{}, nil
 }
 
+// minPrefix is how much of an id names its node: of less, the name of a node that is gone, "b" or
+// "db1", would be another one's.
+const minPrefix = 4
+
 // resolve finds a member by its id, the beginning of that, or its name.
 func (s *steward) resolve(word string) (uint64, error) {
 	members := s.e.replica.Load().Status().Members
-	book := s.bookNow()
-	var found []uint64
-	for _, id := range admission.Everyone(&members) {
-		m := book.find(id)
-		if text := datadir.NodeString(id); strings.HasPrefix(text, strings.ToLower(word)) || m != nil && m.name == word {
-			found = append(found, id)
-		}
-	}
+	found := named(admission.Everyone(&members), s.bookNow(), word)
 	switch len(found) {
 	case 1:
 		return found[0], nil
@@ -453,6 +450,17 @@ func (s *steward) resolve(word string) (uint64, error) {
 		return 0, adminError(znode.ErrNoNode, "no member is %s", word)
 	}
 	return 0, adminError(znode.ErrBadArguments, "%d members are %s: use an id", len(found), word)
+}
+
+// named are those of some nodes that a word may mean.
+func named(ids []uint64, book roster, word string) (found []uint64) {
+	for _, id := range ids {
+		m := book.find(id)
+		if len(word) >= minPrefix && strings.HasPrefix(datadir.NodeString(id), strings.ToLower(word)) || m != nil && m.name == word {
+			found = append(found, id)
+		}
+	}
+	return found
 }
 
 // members lists all, each with how it is, as far as it answers.

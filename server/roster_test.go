@@ -74,3 +74,20 @@ func TestNewborn(t *testing.T) {
 		t.Errorf("an empty state has the roster %+v", got)
 	}
 }
+
+// TestNamed: a node is meant by its id, a good part of it, or its name; not by a few digits, which
+// may be the name of one that is gone.
+func TestNamed(t *testing.T) {
+	t.Parallel()
+	ids := []uint64{0xb1c2d3e4f5061728, 0xb1c2d30000000000, 0xcafe000000000001}
+	book := roster{{node: ids[0], name: "a"}, {node: ids[1], name: "b1c2d3e4"}, {node: ids[2], name: "same"}}
+	for word, want := range map[string][]uint64{
+		"b1c2d3e4f5061728": {ids[0]}, "B1C2D3E4F": {ids[0]}, "cafe": {ids[2]}, "a": {ids[0]}, "same": {ids[2]},
+		"b1c2d3": {ids[0], ids[1]}, "b1c2d3e4": {ids[0], ids[1]},
+		"c": nil, "caf": nil, "": nil, "b": nil, "d": nil, "SAME": nil,
+	} {
+		if got := named(ids, book, word); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q means %x", word, got)
+		}
+	}
+}

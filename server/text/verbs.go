@@ -403,7 +403,7 @@ var verbs = [numVerbs]verb{
 	VerbAdmin: {
 		name: "ADMIN", since: since, write: true,
 		form: "ADMIN MEMBERS | ADD host:port | REMOVE node [FORCE] | PROMOTE node | REPLACE old new | TRANSFER [node] | LEAVE",
-		does: "Shows the members of the ensemble, or changes them; needs operator rights. A node is its id of 16 hex digits, the beginning of one, or a name, if it is the only one. " +
+		does: "Shows the members of the ensemble, or changes them; needs operator rights. A node is its id of 16 hex digits, the beginning of one (4 at least), or a name, if it is the only one. " +
 			"ADD takes in the node at that address and peer port. REMOVE does without a member for ever, with FORCE also if the others may be too few then. PROMOTE gives a vote to a member " +
 			"that has none, REPLACE takes it from old and gives it to new in one step, TRANSFER hands leadership on. LEAVE removes the node that is asked, which then stops. It may take seconds; " +
 			"requests behind it wait for it.",
