@@ -208,3 +208,15 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// TestWordsOfOtherNumbers: a node that waits names those that wait for another number of nodes.
+func TestWordsOfOtherNumbers(t *testing.T) {
+	t.Parallel()
+	m := New(Config{Self: Node{1, "n1", "a:1"}, How: Expect, N: 3}, Record{})
+	m.Seen([]Candidate{
+		{Node: Node{2, "n2", "b:1"}, N: 3}, {Node: Node{3, "n3", "c:1"}, N: 2}, {Node: Node{4, "n4", "d:1"}}, {Node: Node{5, "n5", "e:1"}, N: 9, State: Promised},
+	})
+	if got, want := m.Waiting(), "waiting for 1 more of 3 nodes (seen: n1, n2; n3 expects 2): a first start needs all"; got != want {
+		t.Error(got)
+	}
+}

@@ -89,13 +89,19 @@ func (m *Machine) expectWaits() string {
 		names = append(names, c.Name)
 	}
 	list := strings.Join(names, ", ")
+	var odd []string
+	for _, c := range m.seen {
+		if c.State == Blank && c.N != 0 && c.N != m.cfg.N && c.ID != m.cfg.Self.ID {
+			odd = append(odd, fmt.Sprintf("; %s expects %d", c.Name, c.N))
+		}
+	}
 	switch n := len(names); {
 	case len(m.clusters()) > 1:
 		return fmt.Sprintf("not joining: %d ensembles have this cluster's name. Choose one with --join", len(m.clusters()))
 	case n > m.cfg.N:
 		return fmt.Sprintf("not founding: %d blank nodes are seen (%s), %d are expected. Stop those that are too many", n, list, m.cfg.N)
 	case n < m.cfg.N:
-		return fmt.Sprintf("waiting for %d more of %d nodes (seen: %s): a first start needs all", m.cfg.N-n, m.cfg.N, list)
+		return fmt.Sprintf("waiting for %d more of %d nodes (seen: %s%s): a first start needs all", m.cfg.N-n, m.cfg.N, list, strings.Join(odd, ""))
 	}
 	return "waiting for all of " + list + " to see each other"
 }
