@@ -122,17 +122,18 @@ func (c *zkConn) connect(frame []byte) {
 	c.op, c.cxid = "SESS", noCxid
 	ttl := min(max(ms(int64(r.TimeoutMS)), c.s.cfg.MinSession), c.s.cfg.MaxSession)
 	s := clientSession{id: r.Session, ttl: ttl, hold: ttl, live: text.LivePing}
+	seen := znode.Zxid(max(int64(r.LastZxid), 0)) // to ZooKeeper a negative one is behind all others
 	var code znode.Code
 	var ok bool
 	switch {
-	case c.isAhead(r.LastZxid): // a client must not see time go back: it is to look for another server
+	case c.isAhead(seen): // a client must not see time go back: it is to look for another server
 		c.leaving = true
 		return
 	case r.Session == 0:
 		code, ok = c.openSession(s.ttl, s.hold, s.live)
 	default:
 		n := copy(s.password[:], r.Password)
-		code, ok = c.takeOver(s, n == len(s.password) && n == len(r.Password), r.LastZxid)
+		code, ok = c.takeOver(s, n == len(s.password) && n == len(r.Password), seen)
 	}
 	answer := zkproto.Connected{HasReadOnly: r.HasReadOnly}
 	switch {

@@ -103,13 +103,18 @@ func TestZooKeeperConnect(t *testing.T) {
 			z3.
 			z4> connect id=0x3e8 zxid=#2
 			z4.
-			z5> connect zxid=-1
-			z5.
 			z2> ping
 			z2< -2 #1 ok
-			z6> ` + zkResume + ` zxid=#1
-			z6< session 0x3e9 *
+			z5> ` + zkResume + ` zxid=#1
+			z5< session 0x3e9 *
 			z2.
+			`, ""},
+		{"a client that says a negative zxid has seen nothing", `
+			z1> connect zxid=-1
+			z1< session 0x3e9 *
+			z2> ` + zkResume + ` zxid=-9223372036854775808
+			z2< session 0x3e9 *
+			z1.
 			`, ""},
 		{"malformed", `
 			z1> raw 00000000

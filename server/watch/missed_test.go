@@ -32,21 +32,24 @@ func TestConcernsIsWhatTheTableTells(t *testing.T) {
 }
 
 func TestMissed(t *testing.T) {
-	const since = 5
+	const since, negative = 5, ^znode.Zxid(0)
 	old, changed, child := znode.Stat{Mzxid: 5, Pzxid: 5}, znode.Stat{Mzxid: 6, Pzxid: 5}, znode.Stat{Mzxid: 5, Pzxid: 6}
 	for _, test := range []struct {
 		name  string
+		since znode.Zxid
 		there bool
 		stat  znode.Stat
 		want  map[watch.Kind]znode.EventType
 	}{
-		{"not there", false, znode.Stat{}, map[watch.Kind]znode.EventType{watch.Data: znode.NodeDeleted, watch.Children: znode.NodeDeleted}},
-		{"as it was", true, old, map[watch.Kind]znode.EventType{watch.Exist: znode.NodeCreated}},
-		{"set since", true, changed, map[watch.Kind]znode.EventType{watch.Exist: znode.NodeCreated, watch.Data: znode.NodeDataChanged}},
-		{"another child since", true, child, map[watch.Kind]znode.EventType{watch.Exist: znode.NodeCreated, watch.Children: znode.NodeChildrenChanged}},
+		{"not there", since, false, znode.Stat{}, map[watch.Kind]znode.EventType{watch.Data: znode.NodeDeleted, watch.Children: znode.NodeDeleted}},
+		{"as it was", since, true, old, map[watch.Kind]znode.EventType{watch.Exist: znode.NodeCreated}},
+		{"set since", since, true, changed, map[watch.Kind]znode.EventType{watch.Exist: znode.NodeCreated, watch.Data: znode.NodeDataChanged}},
+		{"another child since", since, true, child, map[watch.Kind]znode.EventType{watch.Exist: znode.NodeCreated, watch.Children: znode.NodeChildrenChanged}},
+		{"a negative zxid is behind all", negative, true, old, map[watch.Kind]znode.EventType{
+			watch.Exist: znode.NodeCreated, watch.Data: znode.NodeDataChanged, watch.Children: znode.NodeChildrenChanged}},
 	} {
 		for _, kind := range allKinds {
-			if got := kind.Missed(since, test.there, &test.stat); got != test.want[kind] {
+			if got := kind.Missed(test.since, test.there, &test.stat); got != test.want[kind] {
 				t.Errorf("%s, kind %d: %v, want %v", test.name, kind, got, test.want[kind])
 			}
 		}

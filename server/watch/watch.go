@@ -109,17 +109,17 @@ func (k Kind) Concerns(path string, typ znode.EventType, at string) bool {
 }
 
 // Missed is the event that a one-shot watch of a client that comes back would have told
-// since a zxid, or 0, as the znode is now: ZooKeeper's rule of setWatches. A
-// persistent one has none.
+// since a zxid, or 0, as the znode is now: ZooKeeper's rule of setWatches, with its
+// signed zxids. A persistent one has none.
 func (k Kind) Missed(since znode.Zxid, there bool, stat *znode.Stat) znode.EventType {
 	switch {
 	case k == Exist && there:
 		return znode.NodeCreated
 	case (k == Data || k == Children) && !there:
 		return znode.NodeDeleted
-	case k == Data && stat.Mzxid > since:
+	case k == Data && int64(stat.Mzxid) > int64(since):
 		return znode.NodeDataChanged
-	case k == Children && stat.Pzxid > since:
+	case k == Children && int64(stat.Pzxid) > int64(since):
 		return znode.NodeChildrenChanged
 	}
 	return 0

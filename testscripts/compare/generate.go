@@ -462,7 +462,7 @@ func (g *generator) addWatch() Request {
 }
 
 func (g *generator) setWatches() Request {
-	r := Request{Op: pick(g, zkproto.OpSetWatches, zkproto.OpSetWatches2), Version: pick[int32](g, 0, 0, 1, 2, 5, 100, -1)}
+	r := Request{Op: pick(g, zkproto.OpSetWatches, zkproto.OpSetWatches2), Version: pick[int32](g, 0, 0, 1, 2, 5, 100, -1, negative)}
 	n := 3
 	if r.Op == zkproto.OpSetWatches2 {
 		n = 5
@@ -670,7 +670,7 @@ func (g *generator) spoilt(slot int) {
 // visit is a connect besides.
 func (g *generator) visit(slot int) {
 	c := Connect{Session: newSession, Password: "right", TimeoutMS: pick[int32](g, 0, 1, -1, math.MinInt32, 2999, 3000, 3001, 40000, 40001, math.MaxInt32),
-		ReadOnly: pick(g, -1, 0, 1), LastZxid: pick(g, "none", "none", "none", "seen", "ahead")}
+		ReadOnly: pick(g, -1, 0, 1), LastZxid: pick(g, "none", "none", "none", "seen", "ahead", "negative")}
 	switch n := g.IntN(10); {
 	case n < 3:
 		c.Session, c.Password = unknownSession, pick(g, "right", "empty", "null")

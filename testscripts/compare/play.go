@@ -168,9 +168,12 @@ func (p *Player) owner(id int64) string {
 // at puts the sequence's own znode where ~ stands.
 func (p *Player) at(path string) string { return strings.ReplaceAll(path, "~", p.prefix) }
 
-// back is the zxid of the nth last txn of this play, or one far ahead.
+// back is the zxid of the nth last txn of this play, or one far ahead, or a
+// negative one.
 func (p *Player) back(n int) int64 {
 	switch {
+	case n == negative:
+		return -1
 	case n < 0:
 		return 1 << 60
 	case n < len(p.hard):
@@ -551,7 +554,7 @@ func (p *Player) connect(s *Step) (*conn, error) {
 	}
 	var e encoder
 	e.int(0)
-	e.long(map[string]int64{"none": 0, "seen": p.last, "ahead": 1 << 60}[r.LastZxid])
+	e.long(map[string]int64{"none": 0, "seen": p.last, "ahead": 1 << 60, "negative": -1}[r.LastZxid])
 	e.int(r.TimeoutMS)
 	e.long(id)
 	if r.Password == "null" {

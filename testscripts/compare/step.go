@@ -17,7 +17,7 @@ type Request struct {
 	Data    string // null is null. OpAuth: the credential. OpSASL: the token
 	ACL     string // its name. OpAuth: the scheme
 	Flags   int32  // OpAddWatch: the mode. OpCheckWatches, OpRemoveWatches: the type
-	Version int32  // OpSetWatches: how many txns back is the zxid; less than 0 is ahead
+	Version int32  // OpSetWatches: how many txns back is the zxid; less than 0 is ahead, or negative
 	TTL     int64
 	Watch   bool
 	Lists   [][]string // of OpSetWatches. OpReconfig: the three strings
@@ -89,6 +89,9 @@ func text(s string) string {
 	return strconv.Quote(s)
 }
 
+// negative is what the Version of an OpSetWatches says for a zxid below all.
+const negative = -2
+
 // How a Step goes.
 const (
 	doRequests = ""       // send them in one go and read their replies
@@ -115,7 +118,7 @@ type Connect struct {
 	Password  string // right, wrong, empty, null, short, long
 	TimeoutMS int32
 	ReadOnly  int    // the byte, or -1 for none
-	LastZxid  string // none, seen, ahead
+	LastZxid  string // none, seen, ahead, negative
 	Spoil     spoil
 }
 
