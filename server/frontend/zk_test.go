@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"coord/server/frontend"
+	"coord/tree"
 	"coord/tree/znode"
 )
 
@@ -173,16 +175,16 @@ func TestZooKeeperOperations(t *testing.T) {
 			z1< 19 #20 ok /a/0000000001
 			z1< 20 #21 ok /a/c
 			z1> create /b x flags=5 ; create /b x flags=7 ; create /b x flags=-1 ; create /r x acl=world:anyone:1 ; create /r/a x
-			z1< 21 #21 -8
-			z1< 22 #21 -8
-			z1< 23 #21 -8
-			z1< 24 #22 ok /r
-			z1< 25 #23 -102
+			z1< 21 #22 -8
+			z1< 22 #22 -8
+			z1< 23 #22 -8
+			z1< 24 #23 ok /r
+			z1< 25 #24 -102
 			z1> getData /n ; getData /0 ; getData /a/0000000001 ; getData /a/c
-			z1< 26 #23 ok null [#4 #4 #4 v0 c0 a0]
-			z1< 27 #23 ok "" [#5 #5 #5 v0 c0 a0]
-			z1< 28 #23 ok "x" [#20 #20 #20 v0 c0 a0 eph=0x3e9 len=1]
-			z1< 29 #23 ok "x" [#21 #21 #21 v0 c0 a0 len=1]
+			z1< 26 #24 ok null [#4 #4 #4 v0 c0 a0]
+			z1< 27 #24 ok "" [#5 #5 #5 v0 c0 a0]
+			z1< 28 #24 ok "x" [#20 #20 #20 v0 c0 a0 eph=0x3e9 len=1]
+			z1< 29 #24 ok "x" [#21 #21 #21 v0 c0 a0 len=1]
 			`, "/0 /a /a/0000000001 /a/c /a/s-0000000000 /e /n /r"},
 		{"create2, createContainer, createTTL", `
 			z1> create2 /a xy ; create2 /a x ; createContainer /c null flags=4 ; createTTL /t x flags=5 ttl=1000 ; createTTL /s x flags=6 ttl=1
@@ -195,18 +197,18 @@ func TestZooKeeperOperations(t *testing.T) {
 			z1< 6 #7 -8
 			z1< 7 #8 -8
 			z1< 8 #8 -8
-			z1< 9 #8 -8
-			z1< 10 #8 -8
+			z1< 9 #9 -8
+			z1< 10 #10 -8
 			z1> create2 /none/b x ; createContainer /none/b x flags=4 ; createTTL /none/b x flags=5 ttl=5 ; create2 /e "" flags=1 ; createTTL /e/x x flags=5 ttl=9
-			z1< 11 #9 -101
-			z1< 12 #10 -101
-			z1< 13 #11 -101
-			z1< 14 #12 ok /e [#12 #12 #12 v0 c0 a0 eph=0x3e9]
-			z1< 15 #13 -108
+			z1< 11 #11 -101
+			z1< 12 #12 -101
+			z1< 13 #13 -101
+			z1< 14 #14 ok /e [#14 #14 #14 v0 c0 a0 eph=0x3e9]
+			z1< 15 #15 -108
 			z1> createContainer /k x flags=1 ; createContainer /k/s- x flags=3 ; createContainer /l x flags=0
-			z1< 16 #14 ok /k [#14 #14 #14 v0 c0 a0 len=1]
-			z1< 17 #15 ok /k/s-0000000000 [#15 #15 #15 v0 c0 a0 len=1]
-			z1< 18 #16 ok /l [#16 #16 #16 v0 c0 a0 len=1]
+			z1< 16 #16 ok /k [#16 #16 #16 v0 c0 a0 len=1]
+			z1< 17 #17 ok /k/s-0000000000 [#17 #17 #17 v0 c0 a0 len=1]
+			z1< 18 #18 ok /l [#18 #18 #18 v0 c0 a0 len=1]
 			`, "/a /c /e /k /k/s-0000000000 /l /s0000000003 /t"},
 		{"delete", `
 			z1> create /a x ; create /a/b x ; delete /a ; delete /a/b v=1 ; delete /a/c ; delete /none/c ; delete /a/b v=0 ; delete /a
@@ -396,6 +398,30 @@ func TestZooKeeperOperations(t *testing.T) {
 			z7< 1 none -6
 			z7.
 			`, "/a"},
+	})
+}
+
+// TestZooKeeperWithoutTTLs: where there are none, who asks for one is told that,
+// whatever else is wrong, and is not closed.
+func TestZooKeeperWithoutTTLs(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		x.act(`
+			z1> createTTL /t x flags=5 ttl=1000 ; createTTL /t x flags=6 ttl=0 ; create /t x flags=5 ; create2 /t x flags=6 ; createContainer /t x flags=5
+			z1< 1 #3 -6
+			z1< 2 #4 -6
+			z1< 3 #5 -6
+			z1< 4 #6 -6
+			z1< 5 #7 -6
+			z1> createTTL /t x flags=0 ttl=1000 ; create /t x flags=7 ; multi createTTL /t x flags=5 ttl=1 ; multi create /t x flags=5 ; ping
+			z1< 6 #7 -8
+			z1< 7 #7 -8
+			z1< 8 #8 ok -6
+			z1< 9 #9 -5
+			z1< -2 #9 ok
+			`)
+	}, func(_ *frontend.Config, b *backend) {
+		b.tree.Apply(1, &tree.Txn{Op: tree.Op{Kind: tree.KindSettings}})
 	})
 }
 

@@ -185,14 +185,16 @@ func (o Op) String() string {
 }
 
 // Mode is the create mode that the flags of a create ask for: they are its
-// number, whatever the operation, but a TTL comes with OpCreateTTL and only
-// there, and OpCreateContainer makes a container whatever they ask for. The error is a znode.ErrBadArguments.
+// number, whatever the operation, but OpCreateTTL makes znodes with a TTL only, and
+// OpCreateContainer makes a container whatever else they ask for. The error is a
+// znode.ErrBadArguments. A mode with a TTL that other operations ask for is not refused here:
+// they have no TTLMS, and which error that is depends on whether there are TTLs at all.
 func (p *Part) Mode() (znode.Mode, error) {
 	mode := znode.Mode(p.Flags)
 	switch {
-	case !mode.Valid() || mode.TTL() != (p.Op == OpCreateTTL):
+	case !mode.Valid() || p.Op == OpCreateTTL && !mode.TTL():
 		return 0, znode.ErrBadArguments
-	case p.Op != OpCreateContainer:
+	case p.Op != OpCreateContainer || mode.TTL():
 		return mode, nil
 	case mode.Sequential(): // it shall have its number: nobody sees that it is never reaped
 		return znode.PersistentSequential, nil

@@ -308,9 +308,9 @@ func TestRequestOwnsItsStrings(t *testing.T) {
 
 func TestMode(t *testing.T) {
 	for op, want := range map[zkproto.Op]string{ // of flags -1 to 7: the mode, or - for ErrBadArguments
-		zkproto.OpCreate:          "-01234---",
-		zkproto.OpCreate2:         "-01234---",
-		zkproto.OpCreateContainer: "-44224---",
+		zkproto.OpCreate:          "-0123456-",
+		zkproto.OpCreate2:         "-0123456-",
+		zkproto.OpCreateContainer: "-4422456-",
 		zkproto.OpCreateTTL:       "------56-",
 	} {
 		var got []byte
