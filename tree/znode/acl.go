@@ -147,6 +147,9 @@ func matches(id Identity, entry string) bool {
 func parseIPEntry(s string) (netip.Prefix, error) {
 	text, bits, found := strings.Cut(s, "/")
 	addr, err := netip.ParseAddr(text)
+	if err != nil && !strings.Contains(text, ":") {
+		addr, err = netip.ParseAddr(withoutZeros(text))
+	}
 	if err != nil || addr.Zone() != "" {
 		return netip.Prefix{}, fmt.Errorf("%w: ip:%s is not an address or address/bits", ErrInvalidACL, s)
 	}
@@ -160,6 +163,19 @@ func parseIPEntry(s string) (netip.Prefix, error) {
 		addr, n = addr.Unmap(), n-96
 	}
 	return addr.Prefix(n)
+}
+
+// withoutZeros leaves out what stands in front of the numbers of an IPv4 address:
+// to ZooKeeper 010.000.000.001 is 10.0.0.1, though to others it is octal.
+func withoutZeros(addr string) string {
+	parts := strings.Split(addr, ".")
+	for i, p := range parts {
+		for len(p) > 1 && p[0] == '0' {
+			p = p[1:]
+		}
+		parts[i] = p
+	}
+	return strings.Join(parts, ".")
 }
 
 // Null stands for a null string of ZooKeeper's protocol where its server goes on
@@ -202,7 +218,8 @@ func (a ACL) Normalize(ids []Identity) (ACL, error) {
 				return nil, fmt.Errorf("%w: auth: the caller has not authenticated", ErrInvalidACL)
 			}
 		case SchemeDigest:
-			if _, hash, _ := strings.Cut(e.ID, ":"); hash == "" || strings.Contains(hash, ":") {
+			// Java's split leaves out what is empty at the end.
+			if strings.Count(strings.TrimRight(e.ID, ":"), ":") != 1 {
 				return nil, fmt.Errorf("%w: digest:%s is not user:hash", ErrInvalidACL, e.ID)
 			}
 			add(e)
