@@ -184,6 +184,12 @@ func TestZooKeeperWatches(t *testing.T) {
 			z1< 12 #14 ok *
 			z1< 13 #15 ok *
 			`, "/a /b /b/c /b/x /d /d/x /e /f /none"},
+		{"setWatches: what is no UTF-8 comes back as Java reads it", "z1> setWatches data=/\xff,/ü child=/\xed\xa0\xbd\n" + `
+			z1< event deleted /� none
+			z1< event deleted /ü none
+			z1< event deleted /� none
+			z1< 1 #1 ok
+			`, ""},
 		{"setWatches2: persistent ones have nothing to catch up", `
 			z1> create /a x ; setWatches2 xid=-8 zxid=#1 data=/a persistent=/a,/p recursive=/r ; setData /a y ; create /p x ; create /r x
 			z1< 1 #2 ok /a

@@ -305,7 +305,7 @@ func (r *zkReader) setWatches(b []byte) []byte {
 				return b
 			}
 			if typ := r.missed(path, kind); typ != 0 {
-				b = zkproto.AppendEvent(b, typ, path, zkproto.NoZxid)
+				b = zkproto.AppendEvent(b, typ, zkproto.ToJava(path), zkproto.NoZxid)
 			} else if code := r.arm(path, kind); code != znode.OK {
 				r.code = code
 				return b

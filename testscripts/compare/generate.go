@@ -473,7 +473,7 @@ func (g *generator) setWatches() Request {
 			list = append(list, g.node())
 		}
 		if g.chance(2) && i < 3 {
-			list = []string{pick(g, null, "", "nowhere", "~/n\x00l")}
+			list = []string{pick(g, null, "", "nowhere", "~/n\x00l", "~/\U0001f600", "~/\xff", "~/\xed\xa0\x80")}
 		}
 		if g.chance(1) && i < 3 { // further behind, the real server takes it, and then never ends the connection
 			list = append(list, null, "~")
