@@ -310,7 +310,7 @@ func TestZooKeeperOperations(t *testing.T) {
 			z1< 30 #5 ok 0
 			z1< 31 #5 -101
 			z1< 32 #5 -102
-			z1< 33 #5 ok 7
+			z1< 33 #5 ok 8
 			`, "/a /a/b /a/c /r"},
 		{"getEphemerals, of this session only", `
 			z2> create /a/x x flags=1 ; create /a x ; create /ab x flags=1

@@ -252,8 +252,11 @@ func (r *zkReader) getAllChildrenNumber(b []byte) ([]byte, znode.Code) {
 	if _, code := r.t.Get(r.path, r.ids, znode.Read); code != znode.OK {
 		return b, code
 	}
-	if r.path == znode.Root || r.path == "" {
+	switch r.path {
+	case znode.Root:
 		r.below = int32(r.t.Counts().Znodes) - 1
+	case "": // the root under another name: ZooKeeper counts what begins with /, and so /
+		r.below = int32(r.t.Counts().Znodes)
 	}
 	return zkproto.AppendInt(b, r.below), znode.OK
 }
