@@ -322,12 +322,14 @@ func TestZooKeeperOperations(t *testing.T) {
 			z1< 2 #6 ok /a/c
 			z1< 3 #7 ok /ac
 			z1< 4 #8 ok /b
-			z1> getEphemerals / ; getEphemerals "" ; getEphemerals /a ; getEphemerals /a/ ; getEphemerals /none
+			z1> getEphemerals / ; getEphemerals "" ; getEphemerals /a ; getEphemerals /a/ ; getEphemerals /none ; getEphemerals /%00 ; getEphemerals %00
 			z1< 5 #8 ok [/a/c /ac /b]
 			z1< 6 #8 ok [/a/c /ac /b]
 			z1< 7 #8 ok [/a/c /ac]
 			z1< 8 #8 ok [/a/c]
 			z1< 9 #8 ok []
+			z1< 10 #8 ok [/a/c /ac /b]
+			z1< 11 #8 ok [/a/c /ac /b]
 			`, "/a /a/c /ab /ac /b"},
 		{"sync, ping, whoAmI, reconfig, sasl", `
 			z1> sync /none ; sync "" ; ping ; ping xid=7 ; whoAmI ; reconfig ; reconfig

@@ -235,7 +235,9 @@ func (r *zkReader) multiRead(b []byte) []byte {
 
 func (r *zkReader) getEphemerals(b []byte) []byte {
 	paths := r.t.Ephemerals(r.owner)
-	if strings.TrimSpace(r.path) != "" && r.path != znode.Root {
+	// What Java trims are the ASCII controls and blanks.
+	trimmed := strings.TrimFunc(r.path, func(c rune) bool { return c <= ' ' })
+	if trimmed != "" && trimmed != znode.Root {
 		kept := paths[:0]
 		for _, p := range paths {
 			if strings.HasPrefix(p, r.path) {

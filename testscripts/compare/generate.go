@@ -277,7 +277,7 @@ func (g *generator) one() Request {
 	case n < 900:
 		return Request{Op: zkproto.OpSync, Path: pick(g, g.path(true), "/", "", null, "nowhere")}
 	case n < 920:
-		return Request{Op: zkproto.OpGetEphemerals, Path: pick(g, "", "/", null, " ", "~", "~/a", "~/a/", "~/e", g.node())}
+		return Request{Op: zkproto.OpGetEphemerals, Path: pick(g, "", "/", null, " ", "/ ", "\x00\t/", "\u00a0", "~", "~/a", "~/a/", "~/e", g.node())}
 	case n < 940:
 		return Request{Op: zkproto.OpGetAllChildrenNumber, Path: pick(g, g.node(), g.node(), "~", "~", "~/", "nowhere", null)}
 	case n < 960:
