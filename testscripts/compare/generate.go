@@ -531,6 +531,11 @@ func (g *generator) unknown() Request {
 
 // part is an operation in a multi.
 func (g *generator) part() Request {
+	if g.flavour == 2 && g.chance(25) {
+		if r := g.quota(); r.Op != zkproto.OpGetData {
+			return r
+		}
+	}
 	switch n := g.IntN(100); {
 	case n < 45:
 		r := g.create()
