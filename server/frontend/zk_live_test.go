@@ -190,6 +190,12 @@ func TestZooKeeperWatches(t *testing.T) {
 			z1< event deleted /� none
 			z1< 1 #1 ok
 			`, ""},
+		{"a path that is no UTF-8 is watched as Java reads it", "z1> exists /\xff watch ; checkWatches /\xe2\x82 kind=2 ; removeWatches /\ufffd kind=2 ; removeWatches /\xff kind=2\n" + `
+			z1< 1 #1 -101
+			z1< 2 #1 ok
+			z1< 3 #1 ok
+			z1< 4 #1 -121
+			`, ""},
 		{"setWatches2: persistent ones have nothing to catch up", `
 			z1> create /a x ; setWatches2 xid=-8 zxid=#1 data=/a persistent=/a,/p recursive=/r ; setData /a y ; create /p x ; create /r x
 			z1< 1 #2 ok /a

@@ -99,12 +99,12 @@ func (r *zkReader) read(b []byte) ([]byte, znode.Code) {
 	case zkproto.OpWhoAmI:
 		return r.whoAmI(b), znode.OK
 	case zkproto.OpCheckWatches:
-		return b, watcherCode(r.table.Has(r.c, r.path, watch.Type(r.kind)))
+		return b, watcherCode(r.table.Has(r.c, watched(r.path), watch.Type(r.kind)))
 	case zkproto.OpRemoveWatches:
 		if r.path == znode.Null {
 			return b, znode.ErrNoWatcher
 		}
-		return b, watcherCode(r.table.Remove(r.c, r.path, watch.Type(r.kind)))
+		return b, watcherCode(r.table.Remove(r.c, watched(r.path), watch.Type(r.kind)))
 	case zkproto.OpAddWatch:
 		kind := watch.Persistent
 		if r.kind == zkproto.AddRecursive {
@@ -129,10 +129,19 @@ func watcherCode(there bool) znode.Code {
 	return znode.ErrNoWatcher
 }
 
+// watched is the path at which ZooKeeper has a watch that was asked for: no znode has
+// a name that is no UTF-8, but there may be watches there.
+func watched(path string) string {
+	if path == znode.Null {
+		return path
+	}
+	return zkproto.FromJava(path)
+}
+
 // arm registers a watch. ZooKeeper has no limit of them: who reaches it is
 // disconnected, and may find the other node less busy.
 func (r *zkReader) arm(path string, kind watch.Kind) znode.Code {
-	if err := r.table.Add(r.c, path, kind); err != nil {
+	if err := r.table.Add(r.c, watched(path), kind); err != nil {
 		r.c.s.stats.limitsReached.Add(1)
 		r.c.mu.ending = true
 		r.c.interrupt()
