@@ -41,7 +41,7 @@ With -r the same list is given to all znodes below, one by one, PATH first; -v i
 			"coord acl set -r /app world:anyone:r,digest:ann:HASH=:cdrwa",
 		},
 		flags: []cli.Flag{
-			&cli.IntFlag{Name: "v", Usage: "only if the version of the ACL is `N`", DefaultText: "any"},
+			versionFlag("only if the version of the ACL is `N`"),
 			boolFlag("recursive", "all znodes below too", "r"),
 		},
 		asks: func(r *run) bool { return r.flags.Bool("recursive") }, // what is below

@@ -71,8 +71,13 @@ func boolFlag(name, usage string, aliases ...string) *cli.BoolFlag {
 }
 
 // versionFlag is the expected version of a write.
-func versionFlag() cli.Flag {
-	return &cli.IntFlag{Name: "v", Usage: "only if the version is `N`", DefaultText: "any"}
+func versionFlag(usage string) cli.Flag {
+	return &cli.IntFlag{Name: "v", Usage: usage, DefaultText: "any", Action: func(_ *cli.Context, n int) error {
+		if int(int32(n)) != n { // it would be taken for another version, or for any
+			return usagef("-v %d: no version is so large", n)
+		}
+		return nil
+	}}
 }
 
 // nullFlag and end are how lists end their entries.

@@ -48,6 +48,8 @@ func TestDataCommands(t *testing.T) {
 		{"get /app", "", 0, "a\x00b\n", ""},
 		{"set /app - -s", "from stdin", 0, "version=2\n(?s).*length=10\n.*", ""},
 		{"set /app -v 7 x", "", 5, "", "(it is 2)"},
+		{"set /app -v 4294967298 x", "", 2, "", "coord: -v 4294967298: no version is so large\n"},
+		{"set /app -v 4294967295 x", "", 2, "", "no version is so large"},
 		{"set /app --v=2 x", "", 0, "", ""},
 		{"set /app -- -5", "", 0, "", ""},
 		{"get /app", "", 0, "-5", ""},

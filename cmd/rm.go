@@ -24,7 +24,7 @@ More are deleted one by one, deepest first; this is said on stderr, and --timeou
 		examples: []string{"coord rm /app/old", "coord rm -v 3 /app/url", "coord rm -r --dry-run /app", "coord rm -r -y /app"},
 		flags: []cli.Flag{
 			boolFlag("recursive", "with all below it", "r"),
-			versionFlag(),
+			versionFlag("only if the version is `N`"),
 			boolFlag("dry-run", "with -r: print what would be deleted, and delete nothing"),
 			boolFlag("yes", "do not ask", "y"),
 			nullFlag("with --dry-run: end each path with a NUL byte"),

@@ -24,7 +24,7 @@ func setCommand() *command {
 			"coord set -v 7 /app/url new", "coord set /app/offset -- -5",
 		},
 		flags: []cli.Flag{
-			versionFlag(),
+			versionFlag("only if the version is `N`"),
 			boolFlag("create", "create the znode if it is missing"),
 			boolFlag("parents", "with --create: missing parents too", "p"),
 			statFlag("print the new stat as key=value lines"),
