@@ -49,13 +49,16 @@ func runSet(ctx context.Context, r *run) error {
 	op := text.Op{Verb: text.VerbSet, Path: path, Value: data, Version: r.version(), Create: create}
 	return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
 		change, stat, err := r.write(ctx, c, op)
-		if parents && errors.Is(err, znode.ErrNoNode) {
+		if parents && op.Version == anyVersion && errors.Is(err, znode.ErrNoNode) {
 			change, stat, err = r.setWithParents(ctx, c, op)
 		}
-		if err != nil {
-			if create {
-				return hintMissing(err, "its parent is missing: -p creates it")
-			}
+		switch {
+		case err == nil:
+		case create && op.Version != anyVersion:
+			return hintMissing(err, "--create makes a znode without -v only: a missing one has no version")
+		case create:
+			return hintMissing(err, "its parent is missing: -p creates it")
+		default:
 			return hintMissing(err, "--create creates it")
 		}
 		r.changed(change, stat, "")
