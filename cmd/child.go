@@ -175,10 +175,14 @@ func (c *child) result() error {
 	return &codeError{exit.ExitCode(), nil}
 }
 
-// forwarded are the signals that a wrapper hands on to its child.
+// forwarded are the signals that a wrapper hands on to its child. Under nohup HUP
+// is none: to ask for it would end that it is ignored, for the child too.
 func forwarded() (signals <-chan os.Signal, stop func()) {
 	ch := make(chan os.Signal, 8)
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(ch, syscall.SIGHUP)
+	}
 	return ch, func() { signal.Stop(ch) }
 }
 
