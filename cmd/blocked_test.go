@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,6 +119,30 @@ func TestSignalLeavesNoSession(t *testing.T) {
 	})
 	if n := taken(); n != 4096 {
 		t.Errorf("%d bytes in the pipe", n)
+	}
+}
+
+// TestLeaderHangsUp: a leader without a command does not outlive its terminal, and its
+// hook hears of it.
+func TestLeaderHangsUp(t *testing.T) {
+	serve(t, nil)
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP) // else coord ignores it where the tests run under nohup
+	defer signal.Stop(heard)
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGQUIT} {
+		x := begin(t, "elect", "--on-lead", "echo up", "--on-lose", "echo down", "/e")
+		x.says("up\n")
+		x.signal(syscall.SIGUSR1) // means nothing
+		endsSoon := time.AfterFunc(20*time.Second, func() { _ = x.cmd.Process.Kill() })
+		x.signal(sig)
+		x.ends(exitOK)
+		endsSoon.Stop()
+		if !strings.HasSuffix(x.stdout(), "up\ndown\n") {
+			t.Errorf("%v: %q", sig, x.stdout())
+		}
+		if got := coord(t, "", "elect", "--who", "/e"); got.code != exitFalse {
+			t.Errorf("%v: somebody is the leader: %+v", sig, got)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ func electCommand() *command {
 		name: "elect", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "be a candidate, and do something while being the leader", min: 1, max: -1, connects: true,
 		details: `One of the candidates of a path is its leader, in the order in which they came. While it is, COMMAND runs, guarded as with
 coord lock (same environment, signals, --ttl and --grace); without one coord prints a line (leader and the token, or lost and why) and goes
-on until INT or TERM. Who loses the leadership is a candidate again, unless --once is given.
+on until INT, TERM, HUP or QUIT. Who loses the leadership is a candidate again, unless --once is given.
 
 --who prints what the leader calls itself, and is no candidate.
 
@@ -117,6 +117,12 @@ func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
 		return nil
 	}
 	r.tellLead(jsonLead{V: schema, Event: "leader", Path: path, ID: id, Token: g.lock.Token.String()}, g)
+	var signals <-chan os.Signal
+	if len(argv) == 0 { // from here on they end the leadership, not the process
+		var stop func()
+		signals, stop = forwarded()
+		defer stop()
+	}
 	if line := r.flags.String("on-lead"); line != "" {
 		if err := r.shell(ctx, line, g.env()); err != nil {
 			r.note("coord: --on-lead: %v", err)
@@ -132,8 +138,6 @@ func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
 	if len(argv) > 0 {
 		return r.guarded(g, argv)
 	}
-	signals, stop := forwarded()
-	defer stop()
 	if ctx.Err() != nil { // the signal came before
 		g.leave()
 		return nil

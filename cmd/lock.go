@@ -249,7 +249,7 @@ func (r *run) guarded(g *guard, argv []string) error {
 }
 
 // wait waits for the end of the command, or ends it if the lock may be lost: then
-// it says why. Without a command (nil) it waits for INT or TERM.
+// it says why. Without a command (nil) it waits for a signal that would end one.
 func (g *guard) wait(ch *child, signals <-chan os.Signal) (why string) {
 	go g.watch()
 	timer := time.NewTimer(0)
@@ -267,7 +267,7 @@ func (g *guard) wait(ch *child, signals <-chan os.Signal) (why string) {
 		case s := <-signals:
 			if ch != nil {
 				ch.forward(s)
-			} else if s == syscall.SIGINT || s == syscall.SIGTERM {
+			} else if s != syscall.SIGUSR1 && s != syscall.SIGUSR2 {
 				return ""
 			}
 		case <-g.Changed():
