@@ -176,6 +176,8 @@ func exitCode(err error) int {
 		return exitLimit
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, datadir.ErrNotMine):
 		return exitPermission
+	case errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENOTDIR):
+		return exitUsage
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, datadir.ErrNoFolder), errors.Is(err, restore.ErrNothing):
 		return exitNotFound
 	}
