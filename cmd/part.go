@@ -28,6 +28,8 @@ type part struct {
 // createPart refuses what publish would refuse, before the work is done.
 func createPart(file string, force bool) (*part, error) {
 	switch info, err := os.Stat(file); {
+	case file == "": // "$FILE" of a script, most likely
+		return nil, &usageError{msg: "the name of the file is empty", hint: "- writes to stdout"}
 	case strings.HasSuffix(file, ".part"):
 		return nil, &usageError{msg: file + ": .part is for files that are not finished", hint: "choose another name"}
 	case err == nil && info.IsDir():

@@ -37,6 +37,9 @@ func TestSnapshotFile(t *testing.T) {
 	if got := coord(t, "", "snapshot", "b.coord"); got.code != exitUnsafe || !strings.Contains(got.errOut, "--force") {
 		t.Errorf("an existing file: %+v", got)
 	}
+	if got := coord(t, "", "snapshot", ""); got.code != exitUsage || !strings.Contains(got.errOut, "the name of the file is empty") {
+		t.Errorf("no name: %+v", got)
+	}
 	if err := os.WriteFile("b.coord.part", []byte("left by a killed one"), 0o644); err != nil {
 		t.Fatal(err)
 	}
