@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -298,6 +300,8 @@ func listen(ctx context.Context, addrs []string) (ls []net.Listener, err error) 
 		}
 		l, err := listenConfig().Listen(ctx, network, addr)
 		switch {
+		case errors.Is(err, syscall.EADDRINUSE) && network == "tcp" && slices.ContainsFunc(ls, func(l net.Listener) bool { return overlap(l, addr) }):
+			return ls, fmt.Errorf("%w: listen on %s: an address that was given before has this port already", ErrConfig, addr)
 		case errors.Is(err, syscall.EADDRINUSE):
 			return ls, failure{ErrInUse, fmt.Errorf("the address %s is taken by another process", addr)}
 		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
@@ -315,11 +319,26 @@ func listen(ctx context.Context, addrs []string) (ls []net.Listener, err error) 
 	return ls, nil
 }
 
+// overlap says whether it is this process that has the port of an address: by one
+// that was given before.
+func overlap(l net.Listener, addr string) bool {
+	have, ok := l.Addr().(*net.TCPAddr)
+	host, port, err := net.SplitHostPort(addr)
+	if !ok || err != nil || strconv.Itoa(have.Port) != port {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return have.IP.IsUnspecified() || host == "" || ip.IsUnspecified() || ip.Equal(have.IP)
+}
+
 // removeStale removes a socket that nobody listens on any more.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
-	if err != nil || info.Mode()&os.ModeSocket == 0 {
+	switch {
+	case err != nil:
 		return nil //nolint:nilerror // listening will say what is wrong
+	case info.Mode()&os.ModeSocket == 0: // of which listening would say that it is in use
+		return fmt.Errorf("%w: listen on unix:%s: there is something else than a socket", ErrConfig, path)
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()
