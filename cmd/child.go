@@ -65,6 +65,9 @@ type child struct {
 func (r *run) startChild(argv, env []string, stdin io.Reader) (*child, error) {
 	c := &child{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})} //nolint:gosec,noctx // what the user asked for; it is ended by its group
 	c.cmd.Env = append(os.Environ(), env...)
+	if stdin == (noStdin{}) {
+		stdin = nil // it finds the end at once; an error would be taken for one of its own
+	}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = stdin, os.Stdout, os.Stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if f, ok := stdin.(*os.File); ok && r.inTTY {

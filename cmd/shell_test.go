@@ -132,6 +132,7 @@ func TestShellScript(t *testing.T) {
 		{"open quote", "get '/app", "", outcome{2, "", "coord: stdin, line 1: a quote is not closed\n"}},
 		{"pipe", "get /app | wc", "", outcome{2, "", "coord: stdin, line 1: there is no | here\nhint: a line is one command; quote it if it is a value: '|'\n"}},
 		{"stdin is the script", "set /app -\nget /nope", "", outcome{2, "", "coord: stdin, line 1: read the value from stdin: stdin is the script itself: use @FILE\n"}},
+		{"a program's stdin is empty", "lock /l -- sh -c 'read x; test $? -eq 1'\npwd", "", outcome{0, "/\n", ""}},
 		{"unknown", "gte /app", "", outcome{2, "", "coord: stdin, line 1: there is no command \"gte\"\nhint: did you mean get?\n"}},
 		{"cd nowhere", "cd /nope", "", outcome{3, "", "coord: stdin, line 1: /nope: no such znode\n"}},
 		{"cd back", "cd /app\ncd\ncd -\npwd", "", outcome{0, "/app\n", ""}},
