@@ -104,7 +104,7 @@ func (e *scriptError) Unwrap() error { return e.err }
 type noStdin struct{}
 
 func (noStdin) Read([]byte) (int, error) {
-	return 0, errors.New("stdin is the script itself: use @FILE")
+	return 0, usagef("stdin is the script itself: use a file")
 }
 
 func runShell(ctx context.Context, r *run) error {
