@@ -3,6 +3,7 @@ package cmd
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 	"syscall"
@@ -118,6 +119,8 @@ func hintOf(err error) string {
 		return "read it again before you repeat it"
 	case errors.Is(err, syscall.ECONNREFUSED), is[*client.UnreachableError](err) && errors.Is(err, syscall.ENOENT):
 		return "is a server running there? coord server starts one; --server or COORD_SERVER names another"
+	case is[*client.UnreachableError](err) && errors.Is(err, fs.ErrPermission):
+		return "the socket is for its owner and group: mode 0660; --server or COORD_SERVER names another server"
 	case is[*client.UnreachableError](err):
 		return "--server or COORD_SERVER names another server, --timeout waits longer"
 	case errors.Is(err, znode.ErrNotEmpty):
