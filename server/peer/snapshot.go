@@ -29,8 +29,9 @@ var (
 	ErrUnknown = errors.New("peer: no such peer")
 )
 
-func appendOffer(b []byte, h *SnapshotHeader) []byte {
-	b = binary.BigEndian.AppendUint64(b, h.Index)
+// offerBytes are the payload of an OFFER.
+func offerBytes(h *SnapshotHeader) []byte {
+	b := binary.BigEndian.AppendUint64(nil, h.Index)
 	b = binary.BigEndian.AppendUint64(b, h.Term)
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Size))
 	return append(b, h.Descriptor...)
@@ -113,7 +114,7 @@ func (o *outgoing) attempt(ctx context.Context) error {
 	}
 	defer w.cut()
 	defer context.AfterFunc(ctx, w.cut)()
-	if err := w.send(frameOffer, appendOffer(nil, &o.h)); err != nil {
+	if err := w.send(frameOffer, offerBytes(&o.h)); err != nil {
 		return err
 	}
 	// The other side says from where on, and later, or instead, that it is done.

@@ -343,7 +343,7 @@ func TestSnapshotCorrupt(t *testing.T) {
 			_ = w.send(frameEnd, sum[:])
 			_ = w.send(frameChunk, place(100), want)
 		}, remoteCorrupt},
-		"an offer within":   {func(w *wire) { _ = w.send(frameOffer, appendOffer(nil, &SnapshotHeader{})) }, 0},
+		"an offer within":   {func(w *wire) { _ = w.send(frameOffer, offerBytes(&SnapshotHeader{})) }, 0},
 		"messages within":   {func(w *wire) { _ = w.send(frameRaft, []byte{3, 8, 0, 0}) }, 0},
 		"a negative length": {nil, 0},
 	} {
@@ -380,7 +380,7 @@ func TestSnapshotCorrupt(t *testing.T) {
 						}
 					}
 				}()
-				_ = w.send(frameOffer, appendOffer(nil, &h))
+				_ = w.send(frameOffer, offerBytes(&h))
 				if c.send != nil {
 					c.send(w)
 				}
@@ -416,7 +416,7 @@ func TestSnapshotOfferedInVain(t *testing.T) {
 	w := newWire(here, here, make([]byte, 8), make([]byte, 8))
 	w.cut()
 	for index := uint64(1); ; index++ { // it may have its turn all the same
-		in, err := b.attach(t.Context(), w, 1, appendOffer(nil, &SnapshotHeader{Index: index, Size: 9}))
+		in, err := b.attach(t.Context(), w, 1, offerBytes(&SnapshotHeader{Index: index, Size: 9}))
 		if err != nil {
 			break
 		}
