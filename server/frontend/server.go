@@ -89,7 +89,7 @@ type Node interface {
 // Fact is one line of mntr.
 type Fact struct{ Key, Value string }
 
-// Config of a Server. All fields are needed but SuperDigest.
+// Config of a Server. All fields are needed but SuperDigest and where 0 or nil has a meaning.
 type Config struct {
 	Backend        Backend
 	Node           Node

@@ -92,7 +92,7 @@ type Received interface {
 	Unwanted(index uint64)
 }
 
-// Config is what a Replica is made of. All fields are needed but Full, Burst,
+// Config is what a Replica is made of. All fields are needed but Full, FullBytes, Burst,
 // Changed, Replaced, Now and what is for several nodes.
 type Config struct {
 	NodeID    uint64
