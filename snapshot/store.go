@@ -169,9 +169,9 @@ type Entry struct {
 	Err error // why its ends cannot be read; then only Info.Path counts
 }
 
-// List looks at the two ends of each snapshot. Files that need a newer coord
-// come first, then the others by zxid and raft index, the newest first; those
-// whose header cannot be read come last.
+// List looks at the two ends of each snapshot. Files that need a newer coord, or
+// cannot be opened or read, come first, then the others by zxid and raft index, the
+// newest first; those whose header is damaged come last.
 func (s *Store) List() ([]Entry, error) {
 	paths, err := s.glob(fileSuffix)
 	if err != nil {
@@ -198,9 +198,8 @@ func (s *Store) List() ([]Entry, error) {
 
 // rank is the entry's group in a list.
 func (e *Entry) rank() int {
-	var needsNewer *NewerError
 	switch {
-	case errors.As(e.Err, &needsNewer):
+	case e.Err != nil && !isBad(e.Err):
 		return 0
 	case e.Meta.Major == Major: // the header was read
 		return 1
@@ -209,7 +208,8 @@ func (e *Entry) rank() int {
 }
 
 // Latest finds the newest good snapshot, checked at the given level. bad are
-// the ones passed over and why; they are *DamageError or *ForeignError. A file
+// the ones passed over and why; they are *DamageError or *ForeignError, and those with
+// a damaged header are among them, for one may have been the newest. A file
 // that needs a newer coord, or cannot be opened, is not passed over: it may hold
 // what the others lack. Without any file the error is ErrNoSnapshot; with only
 // bad ones it is the newest's.
@@ -237,13 +237,18 @@ func (s *Store) newestGood(try func(path string) error) (bad []Entry, err error)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range list {
+	for i, e := range list {
 		if e.Err == nil {
 			e.Err = try(e.Path)
 		}
 		switch {
 		case e.Err == nil:
 			s.remember(e.Path)
+			for _, e := range list[i+1:] {
+				if e.rank() == 2 {
+					bad = append(bad, e)
+				}
+			}
 			return bad, nil
 		case !isBad(e.Err):
 			return bad, e.Err
@@ -288,7 +293,7 @@ func (s *Store) Open(index uint64) (*os.File, Info, error) {
 // younger (by the stamp of their last txn) than maxAge. It counts as good what
 // it has read whole, so it never removes a file on the word of one that it has
 // not; a keep below 1 is taken as 1. Damaged files newer than the last one kept
-// stay as evidence, files that need a newer coord stay in any case.
+// stay as evidence, files that need a newer coord or cannot be read stay in any case.
 func (s *Store) Prune(ctx context.Context, keep int, maxAge time.Duration, now time.Time) (removed []string, err error) {
 	list, err := s.List()
 	if err != nil {
@@ -297,13 +302,14 @@ func (s *Store) Prune(ctx context.Context, keep int, maxAge time.Duration, now t
 	good := 0
 	for _, e := range list {
 		if good < max(keep, 1) {
-			if e.Err == nil {
-				e.Err = s.check(ctx, e.Path)
+			if e.Err != nil {
+				continue
 			}
-			if e.Err == nil {
+			var needsNewer *NewerError
+			if err := s.check(ctx, e.Path); err == nil {
 				good++
-			} else if e.rank() != 0 && !isBad(e.Err) {
-				return removed, e.Err
+			} else if !isBad(err) && !errors.As(err, &needsNewer) {
+				return removed, err
 			}
 			continue
 		}

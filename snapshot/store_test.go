@@ -153,6 +153,39 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// TestStoreHeader: a file whose header is damaged may be the newest. It is named
+// beside the older one that is loaded.
+func TestStoreHeader(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	older, newest := saveAt(t, s, 1), saveAt(t, s, 2)
+	if err := os.Truncate(newest.Path, 0); err != nil {
+		t.Fatal(err)
+	}
+	_, good, bad, err := s.Load()
+	if err != nil || good.Path != older.Path || len(bad) != 1 || bad[0].Path != newest.Path {
+		t.Errorf("loaded %s, passed over %+v, %v", good.Path, bad, err)
+	}
+}
+
+// TestStoreNotReadable: a file that cannot be opened may be the newest. Nothing older
+// is loaded in its place, and a removal of others goes on.
+func TestStoreNotReadable(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	oldest := saveAt(t, s, 1)
+	saveAt(t, s, 2)
+	if err := os.Symlink("snapshot-x.coord", filepath.Join(s.Dir(), "snapshot-x.coord")); err != nil {
+		t.Fatal(err)
+	}
+	if _, good, _, err := s.Load(); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("loaded %s, %v", good.Path, err)
+	}
+	if removed, err := s.Prune(t.Context(), 1, 0, time.Now()); err != nil || !slices.Equal(removed, []string{oldest.Path}) {
+		t.Errorf("removed %v, %v", removed, err)
+	}
+}
+
 func TestStoreNewer(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)

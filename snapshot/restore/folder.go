@@ -135,8 +135,8 @@ func explain(dir string, err error) error {
 }
 
 // snapshots lists a folder's snapshots by their headers, the newest first. It is
-// Store.List without what opening a Store changes. Files that need a newer coord
-// come first, those without a readable header last.
+// Store.List without what opening a Store changes. Files that need a newer coord or
+// cannot be read come first, those with a damaged header last.
 func snapshots(dir string) ([]snapshot.Entry, error) { return listed(dir, isSnapshot) }
 
 // listed is snapshots of the names that fit.
@@ -153,21 +153,30 @@ func listed(dir string, fits func(name string) bool) ([]snapshot.Entry, error) {
 			list = append(list, snapshot.Entry{Info: info, Err: err})
 		}
 	}
-	rank := func(e *snapshot.Entry) int {
-		var newer *snapshot.NewerError
-		switch {
-		case errors.As(e.Err, &newer):
-			return 0
-		case e.Meta.Major != 0:
-			return 1
-		}
-		return 2
-	}
 	slices.SortStableFunc(list, func(a, b snapshot.Entry) int {
 		return cmp.Or(cmp.Compare(rank(&a), rank(&b)),
 			cmp.Compare(b.Meta.EndZxid, a.Meta.EndZxid), cmp.Compare(b.Meta.RaftIndex, a.Meta.RaftIndex))
 	})
 	return list, nil
+}
+
+// rank is the entry's group in a list.
+func rank(e *snapshot.Entry) int {
+	switch {
+	case e.Err != nil && !isBad(e.Err):
+		return 0
+	case e.Meta.Major != 0:
+		return 1
+	}
+	return 2
+}
+
+// isBad says whether an error is about a snapshot's content.
+func isBad(err error) bool { return is[*snapshot.DamageError](err) || is[*snapshot.ForeignError](err) }
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 func isSnapshot(name string) bool {
@@ -212,15 +221,16 @@ func (f *folder) load(t *ticker, dir string) error {
 	}
 	var first error
 	for _, e := range list {
+		if f.tree != nil && rank(&e) < 2 { // of one with a damaged header nobody knows whether it was newer
+			continue
+		}
 		if err = e.Err; err == nil {
 			f.tree, f.meta, _, err = readFile(t, e.Path, nil)
 		}
 		if err == nil {
-			break
+			continue
 		}
-		var damage *snapshot.DamageError
-		var foreign *snapshot.ForeignError
-		if !errors.As(err, &damage) && !errors.As(err, &foreign) {
+		if !isBad(err) {
 			return err // not passed over: it may hold what the others lack
 		}
 		f.notices = append(f.notices, fmt.Sprintf("passed over: %v", err))

@@ -136,6 +136,25 @@ func TestSnapshotOfSeveralMembers(t *testing.T) {
 	}
 }
 
+// A snapshot that cannot be opened, or whose header is damaged, may be the newest: the
+// first is no reason to read an older one, the second is named.
+func TestSnapshotOfUnreadable(t *testing.T) {
+	t.Parallel()
+	n := form(t, filepath.Join(t.TempDir(), "data"))
+	n.ok(create("/a", ""))
+	newest := n.save().Path
+	n.stop()
+	must(t, os.Truncate(newest, 0))
+	if read := got(offline(n.dir))(t); len(read.Notices) != 1 || !strings.Contains(read.Notices[0], filepath.Base(newest)) || read.Frozen.Digest() != n.tree.Digest() {
+		t.Errorf("a damaged header: %q", read.Notices)
+	}
+	must(t, os.Remove(newest))
+	must(t, os.Symlink(newest, newest))
+	if _, err := offline(n.dir); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("one that cannot be opened: %v", err)
+	}
+}
+
 // A folder from which its node must not start says so when a backup is made of it.
 func TestSnapshotOfOneThatMustNotStart(t *testing.T) {
 	t.Parallel()
