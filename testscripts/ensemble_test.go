@@ -646,7 +646,11 @@ func TestEnsembleLeaves(t *testing.T) {
 		if len(c.nodes)%2 == 1 {
 			last = last.others()[0]
 		}
-		got := last.ask("ADMIN LEAVE")
+		var got string
+		c.eventually("somebody leads", func() bool {
+			got = last.ask("ADMIN LEAVE")
+			return !strings.HasPrefix(got, "ERR NOLEADER")
+		})
 		if !strings.HasPrefix(got, "LIST 0") {
 			t.Errorf("%s leaves: %s", last.name, got)
 		}
