@@ -65,10 +65,6 @@ func (r *Replica) forward(lead uint64) {
 	c := &r.core
 	for ; c.next < len(c.subs); c.next++ {
 		s, ok := r.nextSubmission()
-		if ok && s.lead {
-			r.refuse(s, znode.ErrNoLeader)
-			continue
-		}
 		if !ok {
 			continue
 		}

@@ -49,10 +49,6 @@ func (r *Replica) proposeOwn(room int64) {
 	c := &r.core
 	for ; c.next < len(c.subs) && room > 0; c.next++ {
 		s, ok := r.nextSubmission()
-		if ok && s.lead && s.term != c.reign.term {
-			r.refuse(s, znode.ErrNoLeader)
-			continue
-		}
 		if !ok {
 			continue
 		}
@@ -71,11 +67,15 @@ func (r *Replica) proposeOwn(room int64) {
 func (r *Replica) nextSubmission() (s submission, ok bool) {
 	c := &r.core
 	s, c.subs[c.next] = c.subs[c.next], submission{}
-	if r.full.Load() && grows(&s.txn.Op, s.txn.Ops) {
+	switch {
+	case s.lead && c.reign != reign{s.term, r.cfg.NodeID}:
+		r.refuse(s, znode.ErrNoLeader)
+	case r.full.Load() && grows(&s.txn.Op, s.txn.Ops):
 		r.refuse(s, znode.ErrNoSpace)
-		return s, false
+	default:
+		return s, true
 	}
-	return s, true
+	return s, false
 }
 
 // add numbers a txn of this node and puts it into the encoder.

@@ -213,7 +213,7 @@ type submission struct {
 	done Done
 	size int64
 	lead bool   // only while this node leads
-	term uint64 // then: since when
+	term uint64 // then: in which term
 }
 
 // New makes a replica; Run starts it.
