@@ -5,13 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rs/zerolog"
 
 	"coord/server"
 	"coord/snapshot/datadir"
+	"coord/wal"
 )
 
 // TestAStartIsCounted in the folder, before it is told.
@@ -58,5 +62,44 @@ func TestNoStartFromWhatIsNoMember(t *testing.T) {
 		if got, _, err := datadir.ReadIdentity(cfg.DataDir); err != nil || got.Boot != 7 || got.State != state {
 			t.Errorf("%s: %+v %v", state, got, err)
 		}
+	}
+}
+
+// TestNotOpened: a snapshot that cannot be opened (its mode, a failing disk) keeps no node
+// from a start that needs it not, and is named; one that is needed is no damage.
+func TestNotOpened(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	var log bytes.Buffer
+	run := func() error {
+		log.Reset()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		return server.Run(ctx, cfg, zerolog.New(&log), func(server.Listening) { stop() })
+	}
+	closed := filepath.Join(cfg.DataDir, datadir.SnapshotName, "snapshot-x.coord")
+	if err := errors.Join(run(), os.Symlink(closed, closed), run()); err != nil || !strings.Contains(log.String(), closed) {
+		t.Fatalf("%v: %s", err, log.String())
+	}
+	id, _, err := datadir.ReadIdentity(cfg.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, found, err := wal.Open(filepath.Join(cfg.DataDir, datadir.WALName), wal.Options{Meta: wal.Meta{ClusterID: id.Cluster, NodeID: id.Node}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := wal.Position{Index: found.Last + 10, Term: found.HardState.Term}
+	if err := errors.Join(l.Reset(behind, wal.HardState{Term: behind.Term, Commit: behind.Index}), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); !errors.Is(err, syscall.ELOOP) || errors.Is(err, server.ErrDamaged) {
+		t.Errorf("the log begins behind the others: %v", err)
+	}
+	if err := os.Remove(closed); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); !errors.Is(err, server.ErrDamaged) {
+		t.Errorf("without it: %v", err)
 	}
 }

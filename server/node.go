@@ -198,7 +198,7 @@ func (n *node) load() error {
 	t, info, bad, err := n.store.Load()
 	n.measured.snapLoad.AddTime(time.Since(start))
 	for _, b := range bad {
-		n.log.Error().Err(b.Err).Str("path", b.Path).Msg("snapshot is damaged: passed over")
+		n.log.Error().Err(b.Err).Str("path", b.Path).Msg("snapshot cannot be read: passed over")
 	}
 	if err != nil {
 		if errors.Is(err, snapshot.ErrNoSnapshot) {
@@ -239,6 +239,9 @@ func (n *node) load() error {
 	}
 	n.start = pointOf(&info.Meta)
 	if n.recovered.First > n.start.Index+1 {
+		if err := snapshot.NotOpened(bad); err != nil {
+			return err
+		}
 		return &datadir.DamageError{File: info.Path, Reason: fmt.Sprintf(
 			"is the newest good snapshot and ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones", n.start.Index, n.recovered.First)}
 	}

@@ -209,10 +209,10 @@ func (e *Entry) rank() int {
 
 // Latest finds the newest good snapshot, checked at the given level. bad are
 // the ones passed over and why; they are *DamageError or *ForeignError, and those with
-// a damaged header are among them, for one may have been the newest. A file
-// that needs a newer coord, or cannot be opened, is not passed over: it may hold
-// what the others lack. Without any file the error is ErrNoSnapshot; with only
-// bad ones it is the newest's.
+// a damaged header are among them, for one may have been the newest. So are files that
+// cannot be opened: whether one holds what the others lack is for the caller to find
+// out, see NotOpened. A file that needs a newer coord is not passed over. Without any
+// file the error is ErrNoSnapshot; with only bad ones NotOpened's, or the newest's.
 func (s *Store) Latest(ctx context.Context, level Level) (good Info, bad []Entry, err error) {
 	bad, err = s.newestGood(func(path string) (err error) {
 		good, err = verify(ctx, path, level, Pace{})
@@ -250,15 +250,35 @@ func (s *Store) newestGood(try func(path string) error) (bad []Entry, err error)
 				}
 			}
 			return bad, nil
-		case !isBad(e.Err):
+		case !isBad(e.Err) && !e.notOpened():
 			return bad, e.Err
 		}
 		bad = append(bad, e)
+	}
+	if err := NotOpened(bad); err != nil {
+		return bad, err
 	}
 	if len(bad) > 0 {
 		return bad, fmt.Errorf("no good snapshot in %s: %w", s.dir, bad[0].Err)
 	}
 	return nil, fmt.Errorf("%s: %w", s.dir, ErrNoSnapshot)
+}
+
+// NotOpened is the error of the first file that could not even be opened (its mode, a
+// failing disk), nil without one. If the others are not enough, it is why: what
+// is missing may be in that file, and is not known to be damaged.
+func NotOpened(passed []Entry) error {
+	for _, e := range passed {
+		if e.notOpened() {
+			return e.Err
+		}
+	}
+	return nil
+}
+
+func (e *Entry) notOpened() bool {
+	var errno syscall.Errno
+	return !isBad(e.Err) && errors.As(e.Err, &errno)
 }
 
 // isBad says whether an error is about the file's content.

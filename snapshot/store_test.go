@@ -168,21 +168,28 @@ func TestStoreHeader(t *testing.T) {
 	}
 }
 
-// TestStoreNotReadable: a file that cannot be opened may be the newest. Nothing older
-// is loaded in its place, and a removal of others goes on.
-func TestStoreNotReadable(t *testing.T) {
+// TestStoreNotOpened: a file that cannot be opened is named beside the one that is
+// loaded, and a removal of others goes on. Without another one it is the error.
+func TestStoreNotOpened(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
-	oldest := saveAt(t, s, 1)
-	saveAt(t, s, 2)
-	if err := os.Symlink("snapshot-x.coord", filepath.Join(s.Dir(), "snapshot-x.coord")); err != nil {
+	oldest, newest := saveAt(t, s, 1), saveAt(t, s, 2)
+	closed := filepath.Join(s.Dir(), "snapshot-x.coord")
+	if err := os.Symlink(closed, closed); err != nil {
 		t.Fatal(err)
 	}
-	if _, good, _, err := s.Load(); !errors.Is(err, syscall.ELOOP) {
-		t.Errorf("loaded %s, %v", good.Path, err)
+	_, good, bad, err := s.Load()
+	if err != nil || good.Path != newest.Path || len(bad) != 1 || bad[0].Path != closed || !errors.Is(NotOpened(bad), syscall.ELOOP) {
+		t.Errorf("loaded %s, passed over %+v, %v", good.Path, bad, err)
 	}
 	if removed, err := s.Prune(t.Context(), 1, 0, time.Now()); err != nil || !slices.Equal(removed, []string{oldest.Path}) {
 		t.Errorf("removed %v, %v", removed, err)
+	}
+	if err := os.Truncate(newest.Path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, good, _, err := s.Load(); !errors.Is(err, syscall.ELOOP) || isBad(err) {
+		t.Errorf("loaded %s, %v", good.Path, err)
 	}
 }
 

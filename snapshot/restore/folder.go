@@ -77,11 +77,12 @@ const (
 type folder struct {
 	identity  datadir.Identity
 	tree      *tree.Tree
-	meta      snapshot.Meta // of the state: index and term at its end; members as of the snapshot
-	changed   bool          // the members, behind the snapshot
-	term      uint64        // highest that the node has seen
-	committed uint64        // the last entry that it knew to be committed
-	beyond    int           // txns in the state that stand behind that
+	meta      snapshot.Meta    // of the state: index and term at its end; members as of the snapshot
+	changed   bool             // the members, behind the snapshot
+	term      uint64           // highest that the node has seen
+	committed uint64           // the last entry that it knew to be committed
+	beyond    int              // txns in the state that stand behind that
+	passed    []snapshot.Entry // snapshots passed over
 	notices   []string
 }
 
@@ -230,11 +231,16 @@ func (f *folder) load(t *ticker, dir string) error {
 		if err == nil {
 			continue
 		}
-		if !isBad(err) {
+		e.Err = err
+		if !isBad(err) && snapshot.NotOpened([]snapshot.Entry{e}) == nil {
 			return err // not passed over: it may hold what the others lack
 		}
+		f.passed = append(f.passed, e)
 		f.notices = append(f.notices, fmt.Sprintf("passed over: %v", err))
 		first = cmp.Or(first, err)
+	}
+	if err := snapshot.NotOpened(f.passed); f.tree == nil && err != nil {
+		return err
 	}
 	switch {
 	case len(list) == 0:
@@ -272,6 +278,9 @@ func (f *folder) replay(t *ticker, dir string, what extent) error {
 	}
 	next := f.meta.RaftIndex + 1
 	if found.First > next {
+		if err := snapshot.NotOpened(f.passed); err != nil {
+			return err
+		}
 		return damage("the newest good snapshot ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones",
 			f.meta.RaftIndex, found.First)
 	}
