@@ -4,7 +4,8 @@
 //	coord-data/     mode 0700, files 0600
 //	  identity      text, a key and a value a line, its own checksum last:
 //	                written aside, fsynced, renamed; never changed in place
-//	  lock          held with flock while a process uses the folder; its pid inside
+//	  lock          held with flock while a process uses the folder, as the folder
+//	                itself is; its pid inside
 //	  wal/          package wal
 //	  snapshot/     package snapshot
 //	  ballast       room kept free for the way out of a full disk
@@ -68,9 +69,10 @@ func (e *DamageError) Error() string { return e.File + ": " + e.Reason }
 
 // Dir is an open data folder: the caller holds its lock.
 type Dir struct {
-	path  string
-	lock  *os.File // nil if there is no such file, see Lock
-	named bool     // our pid stands in it
+	path   string
+	lock   *os.File // nil if there is no such file, see Lock
+	named  bool     // our pid stands in it
+	folder *os.File // locked as well, see lockFolder; nil where that cannot be done
 }
 
 // Open opens and locks the folder; create makes it if it is missing. It changes
@@ -113,34 +115,59 @@ func open(path string, create bool) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkRestore(path); err != nil {
-		_ = unlock(f)
+	d := &Dir{path: path, lock: f}
+	if d.folder, err = lockFolder(path); err == nil {
+		err = checkRestore(path)
+	}
+	if err != nil {
+		_ = d.Close()
 		return nil, err
 	}
 	// The pid is for people; the lock is what counts, so a failure here is none.
 	if f.Truncate(0) == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
-	return &Dir{path, f, true}, nil
+	d.named = true
+	return d, nil
 }
 
 // Lock locks a folder that exists without changing anything in it: for who
-// restores it, or reads it where nothing can be written. A folder without a lock
-// file is used by nobody; whoever opens it later is not kept out by this Dir. It
-// does not look for a restore.
+// restores it, or reads it where nothing can be written. It does not look for a
+// restore.
 func Lock(path string) (*Dir, error) {
 	path = filepath.Clean(path)
 	if _, err := checkFolder(path); err != nil {
 		return nil, err
 	}
 	f, err := lock(path, os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &Dir{path: path}, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &Dir{path: path, lock: f}, nil
+	d := &Dir{path: path, lock: f}
+	if d.folder, err = lockFolder(path); err != nil {
+		_ = d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// lockFolder locks the folder itself, for who holds its lock file or finds none: that
+// file may have been removed, or cleaned away, under a process that uses the folder.
+// Not every file system locks folders (NFS does not); there the file alone counts.
+func lockFolder(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil //nolint:nilerr,nilnil // it may be one that cannot be listed
+	}
+	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		_ = f.Close()
+		return nil, &InUseError{Path: path}
+	}
+	_ = f.Close()
+	return nil, nil //nolint:nilnil // as above
 }
 
 // checkFolder says why a path is not a folder of ours.
@@ -307,6 +334,9 @@ func isOurs(path string) bool {
 
 // Close gives the folder up.
 func (d *Dir) Close() error {
+	if d.folder != nil {
+		_ = unlock(d.folder)
+	}
 	if d.lock == nil {
 		return nil
 	}
@@ -316,8 +346,9 @@ func (d *Dir) Close() error {
 	return unlock(d.lock)
 }
 
-// Held says whether a lock is held: not by a Lock of a folder without lock file.
-func (d *Dir) Held() bool { return d.lock != nil }
+// Held says whether a lock is held: not by a Lock of a folder without lock file, where
+// folders cannot be locked.
+func (d *Dir) Held() bool { return d.lock != nil || d.folder != nil }
 
 // Path is the folder.
 func (d *Dir) Path() string { return d.path }

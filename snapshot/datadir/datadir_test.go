@@ -196,10 +196,36 @@ func TestInUse(t *testing.T) {
 	must(t, os.Remove(filepath.Join(dir, "lock")))
 	d, err = datadir.Lock(dir)
 	must(t, err)
-	if files, _ := os.ReadDir(dir); len(files) != 0 || d.Held() {
-		t.Error("a lock file was made")
+	if files, _ := os.ReadDir(dir); len(files) != 0 || !d.Held() {
+		t.Errorf("held %v, and a lock file was made: %v", d.Held(), files)
 	}
 	must(t, d.Close())
+}
+
+// TestLockFileRemoved under who uses the folder: it is in use all the same, however
+// often another one tries and leaves a lock file of its own.
+func TestLockFileRemoved(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	d := open(t, dir)
+	must(t, os.Remove(filepath.Join(dir, "lock")))
+	for range 2 {
+		for name, try := range map[string]func() (*datadir.Dir, error){
+			"lock": func() (*datadir.Dir, error) { return datadir.Lock(dir) },
+			"open": func() (*datadir.Dir, error) { return datadir.Open(dir, true) },
+		} {
+			if _, err := try(); !is[*datadir.InUseError](err) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	must(t, d.Close())
+	open(t, dir)
+}
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 // A restore that is under way or was interrupted keeps everyone out, before a
