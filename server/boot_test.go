@@ -81,18 +81,7 @@ func TestNotOpened(t *testing.T) {
 	if err := errors.Join(run(), os.Symlink(closed, closed), run()); err != nil || !strings.Contains(log.String(), closed) {
 		t.Fatalf("%v: %s", err, log.String())
 	}
-	id, _, err := datadir.ReadIdentity(cfg.DataDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, found, err := wal.Open(filepath.Join(cfg.DataDir, datadir.WALName), wal.Options{Meta: wal.Meta{ClusterID: id.Cluster, NodeID: id.Node}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	behind := wal.Position{Index: found.Last + 10, Term: found.HardState.Term}
-	if err := errors.Join(l.Reset(behind, wal.HardState{Term: behind.Term, Commit: behind.Index}), l.Close()); err != nil {
-		t.Fatal(err)
-	}
+	resetLog(t, cfg.DataDir)
 	if err := run(); !errors.Is(err, syscall.ELOOP) || errors.Is(err, server.ErrDamaged) {
 		t.Errorf("the log begins behind the others: %v", err)
 	}
@@ -101,5 +90,58 @@ func TestNotOpened(t *testing.T) {
 	}
 	if err := run(); !errors.Is(err, server.ErrDamaged) {
 		t.Errorf("without it: %v", err)
+	}
+}
+
+// TestWaitingKept: of a node that was killed while it took over a snapshot, which does not
+// read any more, that is left as it is. Others that wait go.
+func TestWaitingKept(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	run := func() error {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		return server.Run(ctx, cfg, zerolog.Nop(), func(server.Listening) { stop() })
+	}
+	if err := run(); err != nil {
+		t.Fatal(err)
+	}
+	waiting := filepath.Join(cfg.DataDir, datadir.SnapshotName, "snapshot-1.received")
+	wait := func() {
+		if err := os.WriteFile(waiting, []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait()
+	if err := run(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(waiting); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("one that is not needed: %v", err)
+	}
+	wait()
+	resetLog(t, cfg.DataDir)
+	if err := run(); !errors.Is(err, server.ErrDamaged) {
+		t.Errorf("started without it: %v", err)
+	}
+	if _, err := os.Stat(waiting); err != nil {
+		t.Error(err)
+	}
+}
+
+// resetLog makes the log of a stopped server begin behind all its snapshots.
+func resetLog(t *testing.T, dir string) {
+	t.Helper()
+	id, _, err := datadir.ReadIdentity(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, found, err := wal.Open(filepath.Join(dir, datadir.WALName), wal.Options{Meta: wal.Meta{ClusterID: id.Cluster, NodeID: id.Node}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := wal.Position{Index: found.Last + 10, Term: found.HardState.Term}
+	if err := errors.Join(l.Reset(behind, wal.HardState{Term: behind.Term, Commit: behind.Index}), l.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

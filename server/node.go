@@ -197,9 +197,7 @@ func (n *node) load() error {
 	start := time.Now()
 	t, info, bad, err := n.store.Load()
 	n.measured.snapLoad.AddTime(time.Since(start))
-	for _, b := range bad {
-		n.log.Error().Err(b.Err).Str("path", b.Path).Msg("snapshot cannot be read: passed over")
-	}
+	n.passedOver(bad)
 	if err != nil {
 		if errors.Is(err, snapshot.ErrNoSnapshot) {
 			return &datadir.DamageError{File: n.dir.Snapshots(), Reason: "holds no snapshot, but the folder is a node's"}
@@ -229,13 +227,11 @@ func (n *node) load() error {
 		}
 		if adopted {
 			n.log.Info().Uint64("index", base.Index).Msg("the snapshot of another node is this one's now")
-			if n.tree, info, _, err = n.store.Load(); err != nil {
+			if n.tree, info, bad, err = n.store.Load(); err != nil {
 				return err
 			}
+			n.passedOver(bad)
 		}
-	}
-	if err := n.store.ClearWaiting(); err != nil {
-		return err
 	}
 	n.start = pointOf(&info.Meta)
 	if n.recovered.First > n.start.Index+1 {
@@ -245,7 +241,13 @@ func (n *node) load() error {
 		return &datadir.DamageError{File: info.Path, Reason: fmt.Sprintf(
 			"is the newest good snapshot and ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones", n.start.Index, n.recovered.First)}
 	}
-	return nil
+	return n.store.ClearWaiting() // not before: a damaged one may be what is missing
+}
+
+func (n *node) passedOver(bad []snapshot.Entry) {
+	for _, b := range bad {
+		n.log.Error().Err(b.Err).Str("path", b.Path).Msg("snapshot cannot be read: passed over")
+	}
 }
 
 func pointOf(m *snapshot.Meta) replica.Point {

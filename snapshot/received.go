@@ -20,8 +20,8 @@ import (
 //	Store.Adopt    it has its final name
 //
 // A start whose log begins behind the newest good snapshot adopts the one at which
-// the log begins, and removes the others (Store.ClearWaiting). One goroutine uses a
-// Received.
+// the log begins, and then removes the others (Store.ClearWaiting), unless it was not
+// found. One goroutine uses a Received.
 type Received struct {
 	store *Store
 	info  Info
