@@ -101,6 +101,12 @@ func serve(t *testing.T, change func(*server.Config)) string {
 // request but HELLO with what the handler returns; nil says nothing.
 func fake(t *testing.T, handle func(r *text.Request) []byte) {
 	t.Helper()
+	fakeNode(t, reply(text.Reply{Kind: text.KindOK}), handle)
+}
+
+// fakeNode is fake with the answer to HELLO.
+func fakeNode(t *testing.T, hello []byte, handle func(r *text.Request) []byte) {
+	t.Helper()
 	addr := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", addr)
 	if err != nil {
@@ -113,13 +119,13 @@ func fake(t *testing.T, handle func(r *text.Request) []byte) {
 			if err != nil {
 				return
 			}
-			go fakeConn(nc, handle)
+			go fakeConn(nc, hello, handle)
 		}
 	}()
 	t.Setenv("COORD_SERVER", "unix:"+addr)
 }
 
-func fakeConn(nc net.Conn, handle func(r *text.Request) []byte) {
+func fakeConn(nc net.Conn, hello []byte, handle func(r *text.Request) []byte) {
 	defer nc.Close()
 	p := text.NewParser(text.DefaultLimits())
 	var in []byte
@@ -138,7 +144,7 @@ func fakeConn(nc net.Conn, handle func(r *text.Request) []byte) {
 			in = append(in, buf[:n]...)
 			continue
 		}
-		out := reply(text.Reply{Kind: text.KindOK})
+		out := hello
 		if req.Verb != text.VerbHello {
 			out = handle(req)
 		}

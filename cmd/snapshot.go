@@ -172,7 +172,21 @@ func (r *run) fetch(ctx context.Context, w io.Writer) (client.Snapshot, error) {
 	defer cancel()
 	start := time.Now()
 	defer r.progressEnd()
-	return c.Snapshot(ctx, w, client.SnapshotOptions{Progress: func(_ znode.Zxid, n int64) { r.progressOf("received", n, start) }})
+	got, err := c.Snapshot(ctx, w, client.SnapshotOptions{Progress: func(_ znode.Zxid, n int64) { r.progressOf("received", n, start) }})
+	if err == nil && r.explainer == nil {
+		r.noteLeaderless(ctx, c)
+	}
+	return got, err
+}
+
+// noteLeaderless says so if a node has no leader: others may have one, and know more.
+// The backup is whole, so that a node which does not tell is no failure.
+func (r *run) noteLeaderless(ctx context.Context, c *client.Conn) {
+	ctx, cancel := r.limit(ctx)
+	defer cancel()
+	if h, err := c.Greet(ctx, clientName); err == nil && h.Role == "candidate" {
+		r.note("coord: %s has no leader now: what others have done without it is not in the backup", c.Server())
+	}
 }
 
 func (r *run) progressOf(what string, n int64, start time.Time) {

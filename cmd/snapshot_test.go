@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,6 +134,19 @@ func TestSnapshotCut(t *testing.T) {
 	files, _ := filepath.Glob("*")
 	if old, _ := os.ReadFile("old"); len(files) != 1 || string(old) != "old" {
 		t.Errorf("files: %v, the old one has %q", files, old)
+	}
+}
+
+// TestSnapshotWithoutLeader: who asks a node that has no leader is told what that means.
+func TestSnapshotWithoutLeader(t *testing.T) {
+	data := []byte("a backup")
+	answer := slices.Concat(reply(text.Reply{Kind: text.KindOK}), reply(text.Reply{Kind: text.KindChunk, Data: data}), reply(text.Reply{
+		Kind: text.KindEnd, Fields: []text.Field{text.Str("sha256", fmt.Sprintf("%x", sha256.Sum256(data))), text.Int("bytes", int64(len(data)))}}))
+	for role, want := range map[string]bool{"candidate": true, "follower": false} {
+		fakeNode(t, reply(text.Reply{Kind: text.KindOK, Fields: []text.Field{text.Str("role", role)}}), func(*text.Request) []byte { return answer })
+		if got := coord(t, "", "snapshot", "-"); got.code != exitOK || got.out != string(data) || strings.Contains(got.errOut, "has no leader now") != want {
+			t.Errorf("%s: %+v", role, got)
+		}
 	}
 }
 
