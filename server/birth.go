@@ -370,7 +370,7 @@ func (m *machine) complain(addr, what string, err error) {
 // join asks a member, and then every other one that is found, until this node is
 // one too. Locked.
 func (m *machine) join(j founding.Join) {
-	if lost := m.e.n.lost; lost != nil && lost.cluster != (snapshot.ID{}) && snapshot.ID(j.Cluster) != lost.cluster {
+	if bound, ok := m.e.n.boundTo(); ok && snapshot.ID(j.Cluster) != bound {
 		m.e.log.Warn().Stringer("cluster", j.Cluster).Msg("another cluster than the one this node's data is of: not joined")
 		return
 	}
@@ -411,10 +411,18 @@ func (m *machine) join(j founding.Join) {
 	})
 }
 
+// boundTo is the cluster of a lost node's data, the only one that it may join, if that is known.
+func (n *node) boundTo() (cluster snapshot.ID, bound bool) {
+	if n.lost == nil || n.lost.cluster == (snapshot.ID{}) {
+		return snapshot.ID{}, false
+	}
+	return n.lost.cluster, true
+}
+
 // another is the cluster of a member by now, which was of one when it was found, and has been recovered
 // or restored since. A blank node joins that instead; one that had data does not.
 func (n *node) another(was snapshot.ID, now string) (snapshot.ID, error) {
-	if n.lost != nil && n.lost.cluster != (snapshot.ID{}) {
+	if _, bound := n.boundTo(); bound {
 		return was, fmt.Errorf("it is of cluster %s by now, not of %s", now, was)
 	}
 	return snapshot.ParseID(now)

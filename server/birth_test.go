@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"coord/server/peer"
+	"coord/snapshot"
 )
 
 // What keeps a node from being taken in is said once for each address and reason, not twice
@@ -29,5 +32,28 @@ func TestComplain(t *testing.T) {
 `
 	if got := log.String(); got != want {
 		t.Errorf("%s\nnot\n%s", got, want)
+	}
+}
+
+// A node whose data was lost says of which cluster that was, and the leader of another one, as a recovery
+// leaves, does not list it as a member that never comes.
+func TestALostNodeIsOfOneCluster(t *testing.T) {
+	t.Parallel()
+	was, now := snapshot.NewID(), snapshot.NewID()
+	for cluster, want := range map[snapshot.ID]string{was: was.String(), {}: ""} {
+		e := &ensemble{n: &node{lost: &lost{cluster: cluster}}, cfg: &Ensemble{}}
+		if got := e.joinRequest().Cluster; got != want {
+			t.Errorf("it asks for %q, not %q", got, want)
+		}
+	}
+	blank := &ensemble{n: &node{}, cfg: &Ensemble{}}
+	if got := blank.joinRequest().Cluster; got != "" {
+		t.Errorf("a node without data asks for %q", got)
+	}
+	leads := &ensemble{n: &node{}, cfg: &Ensemble{}, steward: newSteward(nil)}
+	leads.n.identity.Cluster = now
+	q := &memberRequest{Do: "join", Peer: "127.0.0.1:2888", Cluster: was.String()}
+	if a, err := leads.takeIn(t.Context(), nil, peer.Hello{Identity: peer.Identity{Node: 7}}, q); err == nil || len(leads.steward.applicants) > 0 {
+		t.Errorf("taken in: %+v, %v", a, err)
 	}
 }

@@ -32,6 +32,7 @@ import (
 //	admin   do what an operator has asked another node for: the leader's part of Admin
 type memberRequest struct {
 	Do       string   `json:"do"`
+	Cluster  string   `json:"cluster,omitempty"` // the only one that the node that asks may join
 	Peer     string   `json:"peer,omitempty"` // HOST:PORT of the node that asks
 	Client   int      `json:"client,omitempty"`
 	Observer bool     `json:"observer,omitempty"`
@@ -103,13 +104,21 @@ func (e *ensemble) askLeader(ctx context.Context, addr string, q *memberRequest)
 	return nil, errNoLeader
 }
 
-// askToJoin asks to be a learner, or as one to be a voter.
-func (e *ensemble) askToJoin(ctx context.Context, addr string) (*memberAnswer, error) {
+// joinRequest is what this node asks for that wants to be a learner, or as one a voter.
+func (e *ensemble) joinRequest() *memberRequest {
 	q := &memberRequest{Do: "join", Peer: e.self.peerAddr(), Client: e.self.client, Observer: e.cfg.Observer}
+	if cluster, bound := e.n.boundTo(); bound {
+		q.Cluster = cluster.String()
+	}
 	for _, old := range e.n.identity.Replaces {
 		q.Replaces = append(q.Replaces, datadir.NodeString(old))
 	}
-	a, err := e.askLeader(ctx, addr, q)
+	return q
+}
+
+// askToJoin asks to be a learner, or as one to be a voter.
+func (e *ensemble) askToJoin(ctx context.Context, addr string) (*memberAnswer, error) {
+	a, err := e.askLeader(ctx, addr, e.joinRequest())
 	switch {
 	case err != nil:
 		return nil, err
@@ -180,6 +189,9 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 // takeIn makes a node that proved the secret a learner, or notes that a learner wants
 // to vote: the leader's part of joining.
 func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
+	if own := e.n.identity.Cluster.String(); q.Cluster != "" && q.Cluster != own {
+		return nil, fmt.Errorf("this is cluster %s by now, not %s", own, q.Cluster)
+	}
 	a := applicant{member: member{node: theirs.Node, name: theirs.Name, client: q.Client, observer: q.Observer}, at: time.Now()}
 	var err error
 	if a.host, a.peer, err = splitAddr(q.Peer); err != nil {
