@@ -33,7 +33,7 @@ import (
 type memberRequest struct {
 	Do       string   `json:"do"`
 	Cluster  string   `json:"cluster,omitempty"` // the only one that the node that asks may join
-	Peer     string   `json:"peer,omitempty"` // HOST:PORT of the node that asks
+	Peer     string   `json:"peer,omitempty"`    // HOST:PORT of the node that asks
 	Client   int      `json:"client,omitempty"`
 	Observer bool     `json:"observer,omitempty"`
 	Replaces []string `json:"replaces,omitempty"` // node ids
@@ -70,6 +70,8 @@ const (
 	maxHops    = 3
 	// handOverPause is the time to notice that this node leads now.
 	handOverPause = 100 * time.Millisecond
+	// leaderTime is how long what an operator asks for waits for a leader: an election or two.
+	leaderTime = 3 * time.Second
 )
 
 // askMember asks the node at an address, and tells who that is.
@@ -286,32 +288,50 @@ func adminError(code znode.Code, format string, args ...any) error {
 func (e *ensemble) admin(ctx context.Context, words []string) error {
 	e.admins.Add(1)
 	defer e.admins.Add(-1)
-	for range maxHops {
-		id, addr := e.steward.leaderAddr()
-		if id == e.n.identity.Node {
-			if err := e.lead(ctx, words); !errors.Is(err, errHandedOver) {
-				return err
-			}
-			continue
-		}
-		if addr == "" {
-			return adminError(znode.ErrNoLeader, "there is no leader that can be reached")
-		}
-		a, err := e.askLeader(ctx, addr, &memberRequest{Do: "admin", Words: words})
+	return untilLed(ctx, func() error { return e.adminOnce(ctx, words) })
+}
+
+// untilLed tries again while nobody leads, as in a hand-over or when a leader has just ended: nothing
+// was done then.
+func untilLed(ctx context.Context, once func() error) error {
+	moved := 0
+	for until := time.Now().Add(leaderTime); ; pause(ctx, handOverPause) {
+		err := once()
+		refused, ok := errors.AsType[*frontend.AdminError](err)
 		switch {
-		case errors.Is(err, errHandedOver): // to this node, which has not noticed yet perhaps
-			pause(ctx, handOverPause)
+		case errors.Is(err, errHandedOver): // by this node, or to it, which has not noticed yet perhaps
+			if moved++; moved < maxHops {
+				continue
+			}
+			return adminError(znode.ErrNoLeader, "the leadership moves")
+		case ok && refused.Code == znode.ErrNoLeader && ctx.Err() == nil && time.Now().Before(until):
 			continue
-		case errors.Is(err, peer.ErrUnanswered):
-			return adminError(znode.ErrUncertain, "the leader at %s was asked: %v", addr, err)
-		case err != nil:
-			return adminError(znode.ErrNoLeader, "the leader at %s: %v", addr, err)
-		case a.Code != 0:
-			return adminError(znode.Code(a.Code), "%s", a.Text)
 		}
-		return nil
+		return err
 	}
-	return adminError(znode.ErrNoLeader, "the leadership moves")
+}
+
+// adminOnce has the leader do it, if there is one. Behind ErrNoLeader and errHandedOver nothing was done.
+func (e *ensemble) adminOnce(ctx context.Context, words []string) error {
+	id, addr := e.steward.leaderAddr()
+	switch {
+	case id == e.n.identity.Node:
+		return e.lead(ctx, words)
+	case addr == "":
+		return adminError(znode.ErrNoLeader, "there is no leader that can be reached")
+	}
+	a, err := e.askLeader(ctx, addr, &memberRequest{Do: "admin", Words: words})
+	switch {
+	case errors.Is(err, errHandedOver):
+		return err
+	case errors.Is(err, peer.ErrUnanswered):
+		return adminError(znode.ErrUncertain, "the leader at %s was asked: %v", addr, err)
+	case err != nil:
+		return adminError(znode.ErrNoLeader, "the leader at %s: %v", addr, err)
+	case a.Code != 0:
+		return adminError(znode.Code(a.Code), "%s", a.Text)
+	}
+	return nil
 }
 
 // errHandedOver says that another node leads now.
@@ -359,6 +379,9 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 	for _, c := range changes {
 		if c.Node == self && c.To == replica.Gone {
 			// Who leads cannot take its own vote away: another one does.
+			if !slices.Contains(words, "FORCE") && !e.goOnWithout(ctx, self) {
+				return adminError(znode.ErrNewConfigNoQuorum, tooFewUp)
+			}
 			if err := e.transfer(ctx, nil); err != nil {
 				return err
 			}
@@ -372,12 +395,44 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 	case znode.ErrThrottledOp:
 		return adminError(code, "not now: another change is under way, or the node has not caught up")
 	case znode.ErrNewConfigNoQuorum:
-		return adminError(code, "too few of the voters that would be left are up")
+		return adminError(code, tooFewUp)
 	case znode.ErrBadArguments:
 		return adminError(code, "that can never be: no voter would be left, or the node is none of these, or was removed once")
 	default:
 		return adminError(code, "the change of members: %s", code.Error())
 	}
+}
+
+const tooFewUp = "too few of the voters that would be left are up"
+
+// goOnWithout says whether a quorum of the other voters are up, as far as this leader knows at once. That
+// there is no other voter the hand-over says.
+func (e *ensemble) goOnWithout(ctx context.Context, self uint64) bool {
+	r := e.replica.Load()
+	others := slices.DeleteFunc(slices.Clone(r.Status().Members.Voters), func(id uint64) bool { return id == self })
+	if len(others) == 0 {
+		return true
+	}
+	heard := make(chan []replica.Progress, 1)
+	r.Progress(func(all []replica.Progress) { heard <- all })
+	var all []replica.Progress
+	select {
+	case all = <-heard:
+	case <-ctx.Done():
+		return false
+	}
+	if all == nil { // it does not lead any more: the hand-over will tell
+		return true
+	}
+	links, lately := e.links.Stats().Peers, 2*time.Duration(e.cfg.ElectionTicks)*e.cfg.Tick // as for any change
+	up := 0
+	for _, id := range others {
+		linked := slices.ContainsFunc(links, func(p peer.PeerStats) bool { return p.Node == id && p.Up })
+		if linked && slices.ContainsFunc(all, func(p replica.Progress) bool { return p.Node == id && p.Heard <= lately }) {
+			up++
+		}
+	}
+	return up > len(others)/2
 }
 
 // transfer gives the leadership to a node, or to the best one.
@@ -387,7 +442,9 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 	defer cancel()
 	if len(to) == 0 {
 		before := r.Status()
-		if err := r.HandOver(ctx); err != nil {
+		if err := r.HandOver(ctx); err != nil && r.Status().Leader == 0 {
+			return adminError(znode.ErrNoLeader, "the leadership was lost before another voter could take it over")
+		} else if err != nil {
 			return adminError(znode.ErrThrottledOp, "no other voter can take the leadership over now: %v", err)
 		}
 		if after := r.Status(); after.Term == before.Term && after.Role == "leader" {

@@ -663,6 +663,20 @@ func TestEnsembleLeaves(t *testing.T) {
 	c.agree()
 }
 
+// TestEnsembleLeaderCannotLeave: of a leader whose followers have just ended too few would be left, and
+// it is told that at once.
+func TestEnsembleLeaderCannotLeave(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	c.form(patience...)
+	lead := c.leader()
+	lead.others()[0].kill()
+	c.eventually("it is known", func() bool { return strings.Contains(lead.stderr(), `"message":"peer lost"`) })
+	if got := lead.ask("ADMIN LEAVE"); !strings.HasPrefix(got, "ERR UNSAFE") {
+		t.Errorf("it leaves: %s", got)
+	}
+}
+
 // TestEnsembleIsRecoveredMeanwhile: a node waits for an ensemble that has lost its quorum, and joins what
 // becomes of that: another cluster.
 func TestEnsembleIsRecoveredMeanwhile(t *testing.T) {

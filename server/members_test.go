@@ -1,0 +1,57 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coord/server/frontend"
+	"coord/tree/znode"
+)
+
+// What an operator asks for waits a while for a leader, but not for ever, and is not done twice.
+func TestUntilLed(t *testing.T) {
+	t.Parallel()
+	none, unsure := adminError(znode.ErrNoLeader, "nobody"), adminError(znode.ErrUncertain, "who knows")
+	for name, tt := range map[string]struct {
+		answers []error // the last one again and again
+		want    znode.Code
+		tries   int // 0: not counted
+	}{
+		"a leader":                 {[]error{nil}, znode.OK, 1},
+		"a leader after a while":   {[]error{none, none, nil}, znode.OK, 3},
+		"none":                     {[]error{none}, znode.ErrNoLeader, 0},
+		"handed over":              {[]error{errHandedOver, none, errHandedOver, nil}, znode.OK, 4},
+		"handed over and over":     {[]error{errHandedOver}, znode.ErrNoLeader, maxHops},
+		"not known, so not again":  {[]error{none, unsure, nil}, znode.ErrUncertain, 2},
+		"refused, so not again":    {[]error{adminError(znode.ErrThrottledOp, "no"), nil}, znode.ErrThrottledOp, 1},
+		"another error, not again": {[]error{errors.New("no"), nil}, znode.ErrUnknown, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tries, began := 0, time.Now()
+				err := untilLed(t.Context(), func() error {
+					tries++
+					return tt.answers[min(tries, len(tt.answers))-1]
+				})
+				code := znode.OK
+				if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
+					code = refused.Code
+				} else if err != nil {
+					code = znode.ErrUnknown
+				}
+				if code != tt.want || tt.tries != 0 && tries != tt.tries || time.Since(began) > leaderTime+handOverPause {
+					t.Errorf("%v after %d tries and %v", err, tries, time.Since(began))
+				}
+			})
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := untilLed(ctx, func() error { return none }); !errors.Is(err, none) {
+		t.Errorf("whoever asked has gone: %v", err)
+	}
+}
