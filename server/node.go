@@ -419,6 +419,9 @@ func (n *node) Hello() (version, name, role, cluster string) {
 	return n.cfg.Version, n.cfg.Name, role, n.cfg.Cluster
 }
 
+// HasLeader says whether this node knows who leads: frontend.Node.
+func (n *node) HasLeader() bool { return n.replica.Status().Leader != 0 }
+
 // explain sorts an error into one of this package's, which say how to go on.
 func explain(err error) error {
 	var inUse *datadir.InUseError

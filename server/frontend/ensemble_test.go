@@ -417,7 +417,7 @@ func TestModes(t *testing.T) {
 		"standalone": {"standalone", ""},
 		"leader":     {"leader", "leading - broadcast"},
 		"follower":   {"follower", "following - broadcast"},
-		"candidate":  {"follower", "following - broadcast"},
+		"candidate":  {"follower", "looking"},
 		"standby":    {"observer", "observing - broadcast"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -425,7 +425,7 @@ func TestModes(t *testing.T) {
 				cfg.SessionDeadline = func(int64) (time.Time, bool) { return time.Now(), true }
 			})
 			defer w.end()
-			w.node.role = role
+			w.node.role, w.node.looking = role, role == "candidate"
 			w.state.Lock()
 			w.tree.Apply(1, &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, Target: 7, TimeoutMS: 4000, Password: make([]byte, 16)})
 			w.state.Unlock()

@@ -226,6 +226,7 @@ type fakeNode struct {
 	resets   atomic.Int32
 	admin    func(ctx context.Context, words []string) ([]frontend.AdminItem, error)
 	role     string // "" for standalone
+	looking  bool   // for a leader
 	facts    []frontend.Fact
 }
 
@@ -239,6 +240,8 @@ func (n *fakeNode) Admin(ctx context.Context, words []string) ([]frontend.AdminI
 func (n *fakeNode) Hello() (version, node, role, cluster string) {
 	return "0.1", "n1", cmp.Or(n.role, "standalone"), "coord"
 }
+
+func (n *fakeNode) HasLeader() bool { return !n.looking }
 
 func (n *fakeNode) Facts() []frontend.Fact {
 	return append([]frontend.Fact{{Key: "coord_term", Value: "1"}}, n.facts...)

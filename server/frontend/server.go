@@ -69,6 +69,8 @@ type Backend interface {
 type Node interface {
 	// Hello names the node, its role and its cluster. The state lock may be held.
 	Hello() (version, node, role, cluster string)
+	// HasLeader says whether it knows who leads.
+	HasLeader() bool
 	// Facts are what mntr and INFO list beside the frontend's own, keys without zk_.
 	Facts() []Fact
 	// Conf and Environment are the lines of conf and envi, Sizes are those of dirs:

@@ -88,10 +88,13 @@ const (
 	modeStandalone = "standalone"
 )
 
-// peerStates are the modes of an ensemble's members as mntr tells them once more.
+// peerStates are the modes of an ensemble's members as mntr tells them once more, while there is a leader.
 var peerStates = map[string]string{
 	modeLeader: "leading - broadcast", modeFollower: "following - broadcast", modeObserver: "observing - broadcast",
 }
+
+// peerLooking is what they are without one.
+const peerLooking = "looking"
 
 // facts are all lines of mntr, keys without zk_, values without type.
 func (s *Server) facts() []Fact {
@@ -140,6 +143,9 @@ func (s *Server) facts() []Fact {
 		{"coord_writes", n(st.writes.Load())},
 	}
 	if state := peerStates[mode]; state != "" {
+		if !s.cfg.Node.HasLeader() {
+			state = peerLooking
+		}
 		facts = slices.Insert(facts, 2, Fact{"peer_state", state})
 	}
 	facts = append(facts, s.cfg.Node.Facts()...)
