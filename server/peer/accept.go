@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // inbound is a link that a peer has dialled.
@@ -223,8 +225,12 @@ func (l *Links) refused(r *Refusal) {
 		if err != nil {
 			host = r.Addr
 		}
+		level := zerolog.WarnLevel
+		if r.isEarly(l.cluster()) { // if it stays so, who dials says it
+			level, host = zerolog.DebugLevel, host+" early"
+		}
 		if n, ok := l.crier.may(host, time.Now()); ok {
-			l.log.Warn().Str("addr", r.Addr).Stringer("code", r.Code).Str("why", r.Text).Bool("proven", r.Proven).
+			l.log.WithLevel(level).Str("addr", r.Addr).Stringer("code", r.Code).Str("why", r.Text).Bool("proven", r.Proven).
 				Str("peer", fmt.Sprintf("%016x", r.Theirs.Node)).Str("name", r.Theirs.Name).Uint64("times", n).Msg("refused a peer")
 		}
 	}

@@ -97,6 +97,39 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// That a node is no member yet, or another one than is looked for, is nothing to worry an operator with while
+// an ensemble forms or grows; if it lasts, it is.
+func TestEarlyRefusalsAreQuiet(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		accept func(c *Config)
+		to     uint64
+		lasts  time.Duration
+		warns  [2]int // the dialer, and who refuses it
+	}{
+		"no member yet":      {func(c *Config) { c.Self.Cluster = [16]byte{} }, 2, earlyTime / 2, [2]int{}},
+		"no member for long": {func(c *Config) { c.Self.Cluster = [16]byte{} }, 2, earlyTime + 2*MostPause, [2]int{1, 0}},
+		"another one":        {func(*Config) {}, 3, earlyTime / 2, [2]int{}},
+		"another for long":   {func(*Config) {}, 3, earlyTime + 2*MostPause, [2]int{1, 0}},
+		"of another cluster": {func(c *Config) { c.Self.Cluster = [16]byte{9} }, 2, earlyTime / 2, [2]int{1, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork()
+				a, b := n.start(t, 1, func(*Config) {}), n.start(t, 2, c.accept)
+				a.SetPeer(c.to, []string{"n2"})
+				time.Sleep(c.lasts)
+				a.stop()
+				b.stop()
+				if got := [2]int{a.logs.count(`"level":"warn"`), b.logs.count(`"level":"warn"`)}; got != c.warns {
+					t.Errorf("%d warnings: %s %s", got, a.logs.b.String(), b.logs.b.String())
+				}
+			})
+		})
+	}
+}
+
 // goodHello is one that is let in, but for the proof.
 func goodHello() Hello {
 	return Hello{

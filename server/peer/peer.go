@@ -167,6 +167,13 @@ func (l *Links) startLocked(f func(ctx context.Context)) bool {
 	return true
 }
 
+// cluster is the one that this node belongs to, zero for none.
+func (l *Links) cluster() [16]byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.self.Cluster
+}
+
 // SetCluster tells the cluster that a node without one now belongs to.
 func (l *Links) SetCluster(id [16]byte) {
 	l.mu.Lock()
@@ -283,6 +290,7 @@ type peer struct {
 	started bool
 	sending atomic.Bool // a snapshot
 	told    string      // the last trouble, which was logged
+	began   time.Time   // of run
 
 	isUp                       atomic.Bool
 	links, dropped             atomic.Uint64
@@ -313,6 +321,7 @@ func (p *peer) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}()
+	p.began = time.Now()
 	pause := LeastPause
 	var next *link
 	for ctx.Err() == nil {
@@ -374,19 +383,25 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + time.Duration(n.Int64())
 }
 
+// earlyTime is how long a node may take to become a member before its link is missed.
+const earlyTime = 5 * time.Second
+
 // tell logs a trouble, once in a row, and tells the handler of a refusal.
 func (p *peer) tell(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	text := "unreachable"
+	text, level := "unreachable", zerolog.WarnLevel
 	if r, ok := errors.AsType[*Refusal](err); ok {
 		p.l.refused(r)
 		text = r.Code.String()
+		if r.isEarly(p.l.cluster()) && p.links.Load() == 0 && time.Since(p.began) < earlyTime {
+			text, level = "early "+text, zerolog.DebugLevel
+		}
 	}
 	if text == p.told {
 		return
 	}
 	p.told = text
-	p.log.Warn().Err(err).Msg("no link to a peer; dialling on")
+	p.log.WithLevel(level).Err(err).Msg("no link to a peer; dialling on")
 }

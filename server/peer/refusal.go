@@ -54,6 +54,12 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("peer: %s: %s: %s", who, r.Code, r.Text)
 }
 
+// isEarly says whether this is what a node hears, or says, while it is becoming a member: the others dial it before
+// it knows that it is one, and look for it where it may be before they know where it is.
+func (r *Refusal) isEarly(cluster [16]byte) bool {
+	return r.Proven && (r.Code == CodeID || r.Code == CodeCluster && (cluster == [16]byte{}) != (r.Theirs.Cluster == [16]byte{}))
+}
+
 func refuse(code Code, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Text: fmt.Sprintf(format, args...), Ours: true}
 }
