@@ -259,6 +259,12 @@ func checkFounders(all []Founder, self string, bad func(format string, a ...any)
 			bad("initial: the name %s or the address %s is there twice", f.Name, f.Addr)
 		}
 		names[f.Name], addrs[f.Addr] = true, true
+		if at := hostPort(host, f.GossipPort); f.GossipPort != 0 {
+			if addrs[at] {
+				bad("initial: %s: the address %s is there twice", f.Name, at)
+			}
+			addrs[at] = true
+		}
 	}
 	if !names[self] {
 		bad("initial does not list this node, whose name is %s", self)

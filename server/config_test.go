@@ -67,6 +67,8 @@ func TestValidateEnsemble(t *testing.T) {
 		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h1:2888"}} }, "is there twice"},
 		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n 2", Addr: "h:1"}} }, `initial: "n 2" is no name of a node`},
 		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h"}} }, `initial: n2: "h" is not ADDR:PORT`},
+		{func(e *ensemble) { e.Initial = []server.Founder{{"n1", "h:1", 9}, {"n2", "h:2", 9}} }, "initial: n2: the address h:9 is there twice"},
+		{func(e *ensemble) { e.Initial = []server.Founder{{"n1", "h:1", 1}, {"n2", "h:2", 9}} }, "initial: n1: the address h:1 is there twice"},
 		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h:0"}} }, `initial: n2: "h:0" is not a host and a port at which others reach it`},
 		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "0.0.0.0:5"}} }, "at which others reach it"},
 		{func(e *ensemble) {
