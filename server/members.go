@@ -273,10 +273,12 @@ func (n *node) Admin(ctx context.Context, words []string) ([]frontend.AdminItem,
 
 // about are the members of some names, as far as they are left: those that were changed.
 func (n *node) about(ctx context.Context, names []string) []frontend.AdminItem {
-	return slices.DeleteFunc(n.members(ctx), func(i frontend.AdminItem) bool {
-		return !slices.ContainsFunc(names, func(name string) bool {
-			return strings.HasPrefix(i.Name, strings.ToLower(name)) || i.Facts[0].Value == name
-		})
+	return itemsOf(n.members(ctx), names)
+}
+
+func itemsOf(all []frontend.AdminItem, names []string) []frontend.AdminItem {
+	return slices.DeleteFunc(all, func(i frontend.AdminItem) bool {
+		return !slices.ContainsFunc(names, func(word string) bool { return isMeant(word, i.Name, i.Facts[0].Value) })
 	})
 }
 
@@ -525,11 +527,20 @@ func (s *steward) resolve(word string) (uint64, error) {
 func named(ids []uint64, book roster, word string) (found []uint64) {
 	for _, id := range ids {
 		m := book.find(id)
-		if len(word) >= minPrefix && strings.HasPrefix(datadir.NodeString(id), strings.ToLower(word)) || m != nil && m.name == word {
+		name := ""
+		if m != nil {
+			name = m.name
+		}
+		if isMeant(word, datadir.NodeString(id), name) {
 			found = append(found, id)
 		}
 	}
 	return found
+}
+
+// isMeant says whether a word may mean the node of this id and name.
+func isMeant(word, id, name string) bool {
+	return len(word) >= minPrefix && strings.HasPrefix(id, strings.ToLower(word)) || word != "" && name == word
 }
 
 // members lists all, each with how it is, as far as it answers.

@@ -55,3 +55,18 @@ func TestUntilLed(t *testing.T) {
 		t.Errorf("whoever asked has gone: %v", err)
 	}
 }
+
+// What a change was about is shown by the rule by which it was named: db1, the name of one, is not the
+// beginning of another one's id.
+func TestWhatAChangeWasAbout(t *testing.T) {
+	t.Parallel()
+	item := func(id, name string) frontend.AdminItem {
+		return frontend.AdminItem{Name: id, Facts: []frontend.Fact{{Key: "name", Value: name}}}
+	}
+	for word, want := range map[string]string{"db1": "0a", "DB1F": "db1f22", "db1f": "db1f22", "n3": "", "": ""} {
+		got := itemsOf([]frontend.AdminItem{item("0a", "db1"), item("db1f22", "n2"), item("77", "")}, []string{word})
+		if want == "" && len(got) > 0 || want != "" && (len(got) != 1 || got[0].Name != want) {
+			t.Errorf("%q: %v, not %q", word, got, want)
+		}
+	}
+}
