@@ -294,22 +294,24 @@ func (e *ensemble) admin(ctx context.Context, words []string) error {
 }
 
 // untilLed tries again while nobody leads, as in a hand-over or when a leader has just ended: nothing
-// was done then.
+// was done then. However long the first try took, for a leader that stands still has not said no in seconds,
+// there is a second one.
 func untilLed(ctx context.Context, once func() error) error {
 	moved := 0
-	for until := time.Now().Add(leaderTime); ; pause(ctx, handOverPause) {
+	until := time.Now().Add(leaderTime)
+	for try := 1; ; try++ {
 		err := once()
 		refused, ok := errors.AsType[*frontend.AdminError](err)
 		switch {
 		case errors.Is(err, errHandedOver): // by this node, or to it, which has not noticed yet perhaps
-			if moved++; moved < maxHops {
-				continue
+			if moved++; moved == maxHops {
+				return adminError(znode.ErrNoLeader, "the leadership moves")
 			}
-			return adminError(znode.ErrNoLeader, "the leadership moves")
-		case ok && refused.Code == znode.ErrNoLeader && ctx.Err() == nil && time.Now().Before(until):
-			continue
+		case ok && refused.Code == znode.ErrNoLeader && ctx.Err() == nil && (try == 1 || time.Now().Before(until)):
+		default:
+			return err
 		}
-		return err
+		pause(ctx, handOverPause)
 	}
 }
 

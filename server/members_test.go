@@ -49,6 +49,18 @@ func TestUntilLed(t *testing.T) {
 			})
 		})
 	}
+	synctest.Test(t, func(t *testing.T) { // the leader was asked first, and stood still
+		tries := 0
+		if err := untilLed(t.Context(), func() error {
+			if tries++; tries > 1 {
+				return nil
+			}
+			time.Sleep(2 * leaderTime)
+			return none
+		}); err != nil {
+			t.Errorf("another leads by now: %v", err)
+		}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := untilLed(ctx, func() error { return none }); !errors.Is(err, none) {
