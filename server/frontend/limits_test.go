@@ -299,6 +299,32 @@ func TestWriteTime(t *testing.T) {
 	}
 }
 
+// TestSlowLine: a client that takes what it is sent slowly, and takes it, is not closed,
+// however long it takes for all of it.
+func TestSlowLine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		value := strings.Repeat("v", 1<<20)
+		w.do(tree.Op{Kind: tree.KindCreate, Path: "/a", Data: []byte(value), ACL: znode.OpenACL})
+		d := w.pipes().dial(home)
+		go func() { _, _ = io.WriteString(d, "GET /a\nQUIT\n") }()
+		var got []byte
+		for piece := make([]byte, 100_000); ; {
+			time.Sleep(frontend.WriteTime / 3)
+			n, err := d.Read(piece)
+			if got = append(got, piece[:n]...); err != nil {
+				break
+			}
+		}
+		same(t, string(got), "DATA 1048576 v=0 zxid=0x100000001\n"+value+"\nOK bye\n")
+		time.Sleep(time.Second)
+		if strings.Contains(w.log.String(), "does not read") {
+			t.Error("it is said not to read")
+		}
+	})
+}
+
 // TestConnectionsOfAnAddress: each address has its number, unix sockets have
 // none, and who leaves makes room.
 func TestConnectionsOfAnAddress(t *testing.T) {

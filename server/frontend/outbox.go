@@ -347,15 +347,21 @@ func (c *conn) flushed() {
 	c.changed.Broadcast()
 }
 
-// send writes to the socket. mu is not held.
+// send writes to the socket. A client that takes anything has its time again for the
+// rest. mu is not held.
 func (c *conn) send(b []byte) error {
-	_ = c.nc.SetWriteDeadline(time.Now().Add(WriteTime))
-	_, err := c.nc.Write(b)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.s.stats.slow.Add(1)
-		c.s.log.Warn().Stringer("addr", c.nc.RemoteAddr()).Int("bytes", len(b)).Msg("client does not read its answers: closed")
+	for {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(WriteTime))
+		n, err := c.nc.Write(b)
+		if b = b[n:]; !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if n == 0 {
+			c.s.stats.slow.Add(1)
+			c.s.log.Warn().Stringer("addr", c.nc.RemoteAddr()).Int("bytes", len(b)).Msg("client does not read its answers: closed")
+			return err
+		}
 	}
-	return err
 }
 
 // flushOwn sends the outbox on the reader's own goroutine: a client that does

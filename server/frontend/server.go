@@ -38,7 +38,7 @@ const (
 	MaxAllEventBytes = 64 << 20 // the same of all clients: then whoever has any waiting, or would have much
 	FirstLineBytes   = 4 << 10  // before the first line ends
 	FirstLineTime    = 10 * time.Second
-	WriteTime        = 30 * time.Second // a client that does not take what is sent in this time is closed
+	WriteTime        = 30 * time.Second // a client that takes nothing of what is sent in this time is closed
 	LingerTime       = 2 * time.Second  // what a client still sends is thrown away, when the connection ends from here
 	PeerTime         = 5 * time.Second  // from one look to the next whether a client that cannot be read from is there
 	StopTime         = time.Second      // for answers to what is under way when the server stops
