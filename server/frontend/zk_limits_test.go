@@ -371,6 +371,27 @@ func TestZooKeeperTooManyWatches(t *testing.T) {
 	}
 }
 
+// TestZooKeeperWatchesOfLongPaths: where no znode can be no watch is kept, and all is
+// answered as if it were: the paths may be as long as a frame.
+func TestZooKeeperWatchesOfLongPaths(t *testing.T) {
+	t.Parallel()
+	stage(t, func(x *theatre) {
+		long := "/" + strings.Repeat("x", znode.MaxPathBytes)
+		longest := long[:znode.MaxPathBytes]
+		watches := func(want string) {
+			t.Helper()
+			if got := x.word(x.pipes, "mntr"); !strings.Contains(got, "zk_watch_count\t"+want+"\n") {
+				t.Errorf("want %s watches: %s", want, got)
+			}
+		}
+		x.act("z1> exists " + long + " watch ; addWatch " + long + " kind=0 ; addWatch " + long + " kind=1 ; setWatches2 exist=" + long + " recursive=" + long)
+		x.act("z1< 1 #1 -101\nz1< 2 #1 ok 0\nz1< 3 #1 ok 0\nz1< 4 #1 ok")
+		watches("0")
+		x.act("z1> exists " + longest + " watch\nz1< 5 #1 -101")
+		watches("1")
+	})
+}
+
 // TestZooKeeperStatistics: what is counted of a connection.
 func TestZooKeeperStatistics(t *testing.T) {
 	t.Parallel()

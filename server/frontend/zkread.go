@@ -139,9 +139,14 @@ func watched(path string) string {
 }
 
 // arm registers a watch. ZooKeeper has no limit of them: who reaches it is
-// disconnected, and may find the other node less busy.
+// disconnected, and may find the other node less busy. At a path that is longer than
+// any znode's there is nothing to be told of ever, and it may be as long as a frame.
 func (r *zkReader) arm(path string, kind watch.Kind) znode.Code {
-	if err := r.table.Add(r.c, watched(path), kind); err != nil {
+	path = watched(path)
+	if len(path) > znode.MaxPathBytes {
+		return znode.OK
+	}
+	if err := r.table.Add(r.c, path, kind); err != nil {
 		r.c.s.stats.limitsReached.Add(1)
 		r.c.mu.ending = true
 		r.c.interrupt()
