@@ -454,10 +454,6 @@ func TestModes(t *testing.T) {
 			if got := w.word(p, "dump"); strings.Contains(got, "Global Sessions(1):\n0x7\t4000ms\n") == counts {
 				t.Errorf("dump of a %s: %q", role, got)
 			}
-			w.node.facts = []frontend.Fact{{Key: "last_proposal_size", Value: "32"}, {Key: "min_proposal_size", Value: "7"}, {Key: "max_proposal_size", Value: "36"}}
-			if got := w.word(p, "srvr"); strings.HasSuffix(got, "Proposal sizes last/min/max: 32/7/36\n") != (role == "leader") {
-				t.Errorf("srvr of a %s: %q", role, got)
-			}
 			c := p.open(home)
 			c.say("HELLO\nQUIT\n")
 			<-c.done

@@ -51,20 +51,10 @@ func (s *Server) figures() string {
 		"Outstanding: %d\nZxid: %s\nMode: %s\nNode count: %d\n",
 		least, decimal(avg), most, s.stats.received.Load(), s.stats.sent.Load(), conns,
 		outstanding, zxid, mode, znodes)
-	if mode == modeLeader {
-		figures += s.proposalSizes()
+	if mode == modeLeader { // -1: ZooKeeper's for none yet. A proposal here is of many txns, and its size is not counted
+		figures += "Proposal sizes last/min/max: -1/-1/-1\n"
 	}
 	return figures
-}
-
-// proposalSizes is the last line of a leader.
-func (s *Server) proposalSizes() string {
-	sizes := map[string]string{}
-	for _, f := range s.cfg.Node.Facts() {
-		sizes[f.Key] = f.Value
-	}
-	size := func(which string) string { return cmp.Or(sizes[which+"_proposal_size"], "-1") }
-	return fmt.Sprintf("Proposal sizes last/min/max: %s/%s/%s\n", size("last"), size("min"), size("max"))
 }
 
 func (s *Server) mntr(*conn) string { return lines("zk_", s.facts(), "\t") }
