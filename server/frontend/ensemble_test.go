@@ -426,10 +426,14 @@ func TestModes(t *testing.T) {
 			})
 			defer w.end()
 			w.node.role, w.node.looking = role, role == "candidate"
+			p := w.pipes()
+			counts := role == "leader" || role == "standalone"
+			if got := w.word(p, "dump"); strings.Contains(got, "dump:\nGlobal Sessions(0):\nephemeral") == counts {
+				t.Errorf("dump of a %s without sessions: %q", role, got)
+			}
 			w.state.Lock()
 			w.tree.Apply(1, &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, Target: 7, TimeoutMS: 4000, Password: make([]byte, 16)})
 			w.state.Unlock()
-			p := w.pipes()
 			for _, word := range []string{"srvr", "stat"} {
 				ends := "Mode: " + want.mode + "\nNode count: 4\n"
 				if role == "leader" {
@@ -450,7 +454,6 @@ func TestModes(t *testing.T) {
 			if got := w.word(p, "isro"); got != "rw" {
 				t.Errorf("isro of a %s: %q", role, got)
 			}
-			counts := role == "leader" || role == "standalone"
 			if got := w.word(p, "dump"); strings.Contains(got, "Global Sessions(1):\n0x7\t4000ms\n") == counts {
 				t.Errorf("dump of a %s: %q", role, got)
 			}

@@ -299,7 +299,7 @@ func (s *Server) deadline(session int64) (time.Time, bool) {
 func (s *Server) dumpSessions(b *strings.Builder, sessions []tree.Session) {
 	mode := s.mode()
 	counts := s.cfg.SessionDeadline != nil && (mode == modeLeader || mode == modeStandalone)
-	if !counts && len(sessions) > 0 {
+	if !counts {
 		fmt.Fprintf(b, "Global Sessions(%d):\n", len(sessions))
 		for _, x := range sessions {
 			fmt.Fprintf(b, "0x%x\t%dms\n", uint64(x.ID), x.TimeoutMS)
