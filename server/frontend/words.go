@@ -298,8 +298,8 @@ func (s *Server) deadline(session int64) (time.Time, bool) {
 // counts that, by their timeouts, as a ZooKeeper that does not lead.
 func (s *Server) dumpSessions(b *strings.Builder, sessions []tree.Session) {
 	mode := s.mode()
-	counts := s.cfg.SessionDeadline != nil && (mode == modeLeader || mode == modeStandalone)
-	if !counts {
+	leads := mode == modeLeader || mode == modeStandalone
+	if !leads || s.cfg.SessionDeadline == nil && len(sessions) > 0 {
 		fmt.Fprintf(b, "Global Sessions(%d):\n", len(sessions))
 		for _, x := range sessions {
 			fmt.Fprintf(b, "0x%x\t%dms\n", uint64(x.ID), x.TimeoutMS)
