@@ -78,6 +78,10 @@ type Config struct {
 const (
 	// scanEvery is how often there is a look at everything, whether something is due or not.
 	scanEvery = time.Second
+	// scanRests is how many times as long as the last look at all containers and TTL
+	// znodes has taken goes by until the next, if that is more: a million would keep a
+	// processor busy. They go later by that.
+	scanRests = 20
 	// expireEvery bounds how late a session is closed, and reported. Rounds end at multiples of it, together with
 	// what else an idle node does now and then: it wakes up once for all of that.
 	expireEvery = 250 * time.Millisecond
@@ -95,7 +99,8 @@ type Keeper struct {
 	cfg        Config
 	least      time.Duration           // what a session of another node lives for at least
 	sooner     chan struct{}           // of one: due is
-	scanned    time.Time               // Run's
+	scanned    time.Time               // Run's: when it has looked at containers and TTL znodes last
+	rests      time.Duration           // Run's: until it does again, if that is more than scanEvery
 	first      map[candidate]time.Time // when each candidate was first seen
 	unanswered atomic.Int64            // deletions; the replica counts down
 	closings   atomic.Int64            // the same of sessions
@@ -271,9 +276,10 @@ func (k *Keeper) untilDue() time.Duration {
 
 // Turn is one of Run's, as often as once a round, for whoever drives the keeper in its place.
 func (k *Keeper) Turn() {
-	if now := k.cfg.Now(); now.Sub(k.scanned) > scanEvery-expireEvery/2 && k.follow() {
+	if now := k.cfg.Now(); now.Sub(k.scanned) > max(scanEvery, k.rests)-expireEvery/2 && k.follow() {
 		k.scanned = now
 		k.scan(now)
+		k.rests = scanRests * k.cfg.Now().Sub(now)
 	}
 	k.expire()
 }
