@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"coord/server/text"
 	"coord/tree/znode"
 )
 
@@ -13,11 +14,18 @@ import (
 // server, until Close. Its own goroutine pings and connects anew.
 //
 // What it can promise is Until: up to then nobody else can own what the session
-// owns. It grows with each answered ping; who must not go on without the session
-// looks at it, by the monotonic clock, and does not wait to be told.
+// owns. It grows with each answered sign of life; who must not go on without the
+// session looks at it, by the monotonic clock, and does not wait to be told.
+//
+// A sign of life is a SYNC, which no node answers without the leader: one that is
+// cut off from the others answers a PING, while the leader counts the session's
+// time. The leader hears of the session from its node, every third of its TTL at the
+// least. So the server is asked for half as much again: what is promised is over
+// before that, though the newest sign was not reported any more.
 type Holder struct {
 	dial    func(context.Context) (*Conn, error)
-	session SessionOptions
+	ttl     time.Duration  // that is promised
+	session SessionOptions // as the server is asked for it
 	stop    context.CancelFunc
 	ctx     context.Context //nolint:containedctx // of its goroutine's life
 	ended   chan struct{}
@@ -30,7 +38,7 @@ type Holder struct {
 		server  string // of the last one
 		is      Session
 		sent    time.Time     // when the last answered sign of life was sent
-		waiting bool          // a LOCK waits: answers to pings come behind it
+		waiting bool          // a LOCK waits: answers come behind it
 		up      chan struct{} // closed when there is a connection
 		err     error         // why lost is closed
 	}
@@ -39,11 +47,16 @@ type Holder struct {
 // Hold connects with dial, now and whenever the connection is lost, and makes a
 // session; with a session in resume it takes that one over. It needs a TTL; the
 // session pings, and outlives its connection for the same time unless Hold says
-// longer.
+// longer. Where a node dies with its connection, or this process is stopped, it may
+// take half as long again.
 func Hold(ctx context.Context, dial func(context.Context) (*Conn, error), so SessionOptions, resume *Session) (*Holder, error) {
-	so.Ping, so.Hold = true, max(so.Hold, so.TTL)
+	ttl := so.TTL
+	so.Ping, so.Hold = true, max(so.Hold, ttl)
+	if so.TTL = min(ttl+ttl/2, text.MaxWaitMS*time.Millisecond); so.TTL < ttl+ttl/2 {
+		ttl = so.TTL - so.TTL/3
+	}
 	h := &Holder{
-		dial: dial, session: so,
+		dial: dial, ttl: ttl, session: so,
 		ended: make(chan struct{}), lost: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
 	h.mu.up = make(chan struct{})
@@ -79,7 +92,7 @@ func (h *Holder) Session() Session {
 func (h *Holder) Until() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.mu.sent.Add(h.session.TTL)
+	return h.mu.sent.Add(h.ttl)
 }
 
 // Lost is closed when the server says that the session is no more; Err says why.
@@ -133,12 +146,12 @@ func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, er
 	}
 }
 
-// lock asks once. After the time it waits as long as for the answer to a ping.
+// lock asks once. After the time it waits a third of the TTL for the answer.
 func (h *Holder) lock(ctx context.Context, path string, o LockOptions, until time.Time) (Lock, error) {
 	h.mu.Lock()
 	away := &UnreachableError{Server: h.mu.server, Err: context.DeadlineExceeded}
 	h.mu.Unlock()
-	ctx, cancel := context.WithDeadlineCause(ctx, until.Add(h.session.TTL/pingsPerTTL), away)
+	ctx, cancel := context.WithDeadlineCause(ctx, until.Add(h.ttl/signsPerTTL), away)
 	defer cancel()
 	c, err := h.Conn(ctx)
 	if err != nil {
@@ -230,10 +243,10 @@ func (h *Holder) tell() {
 	}
 }
 
-// confirm pings and notes when.
+// confirm gives a sign of life and notes when.
 func (h *Holder) confirm(ctx context.Context, c *Conn) error {
 	sent := time.Now()
-	if err := c.Ping(ctx); err != nil {
+	if _, err := c.Sync(ctx, znode.Root); err != nil {
 		return err
 	}
 	h.mu.Lock()
@@ -245,16 +258,23 @@ func (h *Holder) confirm(ctx context.Context, c *Conn) error {
 	return nil
 }
 
-// The holder pings so many times in a TTL, and waits between two attempts to
-// connect.
+// The holder gives so many signs of life in a TTL, and waits between two attempts
+// to connect.
 const (
-	pingsPerTTL  = 3
+	signsPerTTL  = 3
 	connectPause = 100 * time.Millisecond
 )
 
+// patience is how long an answer may take before another connection is tried: so
+// that there is time for that, an election's at the least.
+func (h *Holder) patience() time.Duration {
+	every := h.ttl / signsPerTTL
+	return max(every/2, min(every, time.Second))
+}
+
 func (h *Holder) run() {
 	defer close(h.ended)
-	every := h.session.TTL / pingsPerTTL
+	every := h.ttl / signsPerTTL
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -262,7 +282,7 @@ func (h *Holder) run() {
 		c := h.mu.conn
 		h.mu.Unlock()
 		if c == nil {
-			if !h.reconnect(every) {
+			if !h.reconnect() {
 				return
 			}
 			continue
@@ -285,7 +305,7 @@ func (h *Holder) run() {
 			c.poke()
 			continue
 		}
-		ctx, cancel := context.WithTimeout(h.ctx, every)
+		ctx, cancel := context.WithTimeout(h.ctx, h.patience())
 		err := h.confirm(ctx, c)
 		cancel()
 		switch {
@@ -313,8 +333,8 @@ func (h *Holder) isLost(err error) bool {
 }
 
 // reconnect tries once, and says whether to go on.
-func (h *Holder) reconnect(within time.Duration) bool {
-	ctx, cancel := context.WithTimeout(h.ctx, max(within, time.Second))
+func (h *Holder) reconnect() bool {
+	ctx, cancel := context.WithTimeout(h.ctx, max(h.patience(), time.Second))
 	defer cancel()
 	c, err := h.dial(ctx)
 	if err == nil {

@@ -18,15 +18,16 @@ import (
 
 // keeper is a server with one session, in a bubble of synctest.
 type keeper struct {
-	mu    sync.Mutex
-	heard []string // requests but for pings
-	pings int
-	down  bool       // nobody can connect
-	mute  bool       // nothing is answered
-	gone  znode.Code // what RESUME says
-	held  bool       // LOCK waits
-	blind bool       // there is no leader: LOCK is refused
-	conns []net.Conn
+	mu     sync.Mutex
+	heard  []string // requests but for pings
+	pings  int
+	down   bool       // nobody can connect
+	mute   bool       // nothing is answered
+	gone   znode.Code // what RESUME says
+	held   bool       // LOCK waits
+	blind  bool       // there is no leader: LOCK is refused
+	cutOff bool       // the node cannot reach the leader: but PING is answered, nothing is
+	conns  []net.Conn
 }
 
 func (k *keeper) dial(context.Context) (*client.Conn, error) {
@@ -60,14 +61,16 @@ func (k *keeper) set(change func()) {
 func (k *keeper) answer(r *text.Request) []byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if r.Verb == text.VerbPing {
+	switch r.Verb {
+	case text.VerbPing:
 		k.pings++
-	} else {
+	case text.VerbSync:
+	default:
 		r.Tag = ""
 		k.heard = append(k.heard, strings.ReplaceAll(strings.TrimSpace(string(text.AppendRequest(nil, r))), "\n", "|"))
 	}
 	switch {
-	case k.mute || k.held && (r.Verb == text.VerbLock || r.Verb == text.VerbPing):
+	case k.mute || k.cutOff && r.Verb != text.VerbPing || k.held && (r.Verb == text.VerbLock || r.Verb == text.VerbPing || r.Verb == text.VerbSync):
 		return []byte{}
 	case k.blind && r.Verb == text.VerbLock:
 		return reply(text.Reply{Kind: text.KindErr, Code: znode.ErrNoLeader})
@@ -89,8 +92,8 @@ func (k *keeper) all() string {
 }
 
 const (
-	newSession    = "SESSION NEW ttl=9s hold=9s live=ping"
-	resumeSession = "SESSION RESUME 0x51 ttl=9s hold=9s live=ping :32|abababababababababababababababab"
+	newSession    = "SESSION NEW ttl=13500ms hold=9s live=ping"
+	resumeSession = "SESSION RESUME 0x51 ttl=13500ms hold=9s live=ping :32|abababababababababababababababab"
 )
 
 func holding(t *testing.T, test func(t *testing.T, k *keeper, h *client.Holder)) {
@@ -104,6 +107,24 @@ func holding(t *testing.T, test func(t *testing.T, k *keeper, h *client.Holder))
 		test(t, k, h)
 		k.cut()
 		synctest.Wait()
+	})
+}
+
+// TestHoldPromisesNothingOfANodeAlone: a node that is cut off from the others answers
+// pings for ever, while the leader ends the session and gives its lock away.
+func TestHoldPromisesNothingOfANodeAlone(t *testing.T) {
+	t.Parallel()
+	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
+		until := h.Until()
+		k.set(func() { k.cutOff = true })
+		time.Sleep(time.Minute)
+		if got := h.Until(); !got.Equal(until) {
+			t.Errorf("without the leader Until has grown by %v", got.Sub(until))
+		}
+		k.set(func() { k.cutOff = false })
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -117,14 +117,12 @@ func (r *run) meet(ctx context.Context, path string, n int) error {
 	m := &meeting{path: path, there: map[string]bool{}, n: n, full: make(chan struct{}), events: make(chan client.Event, meetingEvents)}
 	over := make(chan struct{})
 	defer close(over)
-	dial := func(ctx context.Context) (*client.Conn, error) {
-		return r.dialAs(ctx, "", func(e client.Event) {
-			select {
-			case m.events <- e:
-			case <-over:
-			}
-		})
-	}
+	dial := r.inTurn("", func(e client.Event) {
+		select {
+		case m.events <- e:
+		case <-over:
+		}
+	})
 	dialing, cancel := r.limit(ctx)
 	defer cancel()
 	h, err := client.Hold(dialing, dial, client.SessionOptions{TTL: ttl}, nil)

@@ -122,20 +122,30 @@ func (l *link) close() {
 }
 
 // dial makes a connection of the command's own.
-func (r *run) dial(ctx context.Context) (*client.Conn, error) { return r.dialAs(ctx, "", nil) }
+func (r *run) dial(ctx context.Context) (*client.Conn, error) { return r.inTurn("", nil)(ctx) }
 
-// dialAs dials a server. name is what the client calls itself, "" for coord;
-// events may be nil.
-func (r *run) dialAs(ctx context.Context, name string, events func(client.Event)) (*client.Conn, error) {
-	servers, o, err := r.target(name)
-	if err != nil {
-		return nil, err
+// inTurn makes what dials for a holder: as name, "" for coord; events may be nil. Each
+// time it begins behind the server that it gave last: one that a session comes away
+// from is gone, hangs, or is cut off from the others, and may answer whoever dials it
+// nevertheless.
+func (r *run) inTurn(name string, events func(client.Event)) func(context.Context) (*client.Conn, error) {
+	last := ""
+	return func(ctx context.Context) (*client.Conn, error) {
+		servers, o, err := r.target(name)
+		if err != nil {
+			return nil, err
+		}
+		o.Events = events
+		if r.explainer != nil {
+			return r.explainer.dial(ctx, r, servers, o)
+		}
+		at := slices.Index(servers, last) + 1
+		c, err := client.Dial(ctx, slices.Concat(servers[at:], servers[:at]), o)
+		if err == nil {
+			last = c.Server()
+		}
+		return c, err
 	}
-	o.Events = events
-	if r.explainer != nil {
-		return r.explainer.dial(ctx, r, servers, o)
-	}
-	return client.Dial(ctx, servers, o)
 }
 
 // target is where to connect to, and as whom.

@@ -139,14 +139,14 @@ func TestExplainSessions(t *testing.T) {
 	if err := os.WriteFile("s", []byte(`{"v":1,"session":"0x51","password":"`+password+`","ttl_ms":60000}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const resume = "SESSION RESUME 0x51 ttl=60s hold=60s live=ping :32\n(the password of the session)\n"
+	const resume = "SESSION RESUME 0x51 ttl=90s hold=60s live=ping :32\n(the password of the session)\n"
 	for args, want := range map[string]string{
-		"lock --try /l -- touch wrong":         "SESSION NEW ttl=15s hold=15s live=ping\nLOCK /l timeout=0s\nPING\nSESSION CLOSE\n",
-		"elect --ttl 6s /l -- touch wrong":     "SESSION NEW ttl=6s hold=6s live=ping\nLOCK /l timeout=86400s\nPING\nSESSION CLOSE\n",
-		"barrier -n 3 /b -- touch wrong":       "SESSION NEW ttl=15s hold=15s live=ping\nFOLLOW /b recursive\nLS /b\nCREATE /b/enter- EPHEMERAL SEQ parents ",
+		"lock --try /l -- touch wrong":         "SESSION NEW ttl=22500ms hold=15s live=ping\nLOCK /l timeout=0s\nSYNC /\nSESSION CLOSE\n",
+		"elect --ttl 6s /l -- touch wrong":     "SESSION NEW ttl=9s hold=6s live=ping\nLOCK /l timeout=86400s\nSYNC /\nSESSION CLOSE\n",
+		"barrier -n 3 /b -- touch wrong":       "SESSION NEW ttl=22500ms hold=15s live=ping\nFOLLOW /b recursive\nLS /b\nCREATE /b/enter- EPHEMERAL SEQ parents ",
 		"session new --file wrong":             "SESSION NEW ttl=60s hold=60s\nSESSION DETACH hold=60s\n",
 		"session renew --session s":            resume + "SESSION DETACH hold=60s\n",
-		"lock acquire --shared --session s /l": resume + "LOCK /l timeout=86400s shared\nPING\nSESSION DETACH hold=60s\n",
+		"lock acquire --shared --session s /l": resume + "LOCK /l timeout=86400s shared\nSYNC /\nSESSION DETACH hold=60s\n",
 		"lock release --session s /l":          resume + "UNLOCK /l\nSESSION DETACH hold=60s\n",
 		"create -e --session s /e x":           resume + "CREATE /e EPHEMERAL x\nSESSION DETACH hold=60s\n",
 		"session close --session s":            "SESSION RESUME 0x51 ttl=60s hold=0s :32\n(the password of the session)\nSESSION CLOSE\n",

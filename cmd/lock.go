@@ -139,13 +139,11 @@ func (r *run) hold(ctx context.Context, name string, resume *client.Session) (*g
 		grace = ttl / 3
 	}
 	g := &guard{r: r, grace: grace, broken: make(chan struct{}, 1)}
-	dial := func(ctx context.Context) (*client.Conn, error) {
-		return r.dialAs(ctx, name, func(e client.Event) {
-			if gone := g.znode.Load(); gone != nil && e.Type == "deleted" && e.Path == *gone {
-				g.breakOff()
-			}
-		})
-	}
+	dial := r.inTurn(name, func(e client.Event) {
+		if gone := g.znode.Load(); gone != nil && e.Type == "deleted" && e.Path == *gone {
+			g.breakOff()
+		}
+	})
 	ctx, cancel := r.limit(ctx)
 	defer cancel()
 	var err error

@@ -151,7 +151,7 @@ func (r *run) inSession(ctx context.Context, f func(ctx context.Context, c *clie
 	}
 	limited, cancel := r.limit(ctx)
 	defer cancel()
-	h, err := client.Hold(limited, r.dial, client.SessionOptions{TTL: s.TTL}, &s)
+	h, err := client.Hold(limited, r.inTurn("", nil), client.SessionOptions{TTL: s.TTL}, &s)
 	if err != nil {
 		return err
 	}
