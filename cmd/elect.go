@@ -117,16 +117,11 @@ func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
 		return nil
 	}
 	r.tellLead(jsonLead{V: schema, Event: "leader", Path: path, ID: id, Token: g.lock.Token.String()}, g)
-	var signals <-chan os.Signal
-	if len(argv) == 0 { // from here on they end the leadership, not the process
-		var stop func()
-		signals, stop = forwarded()
-		defer stop()
-	}
-	if line := r.flags.String("on-lead"); line != "" {
-		if err := r.shell(ctx, line, g.env()); err != nil {
-			r.note("coord: --on-lead: %v", err)
-		}
+	signals, stop := forwarded() // from here on they end the leadership, not the process
+	defer stop()
+	why := ""
+	if line := r.flags.String("on-lead"); line != "" && ctx.Err() == nil {
+		why = r.onLead(g, line, signals)
 	}
 	defer func() {
 		if line := r.flags.String("on-lose"); line != "" {
@@ -135,20 +130,40 @@ func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
 			}
 		}
 	}()
-	if len(argv) > 0 {
-		return r.guarded(g, argv)
+	switch isOver := why != "" || g.told != 0 || ctx.Err() != nil; {
+	case !isOver && len(argv) > 0:
+		return r.guarded(ctx, g, argv)
+	case !isOver:
+		why = g.wait(nil, signals)
 	}
-	if ctx.Err() != nil { // the signal came before
-		g.leave()
-		return nil
-	}
-	why := g.wait(nil, signals)
 	g.leave()
-	if why == "" {
-		return nil
+	switch {
+	case why != "":
+		r.tellLead(jsonLead{V: schema, Event: "lost", Path: path, ID: id, Why: why}, g)
+		return &codeError{exitLost, nil}
+	case len(argv) > 0 && g.told != 0: // there was no command yet to hand the signal to
+		return &signalError{sig: g.told}
+	case len(argv) > 0:
+		return context.Cause(ctx)
 	}
-	r.tellLead(jsonLead{V: schema, Event: "lost", Path: path, ID: id, Why: why}, g)
-	return &codeError{exitLost, nil}
+	return nil
+}
+
+// onLead runs the line of --on-lead as long as the leadership lasts, and says why it
+// was lost meanwhile.
+func (r *run) onLead(g *guard, line string, signals <-chan os.Signal) (why string) {
+	noTerminal := &run{console: &console{}}
+	ch, err := noTerminal.startChild([]string{"sh", "-c", line}, g.env(), nil)
+	if err == nil {
+		if why = g.wait(ch, signals); why != "" {
+			return why
+		}
+		err = ch.err
+	}
+	if err != nil {
+		r.note("coord: --on-lead: %v", err)
+	}
+	return ""
 }
 
 // tellLead prints a change of the leadership at once.

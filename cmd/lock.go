@@ -92,7 +92,7 @@ func runLock(ctx context.Context, r *run) error {
 		g.leave()
 		return nil
 	}
-	return r.guarded(g, r.args[1:])
+	return r.guarded(ctx, g, r.args[1:])
 }
 
 // lockOptions are those of lockFlags.
@@ -121,6 +121,7 @@ type guard struct {
 	lock   client.Lock
 	broken chan struct{} // receives when the lock's znode is gone
 	znode  atomic.Pointer[string]
+	told   syscall.Signal // the last one in wait that is to end what runs; 0: none
 
 	watching sync.Mutex
 	seen     *client.Conn // the connection that watches it; under watching
@@ -222,9 +223,13 @@ func (g *guard) watch() {
 }
 
 // guarded runs a command as long as the lock is held.
-func (r *run) guarded(g *guard, argv []string) error {
+func (r *run) guarded(ctx context.Context, g *guard, argv []string) error {
 	signals, stop := forwarded()
 	defer stop()
+	if ctx.Err() != nil { // the signal came before there was a command to hand it to
+		g.leave()
+		return context.Cause(ctx)
+	}
 	ch, err := r.startChild(argv, g.env(), r.in)
 	if err != nil {
 		g.leave()
@@ -263,9 +268,12 @@ func (g *guard) wait(ch *child, signals <-chan os.Signal) (why string) {
 		case <-done:
 			return ""
 		case s := <-signals:
+			if sig, ok := s.(syscall.Signal); ok && sig != syscall.SIGUSR1 && sig != syscall.SIGUSR2 {
+				g.told = sig
+			}
 			if ch != nil {
 				ch.forward(s)
-			} else if s != syscall.SIGUSR1 && s != syscall.SIGUSR2 {
+			} else if g.told != 0 {
 				return ""
 			}
 		case <-g.Changed():

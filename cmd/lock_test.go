@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"coord/server/text"
@@ -49,5 +50,33 @@ func TestLockLeavesANodeAlone(t *testing.T) {
 	got := coord(t, "", "lock", "--ttl", "9s", "--grace", "1s", "/l", "--", "sh", "-c", "while [ ! -e "+resumed+" ]; do sleep 0.02; done")
 	if got.code != exitOK {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestElectEndsBeforeItsCommand: a signal during --on-lead ends the candidate: the
+// command is not begun.
+func TestElectEndsBeforeItsCommand(t *testing.T) {
+	serve(t, nil)
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+		dir := t.TempDir()
+		led, began := filepath.Join(dir, "led"), filepath.Join(dir, "began")
+		cmd := coordProcess(t, "elect", "--on-lead", "touch "+led+"; sleep 60", "/e", "--", "touch", began)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "--on-lead runs", func() bool { _, err := os.Stat(led); return err == nil })
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if got, want := cmd.ProcessState.ExitCode(), exitSignal+int(sig); got != want {
+			t.Errorf("%v: exit code %d, not %d", sig, got, want)
+		}
+		if _, err := os.Stat(began); err == nil {
+			t.Errorf("%v: the command was begun", sig)
+		}
+		if got := coord(t, "", "elect", "--who", "/e"); got.code != exitFalse && got.code != exitNotFound {
+			t.Errorf("%v: there is a leader still: %+v", sig, got)
+		}
 	}
 }
