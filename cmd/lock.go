@@ -80,9 +80,13 @@ func runLock(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	g, err := r.hold(ctx, "coord "+r.args[1], nil)
 	if err != nil {
 		return notBegun(err)
+	}
+	if o.Timeout > 0 {
+		o.Timeout = max(o.Timeout-time.Since(begun), time.Millisecond) // 0 would be --try
 	}
 	if err := g.acquire(ctx, path, o); err != nil {
 		g.leave()
@@ -145,11 +149,21 @@ func (r *run) hold(ctx context.Context, name string, resume *client.Session) (*g
 			g.breakOff()
 		}
 	})
-	ctx, cancel := r.limit(ctx)
+	ctx, cancel := r.limitWait(ctx)
 	defer cancel()
 	var err error
 	g.Holder, err = client.Hold(ctx, dial, client.SessionOptions{TTL: ttl}, resume)
 	return g, err
+}
+
+// limitWait is limit for reaching a server to wait there: --wait counts that too.
+func (r *run) limitWait(ctx context.Context) (context.Context, context.CancelFunc) {
+	if wait := r.flags.Duration("wait"); wait > 0 {
+		if d, _ := r.timeout(); d == 0 || wait < d {
+			return context.WithTimeout(ctx, wait)
+		}
+	}
+	return r.limit(ctx)
 }
 
 func (g *guard) breakOff() {

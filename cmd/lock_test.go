@@ -80,3 +80,12 @@ func TestElectEndsBeforeItsCommand(t *testing.T) {
 		}
 	}
 }
+
+// TestLockWaitsForAServerToo: --wait is over also if a server takes the connection and
+// answers nothing.
+func TestLockWaitsForAServerToo(t *testing.T) {
+	fake(t, func(*text.Request) []byte { return nil })
+	if got := coord(t, "", "lock", "--timeout", "0", "--wait", "50ms", "/l", "--", "true"); got.code != exitNotBegun {
+		t.Errorf("%+v", got)
+	}
+}

@@ -149,7 +149,7 @@ func (r *run) inSession(ctx context.Context, f func(ctx context.Context, c *clie
 	if err != nil {
 		return err
 	}
-	limited, cancel := r.limit(ctx)
+	limited, cancel := r.limitWait(ctx) // of lock acquire
 	defer cancel()
 	h, err := client.Hold(limited, r.inTurn("", nil), client.SessionOptions{TTL: s.TTL}, &s)
 	if err != nil {
