@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,9 +125,7 @@ func TestSignalLeavesNoSession(t *testing.T) {
 // hook hears of it.
 func TestLeaderHangsUp(t *testing.T) {
 	serve(t, nil)
-	heard := make(chan os.Signal, 1)
-	signal.Notify(heard, syscall.SIGHUP) // else coord ignores it where the tests run under nohup
-	defer signal.Stop(heard)
+	hangsUp(t)
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGQUIT} {
 		x := begin(t, "elect", "--on-lead", "echo up", "--on-lose", "echo down", "/e")
 		x.says("up\n")

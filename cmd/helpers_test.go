@@ -7,8 +7,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,6 +51,14 @@ func coordProcess(t *testing.T, args ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), "COORD_TEST_MAIN=1", "GORACE=atexit_sleep_ms=0")
 	cmd.Args[0] = "coord"
 	return cmd
+}
+
+// hangsUp has the processes of a test take SIGHUP, which they ignore where the tests run
+// under nohup.
+func hangsUp(t *testing.T) {
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(heard) })
 }
 
 // outcome is what a command did.

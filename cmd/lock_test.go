@@ -57,6 +57,7 @@ func TestLockLeavesANodeAlone(t *testing.T) {
 // command is not begun.
 func TestElectEndsBeforeItsCommand(t *testing.T) {
 	serve(t, nil)
+	hangsUp(t)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		dir := t.TempDir()
 		led, began := filepath.Join(dir, "led"), filepath.Join(dir, "began")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -448,9 +447,7 @@ func TestWatchSignals(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	ok(t, "create", "/app", strings.Repeat("x", 40<<10))
-	heard := make(chan os.Signal, 1)
-	signal.Notify(heard, syscall.SIGHUP) // else coord ignores it where the tests run under nohup
-	defer signal.Stop(heard)
+	hangsUp(t)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		x := begin(t, "watch", "--initial", "/app", "--", "sh", "-c", "trap 'echo told; exit 0' INT TERM HUP; sleep 1000 & echo $$; echo $!; wait")
 		x.says("\n")
