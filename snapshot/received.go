@@ -93,7 +93,7 @@ func (s *Store) Adopt(index, term uint64) (ok bool, err error) {
 	}
 	for _, from := range waiting {
 		info, err := Inspect(from)
-		if err != nil && !isBad(err) {
+		if err != nil && !IsBad(err) {
 			return false, err
 		}
 		if err != nil || info.Meta.RaftIndex != index || info.Meta.RaftTerm != term {

@@ -36,7 +36,7 @@ func TestReceive(t *testing.T) {
 	s, state := openStore(t), smallState(t)
 	file := encode(t, testMeta(), state)
 	for n := range len(file) {
-		if _, err := s.Receive(t.Context(), bytes.NewReader(file[:n]), int64(len(file))); !isBad(err) {
+		if _, err := s.Receive(t.Context(), bytes.NewReader(file[:n]), int64(len(file))); !IsBad(err) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}

@@ -177,12 +177,14 @@ func (s *Store) List() ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	return slices.DeleteFunc(Look(paths), func(e Entry) bool { return errors.Is(e.Err, fs.ErrNotExist) }), nil // pruned meanwhile
+}
+
+// Look looks at the two ends of some files, and gives them in the order of List.
+func Look(paths []string) []Entry {
 	var list []Entry
 	for _, path := range paths {
 		info, err := Inspect(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // pruned meanwhile
-		}
 		info.Path = path
 		list = append(list, Entry{info, err})
 	}
@@ -193,19 +195,22 @@ func (s *Store) List() ([]Entry, error) {
 			cmp.Compare(b.Meta.RaftIndex, a.Meta.RaftIndex),
 			strings.Compare(b.Path, a.Path))
 	})
-	return list, nil
+	return list
 }
 
 // rank is the entry's group in a list.
 func (e *Entry) rank() int {
 	switch {
-	case e.Err != nil && !isBad(e.Err):
+	case e.Err != nil && !IsBad(e.Err):
 		return 0
 	case e.Meta.Major == Major: // the header was read
 		return 1
 	}
 	return 2
 }
+
+// HeaderDamaged says whether nobody knows how new it is.
+func (e *Entry) HeaderDamaged() bool { return e.rank() == 2 }
 
 // Latest finds the newest good snapshot, checked at the given level. bad are
 // the ones passed over and why; they are *DamageError or *ForeignError, and those with
@@ -245,12 +250,12 @@ func (s *Store) newestGood(try func(path string) error) (bad []Entry, err error)
 		case e.Err == nil:
 			s.remember(e.Path)
 			for _, e := range list[i+1:] {
-				if e.rank() == 2 {
+				if e.HeaderDamaged() {
 					bad = append(bad, e)
 				}
 			}
 			return bad, nil
-		case !isBad(e.Err) && !e.notOpened():
+		case !IsBad(e.Err) && !e.NotOpened():
 			return bad, e.Err
 		}
 		bad = append(bad, e)
@@ -269,20 +274,21 @@ func (s *Store) newestGood(try func(path string) error) (bad []Entry, err error)
 // is missing may be in that file, and is not known to be damaged.
 func NotOpened(passed []Entry) error {
 	for _, e := range passed {
-		if e.notOpened() {
+		if e.NotOpened() {
 			return e.Err
 		}
 	}
 	return nil
 }
 
-func (e *Entry) notOpened() bool {
+// NotOpened says whether this one could not even be opened.
+func (e *Entry) NotOpened() bool {
 	var errno syscall.Errno
-	return !isBad(e.Err) && errors.As(e.Err, &errno)
+	return !IsBad(e.Err) && errors.As(e.Err, &errno)
 }
 
-// isBad says whether an error is about the file's content.
-func isBad(err error) bool {
+// IsBad says whether an error is about the file's content.
+func IsBad(err error) bool {
 	var damage *DamageError
 	var foreign *ForeignError
 	return errors.As(err, &damage) || errors.As(err, &foreign)
@@ -328,12 +334,12 @@ func (s *Store) Prune(ctx context.Context, keep int, maxAge time.Duration, now t
 			var needsNewer *NewerError
 			if err := s.check(ctx, e.Path); err == nil {
 				good++
-			} else if !isBad(err) && !errors.As(err, &needsNewer) {
+			} else if !IsBad(err) && !errors.As(err, &needsNewer) {
 				return removed, err
 			}
 			continue
 		}
-		if e.Err != nil && !isBad(e.Err) {
+		if e.Err != nil && !IsBad(e.Err) {
 			continue
 		}
 		if e.Err == nil && maxAge > 0 && now.Sub(time.UnixMilli(e.Meta.TimeMaxMS)) < maxAge {

@@ -188,7 +188,7 @@ func TestStoreNotOpened(t *testing.T) {
 	if err := os.Truncate(newest.Path, 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, good, _, err := s.Load(); !errors.Is(err, syscall.ELOOP) || isBad(err) {
+	if _, good, _, err := s.Load(); !errors.Is(err, syscall.ELOOP) || IsBad(err) {
 		t.Errorf("loaded %s, %v", good.Path, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -146,38 +145,13 @@ func listed(dir string, fits func(name string) bool) ([]snapshot.Entry, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var list []snapshot.Entry
+	var paths []string
 	for _, file := range files {
 		if name := file.Name(); fits(name) && !file.IsDir() {
-			info, err := snapshot.Inspect(filepath.Join(dir, name))
-			info.Path = filepath.Join(dir, name)
-			list = append(list, snapshot.Entry{Info: info, Err: err})
+			paths = append(paths, filepath.Join(dir, name))
 		}
 	}
-	slices.SortStableFunc(list, func(a, b snapshot.Entry) int {
-		return cmp.Or(cmp.Compare(rank(&a), rank(&b)),
-			cmp.Compare(b.Meta.EndZxid, a.Meta.EndZxid), cmp.Compare(b.Meta.RaftIndex, a.Meta.RaftIndex))
-	})
-	return list, nil
-}
-
-// rank is the entry's group in a list.
-func rank(e *snapshot.Entry) int {
-	switch {
-	case e.Err != nil && !isBad(e.Err):
-		return 0
-	case e.Meta.Major != 0:
-		return 1
-	}
-	return 2
-}
-
-// isBad says whether an error is about a snapshot's content.
-func isBad(err error) bool { return is[*snapshot.DamageError](err) || is[*snapshot.ForeignError](err) }
-
-func is[E error](err error) bool {
-	_, ok := errors.AsType[E](err)
-	return ok
+	return snapshot.Look(paths), nil
 }
 
 func isSnapshot(name string) bool {
@@ -222,7 +196,7 @@ func (f *folder) load(t *ticker, dir string) error {
 	}
 	var first error
 	for _, e := range list {
-		if f.tree != nil && rank(&e) < 2 { // of one with a damaged header nobody knows whether it was newer
+		if f.tree != nil && !e.HeaderDamaged() { // of one with a damaged header nobody knows whether it was newer
 			continue
 		}
 		if err = e.Err; err == nil {
@@ -232,7 +206,7 @@ func (f *folder) load(t *ticker, dir string) error {
 			continue
 		}
 		e.Err = err
-		if !isBad(err) && snapshot.NotOpened([]snapshot.Entry{e}) == nil {
+		if !snapshot.IsBad(err) && !e.NotOpened() {
 			return err // not passed over: it may hold what the others lack
 		}
 		f.passed = append(f.passed, e)
