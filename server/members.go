@@ -383,7 +383,7 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 	for _, c := range changes {
 		if c.Node == self && c.To == replica.Gone {
 			// Who leads cannot take its own vote away: another one does.
-			if !slices.Contains(words, "FORCE") && !e.goOnWithout(ctx, self) {
+			if !slices.Contains(words, "FORCE") && !e.goOnWithout(ctx) {
 				return adminError(znode.ErrNewConfigNoQuorum, tooFewUp)
 			}
 			if err := e.transfer(ctx, nil); err != nil {
@@ -410,33 +410,16 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 const tooFewUp = "too few of the voters that would be left are up"
 
 // goOnWithout says whether a quorum of the other voters are up, as far as this leader knows at once. That
-// there is no other voter the hand-over says.
-func (e *ensemble) goOnWithout(ctx context.Context, self uint64) bool {
-	r := e.replica.Load()
-	others := slices.DeleteFunc(slices.Clone(r.Status().Members.Voters), func(id uint64) bool { return id == self })
-	if len(others) == 0 {
-		return true
-	}
-	heard := make(chan []replica.Progress, 1)
-	r.Progress(func(all []replica.Progress) { heard <- all })
-	var all []replica.Progress
+// there is no other voter, or that it does not lead any more, the hand-over says.
+func (e *ensemble) goOnWithout(ctx context.Context) bool {
+	up := make(chan bool, 1)
+	e.replica.Load().Without(func(is bool) { up <- is })
 	select {
-	case all = <-heard:
+	case is := <-up:
+		return is
 	case <-ctx.Done():
 		return false
 	}
-	if all == nil { // it does not lead any more: the hand-over will tell
-		return true
-	}
-	links, lately := e.links.Stats().Peers, 2*time.Duration(e.cfg.ElectionTicks)*e.cfg.Tick // as for any change
-	up := 0
-	for _, id := range others {
-		linked := slices.ContainsFunc(links, func(p peer.PeerStats) bool { return p.Node == id && p.Up })
-		if linked && slices.ContainsFunc(all, func(p replica.Progress) bool { return p.Node == id && p.Heard <= lately }) {
-			up++
-		}
-	}
-	return up > len(others)/2
 }
 
 // transfer gives the leadership to a node, or to the best one.

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -25,6 +26,17 @@ type Progress struct {
 // each other member, by node id, if this node leads, else with nil. done must be brief.
 func (r *Replica) Progress(done func([]Progress)) {
 	r.events.push(func() { done(r.progress()) })
+}
+
+// Without runs done on the loop, soon, unless Run ends before: with whether a quorum of the
+// other voters is up, by the rule for a change of members, which this node could not make
+// of itself while it leads; true also if there is no other voter, or it does not lead. done must be brief.
+func (r *Replica) Without(done func(up bool)) {
+	r.events.push(func() {
+		others := Point{Voters: slices.DeleteFunc(slices.Clone(r.core.members.Voters), func(id uint64) bool { return id == r.cfg.NodeID })}
+		_, up := r.carries(others)
+		done(up || len(others.Voters) == 0 || r.core.rn.BasicStatus().RaftState != raft.StateLeader)
+	})
 }
 
 func (r *Replica) progress() (all []Progress) {
