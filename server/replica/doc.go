@@ -83,7 +83,8 @@
 // node dials. A leader tells what has moved, at most once a second of its ticks, and only with
 // txns that are proposed anyway: so the newest second of writes, and the last one before
 // a rest, is told of nobody. The leader to which a node has acknowledged them knows of these
-// too: when that dials (package admission), or by its heartbeats to it (ErrOlder).
+// too: when that dials (package admission), or by its heartbeats to it, which say the term
+// of the entry that they tell to commit (ErrOlder).
 //
 // # Snapshots of other nodes
 //

@@ -262,30 +262,45 @@ func TestAFollowerKnowsFloors(t *testing.T) {
 }
 
 // A leader's heartbeat tells a node to commit no more than it has acknowledged: one whose log ends before
-// that is on an older copy of its disk. The links refuse it when it dials, but the leader may come first.
+// that, or has another entry there, is on an older copy of its disk. The links refuse it when it dials, but the leader
+// may come first.
 func TestAHeartbeatTellsAnOlderLog(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		term, commit uint64
-		older        bool
+		term, commit, entry uint64 // the leader's term, what it tells to commit, and the term of that
+		applied             uint64
+		older               bool
 	}{
-		"all that it has":         {2, 3, false},
-		"less":                    {2, 2, false},
-		"more":                    {2, 4, true},
-		"more, in a later term":   {3, 4, true},
-		"more, of one that led":   {1, 4, false},
-		"nothing, in a later one": {3, 0, false},
+		"all that it has":             {2, 3, 2, 3, false},
+		"less":                        {2, 2, 2, 2, false},
+		"what it has applied":         {2, 1, 1, 1, false},
+		"more":                        {2, 4, 2, 1, true},
+		"more, in a later term":       {3, 4, 3, 1, true},
+		"more, of one that led":       {1, 4, 1, 1, false},
+		"another entry":               {3, 3, 3, 1, true},
+		"another one, of before":      {3, 2, 1, 1, true},
+		"another one, of who led":     {1, 3, 1, 1, false},
+		"the same, of a later leader": {3, 3, 2, 3, false},
+		"one of nobody knows when":    {2, 3, 0, 1, false},
+		"nothing, in a later one":     {3, 0, 0, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t)
 			s.begin()
-			s.hears(appendOf(1, 2, 1, 1, 3, floorsEntry(2), floorsEntry(3)))
+			s.hears(appendOf(1, 2, 1, 1, 1, floorsEntry(2), floorsEntry(3)))
 			m := message(raftpb.MsgHeartbeat, 2, c.term)
-			m.Commit = &c.commit
+			m.Commit, m.LogTerm = &c.commit, &c.entry
 			s.r.StepRaft(2, []*raftpb.Message{m})
 			if err := s.turn(0); errors.Is(err, replica.ErrOlder) != c.older || err != nil != c.older {
 				t.Error(err)
+			}
+			if c.older {
+				return
+			}
+			s.settle()
+			if st := s.r.Status(); st.Applied != c.applied {
+				t.Errorf("%d is applied, not %d", st.Applied, c.applied)
 			}
 		})
 	}

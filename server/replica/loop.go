@@ -213,6 +213,9 @@ func (r *Replica) send(msgs []*raftpb.Message) {
 		case r.isRepeated(m):
 			r.core.late[m.GetTo()] = m
 		default:
+			if m.GetType() == raftpb.MsgHeartbeat {
+				r.vouch(m)
+			}
 			out = append(out, m)
 		}
 	}

@@ -68,17 +68,41 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 	}
 }
 
-// ErrOlder is Run's when a leader says that this node has acknowledged more than its log has:
+// ErrOlder is Run's when a leader says that this node has acknowledged what its log has not:
 // the disk is an older copy, or has lost some.
-var ErrOlder = errors.New("the log ends before what this node has acknowledged")
+var ErrOlder = errors.New("the log lacks what this node has acknowledged")
+
+// vouch has a heartbeat tell the term of the entry up to which it tells another node to commit. Raft takes
+// that from what the node has acknowledged to this leader, and so for certain; but the node may have lost it since. If the
+// log does not know the term, for it has cut the entry off or has not got it yet, the heartbeat tells of none.
+func (r *Replica) vouch(m *raftpb.Message) {
+	term, err := r.cfg.Log.Term(m.GetCommit())
+	if err != nil || term == 0 {
+		m.Commit, m.LogTerm = nil, nil
+		return
+	}
+	m.LogTerm = &term
+}
 
 // mustHave ends Run if a leader that this node would follow tells it to commit what its log has
 // not: a heartbeat tells of nothing but what its receiver has acknowledged. The links refuse a node with an older
-// copy of its disk when it dials, but the leader may dial it first. Raft would give up, without saying why.
+// copy of its disk when it dials, but the leader may dial it first; and a copy may be as long, with entries that
+// were cut off since, which raft would commit.
 func (r *Replica) mustHave(m *raftpb.Message) {
+	if m.GetLogTerm() == 0 {
+		m.Commit = nil
+	}
+	commit := m.GetCommit()
+	if commit == 0 || m.GetTerm() < r.core.rn.BasicStatus().GetTerm() {
+		return
+	}
 	last, err := r.cfg.Log.LastIndex()
-	if err == nil && m.GetCommit() > last && m.GetTerm() >= r.core.rn.BasicStatus().GetTerm() {
-		panic(fmt.Errorf("%w: it ends at %d, and node %016x knows of %d", ErrOlder, last, m.GetFrom(), m.GetCommit()))
+	if err == nil && commit > last {
+		panic(fmt.Errorf("%w: it ends at %d, and node %016x knows of %d", ErrOlder, last, m.GetFrom(), commit))
+	}
+	term, err := r.cfg.Log.Term(commit) // not of what is in a snapshot, and committed
+	if err == nil && term != m.GetLogTerm() {
+		panic(fmt.Errorf("%w: its entry %d is of term %d, and node %016x knows of one of term %d", ErrOlder, commit, term, m.GetFrom(), m.GetLogTerm()))
 	}
 }
 
