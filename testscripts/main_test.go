@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,9 +30,14 @@ import (
 
 var update = flag.Bool("update", false, "rewrite what the scripts compare with")
 
+// atOnce is how many tests run at a time where there are fewer processors, unless -parallel says
+// otherwise: most of their time they wait for processes that wait.
+const atOnce = 6
+
 // TestMain lets the test binary be coord: under that name it is in the PATH of
 // every script and of every exec.Command here.
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", strconv.Itoa(max(atOnce, runtime.GOMAXPROCS(0))))
 	testscript.Main(tidy{m}, map[string]func(){
 		"coord":      func() { os.Exit(cmd.Run()) },
 		"coord-echo": echo,
