@@ -22,7 +22,7 @@ coord's.
 Exit codes: 0, or COMMAND's own; 8 not enough came in time (--wait; 124 with a COMMAND), 125 to 127 as with coord lock.`,
 		examples: []string{"coord barrier -n 3 /deploy/step1", "coord barrier -n 3 --wait 60s /deploy/step1 -- ./go.sh"},
 		flags: append(holderFlags(),
-			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "how many participants: `N`"},
+			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "how many participants: `N`", DefaultText: "must be given"},
 			&cli.DurationFlag{Name: "wait", Usage: "wait at most `TIME`", DefaultText: "as long as it takes"}),
 		asks: neverAsks,
 		run:  runBarrier,

@@ -185,7 +185,7 @@ func snapshotVerifyCommand() *command {
 		examples: []string{"coord snapshot verify backup.coord", "coord snapshot verify --level restore backup.coord"},
 		choices:  map[string][]string{"level": {"header", "checksum", "decode", "restore"}},
 		flags: []cli.Flag{
-			&cli.StringFlag{Name: "level", Usage: "`LEVEL`: header, checksum, decode or restore", Value: snapshot.Decode.String()},
+			&cli.StringFlag{Name: "level", Usage: "`LEVEL`: header, checksum, decode or restore", Value: snapshot.Decode.String(), DefaultText: snapshot.Decode.String()},
 		},
 		run: runVerify,
 	}

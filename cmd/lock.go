@@ -31,14 +31,14 @@ func lockFlags() []cli.Flag {
 		boolFlag("try", "do not wait: exit 1 if somebody else has it"),
 		&cli.DurationFlag{Name: "wait", Usage: "wait at most `TIME`, then exit 124", DefaultText: "as long as it takes"},
 		boolFlag("shared", "beside other shared ones"),
-		&cli.IntFlag{Name: "slots", Usage: "beside `N`-1 others"},
+		&cli.IntFlag{Name: "slots", Usage: "beside `N`-1 others", DefaultText: "alone"},
 	}
 }
 
 func holderFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.DurationFlag{Name: "ttl", Usage: "how long the session outlives the last sign of life: `TIME`", Value: defaultLockTTL},
-		&cli.DurationFlag{Name: "grace", Usage: "so long before that `TIME` without an answer the command is told to end", Value: defaultGrace},
+		&cli.DurationFlag{Name: "grace", Usage: "so long before that `TIME` without an answer the command is told to end", Value: defaultGrace, DefaultText: "5s, or a third of --ttl if that is less than 10s"},
 	}
 }
 

@@ -54,7 +54,7 @@ func sessionNewCommand() *command {
 the file, with all it owns.`,
 		examples: []string{"coord session new --ttl 10m --file /run/deploy.session"},
 		flags: []cli.Flag{
-			&cli.DurationFlag{Name: "ttl", Usage: "how long it outlives the last command: `TIME`", Value: time.Minute},
+			&cli.DurationFlag{Name: "ttl", Usage: "how long it outlives the last command: `TIME`", Value: time.Minute, DefaultText: "1m"},
 			&cli.StringFlag{Name: "file", Usage: "where to keep it: `FILE`"},
 			boolFlag("force", "overwrite the file"),
 		},
