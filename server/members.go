@@ -86,7 +86,7 @@ func (e *ensemble) askMember(ctx context.Context, addr string, q *memberRequest)
 	}
 	var a memberAnswer
 	if err := json.Unmarshal(b, &a); err != nil {
-		return nil, theirs, fmt.Errorf("the answer of %s: %w", addr, err)
+		return nil, theirs, fmt.Errorf("%w that can be read: %s: %w", peer.ErrUnanswered, addr, err)
 	}
 	return &a, theirs, nil
 }
@@ -325,6 +325,11 @@ func (e *ensemble) adminOnce(ctx context.Context, words []string) error {
 		return adminError(znode.ErrNoLeader, "there is no leader that can be reached")
 	}
 	a, err := e.askLeader(ctx, addr, &memberRequest{Do: "admin", Words: words})
+	return outcomeAt(addr, a, err)
+}
+
+// outcomeAt is what came of a wish, by the answer of the leader at an address or the lack of one.
+func outcomeAt(addr string, a *memberAnswer, err error) error {
 	switch {
 	case errors.Is(err, errHandedOver):
 		return err

@@ -3,13 +3,45 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"coord/server/frontend"
+	"coord/server/peer"
 	"coord/tree/znode"
 )
+
+// Only of a leader that was not asked, or has said so, an operator is told that nothing was done.
+func TestOutcomeAt(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		answer memberAnswer
+		err    error
+		want   znode.Code
+	}{
+		"done":            {want: znode.OK},
+		"refused":         {answer: memberAnswer{Code: int32(znode.ErrThrottledOp), Text: "not now"}, want: znode.ErrThrottledOp},
+		"never asked":     {err: errors.New("connection refused"), want: znode.ErrNoLeader},
+		"says no":         {err: &peer.RemoteError{Text: "this node does not lead"}, want: znode.ErrNoLeader},
+		"answer was lost": {err: fmt.Errorf("the link: %w", peer.ErrUnanswered), want: znode.ErrUncertain},
+	} {
+		err := outcomeAt("n2:2888", &tt.answer, tt.err)
+		code := znode.OK
+		if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
+			code = refused.Code
+		} else if err != nil {
+			code = znode.ErrUnknown
+		}
+		if code != tt.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := outcomeAt("n2:2888", nil, errHandedOver); !errors.Is(err, errHandedOver) {
+		t.Errorf("handed over: %v", err)
+	}
+}
 
 // What an operator asks for waits a while for a leader, but not for ever, and is not done twice.
 func TestUntilLed(t *testing.T) {

@@ -24,7 +24,8 @@ func (e *RemoteError) Error() string { return "peer: told by the other side: " +
 var ErrUnanswered = errors.New("peer: no answer to a request")
 
 // Request asks the node at addr, whoever that is, and returns what it says of itself with its
-// answer. It must have the same secret, and the same cluster unless one of the two has none. An error behind which the request may have been done is an ErrUnanswered.
+// answer. It must have the same secret, and the same cluster unless one of the two has none. An error
+// behind which the request may have been done is an ErrUnanswered.
 func (l *Links) Request(ctx context.Context, addr string, body []byte) (Hello, []byte, error) {
 	if len(body) > MaxRequestBytes {
 		return Hello{}, nil, fmt.Errorf("peer: a request of %d bytes", len(body))
@@ -53,7 +54,7 @@ func (l *Links) Request(ctx context.Context, addr string, body []byte) (Hello, [
 	case err != nil:
 		return theirs, nil, fmt.Errorf("%w: %w", ErrUnanswered, err)
 	case len(b) < 2:
-		return theirs, nil, damaged("an ANSWER of %d bytes", len(b))
+		return theirs, nil, fmt.Errorf("%w: %w", ErrUnanswered, damaged("an ANSWER of %d bytes", len(b)))
 	case binary.BigEndian.Uint16(b) != 0:
 		return theirs, nil, &RemoteError{string(b[2:])}
 	}

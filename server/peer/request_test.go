@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"math"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,6 +67,76 @@ func TestRequest(t *testing.T) {
 		b.stop()
 		foreign.stop()
 	})
+}
+
+// severed is a connection that ends behind so many bytes in a direction.
+type severed struct {
+	net.Conn
+	reads, writes int
+}
+
+func (s *severed) Read(b []byte) (int, error) {
+	if s.reads == 0 {
+		_ = s.Close()
+		return 0, io.EOF
+	}
+	n, err := s.Conn.Read(b[:min(len(b), s.reads)])
+	s.reads -= n
+	return n, err
+}
+
+func (s *severed) Write(b []byte) (int, error) {
+	n, err := s.Conn.Write(b[:min(len(b), s.writes)])
+	if s.writes -= n; n < len(b) && err == nil {
+		_ = s.Close()
+		err = io.ErrClosedPipe
+	}
+	return n, err
+}
+
+// TestRequestCut behind each byte of either side: whose request was handled, and who has no answer, knows that
+// it may have been; whose connection has ended before it was sent knows that it was not.
+func TestRequestCut(t *testing.T) {
+	t.Parallel()
+	for name, cut := range map[string]func(nc net.Conn, bytes int) *severed{
+		"answers": func(nc net.Conn, bytes int) *severed { return &severed{nc, bytes, math.MaxInt} },
+		"asks":    func(nc net.Conn, bytes int) *severed { return &severed{nc, math.MaxInt, bytes} },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNetwork()
+			var way detour
+			a, b := n.start(t, 1, way.config), n.start(t, 2)
+			var handled atomic.Bool
+			b.request = func(context.Context, Hello, []byte) ([]byte, error) {
+				handled.Store(true)
+				return []byte("done"), nil
+			}
+			unanswered, unasked := 0, 0
+			for bytes := 0; ; bytes++ {
+				handled.Store(false)
+				way.set(func(nc net.Conn) net.Conn { return cut(nc, bytes) })
+				_, _, err := a.Links.Request(t.Context(), "n2", []byte("do it"))
+				synctest.Wait()
+				if err == nil {
+					break
+				}
+				switch {
+				case errors.Is(err, ErrUnanswered):
+					unanswered++
+				case handled.Load():
+					t.Errorf("%s, cut behind %d bytes: it was done, and %v", name, bytes, err)
+				default:
+					unasked++
+				}
+			}
+			const handshake = 100 // more than so many bytes of each side
+			if unanswered == 0 || unasked < handshake {
+				t.Errorf("%s: %d times without an answer, %d times not asked", name, unanswered, unasked)
+			}
+			a.stop()
+			b.stop()
+		})
+	}
 }
 
 func TestRequestsAtOnce(t *testing.T) {
