@@ -356,6 +356,43 @@ func TestProgress(t *testing.T) {
 	})
 }
 
+// Without a leader that leaves the other voters must be a quorum of themselves: of two both.
+func TestWithout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := func(n *node) bool {
+			up := make(chan bool, 1)
+			n.Without(func(is bool) { up <- is })
+			return <-up
+		}
+		alone, _ := leads(t, nil)
+		if !goOn(alone) {
+			t.Error("of who is alone there are no others that are down")
+		}
+		alone.stop()
+		c := join(t)
+		lead := c.leader()
+		var others []uint64
+		for id, n := range c.nodes {
+			if !goOn(n) {
+				t.Errorf("all are up, says node %d", id)
+			}
+			if n != lead {
+				others = append(others, id)
+			}
+		}
+		c.leave(others[0], false)
+		synctest.Wait()
+		if goOn(lead) {
+			t.Error("one of two others is up")
+		}
+		if !goOn(c.at(others[1])) {
+			t.Error("who does not lead cannot tell")
+		}
+		lead.stop()
+		c.leave(others[1], true)
+	})
+}
+
 // Whoever looks at the status whenever Changed is called misses nothing.
 func TestChangedTellsOfTheStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
