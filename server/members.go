@@ -434,15 +434,8 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 	defer cancel()
 	if len(to) == 0 {
 		before := r.Status()
-		if err := r.HandOver(ctx); err != nil && r.Status().Leader == 0 {
-			return adminError(znode.ErrNoLeader, "the leadership was lost before another voter could take it over")
-		} else if err != nil {
-			return adminError(znode.ErrThrottledOp, "no other voter can take the leadership over now: %v", err)
-		}
-		if after := r.Status(); after.Term == before.Term && after.Role == "leader" {
-			return adminError(znode.ErrBadArguments, "there is no other voter")
-		}
-		return nil
+		err := r.HandOver(ctx)
+		return outcomeOfHandOver(err, before, r.Status())
 	}
 	if to[0] == e.n.identity.Node {
 		return nil
@@ -456,6 +449,19 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 			return adminError(znode.ErrThrottledOp, "the node did not take the leadership over: is it up and caught up?")
 		}
 		pause(ctx, 10*time.Millisecond)
+	}
+	return nil
+}
+
+// outcomeOfHandOver is what came of a hand-over to the best voter, by how this node was before and is now.
+func outcomeOfHandOver(err error, before, after replica.Status) error {
+	switch {
+	case err != nil && after.Leader == 0:
+		return adminError(znode.ErrNoLeader, "the leadership was lost before another voter could take it over")
+	case err != nil:
+		return adminError(znode.ErrThrottledOp, "no other voter can take the leadership over now: %v", err)
+	case after.Term == before.Term && after.Role == "leader":
+		return adminError(znode.ErrBadArguments, "there is no other voter")
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"coord/server/frontend"
 	"coord/server/peer"
+	"coord/server/replica"
 	"coord/tree/znode"
 )
 
@@ -27,20 +28,44 @@ func TestOutcomeAt(t *testing.T) {
 		"says no":         {err: &peer.RemoteError{Text: "this node does not lead"}, want: znode.ErrNoLeader},
 		"answer was lost": {err: fmt.Errorf("the link: %w", peer.ErrUnanswered), want: znode.ErrUncertain},
 	} {
-		err := outcomeAt("n2:2888", &tt.answer, tt.err)
-		code := znode.OK
-		if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
-			code = refused.Code
-		} else if err != nil {
-			code = znode.ErrUnknown
-		}
-		if code != tt.want {
+		if err := outcomeAt("n2:2888", &tt.answer, tt.err); codeOf(err) != tt.want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if err := outcomeAt("n2:2888", nil, errHandedOver); !errors.Is(err, errHandedOver) {
 		t.Errorf("handed over: %v", err)
 	}
+}
+
+func TestOutcomeOfHandOver(t *testing.T) {
+	t.Parallel()
+	late := context.DeadlineExceeded
+	leads := replica.Status{Role: "leader", Term: 2, Leader: 1}
+	for name, tt := range map[string]struct {
+		err   error
+		after replica.Status
+		want  znode.Code
+	}{
+		"done":                      {nil, replica.Status{Role: "follower", Term: 3, Leader: 2}, znode.OK},
+		"done, and back again":      {nil, replica.Status{Role: "leader", Term: 4, Leader: 1}, znode.OK},
+		"nobody else votes":         {nil, leads, znode.ErrBadArguments},
+		"nobody could take it over": {late, leads, znode.ErrThrottledOp},
+		"it is lost":                {late, replica.Status{Role: "candidate", Term: 3}, znode.ErrNoLeader},
+	} {
+		if err := outcomeOfHandOver(tt.err, leads, tt.after); codeOf(err) != tt.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// codeOf is what an operator is told; an error of another kind is ErrUnknown.
+func codeOf(err error) znode.Code {
+	if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
+		return refused.Code
+	} else if err != nil {
+		return znode.ErrUnknown
+	}
+	return znode.OK
 }
 
 // What an operator asks for waits a while for a leader, but not for ever, and is not done twice.
@@ -69,13 +94,7 @@ func TestUntilLed(t *testing.T) {
 					tries++
 					return tt.answers[min(tries, len(tt.answers))-1]
 				})
-				code := znode.OK
-				if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
-					code = refused.Code
-				} else if err != nil {
-					code = znode.ErrUnknown
-				}
-				if code != tt.want || tt.tries != 0 && tries != tt.tries || time.Since(began) > leaderTime+handOverPause {
+				if codeOf(err) != tt.want || tt.tries != 0 && tries != tt.tries || time.Since(began) > leaderTime+handOverPause {
 					t.Errorf("%v after %d tries and %v", err, tries, time.Since(began))
 				}
 			})
