@@ -704,6 +704,15 @@ func TestEnsembleIsRecoveredMeanwhile(t *testing.T) {
 	if got := fresh.synced("GET /kept"); strings.Contains(got, "ERR") {
 		t.Errorf("it lacks what was kept: %s", got)
 	}
+	said := map[string]bool{} // why it was not taken in, once each
+	for line := range strings.Lines(fresh.stderr()) {
+		if why, _, ok := strings.Cut(line, `,"time":`); ok && strings.Contains(line, "not taken into the cluster yet") {
+			if said[why] {
+				t.Errorf("it says again: %s", why)
+			}
+			said[why] = true
+		}
+	}
 }
 
 // TestEnsembleOfStrangers: a node comes back to an ensemble whose leader it has never heard of,

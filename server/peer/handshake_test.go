@@ -130,6 +130,54 @@ func TestEarlyRefusalsAreQuiet(t *testing.T) {
 	}
 }
 
+// That a peer's address is another node's now is something to worry with at once, however young the links are.
+func TestAPeerBecomesAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		a, b := n.start(t, 1), n.start(t, 2)
+		meet(a, b)
+		time.Sleep(earlyTime / 5)
+		b.stop()
+		other := run(t, Config{Self: Identity{Cluster: testCluster, Node: 3, Boot: 1, Name: "n3"}, Listen: n.listen("n2"), Dial: n.dialer("n3")})
+		time.Sleep(2 * MostPause)
+		a.stop()
+		other.stop()
+		for line := range strings.Lines(a.logs.b.String()) {
+			if strings.Contains(line, `"level":"warn"`) && strings.Contains(line, ": "+CodeID.String()+": ") {
+				return
+			}
+		}
+		t.Errorf("nothing is said of it: %s", a.logs.b.String())
+	})
+}
+
+// Only what is proven, and said by or to a node without a cluster, may be that a node is becoming a member.
+func TestIsEarly(t *testing.T) {
+	t.Parallel()
+	none, ours, other := [16]byte{}, testCluster, [16]byte{9}
+	for _, c := range []struct {
+		code         Code
+		proven       bool
+		here, theirs [16]byte
+		want         bool
+	}{
+		{CodeID, true, ours, ours, true},
+		{CodeID, false, ours, ours, false},
+		{CodeCluster, true, ours, none, true},
+		{CodeCluster, true, none, ours, true},
+		{CodeCluster, false, none, ours, false},
+		{CodeCluster, true, ours, other, false},
+		{CodeRemoved, true, none, ours, false},
+	} {
+		r := &Refusal{Code: c.code, Proven: c.proven}
+		r.Theirs.Cluster = c.theirs
+		if r.isEarly(c.here) != c.want {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
 // goodHello is one that is let in, but for the proof.
 func goodHello() Hello {
 	return Hello{
