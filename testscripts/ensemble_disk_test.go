@@ -105,7 +105,7 @@ func TestEnsembleLosesADisk(t *testing.T) {
 					}
 					return up[fresh] == 1
 				})
-				for _, bad := range []string{fresh + " " + old, old + " " + old, old + " " + c.leader().id()} {
+				for _, bad := range []string{fresh + " " + old, fresh + " " + fresh, old + " " + old, old + " " + c.leader().id()} {
 					if got := c.leader().ask("ADMIN REPLACE " + bad); !strings.HasPrefix(got, "ERR SYNTAX") {
 						t.Errorf("replace %s: %s", bad, got)
 					}
