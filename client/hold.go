@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -128,8 +129,8 @@ func (h *Holder) Conn(ctx context.Context) (*Conn, error) {
 }
 
 // Lock takes a lock for the session. It waits on where the connection is lost
-// meanwhile, or the cluster has no leader; its place in the queue is then a new
-// one. The time counts from the call. When it is over and there still is no
+// meanwhile, or its server hangs, or has no leader; its place in the queue may then
+// be a new one. The time counts from the call. When it is over and there still is no
 // server, or none that answers, the error says so: that is no znode.ErrTimeout.
 func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, error) {
 	until := time.Now().Add(o.Timeout)
@@ -303,6 +304,9 @@ func (h *Holder) run() {
 		h.mu.Unlock()
 		if waiting {
 			c.poke()
+			if !h.answers(c) {
+				h.dropped(c)
+			}
 			continue
 		}
 		ctx, cancel := context.WithTimeout(h.ctx, h.patience())
@@ -317,6 +321,23 @@ func (h *Holder) run() {
 			h.dropped(c)
 		}
 	}
+}
+
+// answers says whether the server of a connection on which a LOCK waits still answers,
+// and has a leader. There it answers nothing before the LOCK, so another connection
+// asks. One that is refused says nothing against the server.
+func (h *Holder) answers(c *Conn) bool {
+	ctx, cancel := context.WithTimeout(h.ctx, h.ttl/signsPerTTL)
+	defer cancel()
+	var d net.Dialer
+	at := c.nc.RemoteAddr()
+	nc, err := d.DialContext(ctx, at.Network(), at.String())
+	if err == nil {
+		aside := NewConn(nc)
+		_, err = aside.Sync(ctx, znode.Root)
+		_ = aside.Close()
+	}
+	return h.ctx.Err() != nil || ctx.Err() == nil && !errors.Is(err, znode.ErrNoLeader)
 }
 
 // isLost says whether an error is the end of the session, and then notes it.

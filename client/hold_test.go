@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -329,4 +330,49 @@ func TestHoldCloseAfterCancel(t *testing.T) {
 			t.Errorf("heard %s", got)
 		}
 	})
+}
+
+// TestHoldLockGoesOnElsewhere: while a lock is waited for, nothing is answered on its
+// connection. A server that hangs, or is cut off from the leader, is left all the same.
+func TestHoldLockGoesOnElsewhere(t *testing.T) {
+	t.Parallel()
+	for name, silence := range map[string][]byte{"hangs": {}, "cut off": reply(text.Reply{Kind: text.KindErr, Code: znode.ErrNoLeader})} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := &keeper{}
+			var waits atomic.Bool
+			servers := []string{
+				listen(t, func(nc net.Conn) {
+					barrier := false
+					fake(func(r *text.Request) []byte {
+						switch {
+						case barrier || r.Verb == text.VerbLock:
+							barrier = true
+							waits.Store(true)
+							return []byte{}
+						case waits.Load():
+							return silence
+						}
+						return k.answer(r)
+					}).serve(nc)
+				}),
+				listen(t, fake(k.answer).serve),
+			}
+			turn := 0
+			dial := func(ctx context.Context) (*client.Conn, error) {
+				turn++
+				return client.Dial(ctx, servers[(turn-1)%2:][:1], client.Options{})
+			}
+			h, err := client.Hold(t.Context(), dial, client.SessionOptions{TTL: 300 * time.Millisecond}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l, err := h.Lock(short(t), "/l", client.LockOptions{Timeout: time.Hour}); err != nil || l.Token != 9 || !waits.Load() {
+				t.Errorf("%+v, %v", l, err)
+			}
+			if err := h.Close(short(t)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
