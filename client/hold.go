@@ -122,6 +122,8 @@ func (h *Holder) Conn(ctx context.Context) (*Conn, error) {
 		case <-up:
 		case <-h.lost:
 			return nil, h.Err()
+		case <-h.ctx.Done():
+			return nil, errClosed
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -136,7 +138,7 @@ func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, er
 	until := time.Now().Add(o.Timeout)
 	for {
 		l, err := h.lock(ctx, path, o, until)
-		if err == nil || !isConnection(err) || ctx.Err() != nil || !time.Now().Before(until) {
+		if err == nil || !isConnection(err) || ctx.Err() != nil || h.ctx.Err() != nil || !time.Now().Before(until) {
 			return l, err
 		}
 		select {
@@ -193,10 +195,13 @@ func (h *Holder) leave(ctx context.Context, how func(*Conn) error) error {
 	h.stop()
 	<-h.ended
 	h.mu.Lock()
-	c, lost := h.mu.conn, h.mu.err
+	c, lost, waiting := h.mu.conn, h.mu.err, h.mu.waiting
 	h.mu.Unlock()
 	if lost != nil {
 		return lost
+	}
+	if c != nil && waiting { // behind the LOCK nothing is heard
+		_ = c.Close()
 	}
 	if c == nil || c.Err() != nil { // a context that ended has closed it, most often
 		var err error

@@ -376,3 +376,44 @@ func TestHoldLockGoesOnElsewhere(t *testing.T) {
 		})
 	}
 }
+
+// TestHoldCloseWhileLockWaits: the session ends at once, though a LOCK of another
+// goroutine stands before all else on its connection, and that one is told.
+func TestHoldCloseWhileLockWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{}
+		dial := func(context.Context) (*client.Conn, error) {
+			near, far := net.Pipe()
+			barrier := false
+			go fake(func(r *text.Request) []byte {
+				if barrier = barrier || r.Verb == text.VerbLock; barrier {
+					return []byte{}
+				}
+				return k.answer(r)
+			}).serve(far)
+			return client.NewConn(near), nil
+		}
+		h, err := client.Hold(t.Context(), dial, client.SessionOptions{TTL: 9 * time.Second}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		locked := make(chan error, 1)
+		go func() {
+			_, err := h.Lock(t.Context(), "/l", client.LockOptions{Timeout: time.Hour})
+			locked <- err
+		}()
+		synctest.Wait()
+		begun := time.Now()
+		if err := h.Close(short(t)); err != nil {
+			t.Error(err)
+		}
+		if err := <-locked; err == nil {
+			t.Error("locked")
+		}
+		if took := time.Since(begun); took > time.Second || !strings.HasSuffix(k.all(), "SESSION CLOSE") {
+			t.Errorf("%v; heard %s", took, k.all())
+		}
+		synctest.Wait()
+	})
+}
