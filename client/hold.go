@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -46,12 +47,15 @@ type Holder struct {
 }
 
 // Hold connects with dial, now and whenever the connection is lost, and makes a
-// session; with a session in resume it takes that one over. It needs a TTL; the
-// session pings, and outlives its connection for the same time unless Hold says
+// session; with a session in resume it takes that one over. It needs a TTL, 1 ms at
+// the least; the session pings, and outlives its connection for the same time unless Hold says
 // longer. Where a node dies with its connection, or this process is stopped, it may
 // take half as long again.
 func Hold(ctx context.Context, dial func(context.Context) (*Conn, error), so SessionOptions, resume *Session) (*Holder, error) {
 	ttl := so.TTL
+	if ttl < time.Millisecond { // less is no ttl of a session
+		return nil, fmt.Errorf("%w: a session with the ttl %v", znode.ErrBadArguments, ttl)
+	}
 	so.Ping, so.Hold = true, max(so.Hold, ttl)
 	if so.TTL = min(ttl+ttl/2, text.MaxWaitMS*time.Millisecond); so.TTL < ttl+ttl/2 {
 		ttl = so.TTL - so.TTL/3

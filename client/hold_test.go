@@ -417,3 +417,14 @@ func TestHoldCloseWhileLockWaits(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// TestHoldNeedsATTL: without one nothing could be promised.
+func TestHoldNeedsATTL(t *testing.T) {
+	t.Parallel()
+	k := &keeper{}
+	for _, ttl := range []time.Duration{0, -time.Second, time.Microsecond} {
+		if _, err := client.Hold(t.Context(), k.dial, client.SessionOptions{TTL: ttl}, nil); !errors.Is(err, znode.ErrBadArguments) {
+			t.Errorf("%v: %v", ttl, err)
+		}
+	}
+}
