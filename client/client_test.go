@@ -98,6 +98,14 @@ func TestEachMethod(t *testing.T) {
 			},
 			"world:anyone:r 2",
 		},
+		{ // ZooKeeper's clients can grant nothing
+			"get acl without permissions", "GETACL /a", reply(text.Reply{Kind: text.KindList, Items: []text.Reply{{Kind: text.KindItem, Arg: "world:anyone:"}, {Kind: text.KindItem, Arg: "ip:::1:r"}}}),
+			func(ctx context.Context, c *client.Conn) (any, error) {
+				acl, _, err := c.GetACL(ctx, "/a")
+				return fmt.Sprint(acl), err
+			},
+			"world:anyone:,ip:::1:r",
+		},
 		{
 			"info", "INFO", reply(text.Reply{Kind: text.KindList, Items: []text.Reply{{Kind: text.KindItem, Arg: "server_state", Fields: []text.Field{text.Str("value", "standalone")}}}}),
 			func(ctx context.Context, c *client.Conn) (any, error) {

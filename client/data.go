@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"coord/server/text"
@@ -256,8 +257,16 @@ func (c *Conn) GetACL(ctx context.Context, path string) (znode.ACL, int32, error
 	}
 	acl := make(znode.ACL, len(r.Items))
 	for i := range r.Items {
-		if acl[i], err = znode.ParseACLEntry(r.Items[i].Arg); err != nil {
+		item := r.Items[i].Arg
+		nothing := strings.HasSuffix(item, ":") // which it grants: ZooKeeper's clients can do that
+		if nothing {
+			item += znode.All.String()
+		}
+		if acl[i], err = znode.ParseACLEntry(item); err != nil {
 			return nil, 0, &UnreachableError{Server: c.server, Err: err}
+		}
+		if nothing {
+			acl[i].Perms = 0
 		}
 	}
 	return acl, int32(r.Int(text.KeyAversion)), nil
