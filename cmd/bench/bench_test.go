@@ -454,6 +454,28 @@ func TestFanOut(t *testing.T) {
 	}
 }
 
+// TestFanOutInterrupted: what was measured until then is told.
+func TestFanOutInterrupted(t *testing.T) {
+	t.Parallel()
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	f := startFake(t, func(_ *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op == zkproto.OpSetData && n == 4 {
+			cancel(why)
+			return true
+		}
+		return false
+	})
+	res, err := Run(ctx, f.server(), small(func(l *Load) { l.Watchers, l.Requests, l.Duration = 10, 0, time.Hour }))
+	if !errors.Is(err, why) || res == nil || res.Ops[0].Count != 3 || res.Ops[1].Count != 30 || res.Ops[0].PerSecond <= 0 || res.GeneratorUS <= 0 {
+		t.Errorf("%v, %+v", err, res)
+	}
+	if left := f.left(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 func TestExistingPath(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, nil)

@@ -145,33 +145,39 @@ func (w *watching) rounds(ctx context.Context, setter *session) (*Result, error)
 	telling := int64(0) // ns: from a set to the last one told, all together
 	measured := false
 	begun := time.Now()
+	result := func() *Result {
+		if set.n == 0 {
+			return nil
+		}
+		used.end()
+		seconds := time.Duration(max(telling, 1)).Seconds()
+		res := &Result{Ops: []Figure{
+			figureOf("set", &set, seconds, nil), figureOf("told", &told, seconds, nil), figureOf("all told", &last, seconds, nil),
+		}}
+		res.Seconds, res.PerSecond = seconds, res.Ops[1].PerSecond
+		res.ServerUS, res.GeneratorUS = used.of(told.n)
+		return res
+	}
 	for n := 0; ; {
 		passed := time.Since(begun)
 		switch {
 		case w.load.Requests > 0 && n == w.load.Requests, w.load.Requests == 0 && n > 0 && passed >= w.load.Warmup+w.load.Duration:
-			used.end()
-			seconds := time.Duration(max(telling, 1)).Seconds()
-			res := &Result{Ops: []Figure{
-				figureOf("set", &set, seconds, nil), figureOf("told", &told, seconds, nil), figureOf("all told", &last, seconds, nil),
-			}}
-			res.Seconds, res.PerSecond = seconds, res.Ops[1].PerSecond
-			res.ServerUS, res.GeneratorUS = used.of(told.n)
-			return res, nil
+			return result(), nil
 		case passed >= w.load.Warmup && !measured:
 			measured = true
 			used.begin()
 		}
 		if err := w.arm(ctx); err != nil {
-			return nil, err
+			return result(), err
 		}
 		w.missing.Store(int64(len(w.sessions)))
 		at := w.now()
 		if _, err := setter.do(ctx, &zkproto.Request{Part: zkproto.Part{Op: zkproto.OpSetData, Path: w.path, Data: value, Version: zkproto.AnyVersion}}); err != nil {
-			return nil, err
+			return result(), err
 		}
 		acknowledged := w.now()
 		if err := w.all(ctx); err != nil {
-			return nil, err
+			return result(), err
 		}
 		w.server.Working("%d watchers told in %v", len(w.sessions), time.Duration(w.now()-at).Round(time.Microsecond))
 		if !measured {
