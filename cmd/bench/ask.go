@@ -166,7 +166,11 @@ func (a *asking) runAll(parent context.Context) (*Result, error) {
 	if all.last == 0 {
 		return nil, cmp.Or(err, errNothing)
 	}
-	seconds := time.Duration(max(all.last-a.from, 1)).Seconds()
+	end := all.last
+	if a.interval > 0 && err == nil { // what comes behind the last request that was due is its time, too
+		end = max(end, a.until)
+	}
+	seconds := time.Duration(max(end-a.from, 1)).Seconds()
 	for o, h := range all.latency {
 		if h != nil {
 			res.Ops = append(res.Ops, figureOf(op(o).String(), h, seconds, all.codes[o]))

@@ -292,6 +292,18 @@ func TestOpenLoop(t *testing.T) {
 	}
 }
 
+// TestFewAtARate: the time behind the last of few requests is measured time too.
+func TestFewAtARate(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, nil)
+	res, err := Run(t.Context(), f.server(), small(func(l *Load) {
+		l.Mix, l.Clients, l.Requests, l.Rate, l.Duration = Mix{opGet: 1}, 1, 0, 10, 300*time.Millisecond
+	}))
+	if err != nil || res.Ops[0].Count != 3 || res.Seconds < .3 || res.PerSecond > 10 || res.Ops[0].PerSecond > 10 {
+		t.Errorf("%v, %+v", err, res)
+	}
+}
+
 // TestOverload: what a server cannot take at a rate is told, and ends.
 func TestOverload(t *testing.T) {
 	t.Parallel()
