@@ -577,6 +577,10 @@ func TestMedian(t *testing.T) {
 	if got := fmt.Sprintf("%v %v %+v", m.PerSecond, m.Unsent, m.Ops); got != "3 3 [{Op:get Count:30 Errors:map[NOTFOUND:3] PerSecond:0 P50:3 P95:0 P99:7 P999:0 Max:5 code:0}]" {
 		t.Error(got)
 	}
+	m = Median([]*Result{{PerSecond: 4, RSSAfter: 7}, {PerSecond: 1, RSSAfter: 2}, {PerSecond: 2, RSSAfter: 5}, {PerSecond: 100, RSSAfter: 9}})
+	if m.PerSecond != 3 || m.RSSAfter != 6 {
+		t.Errorf("of an even number: %+v", m)
+	}
 	if Median(nil) != nil {
 		t.Error("nothing has a median")
 	}

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -132,13 +131,14 @@ func Median(all []*Result) *Result {
 	return m
 }
 
-func middle[T cmp.Ordered](all []*Result, get func(*Result) T) T {
+func middle[T float64 | int64](all []*Result, get func(*Result) T) T {
 	values := make([]T, len(all))
 	for i, r := range all {
 		values[i] = get(r)
 	}
 	slices.Sort(values)
-	return values[len(values)/2]
+	n := len(values)
+	return (values[(n-1)/2] + values[n/2]) / 2 // one, or of an even number two
 }
 
 // usage is the processor time of the server and of this process.
