@@ -247,9 +247,9 @@ func (l *Load) String() string {
 	default:
 		fmt.Fprintf(&b, "%d clients x %d under way, %v", l.Clients, l.Outstanding, l.Mix)
 		fmt.Fprintf(&b, ", %d B, %d keys", l.Size, l.Keys)
-	}
-	if l.Rate > 0 {
-		fmt.Fprintf(&b, ", %d/s", l.Rate)
+		if l.Rate > 0 {
+			fmt.Fprintf(&b, ", %d/s", l.Rate)
+		}
 	}
 	if l.Requests > 0 {
 		fmt.Fprintf(&b, ", %d requests", l.Requests)

@@ -567,6 +567,21 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestLoadInWords: a rate is told where it is kept.
+func TestLoadInWords(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*Load){
+		"3 clients x 8 under way, get=70,set=30, 100 B, 250 keys, 7/s, 5s": func(l *Load) { l.Requests, l.Rate = 0, 7 },
+		"sets of 100 B, watched by 9 sessions, 5s":                         func(l *Load) { l.Requests, l.Rate, l.Watchers = 0, 7, 9 },
+		"2 sessions, opened by 2 at a time":                                func(l *Load) { l.Sessions = 2 },
+	} {
+		l := small(change)
+		if got := l.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestMedian(t *testing.T) {
 	t.Parallel()
 	var all []*Result
