@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -280,8 +281,9 @@ func (r *run) benchAll(ctx context.Context, servers []*benchServer, loads []benc
 		r.progressEnd()
 		if figures := loadOf(l, rounds, servers, all); len(figures.Servers) > 0 {
 			out.Loads = append(out.Loads, figures)
-			if !r.json {
+			if !r.json { // a load may take long: whoever waits for its figures has them now
 				r.benchTable(l, servers, &figures)
+				failed = cmp.Or(failed, r.flush())
 			}
 		}
 		if failed != nil {

@@ -3,6 +3,7 @@ package cmd
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -171,6 +172,33 @@ func TestBenchErrors(t *testing.T) {
 		if got.code != tt.code || got.out != "" || !strings.Contains(got.errOut, tt.err) {
 			t.Errorf("bench %s: %+v", tt.args, got)
 		}
+	}
+}
+
+// leaver is a reader of stdout that leaves behind the first write.
+type leaver struct{ writes []string }
+
+func (l *leaver) Write(b []byte) (int, error) {
+	l.writes = append(l.writes, string(b))
+	if len(l.writes) > 1 {
+		return 0, syscall.EPIPE
+	}
+	return len(b), nil
+}
+
+// TestBenchTellsEachLoad when it is done, and does no more when nobody reads that.
+func TestBenchTellsEachLoad(t *testing.T) {
+	serve(t, noLimits)
+	var out leaver
+	args := append([]string{"coord", "bench", "--preset", "mixed,get,set", "--keep"}, strings.Fields(quick)...)
+	if code := Main(args, strings.NewReader(""), &out, io.Discard); code != exitPipe {
+		t.Errorf("exit code %d", code)
+	}
+	if len(out.writes) != 2 || !strings.HasPrefix(out.writes[0], "mixed: ") || !strings.HasPrefix(out.writes[1], "get: ") {
+		t.Errorf("written: %q", out.writes)
+	}
+	if got := coord(t, "", "ls", "/"); strings.Count(got.out, "bench-") != 2 {
+		t.Errorf("done: %s", got.out)
 	}
 }
 
