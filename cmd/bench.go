@@ -241,6 +241,11 @@ func runBench(ctx context.Context, r *run) error {
 	case r.flags.Bool("keep") && rounds*len(loads) > 1 && r.flags.IsSet("path"):
 		return &usageError{msg: "--keep and --path are for one load and one round", hint: "leave --path out"}
 	}
+	for _, name := range pids {
+		if pid := r.flags.Int(name); r.flags.IsSet(name) && (pid < 1 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)) {
+			return usagef("--%s %d: there is no such process", name, pid)
+		}
+	}
 	for i, addrs := range targets {
 		s, err := r.benchServer(ctx, addrs, pids[i])
 		if err != nil {
