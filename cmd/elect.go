@@ -67,7 +67,7 @@ func runElect(ctx context.Context, r *run) error {
 			return nil // it was led until the signal came
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case err == nil || isLost && lost.code != exitNotBegun || is[*usageError](err) || first:
+		case err == nil || isLost && lost.code != exitNotBegun || is[*usageError](err) || first && !errors.Is(err, znode.ErrSessionExpired):
 			return err
 		default: // no server, or the session was lost while waiting
 			if why := oneLine(err.Error()); why != said { // once, not each second
