@@ -83,6 +83,7 @@ func TestAllOps(t *testing.T) {
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	l := small(func(l *Load) { l.Path, l.Size, l.Keys, l.Multi = "/b", 50, 12345, 3 })
+	l.Mix = mix(t, strings.Join(OpNames(), ","))
 	for _, sequential := range []bool{false, true} {
 		l.Sequential = sequential
 		l.Ephemeral = sequential
@@ -138,6 +139,17 @@ func TestRequests(t *testing.T) {
 		}
 		if len(names) < 1000 {
 			t.Errorf("%d different keys only", len(names))
+		}
+	}
+}
+
+// TestTemplatesOfTheMix: a client keeps no values that it never writes.
+func TestTemplatesOfTheMix(t *testing.T) {
+	t.Parallel()
+	l := small(func(l *Load) { l.Mix, l.Size = mix(t, "get,create"), 1000 })
+	for o, tmpl := range l.templates(0) {
+		if asked := op(o) == opGet || op(o) == opCreate; asked != (len(tmpl.frame) > 0) {
+			t.Errorf("%v: %d bytes", op(o), len(tmpl.frame))
 		}
 	}
 }

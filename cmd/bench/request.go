@@ -151,6 +151,9 @@ func (l *Load) templates(client int) (all [numOps]template) {
 		opMulti:    {Op: zkproto.OpMulti},
 		opSync:     {Op: zkproto.OpSync, Path: key},
 	} {
+		if l.Mix[o] == 0 {
+			continue // of large values each client would keep several
+		}
 		req := zkproto.Request{Part: part}
 		if op(o) == opMulti {
 			for range l.Multi {
