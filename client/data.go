@@ -203,7 +203,7 @@ func (c *Conn) Rm(ctx context.Context, path string, version int32) (Change, erro
 	return c.change(ctx, text.Op{Verb: text.VerbRm, Path: path, Version: version})
 }
 
-// RmAll deletes a znode and all below it, at most limit znodes in all: all of
+// RmAll deletes a znode and all below it, at most limit znodes in all (0: 100): all of
 // them or none.
 func (c *Conn) RmAll(ctx context.Context, path string, version int32, limit int) (Change, error) {
 	return c.change(ctx, text.Op{Verb: text.VerbRm, Path: path, Version: version, Recursive: true, Limit: int32(limit)})

@@ -26,7 +26,8 @@ type Options struct {
 	User     string
 	Password []byte
 	// Events is told each event of the connection's watches, in order with the
-	// replies, by its reader: while it does not return no reply is read.
+	// replies, by its reader: while it does not return no reply is read, so it must
+	// not wait for one, nor Close the connection.
 	Events func(Event)
 }
 

@@ -17,7 +17,8 @@
 // that is lost while a write is unanswered makes an *Error with the code
 // znode.ErrUncertain: the write may have happened, read again before you repeat
 // it. Everything else that keeps an answer away (no server, a read without an
-// answer) is an *UnreachableError: nothing happened, or nothing was to happen.
+// answer) is an *UnreachableError, or context.Canceled: nothing happened, or nothing
+// was to happen.
 //
 // A context that ends while a request is unanswered closes the connection,
 // since its answers can no longer be told from those of later requests.

@@ -136,7 +136,8 @@ func (h *Holder) Conn(ctx context.Context) (*Conn, error) {
 
 // Lock takes a lock for the session. It waits on where the connection is lost
 // meanwhile, or its server hangs, or has no leader; its place in the queue may then
-// be a new one. The time counts from the call. When it is over and there still is no
+// be a new one. One at a time: behind a LOCK that waits nothing is answered on the
+// session's connection. The time counts from the call. When it is over and there still is no
 // server, or none that answers, the error says so: that is no znode.ErrTimeout.
 func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, error) {
 	until := time.Now().Add(o.Timeout)
