@@ -143,7 +143,8 @@ func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, er
 	until := time.Now().Add(o.Timeout)
 	for {
 		l, err := h.lock(ctx, path, o, until)
-		if err == nil || !isConnection(err) || ctx.Err() != nil || h.ctx.Err() != nil || !time.Now().Before(until) {
+		own := errors.Is(err, znode.ErrSessionMoved) && h.Err() == nil // it moved to another connection of ours
+		if err == nil || !isConnection(err) && !own || ctx.Err() != nil || h.ctx.Err() != nil || !time.Now().Before(until) {
 			return l, err
 		}
 		select {
@@ -238,13 +239,17 @@ func (h *Holder) connected(c *Conn, s Session, sent time.Time) {
 
 // dropped notes that a connection is of no use any more.
 func (h *Holder) dropped(c *Conn) {
+	h.forget(c)
+	_ = c.Close()
+	h.tell()
+}
+
+func (h *Holder) forget(c *Conn) {
 	h.mu.Lock()
 	if h.mu.conn == c {
 		h.mu.conn, h.mu.up = nil, make(chan struct{})
 	}
 	h.mu.Unlock()
-	_ = c.Close()
-	h.tell()
 }
 
 func (h *Holder) tell() {
@@ -314,8 +319,14 @@ func (h *Holder) run() {
 		h.mu.Unlock()
 		if waiting {
 			c.poke()
-			if !h.answers(c) {
-				h.dropped(c)
+			if h.answers(c) {
+				continue
+			}
+			h.forget(c)
+			goesOn := h.reconnect() // first: the LOCK's place in the queue goes with the session
+			_ = c.Close()
+			if !goesOn {
+				return
 			}
 			continue
 		}

@@ -355,6 +355,9 @@ func TestHoldLockGoesOnElsewhere(t *testing.T) {
 						}
 						return k.answer(r)
 					}).serve(nc)
+					if barrier {
+						k.set(func() { k.heard = append(k.heard, "the end") })
+					}
 				}),
 				listen(t, fake(k.answer).serve),
 			}
@@ -370,10 +373,73 @@ func TestHoldLockGoesOnElsewhere(t *testing.T) {
 			if l, err := h.Lock(short(t), "/l", client.LockOptions{Timeout: time.Hour}); err != nil || l.Token != 9 || !waits.Load() {
 				t.Errorf("%+v, %v", l, err)
 			}
+			// The place in the queue goes with the session, if that has moved before.
+			got := k.all()
+			if end := strings.Index(got, "the end"); end >= 0 && end < strings.Index(got, "SESSION RESUME") {
+				t.Errorf("heard %s", got)
+			}
+			waits.Store(false) // on a busy machine it may have come back to this one
 			if err := h.Close(short(t)); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestHoldLockComesWhileTheSessionMoves: that it was moved by its own holder is no loss.
+func TestHoldLockComesWhileTheSessionMoves(t *testing.T) {
+	t.Parallel()
+	k := &keeper{}
+	comes, moved := make(chan struct{}), make(chan struct{})
+	var waits atomic.Bool
+	servers := []string{
+		listen(t, func(nc net.Conn) {
+			barrier := false
+			fake(func(r *text.Request) []byte {
+				switch {
+				case r.Verb == text.VerbLock:
+					barrier = true
+					waits.Store(true)
+					answer := k.answer(r)
+					go func() {
+						<-comes
+						_, _ = nc.Write(answer)
+					}()
+					return []byte{}
+				case barrier && r.Verb == text.VerbPing: // its answer would come behind
+					return []byte{}
+				case barrier && r.Verb == text.VerbSync:
+					_, _ = nc.Write(reply(text.Reply{Kind: text.KindEvent, Arg: "moved", Fields: []text.Field{text.Hex(text.KeySession, 0x51)}}))
+					close(moved)
+					return []byte{}
+				case waits.Load() && !barrier:
+					return []byte{} // it hangs, but for that LOCK
+				}
+				return k.answer(r)
+			}).serve(nc)
+		}),
+		listen(t, fake(func(r *text.Request) []byte {
+			if r.Action == text.ResumeSession {
+				close(comes)
+				<-moved
+			}
+			return k.answer(r)
+		}).serve),
+	}
+	turn := 0
+	dial := func(ctx context.Context) (*client.Conn, error) {
+		turn++
+		return client.Dial(ctx, servers[(turn-1)%2:][:1], client.Options{})
+	}
+	h, err := client.Hold(t.Context(), dial, client.SessionOptions{TTL: 3 * time.Second}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := h.Lock(short(t), "/l", client.LockOptions{Timeout: time.Hour}); err != nil || l.Token != 9 || h.Err() != nil {
+		t.Errorf("%+v, %v, %v", l, err, h.Err())
+	}
+	if err := h.Close(short(t)); err != nil {
+		t.Error(err)
 	}
 }
 
