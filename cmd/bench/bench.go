@@ -217,9 +217,15 @@ type made struct {
 	path func(i int) string
 }
 
+// otherNodes is how many nodes are tried behind the first, if that is gone.
+const otherNodes = 6
+
 // remove takes away what a run has made, with root.
 func remove(ctx context.Context, s *Server, root string, all []made) error {
 	admin, err := open(ctx, s)
+	for try := 0; err != nil && s.Several && try < otherNodes; try++ {
+		admin, err = open(ctx, s)
+	}
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -497,6 +498,38 @@ func TestFanOutInterrupted(t *testing.T) {
 	}
 	if left := f.left(); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestRemovedByAnotherNode: of several nodes, some of which are gone, another one removes
+// what was made.
+func TestRemovedByAnotherNode(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("gone")
+	var dead atomic.Bool
+	var failed atomic.Int64
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op == zkproto.OpGetData && n == 20 {
+			dead.Store(true)
+			_ = c.nc.Close()
+		}
+		if r.Op == zkproto.OpSync {
+			c.appendReply(r, zkproto.NoZxid, znode.OK)
+		}
+		return dead.Load() && r.Op == zkproto.OpGetData || r.Op == zkproto.OpSync
+	})
+	s := f.server()
+	dial := s.Dial
+	s.Several = true
+	s.Dial = func(ctx context.Context) (net.Conn, error) {
+		if dead.Load() && failed.Add(1) <= 2 {
+			return nil, gone
+		}
+		return dial(ctx)
+	}
+	_, err := Run(t.Context(), s, small(func(l *Load) { l.Mix, l.Clients = Mix{opGet: 1}, 1 }))
+	if !is[*LostError](err) || errors.Is(err, gone) || len(f.left()) > 0 {
+		t.Errorf("%v; %d znodes left", err, len(f.left()))
 	}
 }
 
