@@ -43,6 +43,8 @@ func runBarrier(ctx context.Context, r *run) error {
 	case r.flags.IsSet("wait") && wait < 0:
 		return usagef("--wait %v: a time is not negative", wait)
 	}
+	ctx, stopWaiting := untilTold(ctx)
+	defer stopWaiting()
 	waiting := ctx
 	if r.flags.IsSet("wait") {
 		var cancel context.CancelFunc
@@ -64,6 +66,9 @@ func runBarrier(ctx context.Context, r *run) error {
 	}
 	signals, stop := forwarded()
 	defer stop()
+	if ctx.Err() != nil { // the signal came before there was a command to hand it to
+		return context.Cause(ctx)
+	}
 	ch, err := r.startChild(argv, nil, r.in)
 	if err != nil {
 		return err

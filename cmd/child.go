@@ -178,15 +178,25 @@ func (c *child) result() error {
 	return &codeError{exit.ExitCode(), nil}
 }
 
-// forwarded are the signals that a wrapper hands on to its child. Under nohup HUP
-// is none: to ask for it would end that it is ignored, for the child too.
+// forwarded are the signals that a wrapper hands on to its child.
 func forwarded() (signals <-chan os.Signal, stop func()) {
 	ch := make(chan os.Signal, 8)
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	if !signal.Ignored(syscall.SIGHUP) {
-		signal.Notify(ch, syscall.SIGHUP)
-	}
+	listen(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	return ch, func() { signal.Stop(ch) }
+}
+
+// untilTold is a context for a wrapper that waits and has no child yet: of the signals of
+// forwarded all that end a child end it, as INT and TERM end every command.
+func untilTold(ctx context.Context) (_ context.Context, stop func()) {
+	return catchSignals(ctx, syscall.SIGHUP, syscall.SIGQUIT)
+}
+
+// told is why a wait has ended with an error: the signal, if one has come.
+func told(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // shell runs a line of the user's with sh, and waits for it.

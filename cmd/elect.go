@@ -67,7 +67,7 @@ func runElect(ctx context.Context, r *run) error {
 			return nil // it was led until the signal came
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case err == nil || isLost && lost.code != exitNotBegun || is[*usageError](err) || first && !errors.Is(err, znode.ErrSessionExpired):
+		case err == nil || isLost && lost.code != exitNotBegun || is[*usageError](err) || is[*signalError](err) || first && !errors.Is(err, znode.ErrSessionExpired):
 			return err
 		default: // no server, or the session was lost while waiting
 			if why := oneLine(err.Error()); why != said { // once, not each second
@@ -75,11 +75,21 @@ func runElect(ctx context.Context, r *run) error {
 				said = why
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(electPause):
+		if err := rest(ctx, electPause); err != nil {
+			return err
 		}
+	}
+}
+
+// rest waits, unless a signal comes.
+func rest(ctx context.Context, d time.Duration) error {
+	ctx, stop := untilTold(ctx)
+	defer stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
 	}
 }
 
@@ -104,9 +114,11 @@ type jsonLead struct {
 
 // lead is one candidacy, from the queue to the end of the leadership.
 func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
+	ctx, stopWaiting := untilTold(ctx)
+	defer stopWaiting()
 	g, err := r.hold(ctx, id, nil)
 	if err != nil {
-		return notBegun(err)
+		return notBegun(told(ctx, err))
 	}
 	if err := g.acquire(ctx, path, client.LockOptions{Timeout: -1}); err != nil {
 		g.leave()

@@ -48,7 +48,7 @@ func lockCommand() *command {
 		details: `The lock is fair: who came first has it first. COMMAND runs directly, without a shell, in a process group of its own, with
 COORD_LOCK_PATH, COORD_FENCE (a token that grows with every holder) and COORD_SESSION in its environment. TERM, INT, HUP,
 QUIT, USR1 and USR2 are handed on to it. When it ends, what is left of its group is ended, the lock is given back, and its
-exit code is coord's.
+exit code is coord's. While the lock is waited for, TERM, INT, HUP and QUIT give the place in the queue back.
 
 The session is renewed every third of --ttl. Without an answer for --ttl less --grace the group gets TERM, and KILL before
 --ttl is over: COMMAND is dead before anyone else can have the lock, and coord exits with 123. The server may restart
@@ -81,9 +81,11 @@ func runLock(ctx context.Context, r *run) error {
 		return err
 	}
 	begun := time.Now()
+	ctx, stop := untilTold(ctx)
+	defer stop()
 	g, err := r.hold(ctx, "coord "+r.args[1], nil)
 	if err != nil {
-		return notBegun(err)
+		return notBegun(told(ctx, err))
 	}
 	if o.Timeout > 0 {
 		o.Timeout = max(o.Timeout-time.Since(begun), time.Millisecond) // 0 would be --try

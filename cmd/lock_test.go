@@ -82,6 +82,36 @@ func TestElectEndsBeforeItsCommand(t *testing.T) {
 	}
 }
 
+// TestASignalEndsTheWaiting: who waits for its turn is told to end by each signal that would
+// be handed on to the command, and its place is free at once.
+func TestASignalEndsTheWaiting(t *testing.T) {
+	serve(t, nil)
+	hangsUp(t)
+	holder := coordProcess(t, "lock", "/l", "--", "sleep", "1000")
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = holder.Process.Kill(), holder.Wait() })
+	places := func(path string) int { return strings.Count(coord(t, "", "ls", path).out, "\n") }
+	eventually(t, "somebody has the lock", func() bool { return places("/l") == 1 })
+	for _, args := range []string{"lock --ttl 1h /l -- true", "elect --ttl 1h /l", "elect --ttl 1h /l -- true", "barrier -n 9 --ttl 1h /b", "barrier -n 9 --ttl 1h /b -- true"} {
+		path := "/" + args[strings.IndexByte(args, '/')+1:][:1]
+		alone := places(path)
+		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+			x := begin(t, strings.Fields(args)...)
+			eventually(t, args+" waits", func() bool { return places(path) == alone+1 })
+			x.signal(sig)
+			x.ends(exitSignal + int(sig))
+			if got := coord(t, "", "session", "ls"); places(path) != alone || strings.Count(got.out, "\n") != 1 {
+				t.Errorf("%s: %v leaves a place: %+v", args, sig, got)
+			}
+			if said := x.stderr(); strings.Contains(said, "goroutine") {
+				t.Errorf("%s: %v: %s", args, sig, said)
+			}
+		}
+	}
+}
+
 // TestLockWaitsForAServerToo: --wait is over also if a server takes the connection and
 // answers nothing.
 func TestLockWaitsForAServerToo(t *testing.T) {

@@ -54,7 +54,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	signal.Notify(pipe, syscall.SIGPIPE)
 	defer signal.Stop(pipe)
 
-	ctx, stop := catchSignals(context.Background())
+	ctx, stop := catchSignals(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
 	c := newConsole(ctx, stdin, stdout, stderr)
@@ -176,12 +176,12 @@ func (e *signalError) after(err error) error {
 	return &signalError{sig: e.sig}
 }
 
-// catchSignals makes a context that ends with the first SIGINT or SIGTERM. The
-// second one ends the process.
-func catchSignals(ctx context.Context) (_ context.Context, stop func()) {
+// catchSignals makes a context that ends with the first of some signals. The second
+// one ends the process.
+func catchSignals(ctx context.Context, signals ...os.Signal) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
+	listen(ch, signals...)
 	done := make(chan struct{})
 	go func() {
 		select {
@@ -196,5 +196,15 @@ func catchSignals(ctx context.Context) (_ context.Context, stop func()) {
 		signal.Stop(ch)
 		close(done)
 		cancel(nil)
+	}
+}
+
+// listen has signals sent to ch. Under nohup HUP is none: to ask for it would end that it is
+// ignored, for the processes too that this one starts.
+func listen(ch chan<- os.Signal, signals ...os.Signal) {
+	for _, s := range signals {
+		if s != syscall.SIGHUP || !signal.Ignored(s) {
+			signal.Notify(ch, s)
+		}
 	}
 }
