@@ -69,9 +69,9 @@ func TestEnsembleFlags(t *testing.T) {
 			"a peers :7 gossip :2889 a=h1:7:0 b=h2:8:9 secret the secret of the test", ""},
 		{"", "--name b --secret-file secret --initial a=h1:7,b=h2:8:9 --peer-listen 10.0.0.1:5",
 			"b peers 10.0.0.1:5 gossip :9 a=h1:7:0 b=h2:8:9 secret the secret of the test", ""},
-		{"", "--name a --initial a=127.0.0.1:7:8 --initial b=[::1]:9:10", "a peers 127.0.0.1:7 gossip 127.0.0.1:8 a=127.0.0.1:7:8 b=[::1]:9:10", ""},
+		{"", "--name a --initial a=127.0.0.1:7:8 --initial b=127.0.0.2:9:10", "a peers 127.0.0.1:7 gossip 127.0.0.1:8 a=127.0.0.1:7:8 b=127.0.0.2:9:10", ""},
 		{"", "--name b --initial a=localhost:7:8 --initial b=[::1]:9:10", "b peers [::1]:9 gossip [::1]:10 a=localhost:7:8 b=[::1]:9:10", ""},
-		{"", "--name a --initial a=localhost:7:8 --initial b=[::1]:9:10", "a peers 127.0.0.1:7 gossip 127.0.0.1:8 a=localhost:7:8 b=[::1]:9:10", ""},
+		{"", "--name a --initial a=localhost:7:8 --initial b=127.0.0.2:9:10", "a peers 127.0.0.1:7 gossip 127.0.0.1:8 a=localhost:7:8 b=127.0.0.2:9:10", ""},
 	} {
 		t.Run(tt.env+tt.args, func(t *testing.T) {
 			if name, value, ok := strings.Cut(tt.env, "="); ok {

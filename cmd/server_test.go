@@ -122,6 +122,7 @@ func TestServerRefuses(t *testing.T) {
 		{"COORD_SECRET=the-secret-of-the-test", "--initial a=h:1,b=h:2 --join h", "with join a node looks for one that exists"},
 		{"", "--secret-file secret --initial a=h:1,b=h:2 --expect 2 --name a", "expect and initial both say"},
 		{"", "--secret-file secret --initial a=h:1,b=h:2 --name c", "initial does not list this node, whose name is c"},
+		{"", "--name a --initial a=127.0.0.1:1,b=[::1]:2", "initial: b: from 127.0.0.1:1, where this node listens for the others, [::1]:2 cannot be reached"},
 		{"", "--secret-file secret --initial a=h:1:2:3", `--initial: "a=h:1:2:3" is not NAME=HOST:PEER-PORT`},
 		{"", "--secret-file secret --advertise 0.0.0.0", `"0.0.0.0" is not a host`},
 		{"", "--secret-file secret --sync-limit 10ms", "a sync limit of 10ms"},

@@ -229,6 +229,11 @@ func (e *Ensemble) validate(name, cluster string, bad func(format string, a ...a
 	}
 	if len(e.Initial) > 0 {
 		checkFounders(e.Initial, name, bad)
+		for _, f := range e.Initial {
+			if host, _, err := splitAddr(f.Addr); err == nil && f.Name != name && e.isOtherKind(host) {
+				bad("initial: %s: from %s, where this node listens for the others, %s cannot be reached: one is IPv4, the other IPv6", f.Name, e.PeerListen, f.Addr)
+			}
+		}
 	}
 	if e.Tick < MinTick || e.Tick > MaxTick {
 		bad("a tick of raft of %v: %v to %v are possible", e.Tick, MinTick, MaxTick)
@@ -271,13 +276,27 @@ func checkFounders(all []Founder, self string, bad func(format string, a ...any)
 	}
 }
 
-// checkSeed judges a HOST or HOST:PORT.
-func checkSeed(seed string) error {
+// isOtherKind says whether a host is known by an IPv4 address, and this node by an IPv6 one for
+// its peers, or the other way round: links are made from the address that it listens on.
+func (e *Ensemble) isOtherKind(host string) bool {
+	own, _, _ := splitAddr(e.PeerListen)
+	from, err := netip.ParseAddr(own)
+	to, toErr := netip.ParseAddr(host)
+	return err == nil && toErr == nil && !from.IsUnspecified() && from.Unmap().Is4() != to.Unmap().Is4()
+}
+
+// splitSeed takes a HOST or HOST:PORT apart; without a port that is 1.
+func splitSeed(seed string) (host string, port int) {
 	host, port, err := splitAddr(seed)
-	if err != nil { // it has no port
+	if err != nil {
 		host, port = strings.TrimSuffix(strings.TrimPrefix(seed, "["), "]"), 1
 	}
-	if port == 0 || !isHost(host) {
+	return host, port
+}
+
+// checkSeed judges a HOST or HOST:PORT.
+func checkSeed(seed string) error {
+	if host, port := splitSeed(seed); port == 0 || !isHost(host) {
 		return fmt.Errorf("%q is not HOST or HOST:PORT", seed)
 	}
 	return nil

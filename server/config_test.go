@@ -1,11 +1,14 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"coord/gossip"
 	"coord/server"
@@ -75,6 +78,12 @@ func TestValidateEnsemble(t *testing.T) {
 			e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h:1", GossipPort: math.MaxUint16 + 1}}
 		}, "at which others reach it"},
 
+		{func(e *ensemble) { e.Initial, e.PeerListen = three, "10.0.0.1:2888" }, "initial: n3: from 10.0.0.1:2888, where this node listens for the others, [fe80::3]:2888 cannot be reached"},
+		{func(e *ensemble) { e.Initial, e.PeerListen = three, "[fe80::1]:2888" }, "initial: n2: from [fe80::1]:2888"},
+		{func(e *ensemble) { e.Initial, e.PeerListen = three[:2], "[::ffff:10.0.0.1]:2888" }, ""},
+		{func(e *ensemble) { e.Initial, e.PeerListen = three, "0.0.0.0:2888" }, ""},
+		{func(e *ensemble) { e.Initial, e.PeerListen = three, "host:2888" }, ""},
+
 		{func(e *ensemble) { e.Observer, e.Join = true, []string{"a"} }, ""},
 		{func(e *ensemble) { e.Observer = true }, "an observer needs join"},
 		{func(e *ensemble) { e.Observer, e.Initial = true, three }, "an observer founds no ensemble"},
@@ -112,5 +121,49 @@ func TestValidateEnsemble(t *testing.T) {
 	cfg.Ensemble = &e
 	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "at most 128 bytes in an ensemble") {
 		t.Errorf("a long name: %v", err)
+	}
+}
+
+// A host that can never be joined is named: of the others one may do.
+func TestAHostOfTheOtherKindToJoin(t *testing.T) {
+	t.Parallel()
+	cfg, e := testConfig(t), server.DefaultEnsemble()
+	e.PeerListen, e.GossipListen, e.Expect, e.Join = "127.0.0.1:0", "127.0.0.1:0", 2, []string{"127.0.0.1:9", "[::1]:9"}
+	cfg.Ensemble = &e
+	ctx, cancel := context.WithCancel(t.Context())
+	lines := make(lines, 100)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx, cfg, zerolog.New(lines), func(server.Listening) {}) }()
+	said := lines.until(t, "waiting for 1 more of 2 nodes")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if strings.Count(said, "cannot be reached") != 1 || !strings.Contains(said, `"join":"[::1]:9"`) {
+		t.Error(said)
+	}
+}
+
+// lines are those of a log.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
+}
+
+// until returns the lines up to one that says something.
+func (l lines) until(t *testing.T, what string) (all string) {
+	t.Helper()
+	timeout := time.After(30 * time.Second)
+	for {
+		select {
+		case line := <-l:
+			if all += line; strings.Contains(line, what) {
+				return all
+			}
+		case <-timeout:
+			t.Fatalf("%q is not in %s", what, all)
+		}
 	}
 }

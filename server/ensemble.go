@@ -100,6 +100,12 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 	if e.gossip, err = gossip.New(conf); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	for _, seed := range e.cfg.Join {
+		if host, _ := splitSeed(seed); e.cfg.isOtherKind(host) {
+			e.log.Warn().Str("join", seed).Str("peer_listen", e.cfg.PeerListen).
+				Msg("a host to join cannot be reached from where this node listens for the others: one is IPv4, the other IPv6")
+		}
+	}
 	tls, certified, err := peerTLS(e.cfg, n.cfg.Name, e.log)
 	if err != nil {
 		return nil, err
