@@ -469,6 +469,27 @@ func (e *ensemble) Request(ctx context.Context, theirs peer.Hello, body []byte) 
 	}
 }
 
+// strangers are the nodes of a list of first members that are no members, by their names and addresses.
+func strangers(list []Founder, members roster) (names []string) {
+	for _, f := range list {
+		if !slices.ContainsFunc(members, func(m member) bool { return m.name == f.Name || m.peerAddr() == f.Addr }) {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// compareList warns if the list of --initial has others than this node's cluster has: it counts on a first
+// start only, and this was none. The members may have changed since, or the folder is another node's.
+func (e *ensemble) compareList() {
+	var members roster
+	e.replica.Load().View(func(t *tree.Tree, _ *watchTable) { members, _ = rosterOf(t) })
+	if not := strangers(e.cfg.Initial, members); len(not) > 0 {
+		e.log.Warn().Strs("not_members", not).Strs("members", members.names()).Str("cluster", e.n.identity.Cluster.String()).
+			Msg("initial lists nodes that are not in the cluster of this node's data folder: the folder counts. Is it this node's?")
+	}
+}
+
 // lost is what a node was that must come back as another one.
 type lost struct {
 	cluster snapshot.ID

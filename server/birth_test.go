@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,5 +56,24 @@ func TestALostNodeIsOfOneCluster(t *testing.T) {
 	q := &memberRequest{Do: "join", Peer: "127.0.0.1:2888", Cluster: was.String()}
 	if a, err := leads.takeIn(t.Context(), nil, peer.Hello{Identity: peer.Identity{Node: 7}}, q); err == nil || len(leads.steward.applicants) > 0 {
 		t.Errorf("taken in: %+v, %v", a, err)
+	}
+}
+
+// Of a list of first members those are none who are known neither by their name nor by their address.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	list := []Founder{{Name: "n1", Addr: "h1:1"}, {Name: "n2", Addr: "h2:2"}, {Name: "n3", Addr: "[::3]:3"}}
+	for _, tt := range []struct {
+		members roster
+		want    []string
+	}{
+		{roster{{name: "n1", host: "h1", peer: 1}, {name: "n2", host: "h2", peer: 2}, {name: "n3", host: "::3", peer: 3}, {name: "n4"}}, nil},
+		{roster{{name: "n1"}, {name: "n2", host: "elsewhere", peer: 2}, {name: "renamed", host: "::3", peer: 3}}, nil},
+		{roster{{name: "n1", host: "h1", peer: 1}, {name: "n4", host: "h2", peer: 3}}, []string{"n2", "n3"}},
+		{nil, []string{"n1", "n2", "n3"}},
+	} {
+		if got := strangers(list, tt.members); !slices.Equal(got, tt.want) {
+			t.Errorf("of %+v: %q, not %q", tt.members, got, tt.want)
+		}
 	}
 }

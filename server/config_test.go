@@ -144,6 +144,25 @@ func TestAHostOfTheOtherKindToJoin(t *testing.T) {
 	}
 }
 
+// A list of first members does nothing to a node that is a member already: it says so, if they are others.
+func TestAListForAnotherFolder(t *testing.T) {
+	t.Parallel()
+	cfg, e := testConfig(t), server.DefaultEnsemble()
+	e.PeerListen, e.GossipListen = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Ensemble = &e
+	for _, list := range [][]server.Founder{nil, nil, {{Name: "test", Addr: "127.0.0.1:1"}, {Name: "n2", Addr: "127.0.0.1:2"}}} {
+		e.Initial = list
+		ctx, cancel := context.WithCancel(t.Context())
+		lines := make(lines, 100)
+		if err := server.Run(ctx, cfg, zerolog.New(lines), func(server.Listening) { cancel() }); err != nil {
+			t.Fatal(err)
+		}
+		if said := lines.until(t, "stopped"); strings.Contains(said, `"not_members":["n2"],"members":["test"]`) != (list != nil) {
+			t.Error(said)
+		}
+	}
+}
+
 // lines are those of a log.
 type lines chan string
 

@@ -70,6 +70,13 @@ func (r roster) of(ids []uint64) (some roster) {
 	return some
 }
 
+func (r roster) names() (names []string) {
+	for _, m := range r {
+		names = append(names, m.name)
+	}
+	return names
+}
+
 // encode gives the bytes; version says how often it has changed.
 func (r roster) encode(version uint64) []byte {
 	var b []byte

@@ -79,6 +79,7 @@ func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zero
 		return err
 	}
 	defer n.close()
+	wasMember := n.identity.State == datadir.Member
 	cfg.Listen = nil
 	for _, l := range listeners {
 		cfg.Listen = append(cfg.Listen, address(l.Addr()))
@@ -110,6 +111,9 @@ func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zero
 			n.measured.loaded(start, n.replica.Stats().Txns)
 			log.Info().Strs("listen", at.Addrs).Str("data_dir", cfg.DataDir).Dur("took", at.Took).Msg("ready")
 			warnOpen(listeners, log)
+			if n.ens != nil && wasMember {
+				n.ens.compareList()
+			}
 			ready(at)
 		})
 	}

@@ -111,6 +111,7 @@ func TestEarlyRefusalsAreQuiet(t *testing.T) {
 		"no member for long": {func(c *Config) { c.Self.Cluster = [16]byte{} }, 2, earlyTime + 2*MostPause, [2]int{1, 0}},
 		"another one":        {func(*Config) {}, 3, earlyTime / 2, [2]int{}},
 		"another for long":   {func(*Config) {}, 3, earlyTime + 2*MostPause, [2]int{1, 0}},
+		"one of another":     {func(c *Config) { c.Self.Cluster = [16]byte{9} }, 3, earlyTime / 2, [2]int{1, 1}},
 		"of another cluster": {func(c *Config) { c.Self.Cluster = [16]byte{9} }, 2, earlyTime / 2, [2]int{1, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {

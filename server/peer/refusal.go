@@ -55,9 +55,11 @@ func (r *Refusal) Error() string {
 }
 
 // isEarly says whether this is what a node hears, or says, while it is becoming a member: the others dial it before
-// it knows that it is one, and look for it where it may be before they know where it is.
+// it knows that it is one, and look for it where it may be before they know where it is. A member of another
+// cluster in its place, which may have been given another node's disk, is no such thing.
 func (r *Refusal) isEarly(cluster [16]byte) bool {
-	return r.Proven && (r.Code == CodeID || r.Code == CodeCluster && (cluster == [16]byte{}) != (r.Theirs.Cluster == [16]byte{}))
+	blank := cluster == [16]byte{} || r.Theirs.Cluster == [16]byte{}
+	return r.Proven && (r.Code == CodeID && (blank || cluster == r.Theirs.Cluster) || r.Code == CodeCluster && blank)
 }
 
 func refuse(code Code, format string, args ...any) *Refusal {
