@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,7 +20,7 @@ func serverCommand() *command {
 	return &command{
 		name: "server", does: "run a server",
 		details: `Without flags: a whole server on 127.0.0.1:2181, with its data in ./coord-data.
-SIGTERM and SIGINT stop it; a second one ends it at once. Each flag has an environment variable, and is a key of
+SIGTERM, SIGINT and SIGHUP stop it; a second one ends it at once. Each flag has an environment variable, and is a key of
 the file of --config, which may be ZooKeeper's zoo.cfg. A flag wins over the environment, and that over the file.
 With --join, --expect, --initial, --observer, --secret-file, --peer-listen or --gossip-listen it is one of several servers and
 opens ports for them; off loopback only with a secret, the same on all.`,
@@ -100,6 +102,10 @@ func runServer(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	ctx, stop := catchSignals(ctx, syscall.SIGHUP)
+	defer stop()
+	// Whichever came first, the next one finds nobody who waits for it.
+	defer context.AfterFunc(ctx, func() { signal.Reset(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM) })()
 	log := r.logger(&o)
 	for _, w := range warnings {
 		log.Warn().Msg(w)

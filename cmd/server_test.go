@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -199,9 +200,10 @@ func TestServerInUse(t *testing.T) {
 }
 
 // TestServerLog: off a terminal every line is JSON, with a time in nanoseconds;
-// SIGTERM and SIGINT end the server with 0.
+// SIGTERM, SIGINT and SIGHUP end the server with 0.
 func TestServerLog(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+	hangsUp(t)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		p := coordProcess(t, "server", "--data-dir", filepath.Join(t.TempDir(), "d"), "--listen", "127.0.0.1:0", "--log-format", "console")
 		stderr, err := p.StderrPipe()
 		if err != nil {
@@ -337,5 +339,37 @@ func TestReaderLeaves(t *testing.T) {
 	p.Stdout = full
 	if code := exitOf(p.Run()); code != exitLimit {
 		t.Errorf("a full disk behind stdout: %d", code)
+	}
+}
+
+// TestServerUnderNohup: a server that was started under nohup goes on ignoring HUP.
+func TestServerUnderNohup(t *testing.T) {
+	nohup, err := exec.LookPath("nohup")
+	if err != nil {
+		t.Skip("nohup is missing; no server is started under it")
+	}
+	socket := filepath.Join(t.TempDir(), "s")
+	p := coordProcess(t, "server", "--data-dir", filepath.Join(t.TempDir(), "d"), "--listen", "unix:"+socket)
+	p.Args = append([]string{nohup, p.Path}, p.Args[1:]...)
+	p.Path = nohup
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("COORD_SERVER", "unix:"+socket)
+	eventually(t, "it serves", func() bool { return coord(t, "", "exists", "/").code == exitOK })
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ignored, _ := strings.Cut(string(status), "SigIgn:\t")
+	ignored, _, _ = strings.Cut(ignored, "\n")
+	if mask, err := strconv.ParseUint(ignored, 16, 64); err != nil || mask&1 == 0 { // HUP is the first
+		t.Errorf("it ignores %q: %v", ignored, err)
+	}
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(); err != nil {
+		t.Error(err)
 	}
 }
