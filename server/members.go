@@ -427,6 +427,10 @@ func (e *ensemble) goOnWithout(ctx context.Context) bool {
 	}
 }
 
+// transferEvery is how often a node is offered the leadership again: what is offered during another hand-over, or a
+// change of members, is forgotten.
+const transferEvery = time.Second
+
 // transfer gives the leadership to a node, or to the best one.
 func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 	r := e.replica.Load()
@@ -443,14 +447,19 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 	if !slices.Contains(r.Status().Members.Voters, to[0]) {
 		return adminError(znode.ErrBadArguments, "%s has no vote", datadir.NodeString(to[0]))
 	}
-	r.Transfer(to[0])
-	for r.Status().Leader != to[0] {
-		if ctx.Err() != nil {
+	for offered := (time.Time{}); ; pause(ctx, 10*time.Millisecond) {
+		switch leader := r.Status().Leader; {
+		case leader == to[0]:
+			return nil
+		case leader != 0 && leader != e.n.identity.Node:
+			return errHandedOver
+		case ctx.Err() != nil:
 			return adminError(znode.ErrThrottledOp, "the node did not take the leadership over: is it up and caught up?")
+		case time.Since(offered) >= transferEvery:
+			offered = time.Now()
+			r.Transfer(to[0])
 		}
-		pause(ctx, 10*time.Millisecond)
 	}
-	return nil
 }
 
 // outcomeOfHandOver is what came of a hand-over to the best voter, by how this node was before and is now.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -675,6 +676,38 @@ func TestEnsembleLeaderCannotLeave(t *testing.T) {
 	if got := lead.ask("ADMIN LEAVE"); !strings.HasPrefix(got, "ERR UNSAFE") {
 		t.Errorf("it leaves: %s", got)
 	}
+}
+
+// TestEnsembleTransfersTwice: a node that is to lead while the leadership is on its way to another one has it
+// from that one.
+func TestEnsembleTransfersTwice(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 4)
+	c.form("--election-ticks", "20")
+	lead := c.leader()
+	others := lead.others()
+	others[2].signal(syscall.SIGSTOP) // a hand-over waits for it, half an election's time
+	first := make(chan string)
+	go func() {
+		got, err := askAt(lead.host+":2181", "ADMIN TRANSFER "+others[0].name)
+		first <- fmt.Sprint(got, err)
+	}()
+	c.eventually("writes wait", func() bool {
+		nc, err := net.Dial("tcp", lead.host+":2181")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		_ = nc.SetDeadline(time.Now().Add(500 * time.Millisecond))
+		_, _ = nc.Write([]byte("SET / x\n"))
+		n, _ := nc.Read(make([]byte, 1))
+		return n == 0
+	})
+	if got, err := askAt(lead.host+":2181", "ADMIN TRANSFER "+others[1].name); err != nil || !strings.Contains(got, "name="+others[1].name+" role=leader") {
+		t.Errorf("%s%v", got, err)
+	}
+	others[2].signal(syscall.SIGCONT)
+	t.Log(<-first)
 }
 
 // TestEnsembleIsRecoveredMeanwhile: a node waits for an ensemble that has lost its quorum, and joins what
