@@ -147,6 +147,11 @@ func TestServerRefuses(t *testing.T) {
 		{"", "--snapshot-every soon", "--snapshot-every: "},
 		{"", "--log-level loud", "--log-level: "},
 		{"", "--super-digest x", "the super digest is not user:hash"},
+		{"", "--super-digest a:b:c", "the super digest is not user:hash"},
+		{"", "--super-digest super:plain", "is no base64 of a SHA-1, so that no password would do: printf %s USER:PASSWORD | openssl"},
+		{"", "--super-digest super:xQJmxLMiHGwaqBvst5y6rkB6HQ==", "is no base64 of a SHA-1"},
+		{"", "--super-digest super:xQJmxLMiHGwaqBvst5y6rkB6HQt=", "is no base64 of a SHA-1"},
+		{"COORD_SUPER_DIGEST=super:", "", "is no base64 of a SHA-1"},
 		{"", "--lisen a:1", "did you mean --listen?"},
 	} {
 		t.Run(tt.env+tt.args, func(t *testing.T) {
@@ -154,7 +159,8 @@ func TestServerRefuses(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			got := coord(t, "", append([]string{"server"}, strings.Fields(tt.args)...)...)
-			if got.code != exitUsage || got.out != "" || !strings.Contains(got.errOut, tt.want) || strings.Contains(got.errOut, "secret of the test") {
+			if got.code != exitUsage || got.out != "" || !strings.Contains(got.errOut, tt.want) || strings.Contains(got.errOut, "secret of the test") ||
+				strings.Contains(got.errOut, "plain") {
 				t.Errorf("%+v", got)
 			}
 			if _, err := os.Stat(server.DefaultDataDir); err == nil {

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"crypto/sha1" //nolint:gosec // ZooKeeper's digest scheme is SHA-1
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -173,8 +175,15 @@ func (c Config) Validate() error {
 	if c.SnapshotMaxAge < 0 || c.ContainerInterval <= 0 || c.ReserveBytes < 0 {
 		bad("a time or size is negative")
 	}
-	if c.SuperDigest != "" && strings.Count(c.SuperDigest, ":") != 1 {
-		bad("the super digest is not user:hash")
+	if c.SuperDigest != "" {
+		_, hash, _ := strings.Cut(c.SuperDigest, ":")
+		sum, _ := base64.StdEncoding.DecodeString(hash)
+		switch { // what it is is not shown: it may be a password
+		case strings.Count(c.SuperDigest, ":") != 1:
+			bad("the super digest is not user:hash")
+		case len(sum) != sha1.Size || hash != base64.StdEncoding.EncodeToString(sum):
+			bad("behind the colon of the super digest is no base64 of a SHA-1, so that no password would do: printf %%s USER:PASSWORD | openssl sha1 -binary | base64 makes it")
+		}
 	}
 	if c.Ensemble != nil {
 		c.Ensemble.validate(c.Name, c.Cluster, bad)
