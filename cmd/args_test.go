@@ -147,7 +147,7 @@ func TestUsageErrorsEndWith2(t *testing.T) {
 		"set /a", "set /a x -p", "set /a @none", "set -v x /a b", "create /a --ttl never", "create /a --ttl 0s", "create /a -c --seq",
 		"create /a -c --ttl 3s", "create /a --acl nobody", "rm /", "rm -r /zookeeper", "rm /a --dry-run", "rm -0 /a", "rm -r /a",
 		"ls --limit 0 /", "exists", "status x", "snapshot", "snapshot save", "snapshot save x --to y",
-		"snapshot x.part", "snapshot /dev/null", "snapshot .", "snapshot verify --level most x", "snapshot inspect --top -1 x",
+		"snapshot x.part", "snapshot /dev/null", "snapshot .", "snapshot verify --level most x", "snapshot inspect --top -1 x", "snapshot inspect --top 0 x", "snapshot inspect --depth 0 x",
 		"snapshot --data-dir d --server s x", "restore x", "restore x --data-dir d --replace", "recover", "recover --data-dir d", "cert", "cert ca", "cert --days 0 n", "server x", "server --peer-tls-key k", "get --auth-file none /a",
 		"tree", "tree --depth 0 /", "du -n -1 /", "du -n x /", "find / --name [", "find / --name a/b", "find / --owner me", "find / --owner 0",
 		"find / --older soon", "find / --newer -1h", "find / --bigger much", "txn", "txn x", "acl", "acl set /a", "acl set /a r", "acl set /a digest:ann:x:r", "acl get a", "completion", "completion csh", "man x", "export", "export a", "export /a x.doc", "export /a --format xml", "import", "import /a x.doc", "import /a --replace",

@@ -82,7 +82,7 @@ func describe(file string, i snapshot.Info) inspected {
 func runInspect(ctx context.Context, r *run) error {
 	file := r.args[0]
 	depth, top := r.flags.Int("depth"), r.flags.Int("top")
-	if depth < 0 || top < 0 {
+	if r.flags.IsSet("depth") && depth < 1 || r.flags.IsSet("top") && top < 1 {
 		return usagef("--depth and --top are numbers from 1")
 	}
 	if depth == 0 && top == 0 {
