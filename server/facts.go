@@ -224,7 +224,7 @@ func openFiles() int {
 	}
 	defer d.Close()
 	names, _ := d.Readdirnames(-1)
-	return len(names)
+	return len(names) - 1 // without d
 }
 
 func maxFiles() uint64 {

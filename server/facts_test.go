@@ -1,0 +1,27 @@
+package server
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is counted is what is open, but for the folder that is read for it.
+func TestOpenFiles(t *testing.T) { // not beside tests that open others
+	open := func() (n int) {
+		for fd := range 1 << 12 {
+			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	var want, got int
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if want, got = open(), openFiles(); got == want {
+			return
+		}
+	}
+	t.Errorf("%d, not %d", got, want)
+}
