@@ -417,6 +417,10 @@ func TestImport(t *testing.T) {
 		{"import /new/app", "{\"path\":\"/a\"}\n{\"path\":\"/a\"}\n", 2, "", "stdin, line 2: \"/a\" stands there twice"},
 		{"import / --format yaml", "/zookeeper/quota: x\n", 2, "", "/zookeeper/quota belongs to the server"},
 		{"import /new/app --format env", "A=$B\n", 2, "", "stdin, line 1: a shell would not take $"},
+		{"import /bom", "\ufeff" + two + end, 0, report(3, 0, 0, 0), ""},
+		{"import /bom --format yaml", "\ufeff/x: s\n", 0, report(0, 1, 0, 0), ""},
+		{"import /bom --format env", "\ufeffx=e\n", 0, report(0, 1, 0, 0), ""},
+		{"get /bom/x", "", 0, "e", ""},
 		{"import /new none.json", "", 3, "", "none.json"},
 		{"import /new x.doc", "", 2, "", "does not tell its format"},
 	} {

@@ -135,6 +135,9 @@ type target struct {
 // readDump reads a file and judges it: what there is to be, parents before their
 // children.
 func readDump(format dumpFormat, name string, in []byte, top string, whole bool) ([]target, error) {
+	if !format.binary {
+		in = bytes.TrimPrefix(in, []byte("\ufeff")) // a byte order mark, which editors on Windows write
+	}
 	entries, marked, err := format.read(in)
 	switch at, ok := errors.AsType[*lineError](err); {
 	case ok:
