@@ -129,6 +129,8 @@ func hintOf(err error) string {
 		return "coord members shows who is up; coord members remove has --force"
 	case errors.Is(err, znode.ErrNoAuth):
 		return "authenticate with --auth-file FILE or COORD_AUTH=user:password"
+	case errors.Is(err, znode.ErrNoLeader):
+		return "an election takes a second or two: try again; coord members shows who is up, and most of those with a vote must be"
 	case errors.Is(err, server.ErrZooKeeper):
 		return "coord restore --from-zookeeper DIR --data-dir NEW brings its data into a new folder: docs/migrating-from-zookeeper.md"
 	case errors.Is(err, server.ErrFatalIO):

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"coord/client"
+	"coord/tree/znode"
 )
 
 // TestHintOfAServer: what is said to try next can help.
@@ -19,5 +20,12 @@ func TestHintOfAServer(t *testing.T) {
 		if got := hintOf(&client.UnreachableError{Server: "unix:/s", Err: err}); !strings.Contains(got, want) {
 			t.Errorf("%v: %q", err, got)
 		}
+	}
+}
+
+// TestHintOfNoLeader: that there is none says nothing of what to do.
+func TestHintOfNoLeader(t *testing.T) {
+	if got := hintOf(&client.Error{Code: znode.ErrNoLeader, Op: -1}); !strings.Contains(got, "coord members") {
+		t.Errorf("%q", got)
 	}
 }
