@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"crypto/subtle"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -58,19 +59,20 @@ func (c *textConn) auth(req *text.Request) {
 		c.s.stats.authFailed.Add(1)
 		c.replyError(req, znode.ErrAuthFailed, znode.ErrAuthFailed.Error())
 	case !c.addUser(id):
-		c.replyError(req, znode.ErrLimit, "a connection has at most "+strconv.Itoa(MaxIdentities)+" users")
+		c.replyError(req, znode.ErrLimit, fmt.Sprintf("a connection has at most %d users, each of at most %d bytes with its hash", MaxIdentities, MaxUserBytes))
 	default:
 		c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{text.Str(text.KeyUser, req.Name)}}, req.CRLF)
 	}
 }
 
 // addUser adds an identity that the client has proved, for the requests from here
-// on, unless there are too many. It takes mu.
+// on, unless there are too many or it is too long: it is kept, and goes with every txn.
+// It takes mu.
 func (c *conn) addUser(id znode.Identity) bool {
 	if slices.Contains(c.ids, id) {
 		return true
 	}
-	if c.users >= MaxIdentities {
+	if c.users >= MaxIdentities || len(id.ID) > MaxUserBytes {
 		c.s.stats.limitsReached.Add(1)
 		return false
 	}

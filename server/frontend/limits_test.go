@@ -39,6 +39,8 @@ func TestRequestLimits(t *testing.T) {
 		{"a first line without an end", long(1 << 20), "ERR TOOBIG\n"},
 		{"users", users(1, frontend.MaxIdentities) + users(1, 3) + users(frontend.MaxIdentities+1, frontend.MaxIdentities+1) + "PING\n",
 			okUsers(1, frontend.MaxIdentities) + okUsers(1, 3) + "ERR LIMIT\nOK pong\n"},
+		{"a user", "PING\nAUTH digest " + long(frontend.MaxUserBytes-29) + " :2\npw\n", "OK pong\nOK user=" + long(frontend.MaxUserBytes-29) + "\n"},
+		{"a longer user", "PING\nAUTH digest " + long(frontend.MaxUserBytes-28) + " :2\npw\nPING\n", "OK pong\nERR LIMIT\nOK pong\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -31,6 +31,7 @@ const (
 	MaxListBytes     = 1 << 20  // of one LIST; the rest is for the next page
 	MaxChunkBytes    = 64 << 10 // of one CHUNK
 	MaxIdentities    = 16       // added by AUTH
+	MaxUserBytes     = 1 << 10  // of one of them, with its hash
 	MaxSnapshots     = 4        // streamed at once, of all connections
 	MaxAdmins        = 16       // of ADMIN under way, of all connections
 	MaxWatches       = 10_000   // of one connection

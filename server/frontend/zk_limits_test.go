@@ -106,6 +106,13 @@ func TestZooKeeperRequestLimits(t *testing.T) {
 			x.act("z1> auth digest u3:x ; auth digest u99:x ; ping\nz1< 17 0x0 ok\nz1< 18 0x0 -115\nz1.")
 		})
 	})
+	t.Run("a user", func(t *testing.T) {
+		t.Parallel()
+		stage(t, func(x *theatre) {
+			user := strings.Repeat("x", frontend.MaxUserBytes-29)
+			x.act("Z1> auth digest " + user + ":pw ; auth digest " + user + "x:pw ; ping\nZ1< 1 0x0 ok\nZ1< 2 0x0 -115\nZ1.")
+		})
+	})
 }
 
 // TestZooKeeperPipelineLimits: more requests under way, or more bytes of them, than
