@@ -6,9 +6,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -156,5 +158,50 @@ func TestEnsembleNetwork(t *testing.T) {
 	stop()
 	clients.Wait()
 	h.check(t)
+	lead = c.leader()
+	aHolderIsCutOff(c, lead)
+	aHolderIsCutOff(c, others(lead)[0])
 	c.agree()
+}
+
+// aHolderIsCutOff: the node of whoever has a lock is cut off from the others. The next one gets the
+// lock, at another node, and the command of the first is dead by then.
+func aHolderIsCutOff(c *cluster, at *node) {
+	t := c.t.(*testing.T)
+	dir := t.TempDir()
+	fenced, plain := filepath.Join(dir, "fenced"), filepath.Join(dir, "plain")
+	next := at.others()[0]
+	lock := func(n *node, writes string) *exec.Cmd {
+		cmd := exec.Command("coord", "lock", "-q", "--server", n.host+":2181", "--ttl", "3s", "--grace", "1s", "/lock-at-"+at.name,
+			"--", "coord-critical", fenced, plain, writes)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	}
+	first := lock(at, "2000") // 10 s at the least
+	c.eventually("somebody has the lock", func() bool { _, err := os.Stat(plain); return err == nil })
+	second := lock(next, "5")
+	c.eventually("somebody waits for it", func() bool {
+		out, _, _ := run(t, "lock", "ls", "--server", next.host+":2181", "/lock-at-"+at.name)
+		return strings.Count(out, "\n") == 2
+	})
+	for _, o := range at.others() {
+		bothWays(t, at, o)
+	}
+	began := time.Now()
+	if err := second.Wait(); err != nil {
+		t.Errorf("the one who waited ended with %v", err)
+	}
+	t.Logf("the lock was taken over, and given back, after %v", time.Since(began).Round(10*time.Millisecond))
+	if err := first.Wait(); first.ProcessState.ExitCode() != 123 {
+		t.Errorf("the holder at the node that is cut off ended with %v", err)
+	}
+	heal(t)
+	checkFenced(t, fenced)
+	if n := overlaps(t, plain); n > 0 {
+		t.Errorf("%d overlaps", n)
+	}
+	c.leader()
 }
