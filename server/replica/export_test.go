@@ -133,3 +133,6 @@ func TellSent(r *Replica) {
 
 // Descriptor is what raft carries of a snapshot.
 func Descriptor(p Point) *raftpb.Snapshot { return p.descriptor() }
+
+// Changed is the place behind a change of members.
+func Changed(p Point, cc *raftpb.ConfChangeV2) (Point, error) { return p.changed(cc) }

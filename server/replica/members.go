@@ -15,6 +15,10 @@ import (
 	"coord/wal"
 )
 
+// MaxRemoved is how many of those who were removed are remembered, the last ones: all of them go with each snapshot
+// to a peer, in its descriptor, and that has a limit.
+const MaxRemoved = 4096
+
 // maxBehind is how many entries a learner may lack and still be made a voter.
 const maxBehind = 200
 
@@ -266,6 +270,7 @@ func (p Point) changed(cc *raftpb.ConfChangeV2) (Point, error) {
 			}
 		}
 	}
+	next.Removed = slices.Delete(next.Removed, 0, max(len(next.Removed)-MaxRemoved, 0))
 	return next, nil
 }
 

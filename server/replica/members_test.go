@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"coord/server/peer"
 	"coord/server/replica"
 	"coord/tree"
 	"coord/tree/znode"
@@ -184,5 +186,41 @@ func TestWhoStoodStillKnowsNobody(t *testing.T) {
 	has()
 	if m := s.r.Status().Members; !slices.Equal(m.Removed, []uint64{2}) {
 		t.Fatalf("%+v, answered %v", m, code)
+	}
+}
+
+// Of those who were removed so many are remembered that what raft carries of a snapshot, with all of them and
+// a hundred members, goes to a peer.
+func TestTheRemovedThatAreRemembered(t *testing.T) {
+	t.Parallel()
+	const most = math.MaxUint64
+	p := replica.Point{Index: most, Term: most}
+	for id := uint64(most - 100); id < most; id++ {
+		p.Voters = append(p.Voters, id)
+		p.Floors = append(p.Floors, tree.Floor{Node: id, Index: most})
+	}
+	const removed = replica.MaxRemoved + 3
+	for id := uint64(1); id < replica.MaxRemoved; id++ {
+		p.Removed = append(p.Removed, id)
+	}
+	for id := uint64(replica.MaxRemoved); id <= removed; id++ {
+		p.Others = []uint64{id}
+		cc := &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &id}}}
+		next, err := replica.Changed(p, cc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Removed = next.Removed
+	}
+	if n := len(p.Removed); n != replica.MaxRemoved || p.Removed[0] != removed-replica.MaxRemoved+1 || p.Removed[n-1] != removed {
+		t.Errorf("%d are remembered, from %d to %d", n, p.Removed[0], p.Removed[n-1])
+	}
+	m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), Snapshot: replica.Descriptor(p), To: proto.Uint64(most), From: proto.Uint64(most), Term: proto.Uint64(most)}
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := 16; id+len(b) > peer.MaxDescriptorBytes { // of the file
+		t.Errorf("a descriptor of %d bytes, of at most %d", id+len(b), peer.MaxDescriptorBytes)
 	}
 }

@@ -48,7 +48,7 @@ type Point struct {
 	// While several members change at once: the voters before, and those of them
 	// who will be learners. No snapshot is made meanwhile.
 	Outgoing, Next []uint64
-	Removed        []uint64 // were members once; an id is used once
+	Removed        []uint64 // were members once; an id is used once. The last MaxRemoved, in their order
 	// Floors are what Replica.Floor says of each member, by node. A Point that is not of
 	// a state (Status.Members) has none. They are replaced, and never changed.
 	Floors []tree.Floor
