@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"coord/server/accept"
 	"coord/server/text"
 	"coord/tree/znode"
 )
@@ -47,7 +48,7 @@ func (d *Doorman) Serve(ctx context.Context, l net.Listener) error {
 		defer close(shut)
 		_ = door.SetDeadline(time.Unix(1, 0))
 	})
-	err := accept(ctx, l, &d.Logger, func(nc net.Conn) { d.admit(ctx, nc) })
+	err := accept.Loop(ctx, l, &d.Logger, func(nc net.Conn) { d.admit(ctx, nc) })
 	if !stop() {
 		<-shut
 		if e := door.SetDeadline(time.Time{}); err == nil && e != nil {

@@ -2,8 +2,6 @@ package frontend
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -11,11 +9,11 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"coord/server/accept"
 	"coord/server/text"
 	"coord/server/watch"
 	"coord/tree"
@@ -173,40 +171,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		s.retireAll()
 	}
 	stop := context.AfterFunc(ctx, end)
-	err := accept(ctx, l, &s.log, func(nc net.Conn) { s.admit(ctx, nc) })
+	err := accept.Loop(ctx, l, &s.log, func(nc net.Conn) { s.admit(ctx, nc) })
 	stop()
 	end() // done already or not, it must be before the waiting
 	s.wg.Wait()
 	return err
-}
-
-// accept hands to admit who connects to l, until ctx has ended and l says so, or l
-// is of no use any more.
-func accept(ctx context.Context, l net.Listener, log *zerolog.Logger, admit func(net.Conn)) error {
-	const leastPause, mostPause = 5 * time.Millisecond, time.Second
-	pause := leastPause
-	for {
-		nc, err := l.Accept()
-		var number syscall.Errno
-		switch {
-		case err == nil:
-			admit(nc)
-			pause = leastPause
-		case ctx.Err() != nil:
-			return nil
-		case errors.As(err, &number) && number != syscall.EBADF && number != syscall.EINVAL && number != syscall.ENOTSOCK:
-			// Out of descriptors or memory, a connection that was gone before it
-			// was accepted, a firewall's no: all of it passes.
-			log.Warn().Err(err).Dur("pause", pause).Msg("accept failed; trying again")
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, mostPause)
-		default:
-			return fmt.Errorf("accept: %w", err)
-		}
-	}
 }
 
 // retireAll ends all connections, and is the end of the server.

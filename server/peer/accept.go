@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -17,32 +16,6 @@ type inbound struct {
 	w      *wire
 	theirs Hello
 	done   chan struct{} // nothing of it comes to the handler any more
-}
-
-func (l *Links) accept(ctx context.Context) error {
-	const leastPause = 5 * time.Millisecond
-	pause := leastPause
-	for {
-		nc, err := l.cfg.Listen.Accept()
-		var number syscall.Errno
-		switch {
-		case err == nil:
-			l.admitConn(nc)
-			pause = leastPause
-		case ctx.Err() != nil:
-			return nil
-		case errors.As(err, &number) && number != syscall.EBADF && number != syscall.EINVAL && number != syscall.ENOTSOCK:
-			// Out of descriptors or memory, a connection gone before it was accepted: it passes.
-			l.log.Warn().Err(err).Dur("pause", pause).Msg("accept of a peer failed; trying again")
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, time.Second)
-		default:
-			return fmt.Errorf("peer: accept: %w", err)
-		}
-	}
 }
 
 // admitConn gives a connection a place among the half open ones, or closes it.

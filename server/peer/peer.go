@@ -16,6 +16,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"coord/server/accept"
 )
 
 // Links are a node's connections to its peers.
@@ -136,7 +138,9 @@ func (l *Links) Run(ctx context.Context) error {
 	var err error
 	if l.cfg.Listen != nil {
 		stop := context.AfterFunc(ctx, func() { _ = l.cfg.Listen.Close() })
-		err = l.accept(ctx)
+		if err = accept.Loop(ctx, l.cfg.Listen, &l.log, l.admitConn); err != nil {
+			err = fmt.Errorf("peer: %w", err)
+		}
 		stop()
 		_ = l.cfg.Listen.Close()
 	} else {
