@@ -182,6 +182,9 @@ func withoutZeros(addr string) string {
 // with one. It is no path and no id, and no UTF-8: nobody sends it.
 const Null = "\x00\xff"
 
+// shortACL is the longest list that is looked through for duplicates.
+const shortACL = 64
+
 // Normalize turns the ACL of a request into the one that is stored: duplicates
 // removed, "auth" replaced by the caller's authenticated identities, the syntax
 // of each id judged. The error is an ErrInvalidACL with a reason, or, for a null id
@@ -191,8 +194,18 @@ func (a ACL) Normalize(ids []Identity) (ACL, error) {
 		return nil, fmt.Errorf("%w: the list is empty", ErrInvalidACL)
 	}
 	out := make(ACL, 0, len(a))
+	var there map[ACLEntry]struct{} // of a long list, which fills a frame: to look through it each time would take seconds
+	if len(a) > shortACL {
+		there = make(map[ACLEntry]struct{}, len(a))
+	}
 	add := func(e ACLEntry) {
-		if !slices.Contains(out, e) {
+		if there == nil {
+			if !slices.Contains(out, e) {
+				out = append(out, e)
+			}
+			return
+		}
+		if there[e] = struct{}{}; len(there) > len(out) {
 			out = append(out, e)
 		}
 	}

@@ -202,3 +202,19 @@ func TestDigestVectors(t *testing.T) {
 		}
 	}
 }
+
+// TestNormalizeLong: of a long list duplicates go as of a short one, and in a time that grows
+// with its length. The state lock is held meanwhile, and a frame has room for 50,000 entries; by looking
+// through what is there for each of these this test takes minutes.
+func TestNormalizeLong(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{64, 65, 300_000} {
+		long := make(znode.ACL, n+2)
+		for i := range long {
+			long[i] = entry(znode.Perms(i%n+1), "world", "anyone")
+		}
+		if got, err := long.Normalize(nil); err != nil || !got.Equal(long[:n]) {
+			t.Errorf("%d entries with two duplicates: %d, %v", n, len(got), err)
+		}
+	}
+}
