@@ -17,7 +17,7 @@ import (
 // watches must see them, are valid until the next Apply.
 func (t *Tree) Apply(term uint64, x *Txn) (Result, []znode.Event) {
 	t.tick(term, x.TimeMS)
-	t.events = t.events[:0]
+	t.forget()
 	var r Result
 	switch x.Kind {
 	case KindMulti:
@@ -33,8 +33,8 @@ func (t *Tree) Apply(term uint64, x *Txn) (Result, []znode.Event) {
 		t.counters.Settings = x.Settings
 		t.digest.add(t.h.counters(t.counters.EpochOffset, t.counters.Settings))
 	default:
-		// A single op with several effects can fail half-way; the others judge first.
-		if x.Flags == 0 {
+		// A create or set with several effects can fail half-way; the others judge first.
+		if x.Flags == 0 || x.Kind == KindDelete {
 			r = t.op(x, &x.Op)
 		} else {
 			r = t.atomically(func() Result { return t.op(x, &x.Op) })
@@ -44,6 +44,18 @@ func (t *Tree) Apply(term uint64, x *Txn) (Result, []znode.Event) {
 	r.Zxid = t.counters.Zxid
 	return r, t.events
 }
+
+// forget lets go of the events of the txn before, and of the room that very many took.
+func (t *Tree) forget() {
+	clear(t.events)
+	t.events = t.events[:0]
+	if cap(t.events) > keepEvents {
+		t.events = nil
+	}
+}
+
+// keepEvents is the room for events, and for what is to be undone, that is kept for the next txn.
+const keepEvents = 4 << 10
 
 // tick moves the zxid and the stamp on.
 func (t *Tree) tick(term uint64, timeMS int64) {
@@ -79,6 +91,9 @@ func (t *Tree) atomically(f func() Result) Result {
 	}
 	clear(t.undo)
 	t.undo = t.undo[:0]
+	if cap(t.undo) > keepEvents {
+		t.undo = nil
+	}
 	return r
 }
 
@@ -365,6 +380,7 @@ func (t *Tree) removeAll(x *Txn, top uint32, op *Op) Result {
 			doomed = append(doomed, id)
 		}
 	}
+	t.events = slices.Grow(t.events, 2*len(doomed))
 	for _, id := range slices.Backward(doomed) {
 		t.drop(id, t.path(id))
 	}
@@ -575,6 +591,7 @@ func (t *Tree) closeSession(x *Txn) Result {
 		all = append(all, own{id, t.path(id)})
 	}
 	slices.SortFunc(all, func(a, b own) int { return strings.Compare(a.path, b.path) })
+	t.events = slices.Grow(t.events, 2*len(all)+1)
 	for _, o := range all {
 		t.drop(o.id, o.path)
 	}

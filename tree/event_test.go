@@ -1,7 +1,9 @@
 package tree_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"coord/tree"
@@ -73,6 +75,46 @@ func TestEvents(t *testing.T) {
 				if e.Zxid != r.Zxid {
 					t.Errorf("%+v of txn %v", e, r.Zxid)
 				}
+			}
+		})
+	}
+}
+
+// TestNothingIsKeptOfEvents: a txn with very many events, or with large values, leaves nothing behind, and
+// what cannot fail half-way is not noted for that.
+func TestNothingIsKeptOfEvents(t *testing.T) {
+	t.Parallel()
+	const many = 5000
+	for name, end := range map[string]func(b *bench, ops []tree.Op) tree.Txn{
+		"recursive delete": func(*bench, []tree.Op) tree.Txn { return tree.Txn{Op: removeAll("/p", many+1)} },
+		"end of a session": func(*bench, []tree.Op) tree.Txn { return tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: 5} },
+		"multi":            func(_ *bench, ops []tree.Op) tree.Txn { return tree.Txn{Op: tree.Op{Kind: tree.KindMulti}, Ops: ops} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.session(5)
+			b.must(create("/p"))
+			ops := make([]tree.Op, many)
+			for i := range ops {
+				op := createMode(fmt.Sprintf("/p/n%d", i), znode.Ephemeral)
+				if r, _ := b.tree.Apply(1, &tree.Txn{TimeMS: T0, Session: 5, Op: op}); r.Code != znode.OK {
+					t.Fatal(r.Code)
+				}
+				ops[i] = remove(op.Path, -1)
+			}
+			x := end(b, ops)
+			if r, events := b.tree.Apply(1, &x); r.Code != znode.OK || len(events) < 2*many {
+				t.Fatalf("%v, %d events", r.Code, len(events))
+			}
+			if _, undo, _ := b.tree.Kept(); undo > many {
+				t.Errorf("room for %d to be undone", undo)
+			}
+			b.must(create("/x"))
+			b.multi(set("/x", "", -1), set("/x", strings.Repeat("x", 1000), -1))
+			b.must(set("/x", "", -1))
+			if events, undo, data := b.tree.Kept(); events >= many || undo >= many || data != 0 {
+				t.Errorf("behind it there is room for %d events and %d to be undone, and %d bytes of data", events, undo, data)
 			}
 		})
 	}

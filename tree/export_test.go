@@ -12,3 +12,12 @@ func (t *Tree) ACLs() int { return len(t.acls.number) }
 
 // PieceMax is the most children in one piece of a list.
 const PieceMax = pieceMax
+
+// Kept is the room for events and for what is to be undone that the last txns have left, and
+// the bytes of data in it.
+func (t *Tree) Kept() (events, undo, data int) {
+	for _, e := range t.events[:cap(t.events)] {
+		data += len(e.Data)
+	}
+	return cap(t.events), cap(t.undo), data
+}
