@@ -36,7 +36,7 @@ type dropping struct {
 	line    *Error // to be returned at the end of the line; nil: no line is being dropped
 	dropped int    // bytes of it, at most Limits.Skip
 	cr      bool   // its last byte was a CR
-	ref     uint8  // how much of " :N" its last bytes are, see refTail
+	ref     uint8  // what its last bytes are of " :N", see refTail
 
 	payload int64 // bytes
 	end     bool  // behind them a line end must come
@@ -212,8 +212,8 @@ func (p *Parser) split(text []byte) (words, *Error) {
 // follows if the last word is :N; with quotes in the line nobody can tell.
 func broken(text []byte, err *Error) (words, *Error) {
 	w := words{ref: -1}
-	last := bytes.TrimRight(text, " ")
-	last = last[bytes.LastIndexByte(last, ' ')+1:]
+	last := bytes.TrimRight(text, " \t") // a tab may be the fault
+	last = last[bytes.LastIndexAny(last, " \t")+1:]
 	if len(last) == 0 || last[0] != ':' {
 		return w, err
 	}
@@ -327,7 +327,7 @@ func (p *Parser) noLine(buf []byte, state lineState) (*Request, int, *Error) {
 			return nil, len(buf), err
 		}
 		p.drop.line, p.drop.dropped, p.drop.cr = err, p.lim.Line, false
-		p.drop.ref = 0
+		p.drop.ref = refNone
 		for _, c := range buf[:p.lim.Line] {
 			p.drop.ref = refTail(p.drop.ref, c)
 		}
@@ -336,20 +336,33 @@ func (p *Parser) noLine(buf []byte, state lineState) (*Request, int, *Error) {
 	return nil, 0, nil
 }
 
-// refTail follows the bytes of a line and is 3 behind " :N", the end of a line
-// that announces a payload.
-func refTail(state uint8, c byte) uint8 {
+// What refTail knows of the end of a line.
+const (
+	refNone    = iota // no " :N" ends here
+	refSpace          // a space
+	refColon          // " :"
+	refDigits         // " :N"
+	refSpaces         // " :N" and spaces, which mean nothing
+	refUnknown        // telnet's sequences are in the line: they may be within " :N", and a line feed within them
+)
+
+// refTail follows the bytes of a line. From refDigits on it may announce a payload.
+func refTail(state, c uint8) uint8 {
 	switch {
+	case state == refUnknown || c == iac:
+		return refUnknown
+	case c == ' ' && state >= refDigits:
+		return refSpaces
 	case c == ' ':
-		return 1
-	case c == ':' && state == 1:
-		return 2
-	case '0' <= c && c <= '9' && state >= 2:
-		return 3
+		return refSpace
+	case c == ':' && (state == refSpace || state == refSpaces):
+		return refColon
+	case '0' <= c && c <= '9' && (state == refColon || state == refDigits):
+		return refDigits
 	case c == '\r':
 		return state
 	}
-	return 0
+	return refNone
 }
 
 // dropLine throws away the rest of a line that is too long.
@@ -368,7 +381,7 @@ func (p *Parser) dropLine(buf []byte) (*Request, int, *Error) {
 			p.req.CRLF = d.cr
 		}
 		d.cr = false
-		if d.ref == 3 { // it may have announced a payload, or said so within quotes
+		if d.ref >= refDigits { // it may have announced a payload, or said so within quotes
 			err.Close = true
 		}
 		if p.lines == 0 || err.Close {
@@ -429,17 +442,24 @@ func (p *Parser) reset() {
 }
 
 // headTag notes the tag of a line that is refused, if it has a good one, and
-// returns the word behind it: what should be the verb.
+// returns the word behind it: what should be the verb, though tabs or quotes are around it.
 func (p *Parser) headTag(text []byte) []byte {
-	word, rest, _ := bytes.Cut(bytes.TrimLeft(text, " "), []byte{' '})
-	if len(word) == 0 || word[0] != '@' {
-		return word
+	word, rest := headWord(text)
+	if len(word) > 0 && word[0] == '@' {
+		if tag, err := tagOf(word); err == nil {
+			p.req.Tag = tag
+		}
+		word, _ = headWord(rest)
 	}
-	if tag, err := tagOf(word); err == nil {
-		p.req.Tag = tag
+	return bytes.Trim(word, `"`)
+}
+
+func headWord(text []byte) (word, rest []byte) {
+	text = bytes.TrimLeft(text, " \t")
+	if i := bytes.IndexAny(text, " \t"); i >= 0 {
+		return text[:i], text[i:]
 	}
-	word, _, _ = bytes.Cut(bytes.TrimLeft(rest, " "), []byte{' '})
-	return word
+	return text, nil
 }
 
 func tagOf(word []byte) (string, *Error) {

@@ -215,6 +215,8 @@ func TestRefusals(t *testing.T) {
 		{"unknown escape", `SET /a "\q"`, znode.ErrSyntax, false, "escape"},
 		{"half an escape", `SET /a "\x4"`, znode.ErrSyntax, false, "hex"},
 		{"tab", "GET\t/a", znode.ErrSyntax, false, "tab"},
+		{"tabs and a payload", "SET\t/a\t:4\nQUIT", znode.ErrSyntax, false, "tab"},
+		{"tab behind a payload's length", "SET /a :4\t\nQUIT", znode.ErrSyntax, false, "tab"},
 		{"NUL", "GET /a\x00", znode.ErrSyntax, false, `\x00`},
 		{"lone CR", "GET /a\rb", znode.ErrSyntax, false, `\x0d`},
 		{"escaped 0xFF", "GET /a\xff\xff", znode.ErrSyntax, false, `\xff`},
@@ -233,6 +235,9 @@ func TestRefusals(t *testing.T) {
 
 		{"TXN with a bad byte", "TXN 1\x01", znode.ErrSyntax, closes, `\x01`},
 		{"TXN with a bad tag", "@ TXN 1", znode.ErrSyntax, closes, "tag"},
+		{"TXN and a tab", "TXN\t1", znode.ErrSyntax, closes, "tab"},
+		{"TXN behind tabs", "\t@a\tTXN 1", znode.ErrSyntax, closes, "tab"},
+		{"TXN in quotes", "\"TXN\" 1", znode.ErrUnknown, closes, "TXN"},
 		{"TXN with an open quote", "@a txn 1 \"", znode.ErrSyntax, closes, "not closed"},
 
 		{"HTTP GET", "GET /x HTTP/1.1", znode.ErrProtocol, closes, "HTTP"},
