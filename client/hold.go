@@ -19,11 +19,11 @@ import (
 // owns. It grows with each answered sign of life; who must not go on without the
 // session looks at it, by the monotonic clock, and does not wait to be told.
 //
-// A sign of life is a SYNC, which no node answers without the leader: one that is
-// cut off from the others answers a PING, while the leader counts the session's
-// time. The leader hears of the session from its node, every third of its TTL at the
-// least. So the server is asked for half as much again: what is promised is over
-// before that, though the newest sign was not reported any more.
+// A sign of life is a SYNC, whose answer proves that the leader has heard of the
+// session since: a node that is cut off from the others answers a PING, while the leader
+// counts the session's time. The server is asked for half as much again: clocks of two hosts
+// run apart, and what is promised is to be over before an end on which the leader
+// has decided, while a sign was on its way.
 type Holder struct {
 	dial    func(context.Context) (*Conn, error)
 	ttl     time.Duration  // that is promised

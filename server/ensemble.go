@@ -49,7 +49,8 @@ type ensemble struct {
 	replica atomic.Pointer[replica.Replica]
 	keeper  atomic.Pointer[session.Keeper]
 	steward *steward
-	admins  atomic.Int32 // wishes of operators under way through this node
+	admins  atomic.Int32  // wishes of operators under way through this node
+	moves   atomic.Uint64 // how often a link to a peer has come or gone
 
 	store   atomic.Pointer[snapshot.Store]
 	ended   chan error // of one: why the node must stop
@@ -339,6 +340,7 @@ func (e *ensemble) Forward(from uint64, kind byte, b []byte) {
 // Up says that a peer can be reached. It is told where this node is: it may know only
 // where that was before, and gossip may not reach it.
 func (e *ensemble) Up(node uint64, theirs peer.Hello) {
+	e.moves.Add(1)
 	e.log.Info().Str("peer", datadir.NodeString(node)).Str("name", theirs.Name).Msg("link to a peer")
 	e.links.Forward(node, forwardPlace, roster{e.whereabouts()}.encode(e.n.identity.Boot))
 	if r := e.replica.Load(); r != nil {
@@ -348,6 +350,7 @@ func (e *ensemble) Up(node uint64, theirs peer.Hello) {
 
 // Down says that it cannot any more.
 func (e *ensemble) Down(node uint64, certain bool) {
+	e.moves.Add(1)
 	if r := e.replica.Load(); r != nil {
 		r.PeerDown(node, certain)
 	}
@@ -397,6 +400,9 @@ func (e *ensemble) Leader() (id, term uint64, self bool) {
 
 // Tell carries a keeper's words: session.Ensemble.
 func (e *ensemble) Tell(to uint64, b []byte) { e.links.Forward(to, forwardSessions, b) }
+
+// Links tells whether a link has come or gone: session.Ensemble.
+func (e *ensemble) Links() uint64 { return e.moves.Load() }
 
 // listenPeers opens the peer port.
 func listenPeers(addr string) (net.Listener, error) {

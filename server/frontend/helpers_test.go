@@ -256,6 +256,7 @@ type fakeSessions struct{}
 
 func (fakeSessions) Attach(int64, uint32, time.Duration, bool) {}
 func (fakeSessions) Touch(int64)                               {}
+func (fakeSessions) Vouch(int64) func() bool                   { return func() bool { return true } }
 func (fakeSessions) Detach(int64, uint32, time.Duration)       {}
 
 // world is a server on a backend.

@@ -147,15 +147,15 @@ func (c *conn) submit(w *write) {
 }
 
 // submitBarrier has a read wait until everything committed before it is applied
-// here. It takes mu.
-func (c *conn) submitBarrier(it *item) {
+// here, of which passed is told. It takes mu.
+func (c *conn) submitBarrier(it *item, passed Done) {
 	it.barrier = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.goesOn() {
 		c.mu.barriers++
 		c.enqueue(it)
-		c.s.cfg.Backend.Barrier(it.passed)
+		c.s.cfg.Backend.Barrier(passed)
 	}
 }
 

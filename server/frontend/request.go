@@ -44,7 +44,7 @@ func (c *textConn) handle(ctx context.Context, req *text.Request) {
 			c.read(req)
 		}
 	case text.VerbSync:
-		c.readBehind(req)
+		c.sync(req)
 	case text.VerbExists, text.VerbLs, text.VerbTree, text.VerbGetACL:
 		c.read(req)
 	case text.VerbHello:

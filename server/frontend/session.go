@@ -17,6 +17,9 @@ type Sessions interface {
 	// as long as that if it is kept, else each Touch gives it another ttl.
 	Attach(id int64, attachment uint32, ttl time.Duration, kept bool)
 	Touch(id int64)
+	// Vouch is a Touch of which the leader is told at once. Once a Barrier that was asked for behind it is
+	// passed, heard says whether the leader has heard that; if not, both are to be repeated.
+	Vouch(id int64) (heard func() bool)
 	// Detach says that it has none any more, and for how long it may have none.
 	Detach(id int64, attachment uint32, hold time.Duration)
 }

@@ -3,12 +3,15 @@ package frontend_test
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"coord/server/frontend"
+	"coord/tree"
 	"coord/tree/znode"
 )
 
@@ -378,4 +381,86 @@ func TestManySessions(t *testing.T) {
 			time.Sleep(1250 * time.Millisecond)
 		}
 	}, func(cfg *frontend.Config, _ *backend) { cfg.MaxClientConns = 0 })
+}
+
+// vouching is Sessions whose leader does not hear the first times.
+type vouching struct {
+	fakeSessions
+	mu    sync.Mutex
+	deaf  int
+	heard []string
+}
+
+func (v *vouching) note(what string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.heard = append(v.heard, what)
+}
+
+func (v *vouching) Vouch(id int64) func() bool {
+	v.note("vouch " + znode.Hex(uint64(id)))
+	return func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.deaf--
+		return v.deaf < 0
+	}
+}
+
+// asked notes barriers, too.
+type asked struct {
+	*backend
+	v *vouching
+}
+
+func (a asked) Barrier(done frontend.Done) {
+	a.v.note("barrier")
+	a.backend.Barrier(done)
+}
+
+// TestSyncOfASession: the leader is told of the session before it is asked, and again for as long as it
+// may not have heard that. Without a session it is a barrier alone.
+func TestSyncOfASession(t *testing.T) {
+	t.Parallel()
+	v := &vouching{deaf: 2}
+	w := newWorld(t, func(cfg *frontend.Config, b *backend) { cfg.Backend, cfg.Sessions = asked{b, v}, v })
+	c := w.pipes().open(home)
+	c.say("SYNC /\nSESSION NEW live=ping\nSYNC /\nSESSION CLOSE\n@last SYNC /\nQUIT\n")
+	<-c.done
+	if got, want := strings.Count(c.got.String(), "OK zxid="), 4; got != want || strings.Contains(c.got.String(), "ERR") {
+		t.Errorf("got %q", c.got.String())
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	want := []string{"barrier", "vouch 0x3e9", "barrier", "vouch 0x3e9", "barrier", "vouch 0x3e9", "barrier", "barrier"}
+	if !slices.Equal(v.heard, want) {
+		t.Errorf("heard %q, want %q", v.heard, want)
+	}
+}
+
+// TestSyncWithoutALeader is refused, and not repeated.
+func TestSyncWithoutALeader(t *testing.T) {
+	t.Parallel()
+	v := &vouching{deaf: 1}
+	w := newWorld(t, func(cfg *frontend.Config, b *backend) { cfg.Backend, cfg.Sessions = refusing{asked{b, v}}, v })
+	c := w.pipes().open(home)
+	c.say("SESSION NEW live=ping\nSYNC /\nQUIT\n")
+	<-c.done
+	if got := plain(c.got.String()); !strings.Contains(got, "\nERR NOLEADER\nOK bye\n") {
+		t.Errorf("got %q", got)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if got, want := v.heard, []string{"vouch 0x3e9", "barrier"}; !slices.Equal(got, want) {
+		t.Errorf("heard %q, want %q", got, want)
+	}
+}
+
+// refusing has no leader for barriers.
+type refusing struct{ asked }
+
+func (r refusing) Barrier(done frontend.Done) {
+	r.asked.Barrier(func(_ tree.Result, t *tree.Tree, table *watchTable) {
+		done(tree.Result{Code: znode.ErrNoLeader}, t, table)
+	})
 }

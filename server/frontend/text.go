@@ -190,7 +190,30 @@ func (c *textConn) read(req *text.Request) {
 // readBehind answers a read once everything committed before it is applied here.
 // It takes mu.
 func (c *textConn) readBehind(req *text.Request) {
-	c.submitBarrier(&c.newRead(req).item)
+	r := c.newRead(req)
+	c.submitBarrier(&r.item, r.passed)
+}
+
+// sync is readBehind, and if there is a session its answer also says that the leader has heard
+// since of its client, who goes by that.
+func (c *textConn) sync(req *text.Request) {
+	id := c.sess.id
+	if id == 0 {
+		c.readBehind(req)
+		return
+	}
+	r := c.newRead(req)
+	heard := c.s.cfg.Sessions.Vouch(id)
+	var passed Done
+	passed = func(result tree.Result, t *tree.Tree, table *watch.Table) {
+		if result.Code == znode.OK && !heard() {
+			heard = c.s.cfg.Sessions.Vouch(id)
+			c.s.cfg.Backend.Barrier(passed)
+			return
+		}
+		r.passed(result, t, table)
+	}
+	c.submitBarrier(&r.item, passed)
 }
 
 func (c *textConn) newRead(req *text.Request) *textRead {

@@ -265,7 +265,10 @@ func (c *zkConn) read(ask zkAsk) {
 }
 
 // sync answers when what was committed before is applied here. It takes mu.
-func (c *zkConn) sync(ask zkAsk) { c.submitBarrier(&c.newRead(ask).item) }
+func (c *zkConn) sync(ask zkAsk) {
+	r := c.newRead(ask)
+	c.submitBarrier(&r.item, r.passed)
+}
 
 // zkRead is what waits for its turn.
 type zkRead struct {

@@ -480,4 +480,7 @@ func (p *simPeers) Tell(to uint64, b []byte) {
 	}
 }
 
+// Links is for Vouch, which no client of the simulation asks for.
+func (*simPeers) Links() uint64 { return 0 }
+
 var _ session.Ensemble = (*simPeers)(nil)

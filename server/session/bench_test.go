@@ -22,6 +22,7 @@ func (f *follower) Leader() (id, term uint64, self bool) {
 	return 1, f.term, false
 }
 func (f *follower) Tell(_ uint64, b []byte)                                       { f.bytes += len(b) }
+func (f *follower) Links() uint64                                                 { return 0 }
 func (f *follower) View(read func(*tree.Tree, *watch.Table))                      { read(f.tree, nil) }
 func (f *follower) Decide(*tree.Txn, func(tree.Result, *tree.Tree, *watch.Table)) {}
 

@@ -7,15 +7,17 @@ import (
 )
 
 // Ensemble is how the keepers of several nodes reach the leader's. Its methods do
-// not wait; Run's goroutine calls them.
+// not wait; any goroutine calls them, with any lock held.
 type Ensemble interface {
 	// Leader tells who leads in which term; id 0: nobody. self: it is this node, and it
 	// is ready to propose.
 	Leader() (id, term uint64, self bool)
 	// Tell carries b, which nobody changes any more, to that node's Told, or to nobody:
 	// it may lose it, and does if that is this node (it leads and is not ready). What
-	// arrives from one node arrives in the order in which it was told.
+	// arrives from one node arrives in the order in which it was told, and is lost only with the link.
 	Tell(to uint64, b []byte)
+	// Links is another number whenever a link to another node has come or gone since.
+	Links() uint64
 }
 
 // alone is the Ensemble of a node without others.
@@ -23,6 +25,7 @@ type alone struct{}
 
 func (alone) Leader() (id, term uint64, self bool) { return 0, 0, true }
 func (alone) Tell(uint64, []byte)                  {}
+func (alone) Links() uint64                        { return 0 }
 
 // What one node says to the leader.
 const (
@@ -147,11 +150,43 @@ func (k *Keeper) sweep() (to uint64, reports [][]byte) {
 	return to, reports
 }
 
-// tell sends reports.
-func (k *Keeper) tell(to uint64, reports [][]byte) {
+// report tells the leader what it is to know, if that is another node.
+func (k *Keeper) report() {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	to, reports := k.sweep()
 	for _, b := range reports {
 		k.cfg.Ensemble.Tell(to, b)
 	}
+}
+
+// Vouch says that the client of a session that is attached here was heard, as Touch does, and
+// tells the leader at once. A question to the leader that is asked behind it, by the same links
+// (Replica.Barrier), proves by its answer that the leader has heard that; if heard says
+// so, behind the answer. If not, something may have been lost: both are to be repeated.
+func (k *Keeper) Vouch(id int64) (heard func() bool) {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	links, l := k.cfg.Ensemble.Links(), k.ask()
+	if b := k.vouch(id, l); b != nil {
+		k.cfg.Ensemble.Tell(l.id, b)
+	}
+	return func() bool { return k.ask() == l && k.cfg.Ensemble.Links() == links }
+}
+
+// vouch is what the leader is to be told of a session that was heard, or nil.
+func (k *Keeper) vouch(id int64, l lead) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d, now := k.mu.sessions[id], k.cfg.Now()
+	if d == nil || d.presence < pinged {
+		return nil
+	}
+	k.touch(d, now)
+	if l.self || l.id == 0 {
+		return nil
+	}
+	return appendEntry(make([]byte, 0, entryBytes), id, d, now)
 }
 
 func appendEntry(b []byte, id int64, d *deadline, now time.Time) []byte {

@@ -57,6 +57,7 @@ type node struct {
 	leader   uint64        // what it knows of
 	term     uint64
 	leads    bool
+	links    uint64    // how often one has come or gone
 	arrives  time.Time // when the last report that it has sent does
 	proposed int
 	looks    int
@@ -163,6 +164,12 @@ func (n *node) Leader() (id, term uint64, self bool) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	return n.leader, n.term, n.leads
+}
+
+func (n *node) Links() uint64 {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	return n.links
 }
 
 func (n *node) Tell(to uint64, b []byte) {

@@ -23,13 +23,18 @@
 // the latest it says so again, changed or not. So
 //
 //   - a silent session ends a round or two after its time, as on the leader itself;
-//   - one lost report ends no session, and any lost report is made good by the next;
+//   - one lost report ends no session of a client that is heard, while its node has a link, and any lost report is made good by the next;
 //   - a session whose node is gone ends its ttl after that node's last report.
 //
 // What is news is said at the end of the round (expireEvery), and again after one, two,
 // four … rounds: a session that is attached or detached, one whose time is over or
 // is not over any more, and all of them when another node leads. For of these the
 // leader knows no more than what the tree says, which is the TimeoutMS.
+//
+// Reports are not acknowledged: up to the next a client may be heard here, and the leader not know it.
+// Who must know that it knows (a SYNC) has the keeper Vouch for a session, and asks the leader something
+// behind that. What is told and asked over one link arrives in that order, or is lost
+// with all behind it; so the answer proves that the leader has heard, if no link and no leader has changed since.
 //
 // A session that has moved to another node has a higher attachment number in the tree.
 // The old node drops it when it has applied that, and what it says until then does
@@ -104,6 +109,7 @@ type Keeper struct {
 	first      map[candidate]time.Time // when each candidate was first seen
 	unanswered atomic.Int64            // deletions; the replica counts down
 	closings   atomic.Int64            // the same of sessions
+	telling    sync.Mutex              // so that what is known later is told later; before mu
 
 	mu struct {
 		sync.Mutex
@@ -181,10 +187,15 @@ func (k *Keeper) Touch(id int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if d := k.mu.sessions[id]; d != nil && d.presence >= pinged {
-		d.end = k.cfg.Now().Add(d.ttl)
-		if d.report.over {
-			k.plan(k.cfg.Now())
-		}
+		k.touch(d, k.cfg.Now())
+	}
+}
+
+// touch gives a session that is attached here its time. mu is held.
+func (k *Keeper) touch(d *deadline, now time.Time) {
+	d.end = now.Add(d.ttl)
+	if d.report.over {
+		k.plan(now)
 	}
 }
 
@@ -289,7 +300,7 @@ func (k *Keeper) Turn() {
 func (k *Keeper) expire() {
 	k.follow()
 	due := k.lookAtAll()
-	k.tell(k.sweep())
+	k.report()
 	if k.closings.Load() > 0 {
 		return
 	}

@@ -214,7 +214,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbSync: {
 		name: "SYNC", form: "SYNC path", since: since, path: true,
-		does:    "Answers once this node has applied every write that was answered before, anywhere. The path does not matter.",
+		does:    "Answers once this node has applied every write that was answered before, anywhere. The path does not matter. If the connection has a session, the leader has heard of it since.",
 		replies: []string{"OK zxid="},
 		errors:  []znode.Code{znode.ErrNoLeader},
 		example: []string{"SYNC /"},
