@@ -144,7 +144,8 @@ func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, er
 	for {
 		l, err := h.lock(ctx, path, o, until)
 		own := errors.Is(err, znode.ErrSessionMoved) && h.Err() == nil // it moved to another connection of ours
-		if err == nil || !isConnection(err) && !own || ctx.Err() != nil || h.ctx.Err() != nil || !time.Now().Before(until) {
+		late := errors.Is(err, errLate)                                // it has the lock
+		if err == nil || !isConnection(err) && !own || ctx.Err() != nil || h.ctx.Err() != nil || !late && !time.Now().Before(until) {
 			return l, err
 		}
 		select {
@@ -259,6 +260,10 @@ func (h *Holder) tell() {
 	}
 }
 
+// errLate is a sign of life that was answered when the session's time was over already: the leader may have
+// decided to end it. What has been decided does not count any more for who resumes it over another connection.
+var errLate = errors.New("the answer came when the session's time was over")
+
 // confirm gives a sign of life and notes when.
 func (h *Holder) confirm(ctx context.Context, c *Conn) error {
 	sent := time.Now()
@@ -266,10 +271,15 @@ func (h *Holder) confirm(ctx context.Context, c *Conn) error {
 		return err
 	}
 	h.mu.Lock()
-	if h.mu.conn == c && sent.After(h.mu.sent) {
+	server, late := h.mu.server, !time.Now().Before(h.mu.sent.Add(h.session.TTL))
+	if h.mu.conn == c && !late && sent.After(h.mu.sent) {
 		h.mu.sent = sent
 	}
 	h.mu.Unlock()
+	if late {
+		h.dropped(c)
+		return &UnreachableError{Server: server, Err: errLate}
+	}
 	h.tell()
 	return nil
 }

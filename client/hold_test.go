@@ -22,12 +22,13 @@ type keeper struct {
 	mu     sync.Mutex
 	heard  []string // requests but for pings
 	pings  int
-	down   bool       // nobody can connect
-	mute   bool       // nothing is answered
-	gone   znode.Code // what RESUME says
-	held   bool       // LOCK waits
-	blind  bool       // there is no leader: LOCK is refused
-	cutOff bool       // the node cannot reach the leader: but PING is answered, nothing is
+	down   bool          // nobody can connect
+	mute   bool          // nothing is answered
+	gone   znode.Code    // what RESUME says
+	held   bool          // LOCK waits
+	gate   chan struct{} // and so does the whole connection, until this is closed
+	blind  bool          // there is no leader: LOCK is refused
+	cutOff bool          // the node cannot reach the leader: but PING is answered, nothing is
 	conns  []net.Conn
 }
 
@@ -60,6 +61,12 @@ func (k *keeper) set(change func()) {
 }
 
 func (k *keeper) answer(r *text.Request) []byte {
+	k.mu.Lock()
+	gate := k.gate
+	k.mu.Unlock()
+	if gate != nil && r.Verb == text.VerbLock {
+		<-gate
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch r.Verb {
@@ -209,6 +216,39 @@ func TestHoldIsLost(t *testing.T) {
 			}
 			if err := h.Close(t.Context()); !errors.Is(err, code) {
 				t.Errorf("%v: %v", code, err)
+			}
+		})
+	}
+}
+
+// TestHoldResumesWhenItIsLate: behind a LOCK that was waited for until all that was promised is over, the leader may have
+// decided to end the session, and an answer to SYNC does not say that it has not. Another connection does.
+func TestHoldResumesWhenItIsLate(t *testing.T) {
+	t.Parallel()
+	for _, wait := range []time.Duration{time.Minute, 20 * time.Second} { // there is time left, and none
+		holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
+			gate := make(chan struct{})
+			k.set(func() { k.gate = gate })
+			locked := make(chan error)
+			go func() {
+				_, err := h.Lock(t.Context(), "/l", client.LockOptions{Timeout: wait})
+				locked <- err
+			}()
+			time.Sleep(20 * time.Second)
+			k.set(func() { k.gate = nil })
+			close(gate)
+			if err := <-locked; err != nil {
+				t.Error(err)
+			}
+			heard := k.all()
+			if lock, anew := strings.Index(heard, "LOCK "), strings.Index(heard, resumeSession); anew < lock {
+				t.Errorf("heard %s", heard)
+			}
+			if left := time.Until(h.Until()); left < 8*time.Second {
+				t.Errorf("locked, and %v left", left)
+			}
+			if err := h.Close(t.Context()); err != nil {
+				t.Error(err)
 			}
 		})
 	}
