@@ -23,8 +23,15 @@ type usage struct {
 	more                               string // all keys but count and bytes, as they are written behind those
 }
 
+// maxUsageBytes is how much of such data counts, up to the last key that is whole there. A client may put a
+// megabyte of keys there, and each change below the path reads and writes them.
+const maxUsageBytes = 1 << 10
+
 func parseUsage(s string) usage {
 	u := usage{count: -1, bytes: -1, hardCount: -1, hardBytes: -1}
+	if len(s) > maxUsageBytes {
+		s = s[:strings.LastIndexAny(s[:maxUsageBytes], ",;")+1]
+	}
 	var more map[string]int64
 	for part := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ',' || r == ';' }) {
 		key, rest, _ := strings.Cut(part, "=")
@@ -51,10 +58,12 @@ func parseUsage(s string) usage {
 		more[key] = n
 	}
 	if more != nil {
-		u.more = "="
+		b := append(make([]byte, 0, len(s)), '=')
 		for _, key := range slices.Sorted(maps.Keys(more)) {
-			u.more += ";" + key + "=" + strconv.FormatInt(more[key], 10)
+			b = append(append(append(b, ';'), key...), '=')
+			b = strconv.AppendInt(b, more[key], 10)
 		}
+		u.more = string(b)
 	}
 	return u
 }

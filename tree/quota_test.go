@@ -1,6 +1,8 @@
 package tree_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"coord/tree"
@@ -182,6 +184,24 @@ func TestQuotaLimits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestQuotaIsShort: of what a client has put into limits or stats a kilobyte counts, and no more is
+// written at each change below: with a megabyte of keys each took a minute.
+func TestQuotaIsShort(t *testing.T) {
+	t.Parallel()
+	keys := ""
+	for i := 0; len(keys) < 100_000; i++ {
+		keys += fmt.Sprintf(";k%05d=1", i)
+	}
+	b := limited(t, "count=-1,bytes=-1=;countHardLimit=3"+keys+";byteHardLimit=3")
+	b.must(set(statsOfA, "count=1,bytes=3="+keys, -1))
+	b.must(createData("/a/b", "12345"))
+	if got := b.get(statsOfA).Data; !strings.HasPrefix(got, "count=2,bytes=8=;k00000=1;") || !strings.HasSuffix(got, "=1") || len(got) > 1024 || len(got) < 1000 {
+		t.Errorf("%d bytes: %s", len(got), got)
+	}
+	b.must(create("/a/c"))
+	b.refused(create("/a/d"), znode.ErrQuotaExceeded)
 }
 
 // TestQuotaNeedsStats: with nothing counted there is nothing to compare with.
