@@ -3,6 +3,7 @@ package frontend
 import (
 	"crypto/subtle"
 	"encoding/hex"
+	"math"
 	"time"
 
 	"coord/server/text"
@@ -350,8 +351,12 @@ func (c *textConn) listSessions(req *text.Request) {
 		return
 	}
 	r := text.Reply{Kind: text.KindList, Tag: req.Tag}
+	after := req.Session
+	if after == 0 {
+		after = math.MinInt64 // sessions of an import may have ids below 0
+	}
 	c.s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) {
-		t.Sessions(req.Session, func(s tree.Session, ephemerals int) bool {
+		t.Sessions(after, func(s tree.Session, ephemerals int) bool {
 			if len(r.Items) >= int(min(req.Limit, text.DefaultListLimit)) {
 				r.Fields = append(r.Fields, text.Int(text.KeyMore, 1))
 				return false

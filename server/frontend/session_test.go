@@ -464,3 +464,20 @@ func (r refusing) Barrier(done frontend.Done) {
 		done(tree.Result{Code: znode.ErrNoLeader}, t, table)
 	})
 }
+
+// TestSessionsOfAnImport: ids that ZooKeeper's servers from 128 on have given are below zero, and listed too.
+func TestSessionsOfAnImport(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, allowAll)
+	for _, id := range []int64{-0x7000000000000000, -0x6000000000000000, 5} {
+		w.away(&tree.Txn{Op: tree.Op{Kind: tree.KindSession}, Target: id, TimeoutMS: 1000, Password: make([]byte, 16)})
+	}
+	c := w.pipes().open(home)
+	c.say("SESSIONS limit=1\nSESSIONS after=0x9000000000000000\nQUIT\n")
+	<-c.done
+	const want = "LIST 1 more=1\nITEM 0x9000000000000000 ttl=1s ephemerals=0\n" +
+		"LIST 2\nITEM 0xa000000000000000 ttl=1s ephemerals=0\nITEM 0x5 ttl=1s ephemerals=0\nOK bye\n"
+	if got := plain(c.got.String()); got != want {
+		t.Errorf("got %q", got)
+	}
+}
