@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"coord/server/session"
 	"coord/tree"
 	"coord/tree/znode"
 )
@@ -20,6 +22,7 @@ type model struct {
 	elected time.Time // when the last change of leaders is through
 	lost    map[int64]bool
 	seen    map[string]int // what has happened, for the test to be worth something
+	syncs   sync.WaitGroup // under way
 }
 
 // client is one session's. The cluster's mu guards it.
@@ -34,13 +37,24 @@ type client struct {
 	next     time.Time // when it is heard next
 	silent   bool      // it will not be heard again
 	crashed  time.Time // when its node was, or zero
+	proven   time.Time // when the newest SYNC was sent that was answered, or zero
 	ended    bool
 }
 
 func promise(ttl time.Duration) time.Duration { return max(ttl, leastPromise) }
 
-// earliest is when a session may end at the earliest. For ever is far away.
+// earliest is when a session may end at the earliest. What its client was promised by the answer to a SYNC
+// counts whatever has become of its node.
 func (m *model) earliest(s *client) time.Time {
+	at := m.unproven(s)
+	if s.proven.IsZero() {
+		return at
+	}
+	return latest(at, s.proven.Add(min(s.ttl, s.timeout)))
+}
+
+// unproven is earliest without any SYNC. For ever is far away.
+func (m *model) unproven(s *client) time.Time {
 	forEver := time.Now().Add(1000 * time.Hour)
 	at := latest(s.heard, m.ready).Add(s.ttl)
 	switch s.presence {
@@ -93,7 +107,7 @@ func latest(a, b time.Time) time.Time {
 }
 
 // drop loses one report in four, but no two of one session on end.
-func (m *model) drop(_ uint64, b []byte) bool {
+func (m *model) drop(from uint64, b []byte) bool {
 	var ids []int64
 	for entry := range slices.Chunk(b, 20) {
 		ids = append(ids, int64(binary.BigEndian.Uint64(entry)))
@@ -104,6 +118,7 @@ func (m *model) drop(_ uint64, b []byte) bool {
 	}
 	if lose {
 		m.seen["a report is lost"]++
+		m.nodes[from-1].links++ // with the link, which is made anew
 	}
 	return lose
 }
@@ -186,6 +201,10 @@ func (m *model) step() (pause time.Duration, fails bool) {
 			s.heard = now
 			m.schedule(s)
 			s.node.keeper.Touch(s.id)
+			if m.rand.IntN(4) == 0 {
+				id, n, k, attached := s.id, s.node, s.node.keeper, s.attached
+				m.syncs.Go(func() { m.sync(id, n, k, attached) })
+			}
 		}
 	}
 	s := m.clients[m.rand.IntN(len(m.clients))]
@@ -204,10 +223,25 @@ func (m *model) step() (pause time.Duration, fails bool) {
 		m.seen["a client falls silent"]++
 	case p < 70 && s.presence != "held" && !s.silent:
 		at, _ := s.node.tree.Session(s.id)
-		s.presence, s.ttl, s.heard = "held", m.span(), now
+		s.presence, s.ttl, s.heard, s.proven = "held", m.span(), now, time.Time{}
 		s.node.keeper.Detach(s.id, at.Attachment, s.ttl)
 	}
 	return m.upTo(40 * time.Millisecond), m.rand.IntN(250) == 0
+}
+
+// sync is a SYNC of a session's client, which is answered if its node has the leader that there is, or else not.
+func (m *model) sync(id int64, n *node, k *session.Keeper, attached time.Time) {
+	sent := time.Now()
+	heard := k.Vouch(id)
+	n.ask()
+	isHeard := heard()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.clients[id-1]
+	if isHeard && m.leader != nil && n.keeper == k && n.leader == m.leader.id && s.attached.Equal(attached) && s.presence == "pinged" && !s.ended {
+		s.proven = sent
+		m.seen["a SYNC is answered"]++
+	}
 }
 
 // fail brings another leader, or ends or starts a node.
@@ -299,6 +333,7 @@ func TestSessionsLiveAndEndAsTheirClientsDo(t *testing.T) {
 					}
 					time.Sleep(pause)
 				}
+				m.syncs.Wait()
 			})
 		})
 	}
@@ -306,7 +341,7 @@ func TestSessionsLiveAndEndAsTheirClientsDo(t *testing.T) {
 		return
 	}
 	for _, what := range []string{
-		"a report is lost", "a session moves", "a client falls silent", "a node crashes", "a node starts again", "another node leads",
+		"a report is lost", "a session moves", "a client falls silent", "a node crashes", "a node starts again", "another node leads", "a SYNC is answered",
 		"a session that was kept ends", "a session that was pinged ends", "a session that was held ends",
 	} {
 		if seen[what] < 50 {

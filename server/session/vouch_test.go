@@ -3,7 +3,6 @@ package session_test
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"coord/server/session"
@@ -16,7 +15,6 @@ func (n *node) ask() {
 	arrives := n.arrives
 	n.c.mu.Unlock()
 	time.Sleep(max(0, time.Until(arrives)) + back)
-	synctest.Wait()
 }
 
 // sync is what a SYNC over a session's connection does.
