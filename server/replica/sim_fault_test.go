@@ -205,8 +205,12 @@ func (s *sim) changeMembers() {
 	}
 	l.r.Freeze(func(_ *tree.Frozen, at replica.Point) {
 		others := slices.DeleteFunc(slices.Clone(at.Voters), func(id uint64) bool { return id == l.id })
-		// Who comes in another's place is seen to by package admission, in a simulation over links.
-		learners := slices.DeleteFunc(slices.Clone(at.Others), func(id uint64) bool { return len(s.node(id).replaces) > 0 })
+		// Who comes in another's place is seen to by package admission, in a simulation over links. And two voters
+		// survive the loss of none: the only one does not share its vote with who has just lost its disk.
+		learners := slices.DeleteFunc(slices.Clone(at.Others), func(id uint64) bool {
+			n := s.node(id)
+			return len(n.replaces) > 0 || n.gone && len(at.Voters) == 1
+		})
 		what := ""
 		var changes []replica.Change
 		switch {
