@@ -175,6 +175,8 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 		if !n.Stats().Full || n.Stats().PendingBytes != 0 {
 			t.Errorf("stats %+v", n.Stats())
 		}
+		// Whose connection breaks keeps the session.
+		n.must(&tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: session.Target, Password: session.Password})
 		// A refusal is no reason to lose its neighbours in the batch.
 		n.log.hold()
 		busy := n.submit(remove("/0"))

@@ -124,10 +124,11 @@ func (c *core) stampSession(x *tree.Txn) {
 }
 
 // grows says whether a txn is refused while the disk is nearly full. Deletes and
-// the end of sessions are not: they are the way out.
+// the end of sessions are not: they are the way out. Nor is a session that comes with another
+// connection, which would end with all that it owns.
 func grows(op *tree.Op, ops []tree.Op) bool {
 	switch op.Kind {
-	case tree.KindDelete, tree.KindReap, tree.KindCheck, tree.KindClose, tree.KindSettings:
+	case tree.KindDelete, tree.KindReap, tree.KindCheck, tree.KindClose, tree.KindAttach, tree.KindSettings:
 		return false
 	case tree.KindMulti:
 		return slices.ContainsFunc(ops, func(op tree.Op) bool { return grows(&op, nil) })
