@@ -295,11 +295,11 @@ func (e *ensemble) position() (index, term uint64) {
 }
 
 // floor is what the log of a node must have, by what leaders have told in the log: see peer.Config.
-func (e *ensemble) floor(node uint64) uint64 {
+func (e *ensemble) floor(node uint64) (index, term uint64) {
 	if r := e.replica.Load(); r != nil {
 		return r.Floor(node)
 	}
-	return 0
+	return 0, 0
 }
 
 // admit judges who dials: see admission.

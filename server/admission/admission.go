@@ -39,22 +39,22 @@ func Admit(ctx context.Context, r *replica.Replica, isHeard func(node uint64) bo
 	if st.Role != "leader" || isHeard(theirs.Node) {
 		return nil
 	}
-	match := make(chan uint64, 1)
+	progress := make(chan replica.Progress, 1)
 	r.Progress(func(all []replica.Progress) {
 		i := slices.IndexFunc(all, func(p replica.Progress) bool { return p.Node == theirs.Node })
 		if i < 0 {
-			match <- 0
+			progress <- replica.Progress{}
 			return
 		}
-		match <- all[i].Match
+		progress <- all[i]
 	})
 	late := time.NewTimer(loopTime)
 	defer late.Stop()
 	select {
-	case m := <-match:
-		if isBehind(m, st.Term, theirs) {
-			return &peer.Refusal{Code: peer.CodeBehind, Text: fmt.Sprintf("the log of node %016x ends at %d, and it has acknowledged %d",
-				theirs.Node, theirs.Index, m)}
+	case p := <-progress:
+		if isBehind(p, st.Term, theirs) {
+			return &peer.Refusal{Code: peer.CodeBehind, Text: fmt.Sprintf("the log of node %016x ends at %d in term %d, and it has acknowledged %d of term %d",
+				theirs.Node, theirs.Index, theirs.Term, p.Match, p.Term)}
 		}
 	case <-late.C:
 	case <-ctx.Done():
@@ -63,11 +63,11 @@ func Admit(ctx context.Context, r *replica.Replica, isHeard func(node uint64) bo
 }
 
 // isBehind says whether the log of a dialer lacks what it has acknowledged to the leader of a
-// term. Its last link has ended, and with it the last acknowledgement that it has sent: the
+// term: it is shorter, or has never been in the term of that entry. Its last link has ended, and with it the last acknowledgement that it has sent: the
 // log that its proof speaks of must have all of them, unless it is in a later term, whose
 // leader may have cut what was not committed.
-func isBehind(match, term uint64, theirs peer.Hello) bool {
-	return match > theirs.Index && theirs.Term <= term
+func isBehind(p replica.Progress, term uint64, theirs peer.Hello) bool {
+	return theirs.Term <= term && (p.Match > theirs.Index || p.Term > theirs.Term)
 }
 
 // Fate is what a refusal means for the node that was refused.

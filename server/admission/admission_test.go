@@ -13,7 +13,7 @@ func TestWhoIsBehind(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		what                       string
-		match, index, term, leader uint64
+		match, index, term, leader uint64 // what it has acknowledged is of term 2
 		behind                     bool
 	}{
 		{"all that was acknowledged", 9, 9, 3, 3, false},
@@ -22,8 +22,11 @@ func TestWhoIsBehind(t *testing.T) {
 		{"less, of an earlier term", 9, 8, 2, 3, true},
 		{"nothing", 9, 0, 0, 3, true},
 		{"less, for another leads", 9, 8, 4, 3, false},
+		{"all, since an earlier term", 9, 9, 2, 3, false},
+		{"as long, in an earlier term", 9, 9, 1, 3, true},
+		{"longer, in an earlier term", 9, 20, 1, 3, true},
 	} {
-		if got := isBehind(c.match, c.leader, peer.Hello{Index: c.index, Term: c.term}); got != c.behind {
+		if got := isBehind(replica.Progress{Match: c.match, Term: 2}, c.leader, peer.Hello{Index: c.index, Term: c.term}); got != c.behind {
 			t.Errorf("%s: %t", c.what, got)
 		}
 	}

@@ -88,16 +88,16 @@ func (l *Links) welcome(ctx context.Context, nc net.Conn, settled func()) {
 	}
 }
 
-// floor is what the log of a dialer must have, whatever the dialer will say; 0 for a request.
-func (l *Links) floor(theirs *Hello) uint64 {
+// floor is what the log of a dialer must have, whatever the dialer will say; 0, 0 for a request.
+func (l *Links) floor(theirs *Hello) (index, term uint64) {
 	if l.cfg.Floor == nil || theirs.Purpose == purposeRequest {
-		return 0
+		return 0, 0
 	}
 	return l.cfg.Floor(theirs.Node)
 }
 
 // admit judges a dialer that has proved the secret and wants more than a request.
-func (l *Links) admit(theirs Hello, floor uint64) *Refusal {
+func (l *Links) admit(theirs Hello, index, term uint64) *Refusal {
 	var r *Refusal
 	if l.cfg.Admit != nil {
 		r = l.cfg.Admit(theirs)
@@ -105,8 +105,12 @@ func (l *Links) admit(theirs Hello, floor uint64) *Refusal {
 	if r == nil {
 		r = l.known(theirs)
 	}
-	if r == nil && theirs.Index < floor {
-		r = refuse(CodeBehind, "the log of node %016x ends at %d, and it has had %d", theirs.Node, theirs.Index, floor)
+	switch {
+	case r != nil:
+	case theirs.Index < index:
+		r = refuse(CodeBehind, "the log of node %016x ends at %d, and it has had %d", theirs.Node, theirs.Index, index)
+	case theirs.Term < term:
+		r = refuse(CodeBehind, "node %016x is in term %d, and it has had entry %d of term %d", theirs.Node, theirs.Term, index, term)
 	}
 	if r != nil {
 		r.Ours, r.Proven = true, true

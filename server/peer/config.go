@@ -88,11 +88,12 @@ type Config struct {
 	Listen      net.Listener // may be nil: then nobody can dial this node
 	Handler     Handler
 	Position    func() (index, term uint64) // of the log's last entry; that the node is in, read behind it; 0, 0: no log
-	// Floor says up to which index the log of a node is known to have been, whoever leads: who dials
-	// with a link or a snapshot and has less is refused (CodeBehind). It is asked before the dialer is
+	// Floor says up to which index the log of a node is known to have been, whoever leads, and the term of the entry
+	// there, 0 if that is not known: who dials with a link or a snapshot and has less, or has never been in that
+	// term, is refused (CodeBehind). It is asked before the dialer is
 	// asked for its position, so that what a dialer acknowledges meanwhile is never held against it. It must not
 	// wait: who asks has proved nothing. May be nil.
-	Floor func(node uint64) uint64
+	Floor func(node uint64) (index, term uint64)
 	// Admit may refuse who dials with a link or a snapshot, after its proof: an id that was removed long ago,
 	// a log that is shorter than it was. The position in theirs is of after this node's hello.
 	// nil admits, if it is a peer that SetPeer has named. May be nil.

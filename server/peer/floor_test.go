@@ -16,7 +16,7 @@ func TestFloors(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		first, second uint64 // what the dialer says in its hello and in its proof
-		floor         uint64
+		floor, term   uint64
 		asked         uint64 // what the dialer has as soon as the acceptor has asked for its floor; 0: no more
 		acknowledged  uint64 // the floor as soon as the dialer has told its position; 0: the same
 		in            bool
@@ -30,6 +30,8 @@ func TestFloors(t *testing.T) {
 		"a hello of more, a proof of less": {first: 30, second: 10, floor: 20},
 		"it takes more before its proof":   {first: 10, second: 10, floor: 20, asked: 20, in: true},
 		"it acknowledges more behind it":   {first: 10, second: 10, floor: 10, acknowledged: 30, in: true},
+		"it has been in the term":          {first: 10, second: 10, floor: 10, term: 4, in: true},
+		"it has not":                       {first: 10, second: 10, floor: 9, term: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -49,12 +51,12 @@ func TestFloors(t *testing.T) {
 					}
 				})
 				b := n.start(t, 2, func(cfg *Config) {
-					cfg.Floor = func(node uint64) uint64 {
+					cfg.Floor = func(node uint64) (uint64, uint64) {
 						if node != 1 {
 							t.Errorf("asked for node %d", node)
 						}
 						asked.Store(c.asked)
-						return floor.Load()
+						return floor.Load(), c.term
 					}
 					cfg.Admit = func(theirs Hello) *Refusal {
 						admitted.Store(theirs.Index)
@@ -93,9 +95,9 @@ func TestARequestNeedsNoLog(t *testing.T) {
 		n := newNetwork()
 		a := n.start(t, 1, func(c *Config) { c.Position = func() (uint64, uint64) { return 0, 0 } })
 		b := n.start(t, 2, func(c *Config) {
-			c.Floor = func(uint64) uint64 {
+			c.Floor = func(uint64) (uint64, uint64) {
 				t.Error("somebody who requests is asked for its log")
-				return 1 << 40
+				return 1 << 40, 0
 			}
 		})
 		b.request = func(_ context.Context, _ Hello, body []byte) ([]byte, error) { return body, nil }

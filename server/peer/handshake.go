@@ -172,7 +172,7 @@ func (g *greeting) accept() ([]byte, error) {
 		return nil, r
 	}
 	// Before the hello, behind which the dialer says where its log ends.
-	floor := g.l.floor(&g.theirs)
+	floor, floorTerm := g.l.floor(&g.theirs)
 	if err := g.say(magic, stepHello, helloBody(&g.ours)); err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (g *greeting) accept() ([]byte, error) {
 	g.theirs.Index, g.theirs.Term = binary.BigEndian.Uint64(proof), binary.BigEndian.Uint64(proof[8:])
 	prove := func(said []byte) []byte { return g.mac(labelAcceptor, t, proof, said) }
 	if r = g.judge(); r == nil && g.theirs.Purpose != purposeRequest {
-		r = g.l.admit(g.theirs, floor)
+		r = g.l.admit(g.theirs, floor, floorTerm)
 	}
 	if r != nil {
 		_ = g.say("", stepVerdict, verdict(r, prove))

@@ -46,7 +46,7 @@ func TestRefused(t *testing.T) {
 				return &Refusal{Code: CodeBehind, Text: fmt.Sprintf("it had 99 entries, and has %d", h.Index)}
 			}
 		}, code: CodeBehind, proven: true},
-		{name: "an older copy", accept: func(c *Config) { c.Floor = func(node uint64) uint64 { return 10*node + 1 } }, code: CodeBehind, proven: true},
+		{name: "an older copy", accept: func(c *Config) { c.Floor = func(node uint64) (uint64, uint64) { return 10*node + 1, 0 } }, code: CodeBehind, proven: true},
 		{name: "another secret", dialer: func(c *Config) { c.Secret = []byte("x") }, code: CodeProof},
 		{name: "a longer secret", dialer: func(c *Config) { c.Secret = append(c.Secret, 'x') }, code: CodeProof},
 		{name: "no secret", dialer: func(c *Config) { c.Secret = nil }, code: CodeSecret},

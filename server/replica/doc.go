@@ -78,7 +78,8 @@
 // A node that comes back with an older copy of its disk has lost what it has acknowledged,
 // and must not vote or lead with it. So a leader tells in its batches what each member has
 // acknowledged of what is committed (tree.Floor): a log of that node that ends before it is
-// an older one, for what is committed is never cut off. The applier keeps the highest of each
+// an older one, for what is committed is never cut off. So is one whose node has never been in the
+// term of that entry, as far as the log of whoever looks still has it: what follows in it was cut off. The applier keeps the highest of each
 // member in its Point, which is in snapshots too; the links ask for it (Replica.Floor) when a
 // node dials. A leader tells what has moved, at most once a second of its ticks, and only with
 // txns that are proposed anyway: so the newest second of writes, and the last one before

@@ -121,7 +121,7 @@ func TellSent(r *Replica) {
 		}
 		var floors []tree.Floor
 		c.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
-			if index := pr.Next - 1; index > r.Floor(id) {
+			if index := pr.Next - 1; index > floorOf(*r.floors.Load(), id) {
 				floors = append(floors, tree.Floor{Node: id, Index: index})
 			}
 		})

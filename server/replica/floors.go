@@ -17,8 +17,21 @@ const floorEvery = time.Second
 // Floor is an index up to which the log of a node has committed entries on its disk for
 // certain: a log of that node that ends before it is an older copy, or has lost some. It
 // is what leaders have told of it, up to what is applied here, whoever leads now; 0 if
-// nothing. Any goroutine may call it.
-func (r *Replica) Floor(node uint64) uint64 { return floorOf(*r.floors.Load(), node) }
+// nothing. Term is that of the entry there, which such a disk has been in, or 0 if this node's log
+// has cut it off. Any goroutine may call it.
+func (r *Replica) Floor(node uint64) (index, term uint64) {
+	index = floorOf(*r.floors.Load(), node)
+	return index, r.termAt(index)
+}
+
+// termAt is the term of an entry, or 0 if the log has not got it, or not any more.
+func (r *Replica) termAt(index uint64) uint64 {
+	term, err := r.cfg.Log.Term(index)
+	if err != nil {
+		return 0
+	}
+	return term
+}
 
 // newFloors are the floors that the next batch is to tell, if any.
 func (r *Replica) newFloors() []tree.Floor {

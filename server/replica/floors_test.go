@@ -90,7 +90,7 @@ func (s *stage) told(index uint64) string {
 func (s *stage) known() string {
 	var floors []tree.Floor
 	for _, id := range []uint64{1, 2, 3, 4, self} {
-		if index := s.r.Floor(id); index > 0 {
+		if index, _ := s.r.Floor(id); index > 0 {
 			floors = append(floors, tree.Floor{Node: id, Index: index})
 		}
 	}
@@ -200,7 +200,7 @@ func TestWhoTellsNoFloors(t *testing.T) {
 			t.Errorf("entry %d tells %v, %v", e.GetIndex(), floors, err)
 		}
 	}
-	if got := n.Floor(self); got != 0 {
+	if got, _ := n.Floor(self); got != 0 {
 		t.Error("a floor of its own:", got)
 	}
 }

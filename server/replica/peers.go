@@ -76,8 +76,8 @@ var ErrOlder = errors.New("the log lacks what this node has acknowledged")
 // that from what the node has acknowledged to this leader, and so for certain; but the node may have lost it since. If the
 // log does not know the term, for it has cut the entry off or has not got it yet, the heartbeat tells of none.
 func (r *Replica) vouch(m *raftpb.Message) {
-	term, err := r.cfg.Log.Term(m.GetCommit())
-	if err != nil || term == 0 {
+	term := r.termAt(m.GetCommit())
+	if term == 0 {
 		m.Commit, m.LogTerm = nil, nil
 		return
 	}
@@ -100,8 +100,7 @@ func (r *Replica) mustHave(m *raftpb.Message) {
 	if err == nil && commit > last {
 		panic(fmt.Errorf("%w: it ends at %d, and node %016x knows of %d", ErrOlder, last, m.GetFrom(), commit))
 	}
-	term, err := r.cfg.Log.Term(commit) // not of what is in a snapshot, and committed
-	if err == nil && term != m.GetLogTerm() {
+	if term := r.termAt(commit); term != 0 && term != m.GetLogTerm() { // 0: it is in a snapshot, and committed
 		panic(fmt.Errorf("%w: its entry %d is of term %d, and node %016x knows of one of term %d", ErrOlder, commit, term, m.GetFrom(), m.GetLogTerm()))
 	}
 }

@@ -16,6 +16,7 @@ const Never = time.Duration(math.MaxInt64)
 type Progress struct {
 	Node     uint64
 	Match    uint64        // the last entry that it is known to have
+	Term     uint64        // of that; 0 if the leader's log has it not any more
 	Behind   uint64        // entries that it is not known to have
 	Heard    time.Duration // since its last message, in whole ticks; or Never, also if that came while this node stood still
 	Snapshot bool          // it is being sent one
@@ -49,7 +50,7 @@ func (r *Replica) progress() (all []Progress) {
 		if id == r.cfg.NodeID {
 			return
 		}
-		p := Progress{Node: id, Match: pr.Match, Behind: last - min(pr.Match, last), Heard: Never, Snapshot: pr.State == tracker.StateSnapshot}
+		p := Progress{Node: id, Match: pr.Match, Term: r.termAt(pr.Match), Behind: last - min(pr.Match, last), Heard: Never, Snapshot: pr.State == tracker.StateSnapshot}
 		if at, ok := c.heard[id]; ok && at >= c.heardFrom {
 			p.Heard = time.Duration(c.ticks-at) * r.cfg.Tick
 		}

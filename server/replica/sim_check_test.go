@@ -113,12 +113,16 @@ func (k *checker) turned(n *simNode, part int) {
 // is no older copy.
 func (k *checker) lookAtFloors(n *simNode) {
 	for _, o := range k.s.nodes {
-		if floor := n.r.Floor(o.id); floor > k.floors[o.id] {
+		floor, term := n.r.Floor(o.id)
+		if floor > k.floors[o.id] {
 			k.floors[o.id] = floor
 			k.s.seen["floors told"]++
 		}
 		if last, floor := o.log.synced.last(), k.floors[o.id]; last < floor && !k.s.net.isBehind(o) {
 			k.s.fail("the disk of %d has entries up to %d, and its floor is %d", o.id, last, floor)
+		}
+		if was := o.log.synced.recovered().Term; was < term && !k.s.net.isBehind(o) {
+			k.s.fail("the disk of %d has been in term %d, and its floor %d is of term %d", o.id, was, floor, term)
 		}
 	}
 }

@@ -38,11 +38,17 @@ func (st *station) wasAdmitted(by uint64) {
 	w.mu.Lock()
 	knew := o.knew[n.id]
 	w.mu.Unlock()
+	term := n.log.seen.recovered().Term
+	if n.r != nil {
+		term = max(term, n.r.Status().Term) // not written yet
+	}
 	switch last := n.log.seen.last(); {
 	case knew.removed:
 		w.fail("%d was removed, %d knows it, and has let it in", n.id, by)
 	case knew.floor > last && !w.mutant.is(olderVotes):
 		w.fail("the disk of %d ends at %d, %d knows that it has had %d, and has let it in", n.id, last, by, knew.floor)
+	case knew.term > term && !w.mutant.is(olderVotes):
+		w.fail("%d has been in term %d, %d knows that it has had entry %d of term %d, and has let it in", n.id, term, by, knew.floor, knew.term)
 	}
 }
 

@@ -56,8 +56,8 @@ type station struct {
 
 // known is what a node knew of another one when that dialled.
 type known struct {
-	floor   uint64
-	removed bool
+	floor, term uint64
+	removed     bool
 }
 
 // arrival is a snapshot that comes.
@@ -216,19 +216,19 @@ func (st *station) position() (index, term uint64) {
 }
 
 // floor is asked first of all.
-func (st *station) floor(node uint64) uint64 {
+func (st *station) floor(node uint64) (index, term uint64) {
 	r := st.replica.Load()
 	if r == nil {
-		return 0
+		return 0, 0
 	}
-	floor := r.Floor(node)
+	index, term = r.Floor(node)
 	st.w.mu.Lock()
-	st.knew[node] = known{floor: floor}
+	st.knew[node] = known{floor: index, term: term}
 	st.w.mu.Unlock()
 	if st.w.letsOlderIn() {
-		return 0
+		return 0, 0
 	}
-	return floor
+	return index, term
 }
 
 func (st *station) admit(theirs peer.Hello) *peer.Refusal {
