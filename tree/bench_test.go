@@ -98,6 +98,22 @@ func BenchmarkCodec(b *testing.B) {
 	}
 }
 
+// BenchmarkCodecOfMany encodes a batch of many different identities.
+func BenchmarkCodecOfMany(b *testing.B) {
+	all := make([]tree.Txn, 7000)
+	for i := range all {
+		all[i] = tree.Txn{IDs: []znode.Identity{{Scheme: "digest", ID: fmt.Sprintf("user%d:hash", i)}}, Op: set("/a", "", -1)}
+	}
+	var e tree.Encoder
+	var batch []byte
+	for b.Loop() {
+		for i := range all {
+			e.Add(&all[i])
+		}
+		batch = e.AppendBatch(batch[:0], 1.7e12)
+	}
+}
+
 // BenchmarkMemory reports the bytes of live heap a znode and the time of a
 // freeze, for COORD_ZNODES znodes (a million by default).
 func BenchmarkMemory(b *testing.B) {

@@ -36,7 +36,8 @@ import (
 //	bytes:   uvarint length, bytes;  data: uvarint length + 1 or 0 for null, bytes
 //	ref:     uvarint number in a table of the batch; the number after the last one
 //	         defines a new row, which follows: origins (8 bytes), id lists and ACLs
-//	         (uvarint count, strings). Row 0 of the ACLs is world:anyone:cdrwa.
+//	         (uvarint count, strings). Row 0 of the ACLs is world:anyone:cdrwa. Two
+//	         rows may be the same.
 //
 // Rejected: msgpack. Its decoder allocates what a length claims and would need a
 // validator larger than this file; the hand-written form is smaller on disk and
@@ -139,8 +140,12 @@ func (e *Encoder) AppendBatch(b []byte, timeMS int64, floors ...Floor) []byte {
 	return b
 }
 
+// recent is where the rows begin that are looked through for one that is there already: with thousands of
+// different ones in a batch, whoever encodes would do little else.
+func recent(rows int) int { return max(0, rows-64) }
+
 func (e *Encoder) appendIDs(b []byte, ids []znode.Identity) []byte {
-	for i := range e.ids {
+	for i := recent(len(e.ids)); i < len(e.ids); i++ {
 		if slices.Equal(e.ids[i], ids) {
 			return binary.AppendUvarint(b, uint64(i))
 		}
@@ -158,7 +163,7 @@ func (e *Encoder) appendACL(b []byte, a znode.ACL) []byte {
 	if a.Equal(znode.OpenACL) {
 		return append(b, 0)
 	}
-	for i := range e.acls {
+	for i := recent(len(e.acls)); i < len(e.acls); i++ {
 		if e.acls[i].Equal(a) {
 			return binary.AppendUvarint(b, uint64(i+1))
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"runtime"
@@ -255,6 +256,31 @@ func TestGoldenBatches(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestManyIdentities: a batch of thousands of different identities and ACLs comes out as it went in, in whatever
+// order they come again.
+func TestManyIdentities(t *testing.T) {
+	t.Parallel()
+	var e tree.Encoder
+	var in []tree.Txn
+	for i := range 5000 {
+		n := []int{i, i % 3, i % 64, i % 65, i - i%100}[i%5]
+		id := znode.Identity{Scheme: "digest", ID: fmt.Sprintf("u%d:x", n)}
+		x := tree.Txn{IDs: []znode.Identity{address, id}, Op: setACL("/a", -1, znode.ACLEntry{Perms: znode.All, Identity: id})}
+		in = append(in, x)
+		e.Add(&x)
+	}
+	i := 0
+	err := tree.Decode(e.AppendBatch(nil, T0), func(x *tree.Txn) {
+		if !slices.Equal(x.IDs, in[i].IDs) || !x.ACL.Equal(in[i].ACL) {
+			t.Fatalf("txn %d: %v, %v", i, x.IDs, x.ACL)
+		}
+		i++
+	})
+	if err != nil || i != len(in) {
+		t.Errorf("%d txns, %v", i, err)
 	}
 }
 
