@@ -161,7 +161,7 @@ func (h *Holder) lock(ctx context.Context, path string, o LockOptions, until tim
 	h.mu.Lock()
 	away := &UnreachableError{Server: h.mu.server, Err: context.DeadlineExceeded}
 	h.mu.Unlock()
-	ctx, cancel := context.WithDeadlineCause(ctx, until.Add(h.ttl/signsPerTTL), away)
+	ctx, cancel := context.WithDeadlineCause(ctx, until.Add(h.every()), away)
 	defer cancel()
 	c, err := h.Conn(ctx)
 	if err != nil {
@@ -291,17 +291,18 @@ const (
 	connectPause = 100 * time.Millisecond
 )
 
+// every is how often a sign of life is given.
+func (h *Holder) every() time.Duration { return h.ttl / signsPerTTL }
+
 // patience is how long an answer may take before another connection is tried: so
 // that there is time for that, an election's at the least.
 func (h *Holder) patience() time.Duration {
-	every := h.ttl / signsPerTTL
-	return max(every/2, min(every, time.Second))
+	return max(h.every()/2, min(h.every(), time.Second))
 }
 
 func (h *Holder) run() {
 	defer close(h.ended)
-	every := h.ttl / signsPerTTL
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(h.every())
 	defer tick.Stop()
 	for {
 		h.mu.Lock()
@@ -358,7 +359,7 @@ func (h *Holder) run() {
 // and has a leader. There it answers nothing before the LOCK, so another connection
 // asks. One that is refused says nothing against the server.
 func (h *Holder) answers(c *Conn) bool {
-	ctx, cancel := context.WithTimeout(h.ctx, h.ttl/signsPerTTL)
+	ctx, cancel := context.WithTimeout(h.ctx, h.every())
 	defer cancel()
 	var d net.Dialer
 	at := c.nc.RemoteAddr()

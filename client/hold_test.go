@@ -372,6 +372,15 @@ func TestHoldCloseAfterCancel(t *testing.T) {
 	})
 }
 
+// inTurn dials one server after the other.
+func inTurn(servers []string) func(context.Context) (*client.Conn, error) {
+	turn := 0
+	return func(ctx context.Context) (*client.Conn, error) {
+		turn++
+		return client.Dial(ctx, servers[(turn-1)%len(servers):][:1], client.Options{})
+	}
+}
+
 // TestHoldLockGoesOnElsewhere: while a lock is waited for, nothing is answered on its
 // connection. A server that hangs, or is cut off from the leader, is left all the same.
 func TestHoldLockGoesOnElsewhere(t *testing.T) {
@@ -401,12 +410,7 @@ func TestHoldLockGoesOnElsewhere(t *testing.T) {
 				}),
 				listen(t, fake(k.answer).serve),
 			}
-			turn := 0
-			dial := func(ctx context.Context) (*client.Conn, error) {
-				turn++
-				return client.Dial(ctx, servers[(turn-1)%2:][:1], client.Options{})
-			}
-			h, err := client.Hold(t.Context(), dial, client.SessionOptions{TTL: 300 * time.Millisecond}, nil)
+			h, err := client.Hold(t.Context(), inTurn(servers), client.SessionOptions{TTL: 300 * time.Millisecond}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -466,12 +470,7 @@ func TestHoldLockComesWhileTheSessionMoves(t *testing.T) {
 			return k.answer(r)
 		}).serve),
 	}
-	turn := 0
-	dial := func(ctx context.Context) (*client.Conn, error) {
-		turn++
-		return client.Dial(ctx, servers[(turn-1)%2:][:1], client.Options{})
-	}
-	h, err := client.Hold(t.Context(), dial, client.SessionOptions{TTL: 3 * time.Second}, nil)
+	h, err := client.Hold(t.Context(), inTurn(servers), client.SessionOptions{TTL: 3 * time.Second}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,11 +63,11 @@ func Admit(ctx context.Context, r *replica.Replica, isHeard func(node uint64) bo
 }
 
 // isBehind says whether the log of a dialer lacks what it has acknowledged to the leader of a
-// term: it is shorter, or has never been in the term of that entry. Its last link has ended, and with it the last acknowledgement that it has sent: the
+// term. Its last link has ended, and with it the last acknowledgement that it has sent: the
 // log that its proof speaks of must have all of them, unless it is in a later term, whose
 // leader may have cut what was not committed.
 func isBehind(p replica.Progress, term uint64, theirs peer.Hello) bool {
-	return theirs.Term <= term && (p.Match > theirs.Index || p.Term > theirs.Term)
+	return theirs.Term <= term && theirs.Lacks(p.Match, p.Term)
 }
 
 // Fate is what a refusal means for the node that was refused.

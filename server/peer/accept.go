@@ -105,12 +105,8 @@ func (l *Links) admit(theirs Hello, index, term uint64) *Refusal {
 	if r == nil {
 		r = l.known(theirs)
 	}
-	switch {
-	case r != nil:
-	case theirs.Index < index:
-		r = refuse(CodeBehind, "the log of node %016x ends at %d, and it has had %d", theirs.Node, theirs.Index, index)
-	case theirs.Term < term:
-		r = refuse(CodeBehind, "node %016x is in term %d, and it has had entry %d of term %d", theirs.Node, theirs.Term, index, term)
+	if r == nil && theirs.Lacks(index, term) {
+		r = refuse(CodeBehind, "the log of node %016x ends at %d in term %d, and it has had %d of term %d", theirs.Node, theirs.Index, theirs.Term, index, term)
 	}
 	if r != nil {
 		r.Ours, r.Proven = true, true

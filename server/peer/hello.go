@@ -43,6 +43,10 @@ type Hello struct {
 	nonce [nonceLen]byte
 }
 
+// Lacks says whether its log ends before an entry that it has had once, or it has never been in the term of that
+// (0: not known), which it was before it had the entry: so its disk is an older copy.
+func (h *Hello) Lacks(index, term uint64) bool { return h.Index < index || h.Term < term }
+
 // helloBody is the body of a hello.
 func helloBody(h *Hello) []byte {
 	var flags byte

@@ -78,10 +78,10 @@
 // A node that comes back with an older copy of its disk has lost what it has acknowledged,
 // and must not vote or lead with it. So a leader tells in its batches what each member has
 // acknowledged of what is committed (tree.Floor): a log of that node that ends before it is
-// an older one, for what is committed is never cut off. So is one whose node has never been in the
-// term of that entry, as far as the log of whoever looks still has it: what follows in it was cut off. The applier keeps the highest of each
-// member in its Point, which is in snapshots too; the links ask for it (Replica.Floor) when a
-// node dials. A leader tells what has moved, at most once a second of its ticks, and only with
+// an older one, for what is committed is never cut off. So is one whose node has never been in
+// the term of that entry, as far as the log of whoever looks still has it: its end was cut off
+// later. The applier keeps the highest of each member in its Point, which is in snapshots too;
+// the links ask for it (Replica.Floor) when a node dials. A leader tells what has moved, at most once a second of its ticks, and only with
 // txns that are proposed anyway: so the newest second of writes, and the last one before
 // a rest, is told of nobody. The leader to which a node has acknowledged them knows of these
 // too: when that dials (package admission), or by its heartbeats to it, which say the term

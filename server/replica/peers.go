@@ -87,7 +87,7 @@ func (r *Replica) vouch(m *raftpb.Message) {
 // mustHave ends Run if a leader that this node would follow tells it to commit what its log has
 // not: a heartbeat tells of nothing but what its receiver has acknowledged. The links refuse a node with an older
 // copy of its disk when it dials, but the leader may dial it first; and a copy may be as long, with entries that
-// were cut off since, which raft would commit.
+// were cut off since, which raft would commit. One that does not say the term of what it tells to commit tells of nothing.
 func (r *Replica) mustHave(m *raftpb.Message) {
 	if m.GetLogTerm() == 0 {
 		m.Commit = nil

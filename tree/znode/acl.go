@@ -326,3 +326,9 @@ func DigestOf(credential string) Identity {
 	sum := sha1.Sum([]byte(credential)) //nolint:gosec // see the import
 	return Identity{SchemeDigest, user + ":" + base64.StdEncoding.EncodeToString(sum[:])}
 }
+
+// IsDigest says whether a hash, what follows the user in an identity of Digest, may be that of a credential.
+func IsDigest(hash string) bool {
+	sum, err := base64.StdEncoding.DecodeString(hash)
+	return err == nil && len(sum) == sha1.Size && hash == base64.StdEncoding.EncodeToString(sum)
+}
