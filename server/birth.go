@@ -484,6 +484,12 @@ func strangers(list []Founder, members roster) (names []string) {
 func (e *ensemble) compareList() {
 	var members roster
 	e.replica.Load().View(func(t *tree.Tree, _ *watchTable) { members, _ = rosterOf(t) })
+	if len(members) == 0 { // it was stopped before they were written
+		if st := e.replica.Load().Status(); len(st.Members.Voters)+len(st.Members.Others) > 1 {
+			return
+		}
+		members = roster{e.whereabouts()}
+	}
 	if not := strangers(e.cfg.Initial, members); len(not) > 0 {
 		e.log.Warn().Strs("not_members", not).Strs("members", members.names()).Str("cluster", e.n.identity.Cluster.String()).
 			Msg("initial lists nodes that are not in the cluster of this node's data folder: the folder counts. Is it this node's?")
