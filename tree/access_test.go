@@ -10,7 +10,7 @@ import (
 // TestPermissions is section 7.3: which permission on which znode each op needs.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
-	type grants map[string]znode.Perms // path → what user1 holds there
+	type grants map[string]znode.Perms // path → permissions of user1 there
 	for _, c := range []struct {
 		name         string
 		op           tree.Op
@@ -57,7 +57,7 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// TestReadPermissions: Get is told what it needs; any of the bits will do.
+// TestReadPermissions: any one of the permissions that Get needs is enough.
 func TestReadPermissions(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -108,7 +108,7 @@ func TestStoredACL(t *testing.T) {
 	if got := b.get("/m").ACL.String(); got != want {
 		t.Errorf("set to %s", got)
 	}
-	if n := b.tree.ACLs(); n != 2 { // this one and /zookeeper/config's
+	if n := b.tree.ACLs(); n != 2 { // this one and that of /zookeeper/config
 		t.Errorf("%d lists kept for equal ACLs", n)
 	}
 	b.must(remove("/n", -1))
@@ -118,7 +118,7 @@ func TestStoredACL(t *testing.T) {
 	}
 }
 
-// TestACLTableSurvivesFailedMulti: a list that came or went only for a while.
+// TestACLTableSurvivesFailedMulti: lists that were added or removed only temporarily.
 func TestACLTableSurvivesFailedMulti(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -147,8 +147,7 @@ func TestACLTableSurvivesFailedMulti(t *testing.T) {
 	}
 }
 
-// TestACLTableGivesNumbersOnce: a list whose last use went twice in a txn frees
-// one number, not two.
+// TestACLTableGivesNumbersOnce: a list whose last ref is dropped twice in a txn frees one number, not two.
 func TestACLTableGivesNumbersOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -168,7 +167,7 @@ func TestACLTableGivesNumbersOnce(t *testing.T) {
 	}
 }
 
-// TestConfigIsSupers: nobody else has ADMIN on /zookeeper/config.
+// TestConfigIsSupers: only the super identity has ADMIN on /zookeeper/config.
 func TestConfigIsSupers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -7,22 +7,21 @@ import (
 	"coord/tree/znode"
 )
 
-// aclTable keeps each distinct ACL once. Number 0 is world:anyone:cdrwa and
-// stays; the others are counted and go with their last znode.
+// aclTable keeps each distinct ACL once. Number 0 is world:anyone:cdrwa and stays; the others have
+// a reference count and are freed with their last znode.
 type aclTable struct {
-	lists  []znode.ACL // a list is never changed; a number is given out again
+	lists  []znode.ACL // a list is never changed; freed numbers are used again
 	refs   []int
 	number map[string]uint32 // canonical bytes → number
 	freed  []uint32
-	idle   []uint32 // whose last ref went in this txn: freed at its end, for it may be undone
+	idle   []uint32 // their last ref went in this txn: freed at its end, because the txn may be undone
 }
 
 func newACLTable() aclTable {
 	return aclTable{lists: []znode.ACL{znode.OpenACL}, refs: []int{0}, number: map[string]uint32{}}
 }
 
-// intern finds the number of a list, or gives a copy of it one; the caller takes
-// the ref.
+// intern returns the number of a list, or stores a copy of it under a new number; the caller takes the ref.
 func (t *aclTable) intern(a znode.ACL) uint32 {
 	if len(a) == 1 && a[0] == znode.OpenACL[0] {
 		return 0

@@ -10,11 +10,10 @@ import (
 	"coord/tree/znode"
 )
 
-// Apply makes one txn of the log part of the state, or refuses it; term is the
-// raft term of its entry. It gives the txn its zxid: epoch<<32 | counter, the
-// epoch being the replicated offset plus the term. Refusals are Results, not
-// errors, and change nothing but the zxid. The events, in the order in which
-// watches must see them, are valid until the next Apply.
+// Apply applies one txn of the log to the state, or refuses it; term is the raft term of its entry.
+// It assigns the txn its zxid: epoch<<32 | counter, where the epoch is the replicated offset plus
+// the term. Refusals are Results, not errors, and change nothing but the zxid. The events, in the
+// order in which watches must see them, are valid until the next Apply.
 func (t *Tree) Apply(term uint64, x *Txn) (Result, []znode.Event) {
 	t.tick(term, x.TimeMS)
 	t.forget()
@@ -33,7 +32,8 @@ func (t *Tree) Apply(term uint64, x *Txn) (Result, []znode.Event) {
 		t.counters.Settings = x.Settings
 		t.digest.add(t.h.counters(t.counters.EpochOffset, t.counters.Settings))
 	default:
-		// A create or set with several effects can fail half-way; the others judge first.
+		// A create or set with several effects can fail half-way; the others are checked completely
+		// before they change anything.
 		if x.Flags == 0 || x.Kind == KindDelete {
 			r = t.op(x, &x.Op)
 		} else {
@@ -45,7 +45,7 @@ func (t *Tree) Apply(term uint64, x *Txn) (Result, []znode.Event) {
 	return r, t.events
 }
 
-// forget lets go of the events of the txn before, and of the room that very many took.
+// forget drops the events of the previous txn, and their memory if there were very many.
 func (t *Tree) forget() {
 	clear(t.events)
 	t.events = t.events[:0]
@@ -54,10 +54,10 @@ func (t *Tree) forget() {
 	}
 }
 
-// keepEvents is the room for events, and for what is to be undone, that is kept for the next txn.
+// keepEvents is how much capacity for events, and for undo, is kept for the next txn.
 const keepEvents = 4 << 10
 
-// tick moves the zxid and the stamp on.
+// tick advances the zxid and the stamp.
 func (t *Tree) tick(term uint64, timeMS int64) {
 	c := &t.counters
 	switch epoch := uint32(c.EpochOffset + int64(term)); {
@@ -76,7 +76,7 @@ func (t *Tree) tick(term uint64, timeMS int64) {
 	c.TimeMS = max(c.TimeMS, timeMS)
 }
 
-// atomically runs f and takes back what it changed if it fails.
+// atomically runs f, and undoes its changes if it fails.
 func (t *Tree) atomically(f func() Result) Result {
 	digest := t.digest
 	t.undoing = true
@@ -97,7 +97,7 @@ func (t *Tree) atomically(f func() Result) Result {
 	return r
 }
 
-// later notes how to take a change back.
+// later notes how to undo a change.
 func (t *Tree) later(back func()) { t.undo = append(t.undo, back) }
 
 func (t *Tree) multi(x *Txn) Result {
@@ -118,10 +118,10 @@ func (t *Tree) multi(x *Txn) Result {
 	})
 }
 
-// op judges one change and makes it.
+// op checks one change and makes it.
 func (t *Tree) op(x *Txn, op *Op) Result {
 	if op.Kind == KindCreate {
-		return t.create(x, op) // judges the mode first
+		return t.create(x, op) // checks the mode first
 	}
 	if code := t.callers(x); code != znode.OK {
 		return refuse(code)
@@ -141,8 +141,7 @@ func (t *Tree) op(x *Txn, op *Op) Result {
 	return refuse(znode.ErrUnimplemented)
 }
 
-// callers says whether the caller's session, if it has one, exists and is still the
-// caller's.
+// callers says whether the caller's session, if there is one, exists and is still attached to the caller.
 func (t *Tree) callers(x *Txn) znode.Code {
 	switch s, there := t.byID(x.Session); {
 	case x.Session == 0:
@@ -155,7 +154,7 @@ func (t *Tree) callers(x *Txn) znode.Code {
 	return znode.OK
 }
 
-// codeOf is the code in an error of znode's.
+// codeOf is the code in an error of package znode.
 func codeOf(err error) znode.Code {
 	var c znode.Code
 	errors.As(err, &c)
@@ -164,13 +163,12 @@ func codeOf(err error) znode.Code {
 
 func refuse(c znode.Code) Result { return Result{Code: c} }
 
-// may says whether the caller holds a permission on a znode.
+// may says whether the caller has a permission on a znode.
 func (t *Tree) may(x *Txn, id uint32, need znode.Perms) bool {
 	return t.counters.Settings.SkipACL || t.acls.lists[t.at(id).rec.unpack().acl].Allows(x.IDs, need)
 }
 
-// above cuts the last component off a path as ZooKeeper does before it has
-// judged the rest of it.
+// above cuts the last component off a path, as ZooKeeper does before it has checked the rest of the path.
 func above(path string) (parent string, ok bool) {
 	i := strings.LastIndexByte(path, '/')
 	if i < 0 || strings.IndexByte(path, 0) >= 0 {
@@ -179,7 +177,7 @@ func above(path string) (parent string, ok bool) {
 	return path[:i], true
 }
 
-// event notes a change for watches. While no ACL counts, everyone may see it.
+// event notes a change for watches. While ACLs are not checked, everyone may see it.
 func (t *Tree) event(typ znode.EventType, path string, f *fields) {
 	e := znode.Event{Type: typ, Path: path, Zxid: t.counters.Zxid}
 	if typ == znode.NodeCreated || typ == znode.NodeDataChanged {
@@ -256,8 +254,8 @@ func (t *Tree) create(x *Txn, op *Op) Result {
 	return t.add(parent, parentPath, path, acl, owner, op.Data)
 }
 
-// createParents creates the missing ancestors and returns the slot of the last.
-// Each gets its parent's ACL: neither wider nor narrower than what was there.
+// createParents creates the missing ancestors and returns the slot of the last one. Each gets its
+// parent's ACL, so that access is neither wider nor narrower than before.
 func (t *Tree) createParents(x *Txn, path string) (uint32, znode.Code) {
 	grand, _ := znode.Split(path)
 	parent, there := t.find(grand)
@@ -276,8 +274,7 @@ func (t *Tree) createParents(x *Txn, path string) (uint32, znode.Code) {
 	return id, r.Code
 }
 
-// add is the end of every create: the judgements that the final path allows,
-// and the change.
+// add is the last part of every create: the checks that need the final path, and the change.
 func (t *Tree) add(parent uint32, parentPath, path string, acl znode.ACL, owner int64, data []byte) Result {
 	if _, there := t.find(path); there {
 		return refuse(znode.ErrNodeExists)
@@ -311,7 +308,7 @@ func (t *Tree) insert(parentPath, path string, pf, f *fields) {
 	r := t.pack(f)
 	id := t.link(path, r, nil)
 	d := t.ownDir(f.parent)
-	if d.created < math.MaxInt32 { // from there on it sticks, as ZooKeeper's does since 3.6
+	if d.created < math.MaxInt32 { // from there on it stays, as in ZooKeeper since 3.6
 		d.created++
 	}
 	d.pzxid = f.czxid
@@ -387,8 +384,8 @@ func (t *Tree) removeAll(x *Txn, top uint32, op *Op) Result {
 	return Result{}
 }
 
-// drop is the end of every delete: the change and its events. The znode is
-// childless and its deletion has been judged.
+// drop is the last part of every delete: the change and its events. The znode has no children, and
+// its deletion has been permitted.
 func (t *Tree) drop(id uint32, path string) {
 	f := t.at(id).rec.unpack()
 	created, pzxid, _ := t.at(id).family(&f)
@@ -476,7 +473,7 @@ func (t *Tree) setACL(x *Txn, op *Op) Result {
 	return Result{Path: op.Path, Stat: stat(&g, created, pzxid, count)}
 }
 
-// replace swaps a znode's record for one with the same place.
+// replace changes a znode's record; its parent and name stay.
 func (t *Tree) replace(id uint32, path string, f, g *fields) {
 	created, pzxid, _ := t.at(id).family(f)
 	t.digest.sub(t.h.stat(path, f, created, pzxid))
@@ -519,8 +516,8 @@ func (t *Tree) check(x *Txn, op *Op) Result {
 	return Result{}
 }
 
-// reap deletes a container or TTL znode if it is still as the leader saw it:
-// Target is the pzxid of the container, the mzxid of the TTL znode.
+// reap deletes a container or TTL znode if it is still as the leader saw it: Target is the
+// container's pzxid, or the TTL znode's mzxid.
 func (t *Tree) reap(x *Txn, op *Op) Result {
 	id, there := t.find(op.Path)
 	if !there {
@@ -553,8 +550,9 @@ func (t *Tree) openSession(x *Txn) Result {
 	return Result{}
 }
 
-// attachSession gives a session to who knows its password: from here on nothing
-// counts that came through the attachment before.
+// attachSession gives a session to a caller that knows its password, and sets its timeout: from now
+// on, nothing counts that comes through an earlier attachment. A caller that already has the
+// session, and says so, keeps its attachment: then only the timeout is set.
 func (t *Tree) attachSession(x *Txn) Result {
 	p, i, there := t.seekSession(x.Target)
 	if !there {
@@ -564,16 +562,25 @@ func (t *Tree) attachSession(x *Txn) Result {
 	if string(x.Password) != string(s.Password[:]) {
 		return refuse(znode.ErrAuthFailed)
 	}
+	has := x.Session == x.Target
+	if code := t.callers(x); has && code != znode.OK {
+		return refuse(code)
+	}
 	t.digest.sub(t.h.session(&s))
-	s.Attachment++
+	if x.TimeoutMS != 0 {
+		s.TimeoutMS = x.TimeoutMS
+	}
+	if !has {
+		s.Attachment++
+		t.events = append(t.events, znode.Event{Type: znode.SessionMoved, Zxid: t.counters.Zxid, Session: s.ID})
+	}
 	t.sessions.replace(t.gen, p, i, s)
 	t.digest.add(t.h.session(&s))
-	t.events = append(t.events, znode.Event{Type: znode.SessionMoved, Zxid: t.counters.Zxid, Session: s.ID})
 	return Result{Attachment: s.Attachment}
 }
 
-// closeSession ends a session and deletes its ephemerals, in the order of their
-// paths. The session's own client can end it only while it has it.
+// closeSession ends a session and deletes its ephemerals, in the order of their paths. A close in
+// the session's own name is refused if the session has moved.
 func (t *Tree) closeSession(x *Txn) Result {
 	if code := t.callers(x); code != znode.OK {
 		return refuse(code)

@@ -13,8 +13,8 @@ import (
 	"coord/tree/znode"
 )
 
-// fill makes n znodes of 100 bytes with 8-byte names, 1,000 a folder: the shape
-// of the figures in docs/benchmarks.md.
+// fill makes n znodes of 100 bytes with 8-byte names, 1,000 in each folder: the shape behind the
+// figures in docs/benchmarks.md.
 func fill(t *tree.Tree, n int) {
 	data := []byte(strings.Repeat("x", 100))
 	dir := ""
@@ -98,7 +98,7 @@ func BenchmarkCodec(b *testing.B) {
 	}
 }
 
-// BenchmarkCodecOfMany encodes a batch of many different identities.
+// BenchmarkCodecOfMany encodes a batch with many different identities.
 func BenchmarkCodecOfMany(b *testing.B) {
 	all := make([]tree.Txn, 7000)
 	for i := range all {
@@ -114,8 +114,8 @@ func BenchmarkCodecOfMany(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory reports the bytes of live heap a znode and the time of a
-// freeze, for COORD_ZNODES znodes (a million by default).
+// BenchmarkMemory reports the bytes of live heap for each znode and the time of a freeze, for
+// COORD_ZNODES znodes (a million by default).
 func BenchmarkMemory(b *testing.B) {
 	n, _ := strconv.Atoi(os.Getenv("COORD_ZNODES"))
 	if n == 0 {

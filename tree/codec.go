@@ -10,10 +10,9 @@ import (
 	"coord/tree/znode"
 )
 
-// A batch is the data of one raft entry: txns that are proposed, logged and
-// committed together.
+// A batch is the data of one raft entry: txns that are proposed, logged and committed together.
 //
-//	version  u8       3
+//	version  u8       4
 //	time     uvarint  ms since 1970: the leader's stamp of all its txns
 //	floors   uvarint  how many, each: node 8 bytes, index uvarint (see Floor)
 //	count    uvarint
@@ -23,7 +22,7 @@ import (
 //	         the session is not 0), ids ref, then by kind
 //	  multi:    uvarint number of ops, each: kind u8, op
 //	  session:  target varint, timeout varint, password bytes
-//	  attach:   target varint, password bytes
+//	  attach:   target varint, timeout varint, password bytes
 //	  close:    target varint
 //	  settings: u8, a bit each
 //	  reap:     target varint, op
@@ -43,20 +42,20 @@ import (
 // validator larger than this file; the hand-written form is smaller on disk and
 // four times as fast, and the tables share the identities of a whole batch.
 //
-// Version 1 had no attachments, version 2 no floors.
-const batchVersion = 3
+// Version 1 had no attachments, version 2 no floors, version 3 no timeout in an attach.
+const batchVersion = 4
 
 // ErrNewerBatch is a batch of a newer coord.
 var ErrNewerBatch = errors.New("tree: the log holds txns of a newer version of coord")
 
-// Floor is an index up to which a node is known to have committed entries on its disk.
-// The txns do not depend on it: it is for whoever leads next.
+// Floor is an index up to which a node is known to have committed entries on its disk. No txn
+// depends on it: it is for later leaders.
 type Floor struct{ Node, Index uint64 }
 
-// FloorBytes is what a floor takes of a batch at most.
+// FloorBytes is the most bytes that a floor takes in a batch.
 const FloorBytes = 8 + binary.MaxVarintLen64
 
-// Encoder puts txns into batches. The zero value is ready.
+// Encoder packs txns into batches. The zero value is ready to use.
 type Encoder struct {
 	body    []byte
 	count   uint64
@@ -68,11 +67,11 @@ type Encoder struct {
 // Len is the size of the batch so far, in bytes, without floors.
 func (e *Encoder) Len() int { return len(e.body) + 2 + 2*binary.MaxVarintLen64 }
 
-// Count is the number of txns in it.
+// Count is the number of txns in the batch so far.
 func (e *Encoder) Count() int { return int(e.count) }
 
-// Add adds a txn. Its TimeMS is the batch's and not looked at. A kind that
-// Decode would not take is a fault of the caller and panics: it must not be logged.
+// Add adds a txn. It ignores the txn's TimeMS, because the batch has one for all. A kind that
+// Decode would not accept is a fault of the caller and panics: it must not be logged.
 func (e *Encoder) Add(x *Txn) {
 	e.count++
 	b := append(e.body, byte(x.Kind))
@@ -98,12 +97,9 @@ func (e *Encoder) Add(x *Txn) {
 			b = append(b, byte(x.Ops[i].Kind))
 			b = e.appendOp(b, &x.Ops[i])
 		}
-	case KindSession:
+	case KindSession, KindAttach:
 		b = binary.AppendVarint(b, x.Target)
 		b = binary.AppendVarint(b, int64(x.TimeoutMS))
-		b = appendBytes(b, x.Password)
-	case KindAttach:
-		b = binary.AppendVarint(b, x.Target)
 		b = appendBytes(b, x.Password)
 	case KindClose:
 		b = binary.AppendVarint(b, x.Target)
@@ -140,8 +136,8 @@ func (e *Encoder) AppendBatch(b []byte, timeMS int64, floors ...Floor) []byte {
 	return b
 }
 
-// recent is where the rows begin that are looked through for one that is there already: with thousands of
-// different ones in a batch, whoever encodes would do little else.
+// recent is the first row that is searched for an equal one: with thousands of different rows in a batch,
+// searching all of them would take most of the encoder's time.
 func recent(rows int) int { return max(0, rows-64) }
 
 func (e *Encoder) appendIDs(b []byte, ids []znode.Identity) []byte {
@@ -225,10 +221,9 @@ func (s Settings) bits() (b byte) {
 
 func settingsOf(b byte) Settings { return Settings{b&1 != 0, b&2 != 0, b&4 != 0} }
 
-// Decode yields the txns of a batch in their order. The Txn is reused and its
-// Data shares the batch's memory: both are valid until yield returns. Nothing is
-// allocated by a length that the batch claims. An error means a fault of coord
-// or a newer coord, for the log has checked the bytes.
+// Decode yields the txns of a batch in order. The Txn is reused and its Data shares the batch's
+// memory: both are valid until yield returns. No allocation trusts a length that the batch claims.
+// Since the log has verified the bytes, an error means a fault of coord or a newer coord.
 func Decode(batch []byte, yield func(*Txn)) error {
 	d, err := newDecoder(batch)
 	if err != nil {
@@ -254,8 +249,8 @@ func Decode(batch []byte, yield func(*Txn)) error {
 	return nil
 }
 
-// DecodeFloors returns the floors that a batch tells. Most tell none, and cost nothing.
-// The errors are Decode's, and what stands behind the floors is not looked at.
+// DecodeFloors returns the floors in a batch. Most batches have none, and cost nothing. The errors
+// are those of Decode; what follows the floors is not checked.
 func DecodeFloors(batch []byte) ([]Floor, error) {
 	d, err := newDecoder(batch)
 	if err != nil {
@@ -284,8 +279,7 @@ func newDecoder(batch []byte) (decoder, error) {
 	return decoder{b: batch[1:], version: batch[0]}, nil
 }
 
-// decoder cuts values from b; after the first that does not fit, bad is set and
-// every value is zero.
+// decoder cuts values from b. After the first value that does not fit, bad is set and every value is zero.
 type decoder struct {
 	b       []byte
 	version byte
@@ -369,7 +363,7 @@ func (d *decoder) data() []byte {
 	return []byte{}
 }
 
-// count reads a number of things that take at least one byte each.
+// count reads a number of items that take at least one byte each.
 func (d *decoder) count() int {
 	n := d.uvarint()
 	if n > uint64(len(d.b)) {
@@ -379,7 +373,7 @@ func (d *decoder) count() int {
 	return int(n)
 }
 
-// floors is how many there are.
+// floors reads the number of floors.
 func (d *decoder) floors() int {
 	if d.version < 3 {
 		return 0
@@ -441,12 +435,11 @@ func (d *decoder) txn(x *Txn) {
 			d.ops = append(d.ops, op)
 		}
 		x.Ops = d.ops
-	case KindSession:
+	case KindSession, KindAttach:
 		x.Target = d.varint()
-		x.TimeoutMS = d.int32()
-		x.Password = d.bytes()
-	case KindAttach:
-		x.Target = d.varint()
+		if x.Kind == KindSession || d.version > 3 {
+			x.TimeoutMS = d.int32()
+		}
 		x.Password = d.bytes()
 	case KindClose:
 		x.Target = d.varint()

@@ -34,7 +34,7 @@ func decode(batch []byte) ([]tree.Txn, error) {
 	return out, err
 }
 
-// carried is what of a txn the log holds.
+// carried is the part of a txn that the log keeps.
 func carried(x tree.Txn, timeMS int64) tree.Txn {
 	out := tree.Txn{Origin: x.Origin, Seq: x.Seq, TimeMS: timeMS, Session: x.Session, Attachment: x.Attachment, Op: tree.Op{Kind: x.Kind}}
 	if len(x.IDs) > 0 {
@@ -45,10 +45,8 @@ func carried(x tree.Txn, timeMS int64) tree.Txn {
 		for _, op := range x.Ops {
 			out.Ops = append(out.Ops, carriedOp(op))
 		}
-	case tree.KindSession:
+	case tree.KindSession, tree.KindAttach:
 		out.Target, out.TimeoutMS, out.Password = x.Target, x.TimeoutMS, append([]byte{}, x.Password...)
-	case tree.KindAttach:
-		out.Target, out.Password = x.Target, append([]byte{}, x.Password...)
 	case tree.KindClose:
 		out.Target = x.Target
 	case tree.KindSettings:
@@ -82,7 +80,7 @@ func carriedOp(op tree.Op) tree.Op {
 	return out
 }
 
-// Generators of any txn, sensible or not.
+// Generators of arbitrary txns, sensible or not.
 var (
 	anyIdentity = rapid.Custom(func(t *rapid.T) znode.Identity {
 		return znode.Identity{Scheme: rapid.SampledFrom([]string{"ip", "digest", "super", ""}).Draw(t, "scheme"), ID: rapid.SampledFrom([]string{"", "a", "b:c"}).Draw(t, "id")}
@@ -101,7 +99,7 @@ var (
 	anyData = rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.Byte(), 0, 200))
 	opKinds = []tree.Kind{tree.KindCreate, tree.KindDelete, tree.KindSetData, tree.KindSetACL, tree.KindCheck, tree.KindReap}
 	anyOp   = opOf(opKinds)
-	// What may stand in a multi.
+	// The ops that are allowed in a multi.
 	anySubOp = opOf(opKinds[:5])
 	opOf     = func(kinds []tree.Kind) *rapid.Generator[tree.Op] {
 		return rapid.Custom(func(t *rapid.T) tree.Op {
@@ -133,7 +131,7 @@ var anyFloor = rapid.Custom(func(t *rapid.T) tree.Floor {
 	return tree.Floor{Node: rapid.Uint64().Draw(t, "node"), Index: rapid.Uint64().Draw(t, "index")}
 })
 
-// TestBatchRoundTrip: what goes in comes out, from one Encoder batch after batch.
+// TestBatchRoundTrip: what goes in comes out, for several batches of one Encoder.
 func TestBatchRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -163,8 +161,8 @@ func TestBatchRoundTrip(t *testing.T) {
 	})
 }
 
-// TestGoldenBatches holds the bytes that stand in logs: one txn of each kind, then
-// the tables of a batch. Those of versions 1 and 2 are read for ever.
+// TestGoldenBatches pins the bytes in logs: one txn of each kind, then the tables of a batch.
+// Batches of all older versions must stay readable.
 func TestGoldenBatches(t *testing.T) {
 	t.Parallel()
 	const now = 1700000000000
@@ -222,12 +220,14 @@ func TestGoldenBatches(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			second := c.hex
-			if c.hex[1] == '1' { // version 2 has an attachment behind a session
+			if c.hex[1] == '1' { // version 2 has an attachment after a session
 				second = "02" + strings.Replace(c.hex[2:], "ac020a00", "ac020a0000", 1)
 			}
-			const head = len("0280d095ffbc31") // version and time
-			current := "03" + second[2:head] + "00" + second[head:]
-			told := "03" + second[2:head] + "02" + "efcdab8967452301" + "ac02" + "0100000000000000" + "00" + second[head:]
+			const head = len("0280d095ffbc31")                                      // version and time
+			third := "03" + second[2:head] + "00" + second[head:]                   // version 3 has floors
+			body := strings.Replace(second[head:], "0a10303132", "0a0010303132", 1) // version 4 has a timeout in an attach
+			current := "04" + second[2:head] + "00" + body
+			told := "04" + second[2:head] + "02" + "efcdab8967452301" + "ac02" + "0100000000000000" + "00" + body
 			var e tree.Encoder
 			var want []tree.Txn
 			for i := range c.txns {
@@ -245,7 +245,7 @@ func TestGoldenBatches(t *testing.T) {
 			if got := hex.EncodeToString(e.AppendBatch(nil, now, floors...)); got != told {
 				t.Errorf("with floors\n got %s\nwant %s", got, told)
 			}
-			for _, golden := range []string{c.hex, second, current, told} {
+			for _, golden := range []string{c.hex, second, third, current, told} {
 				b, _ := hex.DecodeString(golden)
 				if got, err := decode(b); err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("%v\n got %+v\nwant %+v", err, got, want)
@@ -259,8 +259,8 @@ func TestGoldenBatches(t *testing.T) {
 	}
 }
 
-// TestManyIdentities: a batch of thousands of different identities and ACLs comes out as it went in, in whatever
-// order they come again.
+// TestManyIdentities: a batch of thousands of different identities and ACLs decodes to what was encoded, in
+// whatever order they repeat.
 func TestManyIdentities(t *testing.T) {
 	t.Parallel()
 	var e tree.Encoder
@@ -305,7 +305,7 @@ func sample() []byte {
 	return e.AppendBatch(nil, T0, tree.Floor{Node: 3, Index: 1 << 40}, tree.Floor{Node: 4, Index: 7})
 }
 
-// TestDecodeRefuses what no Encoder wrote.
+// TestDecodeRefuses bytes that no Encoder wrote.
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	good := sample()
@@ -320,7 +320,7 @@ func TestDecodeRefuses(t *testing.T) {
 	if _, err := decode(append(slices.Clone(good), 0)); err == nil {
 		t.Error("a byte too many is no matter")
 	}
-	for _, version := range []byte{0, 4, 255} {
+	for _, version := range []byte{0, 5, 255} {
 		b := append([]byte{version}, good[1:]...)
 		_, err := decode(b)
 		if _, err2 := tree.DecodeFloors(b); !errors.Is(err, tree.ErrNewerBatch) || !errors.Is(err2, tree.ErrNewerBatch) {
@@ -340,7 +340,7 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%s: %v, %v, %v", name, got, err, err2)
 		}
 	}
-	head := func(rest ...byte) []byte { // a txn of origin 0, seq 0, session 0, without ids; kind and body follow
+	head := func(rest ...byte) []byte { // a txn of origin 0, seq 0, session 0, without ids; kind and body are arguments
 		return append([]byte{1, 0, 1, rest[0], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, rest[1:]...)
 	}
 	for _, c := range []struct {
@@ -370,7 +370,7 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 // TestDecodeAllocatesWhatIsThere, not what a number in the batch claims.
-func TestDecodeAllocatesWhatIsThere(t *testing.T) { // not parallel: it counts bytes
+func TestDecodeAllocatesWhatIsThere(t *testing.T) { // not parallel: it measures allocated bytes
 	claim := func(kind byte, prefix ...byte) []byte {
 		b := append([]byte{1, 0, 1, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, prefix...)
 		b = binary.AppendUvarint(b, 1<<19)
@@ -396,8 +396,8 @@ func TestDecodeAllocatesWhatIsThere(t *testing.T) { // not parallel: it counts b
 	}
 }
 
-// FuzzDecode: any bytes are refused or are txns, which encoded again decode the
-// same; and a tree may be given them.
+// FuzzDecode: any bytes are refused, or are txns that decode to the same after being encoded again.
+// A tree accepts them without a panic.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(sample())

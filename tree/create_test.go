@@ -14,7 +14,7 @@ func TestSequentialNames(t *testing.T) {
 	seq := func(path string) tree.Op { return createMode(path, znode.PersistentSequential) }
 	for _, c := range []struct {
 		name  string
-		steps []tree.Op // the last one's path is judged
+		steps []tree.Op // the path of the last one is checked
 		want  string
 	}{
 		{"first", []tree.Op{seq("/p/n-")}, "/p/n-0000000000"},
@@ -49,7 +49,7 @@ func TestSequentialNames(t *testing.T) {
 	}
 }
 
-// TestSequenceEnds: at 2147483647 the counter sticks and the name is taken.
+// TestSequenceEnds: at 2147483647 the counter stays, and the name exists already.
 func TestSequenceEnds(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -73,7 +73,7 @@ func TestSequenceEnds(t *testing.T) {
 	}
 }
 
-// TestSequenceBelowZero: a data folder of ZooKeeper 3.4 may hold such a counter.
+// TestSequenceBelowZero: a data folder of ZooKeeper 3.4 may hold a negative counter.
 func TestSequenceBelowZero(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -98,8 +98,7 @@ func TestSequentialPathLength(t *testing.T) {
 	b.refused(create(longest+"0123456789x"), znode.ErrBadArguments)
 }
 
-// TestSequenceInMulti: each op sees the counter moved by those before it, and a
-// failed multi leaves it where it was.
+// TestSequenceInMulti: each op sees the counter as the ops before it left it, and a failed multi does not change it.
 func TestSequenceInMulti(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -152,7 +151,7 @@ func TestEphemerals(t *testing.T) {
 	b.get("/t")
 }
 
-// TestTTLRange: 1 to 40 bits of milliseconds, where TTLs are on at all.
+// TestTTLRange: 1 to 40 bits of milliseconds, if TTLs are allowed at all.
 func TestTTLRange(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -191,7 +190,7 @@ func TestTTLRange(t *testing.T) {
 	})
 }
 
-// TestReap: the leader saw a container or TTL znode that was due; is it still?
+// TestReap: the leader saw a container or TTL znode that was due; it is deleted only if it still is.
 func TestReap(t *testing.T) {
 	t.Parallel()
 	container, ttl := createMode("/n", znode.Container), createMode("/n", znode.PersistentTTL)
@@ -200,8 +199,8 @@ func TestReap(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		create tree.Op
-		before func(*bench) // the leader looks
-		after  func(*bench) // the reap is applied
+		before func(*bench) // when the leader looks
+		after  func(*bench) // when the reap is applied
 		want   znode.Code
 	}{
 		{"used container", container, emptied, nil, znode.OK},

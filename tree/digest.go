@@ -10,12 +10,11 @@ import (
 	"coord/tree/znode"
 )
 
-// Digest is a 128-bit set hash of the whole state: the sum modulo 2^128 of one
-// term for each znode's path, stat and counters, one for its path, data and ACL
-// by content, one for each session, and one for the epoch offset and settings.
-// The tree keeps it in O(1) a change. It is equal on all nodes and architectures
-// at equal zxid. Against faults, not forgery. (Incremental hashing by addition:
-// Bellare and Micciancio, "A New Paradigm for Collision-Free Hashing", 1997.)
+// Digest is a 128-bit set hash of the whole state: the sum modulo 2^128 of one term for each znode's
+// path, stat and counters, one for its path, data and ACL by content, one for each session, and one
+// for the epoch offset and settings. The tree updates it in O(1) for each change. It is equal on all
+// nodes and architectures at equal zxid. It protects against faults, not forgery. (Incremental
+// hashing by addition: Bellare and Micciancio, "A New Paradigm for Collision-Free Hashing", 1997.)
 type Digest struct{ Hi, Lo uint64 }
 
 // String prints 32 hexadecimal digits.
@@ -33,7 +32,7 @@ func (d *Digest) sub(h xxh3.Uint128) {
 	d.Hi, _ = bits.Sub64(d.Hi, h.Hi, borrow)
 }
 
-// The first byte of what a term hashes.
+// The first byte of the input of each kind of term.
 const (
 	termStat     = 1
 	termData     = 2
@@ -41,7 +40,7 @@ const (
 	termCounters = 4
 )
 
-// hasher makes terms in a buffer that it reuses.
+// hasher computes terms in a buffer that it reuses.
 type hasher struct{ buf []byte }
 
 func (h *hasher) start(kind byte, path string) {
@@ -90,14 +89,14 @@ func (h *hasher) session(s *Session) xxh3.Uint128 {
 	h.start(termSession, "")
 	h.ints(uint64(s.ID), uint64(s.TimeoutMS))
 	h.buf = append(h.buf, s.Password[:]...)
-	if s.Attachment != 0 { // not asked for in states of before there were any
+	if s.Attachment != 0 { // left out if 0, as in states older than attachments
 		h.ints(uint64(s.Attachment))
 	}
 	return h.sum()
 }
 
-// counters is the term of what belongs to no znode or session. The zxid and the
-// stamp are not in it: digests are compared at equal zxid.
+// counters is the term of what belongs to no znode or session. It leaves out the zxid and the
+// stamp: digests are compared at equal zxid.
 func (h *hasher) counters(offset int64, s Settings) xxh3.Uint128 {
 	h.start(termCounters, "")
 	h.ints(uint64(offset), uint64(s.bits()))

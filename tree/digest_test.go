@@ -9,7 +9,7 @@ import (
 	"coord/tree/znode"
 )
 
-// storied is a small tree with something of everything.
+// storied is a small tree with everything in it that a state can have.
 func storied(t *testing.T) *bench {
 	b := newBench(t)
 	b.term = 3
@@ -31,8 +31,8 @@ func storied(t *testing.T) *bench {
 	return b
 }
 
-// TestGoldenDigest: the digest stands in snapshots and is compared between nodes
-// of other architectures and later versions. If this fails, the format changed.
+// TestGoldenDigest: digests are stored in snapshots, and compared with those of nodes of other
+// architectures and later versions. If this test fails, the format has changed.
 func TestGoldenDigest(t *testing.T) {
 	t.Parallel()
 	if got, want := tree.New().Digest().String(), "182b3d9fd9ed3c183058f5c80b821fd4"; got != want {
@@ -43,8 +43,7 @@ func TestGoldenDigest(t *testing.T) {
 	}
 }
 
-// TestDigestSeesEverything: each difference, however small, makes another digest,
-// and none makes the same.
+// TestDigestSeesEverything: each difference, however small, gives another digest; no difference gives the same.
 func TestDigestSeesEverything(t *testing.T) {
 	t.Parallel()
 	base := func() ([]tree.Node, []tree.Session, tree.Counters) {
@@ -120,14 +119,14 @@ func TestDigestSeesEverything(t *testing.T) {
 		}
 		seen[got] = d.name
 	}
-	// Compared at equal zxid, so these are not in it.
+	// Digests are compared at equal zxid, so they contain neither zxid nor stamp.
 	if other := digest(func(_ n, _ s, c c) { c.Zxid, c.TimeMS = 1, 1 }); seen[other] != "nothing" {
 		t.Error("the zxid or the stamp is in the digest")
 	}
 }
 
-// TestDigestComesBack: what is done and undone leaves the digest where it was,
-// but for the counters that it moved.
+// TestDigestComesBack: a change and its reversal leave the digest as it was, except for the
+// counters that they moved.
 func TestDigestComesBack(t *testing.T) {
 	t.Parallel()
 	b := storied(t)
@@ -144,8 +143,8 @@ func TestDigestComesBack(t *testing.T) {
 	}
 }
 
-// TestSameLogSameTree: trees whose maps hash and iterate differently agree in
-// results, events and their order, and digest.
+// TestSameLogSameTree: trees whose maps hash and iterate differently agree in results, in events
+// and their order, and in the digest.
 func TestSameLogSameTree(t *testing.T) {
 	t.Parallel()
 	const trees = 4

@@ -10,8 +10,8 @@ import (
 	"coord/tree/znode"
 )
 
-// TestEvents is section 6.3: what each op tells, of whom, in which order, and the
-// ACL by which watches judge who may hear it.
+// TestEvents is section 6.3: which events each op causes, for which paths, in which order, and the
+// ACL by which watches decide who may see them.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	seen := func(b *bench) int64 { return int64(b.stat("/p/t").Mzxid) }
@@ -80,8 +80,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestNothingIsKeptOfEvents: a txn with very many events, or with large values, leaves nothing behind, and
-// what cannot fail half-way is not noted for that.
+// TestNothingIsKeptOfEvents: a txn with very many events, or with large values, leaves no memory in use. A
+// txn that cannot fail half-way writes no undo.
 func TestNothingIsKeptOfEvents(t *testing.T) {
 	t.Parallel()
 	const many = 5000

@@ -35,7 +35,7 @@ func TestParents(t *testing.T) {
 		t.Errorf("events %s", got)
 	}
 	b.refused(op, znode.ErrNodeExists)
-	b.must(flagged(create("/p/a/b/d"), tree.Parents)) // nothing is missing
+	b.must(flagged(create("/p/a/b/d"), tree.Parents)) // no parent is missing
 	for _, c := range []struct {
 		name string
 		op   tree.Op
@@ -98,7 +98,7 @@ func TestOrCreate(t *testing.T) {
 	if r := b.must(flagged(set("/n", "two", -1), tree.OrCreate)); r.Stat.Version != 1 {
 		t.Errorf("set: %+v", r)
 	}
-	b.refused(flagged(set("/missing", "x", 0), tree.OrCreate), znode.ErrNoNode) // a version asks for what is there
+	b.refused(flagged(set("/missing", "x", 0), tree.OrCreate), znode.ErrNoNode) // a version expects an existing znode
 	b.refused(flagged(set("/x/y", "x", -1), tree.OrCreate), znode.ErrNoNode)
 	b.refused(flagged(set("/x/y", "x", -1), tree.Parents), znode.ErrNoNode)
 	b.refused(flagged(set("/x/", "x", -1), both), znode.ErrBadArguments)
@@ -215,7 +215,7 @@ func TestRecursiveDelete(t *testing.T) {
 	})
 }
 
-// TestRecursiveDeleteInMulti: it too is taken back.
+// TestRecursiveDeleteInMulti: a recursive delete is undone too.
 func TestRecursiveDeleteInMulti(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

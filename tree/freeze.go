@@ -11,8 +11,8 @@ import (
 	"coord/tree/znode"
 )
 
-// Node is one znode as snapshots hold it: everything about it but what follows
-// from its neighbours (children, their number).
+// Node is one znode as snapshots hold it: everything but what follows from other znodes (its
+// children and their number).
 type Node struct {
 	Path             string
 	Data             []byte // nil is null, which is not the same as empty
@@ -23,7 +23,7 @@ type Node struct {
 	CtimeMS, MtimeMS int64
 	Version          int32
 	Aversion         int32
-	Created          int32 // children ever created here: names sequential znodes
+	Created          int32 // children ever created here: the number in the next sequential name
 	Owner            int64 // as stored: see znode.ExplainOwner
 }
 
@@ -33,9 +33,8 @@ type Session struct {
 	TimeoutMS int32
 	Password  [16]byte
 
-	// Attachment counts how often another connection has taken the session over.
-	// What came through an earlier one is refused: it must not land behind what came
-	// through the new one, on whichever node that is.
+	// Attachment counts how often another connection has taken the session over. What comes through an earlier
+	// attachment is refused, on whichever node: it must not be applied after what came through the new one.
 	Attachment uint32
 }
 
@@ -47,14 +46,12 @@ type Counters struct {
 	Settings    Settings
 }
 
-// Frozen is the whole state at one zxid. It stays as it is while the tree moves
-// on, and any goroutine may read it.
+// Frozen is the whole state at one zxid. It does not change while the tree does, and any goroutine may read it.
 type Frozen struct {
 	t Tree // only what reading needs; its blocks are never written again
 }
 
-// Freeze keeps the state of this moment. It costs a copy of the page table:
-// microseconds, whatever the size of the data.
+// Freeze returns the present state. It costs a copy of the page table: microseconds, whatever the size of the data.
 func (t *Tree) Freeze() *Frozen {
 	f := &Frozen{Tree{
 		pages: slices.Clone(t.pages), count: t.count, bytes: t.bytes, counters: t.counters, digest: t.digest,
@@ -70,15 +67,14 @@ func (f *Frozen) Counters() Counters { return f.t.counters }
 // Digest is the digest of the whole state.
 func (f *Frozen) Digest() Digest { return f.t.digest }
 
-// Len is the number of znodes, the root and the system's own included.
+// Len is the number of znodes, including the root and the system's own.
 func (f *Frozen) Len() int { return f.t.count }
 
 // DataBytes is the size of all paths and data.
 func (f *Frozen) DataBytes() int64 { return f.t.bytes }
 
-// Nodes yields the znodes under top (and top itself) depth-first, children in
-// byte order of their names. The Node and its Data are valid until yield
-// returns; its ACL slices are shared: equal lists are the same slice.
+// Nodes yields the znodes under top (and top itself) depth-first, children in byte order of their names.
+// The Node and its Data are valid until yield returns. Its ACL is shared: equal lists are the same slice.
 func (f *Frozen) Nodes(top string, yield func(*Node) bool) {
 	f.Each(top, func(n *Node) bool {
 		n.Path = strings.Clone(n.Path)
@@ -86,9 +82,9 @@ func (f *Frozen) Nodes(top string, yield func(*Node) bool) {
 	})
 }
 
-// Each is Nodes without a copy of each path: the Node's Path, too, is valid only
-// until yield returns. Who writes a million znodes beside clients makes no garbage
-// that the collector would then stop them for.
+// Each is Nodes without a copy of each path: the Node's Path, too, is valid only until yield
+// returns. So writing a million znodes while clients are served makes no garbage for which the
+// collector would stop the clients.
 func (f *Frozen) Each(top string, yield func(*Node) bool) {
 	id, there := f.descend(top)
 	if !there || znode.CheckPath(top) != nil {
@@ -132,7 +128,7 @@ func (f *Frozen) Each(top string, yield func(*Node) bool) {
 	walk(id)
 }
 
-// descend finds a path without the index, which is not frozen.
+// descend finds a path without the index, of which a Frozen has no copy.
 func (f *Frozen) descend(path string) (uint32, bool) {
 	if path == znode.Root {
 		return rootSlot, true
@@ -158,11 +154,11 @@ func (f *Frozen) Sessions(yield func(*Session) bool) {
 	f.t.sessions.all(func(s Session) bool { return yield(&s) })
 }
 
-// Builder makes a tree from a snapshot's records: Nodes in the order in which
-// Frozen.Nodes gives them, sessions before, between or after.
+// Builder makes a tree from a snapshot's records: Nodes in the order in which Frozen.Nodes yields
+// them, sessions before, between or after them.
 type Builder struct {
 	t     Tree
-	above []ancestor // the way from the root to the last znode added
+	above []ancestor // the znodes on the path from the root to the last znode added
 }
 
 type ancestor struct {
@@ -170,7 +166,7 @@ type ancestor struct {
 	path string
 }
 
-// NewBuilder starts with nothing, not even a root.
+// NewBuilder begins with an empty state, without even a root.
 func NewBuilder() *Builder {
 	return &Builder{t: Tree{
 		gen: 1, index: map[uint64]uint32{}, collisions: map[string]uint32{}, seed: maphash.MakeSeed(), mask: math.MaxUint64,
@@ -178,16 +174,15 @@ func NewBuilder() *Builder {
 	}}
 }
 
-// Expect makes room for n znodes at once; it promises nothing.
+// Expect reserves memory for n znodes; more or fewer may come.
 func (b *Builder) Expect(n int) {
 	if b.t.count == 0 {
 		b.t.index = make(map[uint64]uint32, n)
 	}
 }
 
-// Add adds a znode. It copies what it keeps. The error says which rule the
-// record breaks: a missing parent, out of order or a second time, a bad path, an
-// ephemeral with children, an impossible owner.
+// Add adds a znode. It copies what it keeps. The error says which rule the record breaks: a missing
+// parent, wrong order or a duplicate, a bad path, an ephemeral with children, an impossible owner.
 func (b *Builder) Add(n *Node) error {
 	t := &b.t
 	if err := znode.CheckPath(n.Path); err != nil {
@@ -249,8 +244,8 @@ func (b *Builder) AddSession(s Session) error {
 	return nil
 }
 
-// Tree ends the building. A missing system znode, or an ephemeral whose session
-// is missing, is an error. The Builder must not be used again.
+// Tree finishes the tree. A missing system znode, or an ephemeral whose session is missing, is an
+// error. The Builder must not be used again.
 func (b *Builder) Tree(c Counters) (*Tree, error) {
 	t := &b.t
 	for _, path := range []string{znode.Root, znode.SystemPath, znode.QuotaPath, znode.ConfigPath} {

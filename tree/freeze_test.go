@@ -12,8 +12,8 @@ import (
 	"coord/tree/znode"
 )
 
-// TestFrozenStays while the tree moves on and other goroutines read it. H12
-// (ZOOKEEPER-3144, 3145, 3306): a snapshot that changed while it was written.
+// TestFrozenStays the same while the tree changes and other goroutines read it. H12
+// (ZOOKEEPER-3144, 3145, 3306): a snapshot changed while it was written.
 func TestFrozenStays(t *testing.T) {
 	t.Parallel()
 	live := tree.New()
@@ -53,7 +53,7 @@ func TestFrozenStays(t *testing.T) {
 	checkDigest(t, live)
 }
 
-// TestFrozenSubtree: Nodes from any znode on.
+// TestFrozenSubtree: Nodes from any znode down.
 func TestFrozenSubtree(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -88,7 +88,7 @@ func TestFrozenSubtree(t *testing.T) {
 	}
 }
 
-// TestNodes: what a freeze says of a znode is all there is to it.
+// TestNodes: a freeze has everything about a znode.
 func TestNodes(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -120,7 +120,7 @@ func TestNodes(t *testing.T) {
 	}
 }
 
-// TestBuilderRefuses each record that cannot be.
+// TestBuilderRefuses each impossible record.
 func TestBuilderRefuses(t *testing.T) {
 	t.Parallel()
 	node := func(path string) tree.Node { return tree.Node{Path: path, Data: []byte{}, ACL: znode.OpenACL} }
@@ -187,7 +187,7 @@ func TestBuilderRefusesSessions(t *testing.T) {
 	}
 }
 
-// TestBuilderRefusesWholes: what only the end can tell.
+// TestBuilderRefusesWholes: faults that only Tree can notice.
 func TestBuilderRefusesWholes(t *testing.T) {
 	t.Parallel()
 	build := func(session int64, skip ...string) (*tree.Tree, error) {
@@ -238,11 +238,11 @@ func TestBuilderRefusesWholes(t *testing.T) {
 	}
 }
 
-// TestBuilderCopies what it keeps: the reader of a snapshot reuses its memory.
+// TestBuilderCopies what it keeps, because the reader of a snapshot reuses its memory.
 func TestBuilderCopies(t *testing.T) {
 	t.Parallel()
 	b := tree.NewBuilder()
-	b.Expect(100) // more than come is no matter
+	b.Expect(100) // more znodes than will come
 	var n tree.Node
 	data, acl := []byte("data"), znode.ACL{entry(znode.Read, "ip", "10.0.0.1")}
 	for _, w := range worn() {

@@ -11,7 +11,7 @@ import (
 	"coord/tree/znode"
 )
 
-// What the random txns are made of.
+// Values from which random txns are made.
 var (
 	user1   = znode.Identity{Scheme: "digest", ID: "u1:hash1="}
 	user2   = znode.Identity{Scheme: "digest", ID: "u2:hash2="}
@@ -137,8 +137,12 @@ func (r *random) txn() *tree.Txn {
 		x.TimeoutMS = int32(rapid.IntRange(0, 10000).Draw(r.T, "timeout"))
 		x.Password = []byte("0123456789abcdef")[:rapid.SampledFrom([]int{16, 16, 16, 15}).Draw(r.T, "password")]
 	case tree.KindAttach:
-		x.Kind, x.Session = kind, 0
+		x.Kind = kind
 		x.Target = int64(rapid.IntRange(0, 3).Draw(r.T, "attach"))
+		x.TimeoutMS = int32(rapid.SampledFrom([]int{0, 0, 1, 9000}).Draw(r.T, "its time"))
+		if r.chance(50, "not its own") {
+			x.Session = 0
+		}
 		x.Password = []byte(rapid.SampledFrom([]string{"0123456789abcdef", "0123456789abcdef", "0123456789abcdeF", ""}).Draw(r.T, "its password"))
 	case tree.KindClose:
 		x.Kind, x.Target = kind, int64(rapid.IntRange(0, 3).Draw(r.T, "close"))

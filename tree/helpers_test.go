@@ -13,13 +13,13 @@ import (
 // T0 is the stamp from which the tests count.
 const T0 = int64(1_700_000_000_000)
 
-// bench is a tree with a clock: each txn comes a second after the one before.
+// bench is a tree with a clock: each txn comes a second after the previous one.
 type bench struct {
 	*testing.T
 	tree *tree.Tree
 	term uint64
 	now  int64
-	ids  []znode.Identity // of the caller
+	ids  []znode.Identity // the caller's
 	as   int64            // the caller's session
 }
 
@@ -28,7 +28,7 @@ func newBench(t *testing.T) *bench {
 	return &bench{T: t, tree: tree.New(), term: 1, now: T0}
 }
 
-// apply applies a txn and checks that the digest still is that of the state.
+// apply applies a txn and checks that the digest is still that of the state.
 func (b *bench) apply(x tree.Txn) (tree.Result, []znode.Event) {
 	b.Helper()
 	b.now += 1000
@@ -52,7 +52,7 @@ func (b *bench) do(op tree.Op) tree.Result {
 	return r
 }
 
-// must applies an op that has to succeed.
+// must applies an op that must succeed.
 func (b *bench) must(op tree.Op) tree.Result {
 	b.Helper()
 	r := b.do(op)
@@ -62,7 +62,7 @@ func (b *bench) must(op tree.Op) tree.Result {
 	return r
 }
 
-// refused applies an op that has to fail.
+// refused applies an op that must fail with want.
 func (b *bench) refused(op tree.Op, want znode.Code) tree.Result {
 	b.Helper()
 	r := b.do(op)
@@ -101,7 +101,7 @@ func (b *bench) settings(s tree.Settings) {
 	b.apply(tree.Txn{Op: tree.Op{Kind: tree.KindSettings}, Settings: s})
 }
 
-// get reads a znode that has to be there, past every ACL.
+// get reads a znode that must exist, ignoring ACLs.
 func (b *bench) get(path string) tree.Znode {
 	b.Helper()
 	z, code := b.tree.Get(path, nil, 0)
@@ -125,7 +125,7 @@ func (b *bench) gone(paths ...string) {
 	}
 }
 
-// The ops in short.
+// Short forms of the ops.
 
 func create(path string) tree.Op { return createMode(path, znode.Persistent) }
 
@@ -217,7 +217,7 @@ func nodeText(n *tree.Node) string {
 		n.Czxid, n.Mzxid, n.Pzxid, n.CtimeMS, n.MtimeMS, n.Version, n.Aversion, n.Created, uint64(n.Owner))
 }
 
-// dump prints a frozen state, a znode, session or counter a line.
+// dump prints a frozen state, with one line for each znode, session and counter.
 func dump(f *tree.Frozen) string {
 	var b strings.Builder
 	for n := range seq(f.Nodes, "/") {
@@ -253,7 +253,7 @@ func sortedKeys[V any](m map[int64]V) []int64 {
 	return keys
 }
 
-// seq turns Frozen.Nodes into something to range over.
+// seq makes Frozen.Nodes usable in a range loop.
 func seq(walk func(string, func(*tree.Node) bool), top string) func(func(*tree.Node) bool) {
 	return func(yield func(*tree.Node) bool) { walk(top, yield) }
 }
@@ -269,7 +269,7 @@ func nodesOf(f *tree.Frozen) []tree.Node {
 	return out
 }
 
-// rebuild makes a new tree of a frozen one, the way a snapshot does.
+// rebuild makes a new tree from a frozen one, as reading a snapshot does.
 func rebuild(f *tree.Frozen, mask uint64) (*tree.Tree, error) {
 	b := tree.NewBuilder()
 	b.HashMask(mask)
@@ -290,14 +290,14 @@ func rebuild(f *tree.Frozen, mask uint64) (*tree.Tree, error) {
 	return b.Tree(f.Counters())
 }
 
-// failer is what testing.TB and rapid.T share.
+// failer is what testing.TB and rapid.T have in common.
 type failer interface {
 	Helper()
 	Fatalf(format string, args ...any)
 	Errorf(format string, args ...any)
 }
 
-// checkDigest compares the digest that the tree kept with that of its content.
+// checkDigest compares the digest that the tree has kept with the digest of its content.
 func checkDigest(t failer, live *tree.Tree) {
 	t.Helper()
 	f := live.Freeze()
@@ -316,7 +316,7 @@ func checkDigest(t failer, live *tree.Tree) {
 	}
 }
 
-// reapables reads all candidates, a few at a time.
+// reapables returns all candidates, reading a few at a time.
 func reapables(t *tree.Tree) (all []tree.Reapable) {
 	for from, first := uint32(0), true; first || from != 0; first = false {
 		var some []tree.Reapable

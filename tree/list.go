@@ -2,18 +2,17 @@ package tree
 
 import "slices"
 
-// pieceMax is the most items in one piece of a list: small enough to copy in
-// well under a microsecond, large enough that a list of a million has few.
+// pieceMax is the most items in one piece of a list: few enough to copy in well under a
+// microsecond, enough that a list of a million has few pieces.
 const pieceMax = 256
 
-// list is an ordered list of T that can be frozen: a slice of ordered pieces.
-// The holder of the list guarantees that the slice of pieces belongs to the
-// generation it names (clone sees to that); pieces carry their own.
+// list is an ordered list of T that can be frozen: a slice of ordered pieces. The owner of the list ensures
+// that the slice of pieces belongs to the present generation (by clone); each piece carries its own generation.
 type list[T any] struct {
 	pieces []piece[T]
 }
 
-// piece is a run of items, never empty, made in the generation gen.
+// piece is a run of items, never empty, made in generation gen.
 type piece[T any] struct {
 	gen   uint64
 	items []T
@@ -22,8 +21,8 @@ type piece[T any] struct {
 // clone copies the slice of pieces but shares the items.
 func (l *list[T]) clone() list[T] { return list[T]{slices.Clone(l.pieces)} }
 
-// seek finds the place of the first item for which cmp is not negative; cmp
-// compares an item with what is sought. found says that it is equal.
+// seek finds the place of the first item for which cmp is not negative; cmp compares an item with
+// the one sought. found says that they are equal.
 func (l *list[T]) seek(cmp func(T) int) (p, i int, found bool) {
 	p, ok := slices.BinarySearchFunc(l.pieces, 0, func(q piece[T], _ int) int { return cmp(q.items[0]) })
 	if ok {
@@ -37,11 +36,11 @@ func (l *list[T]) seek(cmp func(T) int) (p, i int, found bool) {
 	return p, i, found
 }
 
-// own makes piece p one of generation gen.
+// own makes piece p one of generation gen, by a clone if necessary.
 func (l *list[T]) own(gen uint64, p int) *piece[T] {
 	q := &l.pieces[p]
 	if q.gen != gen {
-		// One more than is there: the clone is made to be added to as often as not.
+		// Capacity for one item more: the clone is made to add an item as often as not.
 		items := make([]T, len(q.items), len(q.items)+1)
 		copy(items, q.items)
 		*q = piece[T]{gen, items}
@@ -49,14 +48,14 @@ func (l *list[T]) own(gen uint64, p int) *piece[T] {
 	return q
 }
 
-// insert puts x at the place that seek gave.
+// insert puts x at the place that seek returned.
 func (l *list[T]) insert(gen uint64, p, i int, x T) {
 	if len(l.pieces) == 0 {
 		l.pieces = append(l.pieces, piece[T]{gen, []T{x}})
 		return
 	}
 	if n := len(l.pieces[p].items); n >= pieceMax {
-		if p == len(l.pieces)-1 && i == n { // growing at the end: leave full pieces behind
+		if p == len(l.pieces)-1 && i == n { // growing at the end: leave the pieces before it full
 			l.pieces = append(l.pieces, piece[T]{gen, []T{x}})
 			return
 		}
@@ -74,10 +73,10 @@ func (l *list[T]) insert(gen uint64, p, i int, x T) {
 	q.items = slices.Insert(q.items, i, x)
 }
 
-// replace puts x in the place of the item at p, i.
+// replace replaces the item at p, i by x.
 func (l *list[T]) replace(gen uint64, p, i int, x T) { l.own(gen, p).items[i] = x }
 
-// remove takes the item at p, i out.
+// remove removes the item at p, i.
 func (l *list[T]) remove(gen uint64, p, i int) {
 	if len(l.pieces[p].items) == 1 {
 		l.pieces = slices.Delete(l.pieces, p, p+1)

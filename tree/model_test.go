@@ -14,18 +14,18 @@ import (
 	"coord/tree/znode"
 )
 
-// model is what the tree must be: the reference page turned into the plainest
-// code that says the same. It shares nothing with the tree but the nouns, finds
-// children by looking at every path, and keeps a copy of everything to go back to.
+// model is what the tree must be: the reference page as the plainest code that says the same. It
+// shares nothing with the tree but package znode, finds children by looking at every path, and
+// copies everything to be able to go back.
 type model struct {
 	nodes    map[string]tree.Node
 	sessions map[int64]tree.Session
 	counters tree.Counters
 	events   []znode.Event
-	judge    map[string]tree.Node // in a multi: what was before it
+	judge    map[string]tree.Node // in a multi: the znodes before it
 }
 
-// load makes a model of a snapshot's records.
+// load makes a model from a snapshot's records.
 func load(nodes []tree.Node, sessions []tree.Session, c tree.Counters) *model {
 	m := &model{nodes: map[string]tree.Node{}, sessions: map[int64]tree.Session{}, counters: c}
 	for _, n := range nodes {
@@ -55,7 +55,7 @@ func isBelow(path, top string) bool {
 	return path == top || top == "/" || strings.HasPrefix(path, top+"/")
 }
 
-// components is a path in the form in which paths are ordered.
+// components is a path in the form by which paths are ordered.
 func components(path string) []string {
 	if path == "/" {
 		return nil
@@ -65,7 +65,7 @@ func components(path string) []string {
 
 func byComponents(a, b string) int { return slices.Compare(components(a), components(b)) }
 
-// paths returns all paths, parents before children, children by name.
+// paths returns all paths, parents before children, children ordered by name.
 func (m *model) paths() []string { return slices.SortedFunc(maps.Keys(m.nodes), byComponents) }
 
 func (m *model) children(path string) []string {
@@ -190,7 +190,7 @@ func inBlock(address, entry string) bool {
 	return net.ParseIP(entry).Equal(net.ParseIP(address))
 }
 
-// apply is tree.Apply's twin.
+// apply is the model's tree.Apply.
 func (m *model) apply(term uint64, x *tree.Txn) (tree.Result, []znode.Event) {
 	c := &m.counters
 	epoch := uint64(c.EpochOffset) + term
@@ -251,10 +251,16 @@ func (m *model) change(x *tree.Txn) tree.Result {
 			return no(znode.ErrSessionExpired)
 		case string(x.Password) != string(s.Password[:]):
 			return no(znode.ErrAuthFailed)
+		case x.Session == x.Target && x.Attachment != s.Attachment:
+			return no(znode.ErrSessionMoved)
+		case x.Session != x.Target:
+			s.Attachment++
+			m.events = append(m.events, znode.Event{Type: znode.SessionMoved, Zxid: m.counters.Zxid, Session: x.Target})
 		}
-		s.Attachment++
+		if x.TimeoutMS != 0 {
+			s.TimeoutMS = x.TimeoutMS
+		}
 		m.sessions[x.Target] = s
-		m.events = append(m.events, znode.Event{Type: znode.SessionMoved, Zxid: m.counters.Zxid, Session: x.Target})
 		return tree.Result{Attachment: s.Attachment}
 	case tree.KindClose:
 		if code := m.caller(x); code != znode.OK {
@@ -433,11 +439,11 @@ func (m *model) create(x *tree.Txn, op *tree.Op, caller znode.Code) tree.Result 
 		return no(c)
 	}
 	made := m.nodes[path]
-	made.Data = op.Data // a stats node has been filled in since
+	made.Data = op.Data // a stats znode may have been filled in since
 	return tree.Result{Path: path, Stat: m.stat(made)}
 }
 
-// add creates one znode below a parent that exists, or says why not.
+// add creates one znode below an existing parent, or returns why not.
 func (m *model) add(x *tree.Txn, above, path string, data []byte, acl znode.ACL, owner int64) znode.Code {
 	parent := m.nodes[above]
 	if !m.allows(parent, x.IDs, 4) {
@@ -486,7 +492,7 @@ func (m *model) remove(x *tree.Txn, op *tree.Op, node tree.Node, there bool) tre
 	case len(m.children(op.Path)) > 0 && op.Flags&tree.Recursive == 0:
 		return no(znode.ErrNotEmpty)
 	}
-	// Level by level, by name; removed the other way round.
+	// Level by level, by name; removed in reverse order.
 	doomed := []string{op.Path}
 	for i := 0; i < len(doomed); i++ {
 		names := m.children(doomed[i])
@@ -560,7 +566,7 @@ func quotaNumber(data []byte, key string) int64 {
 
 func (m *model) overQuota(path string, bytes, count int) bool {
 	nodes := m.nodes
-	if m.judge != nil { // a multi is judged by what was before it
+	if m.judge != nil { // a multi is judged by the quotas before it
 		nodes = m.judge
 	}
 	p, ok := quota(nodes, path)
@@ -598,7 +604,7 @@ func (m *model) recount(top string) {
 	m.setStats(top, count, bytes, true)
 }
 
-// setStats writes what is counted; fresh is for who begins to count.
+// setStats writes the usage; fresh means that counting begins now.
 func (m *model) setStats(top string, count, bytes int64, fresh bool) {
 	path := "/zookeeper/quota" + top + "/zookeeper_stats"
 	n := m.nodes[path]
@@ -607,7 +613,7 @@ func (m *model) setStats(top string, count, bytes int64, fresh bool) {
 		old = nil
 	}
 	n.Data = fmt.Appendf(nil, "count=%d,bytes=%d", count, bytes)
-	more := map[string]bool{} // the other keys stay, in order
+	more := map[string]bool{} // the other keys are kept, in order
 	for _, part := range strings.FieldsFunc(string(old), func(r rune) bool { return r == ',' || r == ';' }) {
 		more[strings.Split(part, "=")[0]] = true
 	}

@@ -9,8 +9,7 @@ import (
 	"coord/tree/znode"
 )
 
-// TestFailedMulti: nothing changes but the zxid, nothing is told, and the result
-// names the op that failed.
+// TestFailedMulti: nothing changes but the zxid, there are no events, and the result names the op that failed.
 func TestFailedMulti(t *testing.T) {
 	t.Parallel()
 	fail := remove("/nowhere", -1)
@@ -66,7 +65,7 @@ func TestFailedMulti(t *testing.T) {
 			if z := b.tree.Counters().Zxid; z != frozen.Counters().Zxid+1 || r.Zxid != z {
 				t.Errorf("zxid %v after %v", z, frozen.Counters().Zxid)
 			}
-			// What it left is as good as new: the same again, this time in full.
+			// The state is still sound: the same changes again, this time to the end.
 			if r, _ := b.multi(create("/n/x"), remove("/n/x", -1), remove("/n/leaf", -1), remove("/n", -1), remove("/e", -1)); r.Code != znode.OK {
 				t.Errorf("afterwards op %d: %v", r.Op, r.Code)
 			}
@@ -74,7 +73,7 @@ func TestFailedMulti(t *testing.T) {
 	}
 }
 
-// TestMulti: one zxid and one stamp, a result an op, later ops see earlier ones.
+// TestMulti: one zxid and one stamp, a result for each op, and later ops see earlier ones.
 func TestMulti(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -124,7 +123,7 @@ func TestMulti(t *testing.T) {
 func TestEmptyMulti(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	for _, session := range []int64{0, 77} { // no op, so none to refuse a closed session with
+	for _, session := range []int64{0, 77} { // no op, so nothing that could be refused for a closed session
 		r, events := b.apply(tree.Txn{Op: tree.Op{Kind: tree.KindMulti}, Session: session})
 		if r.Code != znode.OK || r.Ops == nil || len(r.Ops) != 0 || len(events) != 0 || r.Zxid != b.tree.Counters().Zxid {
 			t.Errorf("%+v", r)
@@ -135,7 +134,7 @@ func TestEmptyMulti(t *testing.T) {
 	}
 }
 
-// TestMultiOfClosedSession: even that is the first op's result.
+// TestMultiOfClosedSession: even that is reported as the first op's result.
 func TestMultiOfClosedSession(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

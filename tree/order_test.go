@@ -9,15 +9,14 @@ import (
 	"coord/tree/znode"
 )
 
-// fault is one reason, or several at once, to refuse an op: the parts of a txn
-// that it spoils and the code of the first reason.
+// fault is one or more reasons to refuse an op: the parts of a txn that it spoils, and the code of the first reason.
 type fault struct {
 	name string
 	set  map[string]any
 	code znode.Code
 }
 
-// faulty makes a txn of an op and the parts that faults spoil.
+// faulty makes a txn of an op with the parts that faults spoil.
 func faulty(op tree.Op, set map[string]any) tree.Txn {
 	x := tree.Txn{Op: op, Session: 5, IDs: []znode.Identity{address}}
 	for part, v := range set {
@@ -41,7 +40,7 @@ func faulty(op tree.Op, set map[string]any) tree.Txn {
 	return x
 }
 
-// crowd is a state in which there is something to trip over for every op.
+// crowd is a state in which every op can fail for some reason.
 func crowd(t *testing.T, ttlOff bool) *bench {
 	b := newBench(t)
 	b.session(5)
@@ -68,10 +67,9 @@ func crowd(t *testing.T, ttlOff bool) *bench {
 	return b
 }
 
-// TestOrderOfChecks is section 3.1 of the reference: where two things are wrong,
-// the first one's code is the answer. Each op's faults stand in the order of its
-// checks; those that can be wrong together are tried in pairs, and so is each
-// alone.
+// TestOrderOfChecks is section 3.1 of the reference: if two things are wrong, the code of the first
+// one is the answer. Each op's faults are listed in the order of its checks. Each is tried alone,
+// and those that can be wrong together are tried in pairs.
 func TestOrderOfChecks(t *testing.T) {
 	t.Parallel()
 	type set = map[string]any
@@ -204,10 +202,10 @@ func TestOrderOfChecks(t *testing.T) {
 	}
 }
 
-// set2 sets what keeps within the quota of crowd.
+// set2 is a set that stays within the quota of crowd.
 func set2(path string) tree.Op { return set(path, "d", -1) }
 
-// together merges the parts that two faults spoil, if they can be spoilt both.
+// together merges the parts that two faults spoil, if both can be spoilt at once.
 func together(a, b map[string]any) (map[string]any, bool) {
 	for part, v := range b {
 		if have, taken := a[part]; taken && (part == "acl" || have != v) {

@@ -10,21 +10,20 @@ import (
 )
 
 // Quotas follow ZooKeeper: the limits of /a/b are the data of
-// /zookeeper/quota/a/b/zookeeper_limits, the usage that of zookeeper_stats
-// beside it, both created by clients. A znode counts for its closest ancestor
-// (or itself) that has limits. Usage is kept by the tree: it moves no version, no
-// zxid, and fires no watch. Hard limits refuse (Settings.EnforceQuota); soft ones
-// are for the operator to see.
+// /zookeeper/quota/a/b/zookeeper_limits, and the usage is the data of zookeeper_stats beside it;
+// clients create both. A znode counts for its closest ancestor (or itself) that has limits. The
+// tree updates the usage without changing a version or a zxid, and without firing a watch. Hard
+// limits are enforced (Settings.EnforceQuota); soft limits are only for the operator to see.
 
 // usage is a limits or stats znode's data: "count=1,bytes=2", with hard limits
 // "count=-1,bytes=-1=;byteHardLimit=3;countHardLimit=4". -1 is unset.
 type usage struct {
 	count, bytes, hardCount, hardBytes int64
-	more                               string // all keys but count and bytes, as they are written behind those
+	more                               string // all keys but count and bytes, as they are written after those two
 }
 
-// maxUsageBytes is how much of such data counts, up to the last key that is whole there. A client may put a
-// megabyte of keys there, and each change below the path reads and writes them.
+// maxUsageBytes is how much of such data counts, up to the last key that is complete within it. A client
+// may put a megabyte of keys there, and each change below the path reads and writes them.
 const maxUsageBytes = 1 << 10
 
 func parseUsage(s string) usage {
@@ -68,12 +67,12 @@ func parseUsage(s string) usage {
 	return u
 }
 
-// String is as ZooKeeper writes it: what else the client has put there stays.
+// String is the form in which ZooKeeper writes it; other keys that the client has put there are kept.
 func (u usage) String() string {
 	return "count=" + strconv.FormatInt(u.count, 10) + ",bytes=" + strconv.FormatInt(u.bytes, 10) + u.more
 }
 
-// quotaOf finds the path whose limits govern path.
+// quotaOf returns the path whose limits govern path.
 func (t *Tree) quotaOf(path string) (string, bool) {
 	if len(t.quotas) == 0 {
 		return "", false
@@ -95,7 +94,7 @@ func (t *Tree) quotaData(governed, name string) (uint32, string, bool) {
 	return id, t.at(id).rec.unpack().data, true
 }
 
-// quota is what governs a subtree.
+// quota is the limits and the usage of a subtree.
 type quota struct {
 	limit, now usage
 	counted    bool
@@ -109,8 +108,8 @@ func (t *Tree) quotaAt(governed string) (q quota) {
 	return q
 }
 
-// quotasBefore are the quotas that govern the znodes of a multi: it is judged by
-// what they are before it, as in ZooKeeper, so its ops do not add up.
+// quotasBefore returns the quotas that govern the znodes of a multi. As in ZooKeeper, a multi is
+// judged by the quotas before it, so its ops do not add up.
 func (t *Tree) quotasBefore(ops []Op) map[string]quota {
 	if len(t.quotas) == 0 || !t.counters.Settings.EnforceQuota {
 		return nil
@@ -127,8 +126,7 @@ func (t *Tree) quotasBefore(ops []Op) map[string]quota {
 	return all
 }
 
-// quotaAllows judges a change of a subtree's bytes and count against its hard
-// limits.
+// quotaAllows checks a change of a subtree's bytes and count against its hard limits.
 func (t *Tree) quotaAllows(path string, bytes, count int64) bool {
 	if !t.counters.Settings.EnforceQuota {
 		return true
@@ -156,7 +154,7 @@ func (t *Tree) quotaAllows(path string, bytes, count int64) bool {
 	return !overCount && !overBytes
 }
 
-// quotaChanged counts a change in the stats of the path that governs it.
+// quotaChanged counts a change in the stats of the quota that governs path.
 func (t *Tree) quotaChanged(path string, bytes, count int64) {
 	governed, there := t.quotaOf(path)
 	if !there {
@@ -177,7 +175,7 @@ func (t *Tree) setUsage(id uint32, path string, u usage) {
 	t.replace(id, path, &f, &g)
 }
 
-// governedBy finds the path whose quota a znode below QuotaPath holds.
+// governedBy returns the path whose quota a znode below QuotaPath holds.
 func governedBy(parentPath string) (string, bool) {
 	if !strings.HasPrefix(parentPath, znode.QuotaPath+"/") {
 		return "", false
@@ -185,8 +183,8 @@ func governedBy(parentPath string) (string, bool) {
 	return parentPath[len(znode.QuotaPath):], true
 }
 
-// quotaCreated follows a create: limits switch counting on, stats count what is
-// there.
+// quotaCreated is called after a create: a new limits znode switches counting on, a new stats znode
+// gets the present usage.
 func (t *Tree) quotaCreated(parentPath, path string, bytes int64) {
 	if governed, ok := governedBy(parentPath); ok {
 		switch path[len(parentPath)+1:] {
@@ -203,7 +201,7 @@ func (t *Tree) quotaCreated(parentPath, path string, bytes int64) {
 	t.quotaChanged(path, bytes, 1)
 }
 
-// quotaDeleted follows a delete.
+// quotaDeleted is called after a delete.
 func (t *Tree) quotaDeleted(parentPath, path string, bytes int64) {
 	if governed, ok := governedBy(parentPath); ok && path[len(parentPath)+1:] == znode.LimitsName {
 		delete(t.quotas, governed)
@@ -214,7 +212,7 @@ func (t *Tree) quotaDeleted(parentPath, path string, bytes int64) {
 	t.quotaChanged(path, -bytes, -1)
 }
 
-// usageOf counts a subtree: the znode itself, and the bytes of all data.
+// usageOf counts a subtree: its znodes, top included, and the bytes of their data.
 func (t *Tree) usageOf(path string) usage {
 	u := usage{hardCount: -1, hardBytes: -1}
 	id, there := t.find(path)

@@ -14,7 +14,7 @@ const (
 	statsOfA  = "/zookeeper/quota/a/zookeeper_stats"
 )
 
-// limited makes /a with the znodes that zkCli's setquota makes, in its order.
+// limited makes /a with the znodes that zkCli's setquota makes, in the same order.
 func limited(t *testing.T, limits string) *bench {
 	t.Helper()
 	b := newBench(t)
@@ -29,7 +29,7 @@ func hard(count, bytes string) string {
 	return "count=-1,bytes=-1=;byteHardLimit=" + bytes + ";countHardLimit=" + count
 }
 
-// TestQuotaUsage: the stats follow every change below, the znode itself counted.
+// TestQuotaUsage: the stats follow every change in the subtree, its top included.
 func TestQuotaUsage(t *testing.T) {
 	t.Parallel()
 	b := limited(t, hard("-1", "-1"))
@@ -70,7 +70,7 @@ func TestQuotaUsage(t *testing.T) {
 	}
 }
 
-// TestQuotaStatsAreQuiet: usage moves no version, no zxid, no time, and no watch.
+// TestQuotaStatsAreQuiet: usage changes no version, zxid or time, and fires no watch.
 func TestQuotaStatsAreQuiet(t *testing.T) {
 	t.Parallel()
 	b := limited(t, hard("-1", "-1"))
@@ -86,8 +86,7 @@ func TestQuotaStatsAreQuiet(t *testing.T) {
 	}
 }
 
-// TestQuotaLifecycle: limits switch counting on and off, stats count what is
-// there when they come.
+// TestQuotaLifecycle: limits switch counting on and off; a new stats znode gets the present usage.
 func TestQuotaLifecycle(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -109,7 +108,7 @@ func TestQuotaLifecycle(t *testing.T) {
 	is("limits count from now on", "count=1,bytes=7")
 	b.must(remove(statsOfA, -1))
 	for range 6 {
-		b.must(createMode("/a/s", znode.PersistentSequential)) // not counted, not refused
+		b.must(createMode("/a/s", znode.PersistentSequential)) // neither counted nor refused
 	}
 	b.must(createData(statsOfA, ""))
 	is("stats made anew", "count=8,bytes=14")
@@ -186,8 +185,8 @@ func TestQuotaLimits(t *testing.T) {
 	}
 }
 
-// TestQuotaIsShort: of what a client has put into limits or stats a kilobyte counts, and no more is
-// written at each change below: with a megabyte of keys each took a minute.
+// TestQuotaIsShort: only a kilobyte of what a client has put into limits or stats counts, and no
+// more is written at each change below: with a megabyte of keys each change took a minute.
 func TestQuotaIsShort(t *testing.T) {
 	t.Parallel()
 	keys := ""
@@ -204,7 +203,7 @@ func TestQuotaIsShort(t *testing.T) {
 	b.refused(create("/a/d"), znode.ErrQuotaExceeded)
 }
 
-// TestQuotaNeedsStats: with nothing counted there is nothing to compare with.
+// TestQuotaNeedsStats: without a count there is nothing to compare with the limits.
 func TestQuotaNeedsStats(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -214,7 +213,7 @@ func TestQuotaNeedsStats(t *testing.T) {
 	b.must(set("/a/b", "1234567", -1))
 }
 
-// TestQuotaClosest: a znode counts for its closest ancestor with limits alone.
+// TestQuotaClosest: a znode counts only for its closest ancestor with limits.
 func TestQuotaClosest(t *testing.T) {
 	t.Parallel()
 	b := limited(t, hard("3", "-1"))
@@ -232,8 +231,8 @@ func TestQuotaClosest(t *testing.T) {
 	b.refused(create("/a/b/d"), znode.ErrQuotaExceeded) // now by the outer one
 }
 
-// TestQuotaInMulti: judged by what was before it, limits and use, as ZooKeeper
-// 3.8.0 was seen to; and what it has counted is taken back if it fails.
+// TestQuotaInMulti: a multi is judged by the limits and the usage before it, as ZooKeeper 3.8.0 was
+// seen to do; what it has counted is undone if it fails.
 func TestQuotaInMulti(t *testing.T) {
 	t.Parallel()
 	b := limited(t, hard("3", "-1"))
@@ -276,7 +275,7 @@ func TestQuotaInMulti(t *testing.T) {
 	b.must(create("/b/c"))
 }
 
-// TestQuotaSurvivesSnapshot: a rebuilt tree knows the limits.
+// TestQuotaSurvivesSnapshot: a rebuilt tree has the limits.
 func TestQuotaSurvivesSnapshot(t *testing.T) {
 	t.Parallel()
 	b := limited(t, hard("2", "-1"))

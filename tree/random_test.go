@@ -15,10 +15,9 @@ import (
 	"coord/tree/znode"
 )
 
-// TestRandom applies random txns to the tree and to the model and compares
-// everything that can be seen: results, events, state, reads; that the log
-// replayed gives the same; that a freeze stays what it was; that a tree rebuilt
-// from a freeze carries on alike.
+// TestRandom applies random txns to the tree and to the model and compares everything that can be
+// observed: results, events, state, reads. It also checks that a replay of the log gives the same,
+// that a freeze does not change, and that a tree rebuilt from a freeze behaves the same from there on.
 func TestRandom(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) { runRandom(t, math.MaxUint64) })
@@ -30,8 +29,7 @@ func TestRandomWithCollisions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { runRandom(t, 3) })
 }
 
-// worn is what the random txns begin with: znodes near their numbers' ends, and a
-// quota.
+// worn is the state with which the random txns begin: znodes whose counters are near their limits, and a quota.
 func worn() []tree.Node {
 	n := func(path string) tree.Node { return tree.Node{Path: path, Data: []byte{}, ACL: znode.OpenACL} }
 	c := n(znode.ConfigPath)
@@ -63,15 +61,15 @@ func buildOf(nodes []tree.Node, c tree.Counters, mask uint64) *tree.Tree {
 	return t
 }
 
-// outcome is what a txn came to.
+// outcome is the outcome of a txn.
 type outcome struct {
 	result tree.Result
 	events []znode.Event
 	digest tree.Digest
 }
 
-// kept is a freeze with what it showed when it was made, and what another
-// goroutine saw in it while the tree moved on.
+// kept is a freeze with what it contained when it was made, and what another goroutine read from it
+// while the tree changed.
 type kept struct {
 	frozen *tree.Frozen
 	was    string
@@ -194,7 +192,7 @@ func (r *random) replay(start tree.Counters) {
 	}
 }
 
-// compare looks at the whole state.
+// compare compares the whole state.
 func (r *random) compare() {
 	checkDigest(r, r.live)
 	if got, want := dump(r.live.Freeze()), r.model.dump(); got != want {
@@ -234,7 +232,7 @@ func (r *random) compare() {
 	}
 }
 
-// read compares reads of all znodes and of some that are not there.
+// read compares reads of all znodes and of some that do not exist.
 func (r *random) read() {
 	ids := rapid.SampledFrom(callers).Draw(r.T, "reader")
 	need := rapid.SampledFrom([]znode.Perms{0, znode.Read, znode.Read | znode.Admin, znode.Write}).Draw(r.T, "need")

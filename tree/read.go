@@ -8,7 +8,7 @@ import (
 	"coord/tree/znode"
 )
 
-// Znode is what a read finds. Data shares the tree's memory.
+// Znode is the result of a read. Data shares the tree's memory.
 type Znode struct {
 	Stat  znode.Stat
 	Data  string
@@ -25,8 +25,8 @@ func stat(f *fields, created int32, pzxid znode.Zxid, count int32) znode.Stat {
 	}
 }
 
-// Get finds a znode. The code is OK, ErrNoNode, or ErrNoAuth if ids hold none of
-// the needed permissions (0 needs none).
+// Get finds a znode. The code is OK, ErrNoNode, or ErrNoAuth if ids have none of the permissions in
+// need (0 requires none).
 func (t *Tree) Get(path string, ids []znode.Identity, need znode.Perms) (Znode, znode.Code) {
 	id, there := t.find(path)
 	if !there {
@@ -45,8 +45,8 @@ func (t *Tree) znode(id uint32, f *fields) Znode {
 	return Znode{stat(f, created, pzxid, count), f.data, f.null, t.acls.lists[f.acl], znode.ExplainOwner(f.owner)}
 }
 
-// Children yields the names of a znode's children that sort behind after, in
-// byte order, with a function that reads the child.
+// Children yields, in byte order, the names of a znode's children that are greater than after, each
+// with a function that reads the child.
 func (t *Tree) Children(path, after string, yield func(name string, child func() Znode) bool) {
 	id, there := t.find(path)
 	if !there {
@@ -66,10 +66,10 @@ func (t *Tree) Children(path, after string, yield func(name string, child func()
 	})
 }
 
-// Walk yields the paths below path (and path itself first) depth-first, children
-// in byte order of their names, that come behind after in that order; after is
-// "" for all. depth counts levels below path; negative is all. Subtrees whose
-// top ids may not list (READ) are yielded but not entered.
+// Walk yields the paths below path (and path itself first) depth-first, children in byte order of
+// their names. It yields only paths greater than after in that order; after is "" for all. depth
+// counts levels below path; negative means all. A subtree whose top ids may not list (READ) is not
+// entered; its top is yielded.
 func (t *Tree) Walk(path, after string, depth int, ids []znode.Identity, yield func(path string, z func() Znode) bool) {
 	id, there := t.find(path)
 	if !there {
@@ -87,7 +87,7 @@ func (t *Tree) Walk(path, after string, depth int, ids []znode.Identity, yield f
 	t.walk(id, path, after, depth, ids, yield)
 }
 
-// walkOrder compares two paths as Walk orders them: component by component.
+// walkOrder compares two paths in the order of Walk: component by component.
 func walkOrder(a, b string) int {
 	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
 }
@@ -101,7 +101,7 @@ func (t *Tree) walk(id uint32, path, after string, depth int, ids []znode.Identi
 	if d == nil || depth == 0 || !t.counters.Settings.SkipACL && !t.acls.lists[f.acl].Allows(ids, znode.Read) {
 		return true
 	}
-	// Where after lies below path, begin at the child on the way to it.
+	// If after is below path, begin at the child on the way to it.
 	p, i, first := 0, 0, ""
 	if after != "" && after != path && znode.Below(after, path) {
 		first, _, _ = strings.Cut(strings.TrimPrefix(after[len(path):], "/"), "/")
@@ -120,7 +120,7 @@ func (t *Tree) walk(id uint32, path, after string, depth int, ids []znode.Identi
 	})
 }
 
-// seekSession finds a session's place.
+// seekSession finds a session's place in the list.
 func (t *Tree) seekSession(id int64) (p, i int, found bool) {
 	return t.sessions.seek(func(s Session) int { return cmp.Compare(s.ID, id) })
 }
@@ -133,11 +133,10 @@ func (t *Tree) byID(id int64) (Session, bool) {
 	return t.sessions.pieces[p].items[i], true
 }
 
-// Session reads a session's record.
+// Session returns a session's record.
 func (t *Tree) Session(id int64) (Session, bool) { return t.byID(id) }
 
-// Sessions yields the sessions whose id is above after, in the order of their
-// ids, with the number of their ephemerals.
+// Sessions yields the sessions with ids above after, in the order of their ids, with the number of their ephemerals.
 func (t *Tree) Sessions(after int64, yield func(s Session, ephemerals int) bool) {
 	p, i, found := t.seekSession(after)
 	if found {
@@ -146,7 +145,7 @@ func (t *Tree) Sessions(after int64, yield func(s Session, ephemerals int) bool)
 	t.sessions.from(p, i, func(s Session) bool { return yield(s, len(t.owners[s.ID])) })
 }
 
-// Ephemerals lists the paths of a session's ephemerals, in byte order.
+// Ephemerals returns the paths of a session's ephemerals, in byte order.
 func (t *Tree) Ephemerals(session int64) []string {
 	paths := make([]string, 0, len(t.owners[session]))
 	for id := range t.owners[session] {
@@ -156,7 +155,7 @@ func (t *Tree) Ephemerals(session int64) []string {
 	return paths
 }
 
-// Counts are the sizes that monitoring shows.
+// Counts are sizes for monitoring.
 type Counts struct {
 	Znodes     int
 	DataBytes  int64 // of all paths and data
@@ -165,7 +164,7 @@ type Counts struct {
 	Reapable   int // container and TTL znodes
 }
 
-// Counts returns them.
+// Counts returns the present sizes.
 func (t *Tree) Counts() Counts {
 	return Counts{Znodes: t.count, DataBytes: t.bytes, Sessions: t.sessions.len(), Ephemerals: t.owned, Reapable: t.reapable.len()}
 }
@@ -176,19 +175,17 @@ func (t *Tree) Counters() Counters { return t.counters }
 // Digest returns the digest of the whole state.
 func (t *Tree) Digest() Digest { return t.digest }
 
-// Reapable is a container or TTL znode that has no children: the leader asks for
-// its deletion (KindReap, with Seen as the Target) when it has been so for TTLMS,
-// or for the container interval.
+// Reapable is a container or TTL znode without children. The leader proposes its deletion
+// (KindReap, with Seen as the Target) when it has been so for TTLMS, or for the container interval.
 type Reapable struct {
 	Path  string
 	Seen  znode.Zxid
 	TTLMS int64 // 0 for a container
 }
 
-// Reapables looks at up to n container and TTL znodes, from a place on, and
-// returns the candidates among them and the place to go on from; 0 is the first
-// place, and again the end. The places are this node's own and mean nothing to
-// another.
+// Reapables looks at up to n container and TTL znodes, beginning at place from, and returns the
+// candidates among them and the place to continue at. 0 is the first place, and as next it means
+// the end. Places are this node's own and mean nothing to another node.
 func (t *Tree) Reapables(from uint32, n int) (found []Reapable, next uint32) {
 	p, i, _ := t.seekReapable(from)
 	t.reapable.from(p, i, func(id uint32) bool {

@@ -10,7 +10,7 @@ import (
 	"coord/tree/znode"
 )
 
-// TestGetOfOddPaths: reads judge no path; what is not there is not there.
+// TestGetOfOddPaths: reads check no path; a bad path is simply not found.
 func TestGetOfOddPaths(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -35,8 +35,8 @@ func TestGetOfOddPaths(t *testing.T) {
 	}
 }
 
-// TestManyChildren: more than fit into one piece of the list, come in any order,
-// go in any order, listed in byte order throughout, page by page, and frozen.
+// TestManyChildren: more than fit into one piece of the list, created and deleted in any order, and
+// always listed in byte order, page by page, and frozen.
 func TestManyChildren(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -133,7 +133,7 @@ func TestManyChildren(t *testing.T) {
 	}
 }
 
-// TestChildrenOrder is by bytes, and after need not be there.
+// TestChildrenOrder is by bytes, and after need not exist.
 func TestChildrenOrder(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -7,8 +7,8 @@ import (
 	"coord/tree/znode"
 )
 
-// record is a znode's own part, everything that a create, set or ACL change
-// decides, packed into one immutable string:
+// record is a znode's own part, everything that a create, set or ACL change decides, packed into
+// one immutable string:
 //
 //	flags     u8       see below
 //	parent    uvarint  slot number of the parent
@@ -26,10 +26,10 @@ const (
 	recChanged = 1 << iota // set or its ACL changed since the creation
 	recOwned               // the stored owner is not 0
 	recNull                // the data is null, not empty
-	recParent              // it had children before it was restored, and none since
+	recParent              // it had children before the snapshot or restore that it comes from, and none since
 )
 
-// fields is a record taken apart. name and data share the record's memory.
+// fields is an unpacked record. name and data share the record's memory.
 type fields struct {
 	parent, acl    uint32
 	czxid, mzxid   znode.Zxid
@@ -38,17 +38,17 @@ type fields struct {
 	owner          int64
 	null           bool
 	name, data     string
-	// What the znode knows of children while its slot has no dir: none created and
-	// its own czxid, but for znodes that a snapshot or a restore gave other values.
+	// What the znode knows about children while its slot has no dir: none created and its own
+	// czxid, except for znodes to which a snapshot or a restore gave other values.
 	created int32
 	pzxid   znode.Zxid
 }
 
-// borrow makes data of bytes without a copy. It is good until they change: pack gives
-// the fields data of their own.
+// borrow makes a string of b without a copy. It is valid until b changes; pack gives the fields a
+// copy in the record.
 func borrow(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// appendRecord packs f.
+// appendRecord appends f, packed, to b.
 func appendRecord(b []byte, f *fields) []byte {
 	var flags byte
 	if f.mzxid != f.czxid || f.mtime != f.ctime || f.version != 0 || f.avers != 0 {
@@ -86,7 +86,7 @@ func appendRecord(b []byte, f *fields) []byte {
 	return append(b, f.data...)
 }
 
-// cursor cuts integers from a record that appendRecord made.
+// cursor reads integers from a record that appendRecord made.
 type cursor string
 
 func (c *cursor) uvarint() uint64 {
@@ -106,7 +106,7 @@ func (c *cursor) varint() int64 {
 	return int64(u>>1) ^ -int64(u&1)
 }
 
-// unpack takes a record apart.
+// unpack returns all fields of a record.
 func (r record) unpack() (f fields) {
 	flags := r[0]
 	c := cursor(r[1:])
@@ -139,7 +139,7 @@ func (r record) unpack() (f fields) {
 	return f
 }
 
-// place cuts only what finding a znode needs.
+// place returns only what finding a znode needs.
 func (r record) place() (parent uint32, name string) {
 	c := cursor(r[1:])
 	parent = uint32(c.uvarint())

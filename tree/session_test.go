@@ -48,9 +48,8 @@ func TestOpenSession(t *testing.T) {
 	}
 }
 
-// TestCloseSession: its ephemerals go in the order of their paths, with one zxid,
-// and what comes from it afterwards is refused. H13 (ZOOKEEPER-1367, 1496, 3471):
-// ephemerals that outlived their session.
+// TestCloseSession: its ephemerals are deleted in the order of their paths, with one zxid, and later requests
+// of the session are refused. H13 (ZOOKEEPER-1367, 1496, 3471): ephemerals that outlived their session.
 func TestCloseSession(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -108,7 +107,7 @@ func TestCloseSession(t *testing.T) {
 	}
 }
 
-// TestSessionOpensAgain: an id that comes back owns nothing of its former life.
+// TestSessionOpensAgain: an id that is used again owns nothing of its earlier session.
 func TestSessionOpensAgain(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -118,12 +117,12 @@ func TestSessionOpensAgain(t *testing.T) {
 	b.close(1)
 	b.as = 0
 	b.session(1)
-	if _, events := b.close(1); len(events) != 1 { // its end
+	if _, events := b.close(1); len(events) != 1 { // the end of the session only
 		t.Errorf("events %s", eventPaths(events))
 	}
 }
 
-// TestManySessions are kept in the order of their ids, and found.
+// TestManySessions are kept in the order of their ids, and can be found.
 func TestManySessions(t *testing.T) {
 	t.Parallel()
 	b := &bench{T: t, tree: tree.New(), term: 1}
@@ -148,7 +147,7 @@ func TestManySessions(t *testing.T) {
 	checkDigest(b, b.tree)
 }
 
-// TestSettings: a settings txn replaces them all, and is in the digest.
+// TestSettings: a settings txn replaces all settings, and the digest covers them.
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -177,7 +176,7 @@ func TestUnknownKind(t *testing.T) {
 	}
 }
 
-// TestZxid: the epoch is offset plus term, the counter starts again with it.
+// TestZxid: the epoch is offset plus term, and the counter begins again with each epoch.
 func TestZxid(t *testing.T) {
 	t.Parallel()
 	const last = math.MaxUint32
@@ -217,7 +216,7 @@ func TestZxid(t *testing.T) {
 	}
 }
 
-// TestEpochNeverFalls: a term that would make it is a fault of coord.
+// TestEpochNeverFalls: a term with a lower epoch is a fault of coord.
 func TestEpochNeverFalls(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -231,7 +230,7 @@ func TestEpochNeverFalls(t *testing.T) {
 	b.tree.Apply(2, &tree.Txn{Op: create("/b")})
 }
 
-// TestEveryTxnTakesAZxid, whatever its outcome, and a multi takes one.
+// TestEveryTxnTakesAZxid, whatever its outcome; a multi takes one.
 func TestEveryTxnTakesAZxid(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -249,7 +248,7 @@ func TestEveryTxnTakesAZxid(t *testing.T) {
 	}
 }
 
-// TestStampsNeverGoBack, not even if a leader's does.
+// TestStampsNeverGoBack, even if a leader's clock does.
 func TestStampsNeverGoBack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -266,7 +265,7 @@ func TestStampsNeverGoBack(t *testing.T) {
 	}
 }
 
-// TestSessionLists: the sessions, and whose ephemerals are where, in order.
+// TestSessionLists: the sessions, and the paths of their ephemerals, in order.
 func TestSessionLists(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -301,8 +300,8 @@ func TestSessionLists(t *testing.T) {
 	}
 }
 
-// TestAttachSession: who knows the password has the session from then on, and nothing
-// counts any more that comes through an earlier attachment.
+// TestAttachSession: a caller that knows the password has the session from then on, and what comes
+// through an earlier attachment is refused.
 func TestAttachSession(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -347,11 +346,39 @@ func TestAttachSession(t *testing.T) {
 			t.Errorf("through attachment %d: %v", n, code)
 		}
 	}
-	end := tree.Txn{Session: 1, Attachment: 1, Op: tree.Op{Kind: tree.KindClose}, Target: 1}
+	time := func() int32 {
+		s, _ := b.tree.Session(1)
+		return s.TimeoutMS
+	}
+	before := time()
+	for _, c := range []struct {
+		attachment, want uint32
+		code             znode.Code
+		ms, is           int32
+	}{
+		{1, 0, znode.ErrSessionMoved, before + 1, before}, // the session has moved
+		{2, 2, znode.OK, before + 1, before + 1},
+		{2, 2, znode.OK, 0, before + 1},
+	} {
+		digest, own := b.tree.Digest(), attach
+		own.Session, own.Attachment, own.TimeoutMS = 1, c.attachment, c.ms
+		r, events := b.apply(own)
+		if r.Code != c.code || r.Attachment != c.want || len(events) != 0 || time() != c.is {
+			t.Errorf("who has it through %d says %d ms: %+v %v, it has %d ms", c.attachment, c.ms, r, events, time())
+		}
+		if is := b.tree.Digest(); (is != digest) != (c.code == znode.OK && c.ms != 0) {
+			t.Error("its time in the digest: ", c, is != digest)
+		}
+	}
+	attach.TimeoutMS = 7
+	if r, events := b.apply(attach); r.Attachment != 3 || len(events) != 1 || time() != 7 {
+		t.Errorf("attached with another time: %+v %v, it has %d ms", r, events, time())
+	}
+	end := tree.Txn{Session: 1, Attachment: 2, Op: tree.Op{Kind: tree.KindClose}, Target: 1}
 	if r, _ := b.apply(end); r.Code != znode.ErrSessionMoved {
 		t.Error("ended by who has it no more: ", r.Code)
 	}
-	end.Attachment = 2
+	end.Attachment = 3
 	if r, _ := b.apply(end); r.Code != znode.OK {
 		t.Error("ended by who has it: ", r.Code)
 	}

@@ -9,8 +9,7 @@ import (
 	"coord/tree/znode"
 )
 
-// changes says how a stat moved: "+1" for a number, "now" for a zxid or time of
-// the txn.
+// changes says how a stat changed: "+1" for a number, "now" for a zxid or time of the txn.
 func changes(before, after znode.Stat, zxid znode.Zxid, now int64) string {
 	var out []string
 	note := func(name string, a, b, current int64) {
@@ -37,14 +36,14 @@ func changes(before, after znode.Stat, zxid znode.Zxid, now int64) string {
 	return strings.Join(out, " ")
 }
 
-// TestStatChanges is section 4.2 of the reference: what changes what.
+// TestStatChanges is section 4.2 of the reference: which op changes which field.
 func TestStatChanges(t *testing.T) {
 	t.Parallel()
 	const nothing = ""
 	for _, c := range []struct {
 		name         string
 		op           tree.Op
-		node, parent string // what becomes of /p/n and of /p
+		node, parent string // the changes of /p/n and of /p
 	}{
 		{"create of a child", create("/p/n/new"), "pzxid now cversion+1 children+1", nothing},
 		{"create of a sibling", create("/p/new"), nothing, "pzxid now cversion+1 children+1"},
@@ -88,7 +87,7 @@ func TestStatOfNewZnodes(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		mode  znode.Mode
-		owner int64 // as shown
+		owner int64 // as clients see it
 	}{
 		{"persistent", znode.Persistent, 0},
 		{"ephemeral", znode.Ephemeral, 5},
@@ -111,7 +110,7 @@ func TestStatOfNewZnodes(t *testing.T) {
 	}
 }
 
-// TestFreshStats holds what a fresh server shows.
+// TestFreshStats pins the stats on a new server.
 func TestFreshStats(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -137,8 +136,8 @@ func TestFreshStats(t *testing.T) {
 	}
 }
 
-// TestTwoCversions: the shown one moves with creates and deletes, the stored one
-// that names sequential znodes with creates only.
+// TestTwoCversions: clients see one that changes with creates and deletes; the stored one, which
+// names sequential znodes, changes with creates only.
 func TestTwoCversions(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -159,7 +158,7 @@ func TestTwoCversions(t *testing.T) {
 	}
 }
 
-// TestCompareAndSet is what an expected version means, for each op that has one.
+// TestCompareAndSet: the meaning of an expected version, for each op that has one.
 func TestCompareAndSet(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -247,7 +246,7 @@ func TestNullAndEmptyData(t *testing.T) {
 	}
 }
 
-// TestLargeData: more than the buffer that Apply keeps, and small again.
+// TestLargeData: data larger than the buffer that Apply keeps, and small data again.
 func TestLargeData(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -261,7 +260,7 @@ func TestLargeData(t *testing.T) {
 	}
 }
 
-// TestApplyCopies: what the caller does with its memory afterwards is no matter.
+// TestApplyCopies: the caller may change its memory afterwards.
 func TestApplyCopies(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

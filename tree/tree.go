@@ -9,37 +9,36 @@ import (
 	"coord/tree/znode"
 )
 
-// Tree is the replicated state at one zxid. See the package comment for who may
-// call what.
+// Tree is the replicated state at one zxid. The package comment says who may call what.
 type Tree struct {
-	gen      uint64 // blocks of an older generation belong to a Frozen as well
+	gen      uint64 // blocks of an older generation are shared with a Frozen
 	pages    []*page
-	freed    []uint32 // slot numbers to give out again
-	next     uint32   // the first slot number never given out
+	freed    []uint32 // slot numbers to use again
+	next     uint32   // the first slot number never used
 	count    int      // znodes
-	bytes    int64    // of all paths and data: ZooKeeper's approximate data size
+	bytes    int64    // of all paths and data: what ZooKeeper calls the approximate data size
 	counters Counters
 	digest   Digest
 
 	index      map[uint64]uint32 // hash of the path → slot
-	collisions map[string]uint32 // paths whose hash another path holds in index
+	collisions map[string]uint32 // paths whose hash another path occupies in index
 	seed       maphash.Seed
-	mask       uint64 // of the hash: all ones, but in the test of collisions
+	mask       uint64 // of the hash: all ones, except in the test of collisions
 
 	acls     aclTable
-	sessions list[Session]                 // by id: what a Frozen keeps
+	sessions list[Session]                 // by id: the part that a Frozen keeps
 	owners   map[int64]map[uint32]struct{} // session → slots of its ephemerals
-	owned    int                           // of all of them
+	owned    int                           // number of all ephemerals
 	quotas   map[string]struct{}           // paths with a zookeeper_limits znode
 	reapable list[uint32]                  // slots of container and TTL znodes, in order
 
 	h       hasher
 	scratch []byte
 	events  []znode.Event // of the txn in Apply
-	undo    []func()      // the way back out of the multi in Apply
+	undo    []func()      // undo the changes of the txn in Apply; run last to first
 	undoing bool          // whether to write undo
 	inMulti bool
-	before  map[string]quota // in a multi: the quotas as they were before it
+	before  map[string]quota // in a multi: the quotas before it
 }
 
 const (
@@ -54,24 +53,22 @@ type page struct {
 	slots [pageLen]slot
 }
 
-// slot is one znode: its own record, and what it knows of its children if it
-// ever had any. A free slot has an empty record.
+// slot is one znode: its own record, and a dir if it ever had children. A free slot has an empty record.
 type slot struct {
 	rec record
 	dir *dir
 }
 
-// dir is a parent's part of a znode.
+// dir is what a znode knows about its children.
 type dir struct {
 	gen      uint64
 	pzxid    znode.Zxid
-	created  int32 // children ever created; sticks at the largest int32
+	created  int32 // children ever created; stops at the largest int32
 	children list[uint32]
 	count    int32 // of children
 }
 
-// New returns the state before the first txn: the root and ZooKeeper's own
-// znodes.
+// New returns the state before the first txn: the root and ZooKeeper's own znodes.
 func New() *Tree {
 	b := NewBuilder()
 	for _, n := range []Node{
@@ -92,10 +89,10 @@ func New() *Tree {
 	return t
 }
 
-// at reads a slot.
+// at returns a slot for reading.
 func (t *Tree) at(id uint32) *slot { return &t.pages[id>>pageBits].slots[id%pageLen] }
 
-// own returns a slot to write to.
+// own returns a slot for writing.
 func (t *Tree) own(id uint32) *slot {
 	p := t.pages[id>>pageBits]
 	if p.gen != t.gen {
@@ -107,7 +104,7 @@ func (t *Tree) own(id uint32) *slot {
 	return &p.slots[id%pageLen]
 }
 
-// ownDir returns a znode's dir to write to, made if there is none.
+// ownDir returns a znode's dir for writing, and makes it if there is none.
 func (t *Tree) ownDir(id uint32) *dir {
 	s := t.own(id)
 	switch {
@@ -123,7 +120,7 @@ func (t *Tree) ownDir(id uint32) *dir {
 	return s.dir
 }
 
-// family reads what a znode knows of its children.
+// family returns what a znode knows about its children.
 func (s *slot) family(f *fields) (created int32, pzxid znode.Zxid, count int32) {
 	if s.dir == nil {
 		return f.created, f.pzxid, 0
@@ -133,9 +130,9 @@ func (s *slot) family(f *fields) (created int32, pzxid znode.Zxid, count int32) 
 
 func (t *Tree) hash(path string) uint64 { return maphash.String(t.seed, path) & t.mask }
 
-// find looks a path up. It accepts any string.
+// find returns the slot of a path. It accepts any string.
 func (t *Tree) find(path string) (uint32, bool) {
-	if path == znode.Root || path == "" { // ZooKeeper takes "" for the root too
+	if path == znode.Root || path == "" { // ZooKeeper accepts "" for the root too
 		return rootSlot, true
 	}
 	if id, ok := t.index[t.hash(path)]; ok && t.isAt(id, path) {
@@ -161,7 +158,7 @@ func (t *Tree) isAt(id uint32, path string) bool {
 	return path == ""
 }
 
-// path puts a znode's path together.
+// path builds a znode's path.
 func (t *Tree) path(id uint32) string {
 	if id == rootSlot {
 		return znode.Root
@@ -188,8 +185,8 @@ func (t *Tree) seekChild(d *dir, name string) (p, i int, found bool) {
 	})
 }
 
-// link puts a record (with an empty dir, or the one that it had) into the tree.
-// Its parent's counters, the digest and the events are the caller's business.
+// link puts a record (with a nil dir, or the one that it had) into the tree. The caller updates the
+// parent's counters, the digest and the events.
 func (t *Tree) link(path string, r record, d *dir) uint32 {
 	var id uint32
 	if n := len(t.freed); n > 0 {
@@ -239,8 +236,8 @@ func (t *Tree) link(path string, r record, d *dir) uint32 {
 	return id
 }
 
-// seekEnd is seekChild for a name that often comes behind all others: in a
-// snapshot always, among sequential names as a rule.
+// seekEnd is seekChild for a name that often sorts after all others: always in a snapshot, usually
+// among sequential names.
 func (t *Tree) seekEnd(d *dir, name string) (p, i int, found bool) {
 	if n := len(d.children.pieces); n > 0 {
 		items := d.children.pieces[n-1].items
@@ -251,8 +248,7 @@ func (t *Tree) seekEnd(d *dir, name string) (p, i int, found bool) {
 	return t.seekChild(d, name)
 }
 
-// unlink takes a childless znode out again and returns what link needs to put
-// it back.
+// unlink removes a childless znode and returns what link needs to put it back.
 func (t *Tree) unlink(id uint32, path string) (record, *dir) {
 	s := t.own(id)
 	r, d := s.rec, s.dir
@@ -292,7 +288,7 @@ func (t *Tree) seekReapable(id uint32) (p, i int, found bool) {
 	return t.reapable.seek(func(have uint32) int { return cmp.Compare(have, id) })
 }
 
-// pack makes a record. f's data is the record's from then on.
+// pack makes a record. f.data points into the record from then on.
 func (t *Tree) pack(f *fields) record {
 	t.scratch = appendRecord(t.scratch[:0], f)
 	r := record(t.scratch)
@@ -303,5 +299,5 @@ func (t *Tree) pack(f *fields) record {
 	return r
 }
 
-// keepScratch is the largest buffer kept for the next record.
+// keepScratch is the largest buffer that is kept for the next record.
 const keepScratch = 64 << 10

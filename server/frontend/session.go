@@ -12,21 +12,23 @@ import (
 	"coord/tree/znode"
 )
 
-// Sessions decides which sessions live: session.Keeper. Its methods do not wait.
+// Sessions decides which sessions live; session.Keeper implements it. Its methods do not wait.
 type Sessions interface {
-	// Attach says that a session has a connection, through that attachment: it lives
-	// as long as that if it is kept, else each Touch gives it another ttl.
+	// Attach says that a session has a connection, through the given attachment. If kept, the
+	// session lives as long as the connection; otherwise each Touch gives it another ttl.
 	Attach(id int64, attachment uint32, ttl time.Duration, kept bool)
 	Touch(id int64)
-	// Vouch is a Touch of which the leader is told at once. Once a Barrier that was asked for behind it is
-	// passed, heard says whether the leader has heard that; if not, both are to be repeated.
+	// Vouch is a Touch that is reported to the leader at once. When a Barrier that was requested after it
+	// is passed, heard says whether the leader has received the report; if not, the caller must repeat
+	// both.
 	Vouch(id int64) (heard func() bool)
-	// Detach says that it has none any more, and for how long it may have none.
+	// Detach says that the session has no connection any more, and for how long it may live without
+	// one.
 	Detach(id int64, attachment uint32, hold time.Duration)
 }
 
-// clientSession is what a connection knows of its session. The reader owns it;
-// the id is 0 for none.
+// clientSession is what a connection knows of its session. The reader owns it. The id is 0 if there
+// is no session.
 type clientSession struct {
 	id        int64
 	ttl, hold time.Duration
@@ -36,10 +38,20 @@ type clientSession struct {
 	attachment uint32 // of the connection: tree.Session
 }
 
-// isPinged says whether the client must be heard of for the session to live.
+// isPinged says whether the session lives only if the client is heard from.
 func (s *clientSession) isPinged() bool { return s.id != 0 && s.live == text.LivePing }
 
-// sessionEnd waits for the end of a connection's session: a watch.Watcher.
+// whole is the session's timeout in the log: the time that it has, even without a connection, when
+// another node becomes leader or the server restarts.
+func (s *clientSession) whole() time.Duration { return max(s.ttl, s.hold) }
+
+// attachTxn returns a txn that attaches the session to its proposer, with the timeout whole.
+// The txn has a copy of the password: it may be encoded after the connection has given up the session.
+func (s clientSession) attachTxn(whole time.Duration) *tree.Txn {
+	return &tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: s.id, Password: s.password[:], TimeoutMS: int32(whole.Milliseconds())}
+}
+
+// sessionEnd is the watch.Watcher that waits for the end of a connection's session.
 type sessionEnd struct{ c *conn }
 
 func (sessionEnd) Identities() []znode.Identity { return nil }
@@ -53,18 +65,17 @@ func (s sessionEnd) Notify(e znode.Event) {
 	s.c.soil()
 }
 
-// lose tells the client that the session is not its any more, and closes. mu is held.
+// lose tells the client that the session is no longer its own, and ends the connection. mu is held.
 func (c *conn) lose(why znode.EventType, id int64) {
 	c.end(&text.Reply{Kind: text.KindEvent, Arg: why.String(), Fields: []text.Field{text.Hex(text.KeySession, uint64(id))}})
 }
 
-// txn is one of this connection's: with who asks, and through which attachment of its
-// session.
+// txn returns a txn of this connection: with its identities, its session and the attachment.
 func (c *conn) txn(op tree.Op) tree.Txn {
 	return tree.Txn{IDs: c.ids, Session: c.sess.id, Attachment: c.sess.attachment, Op: op}
 }
 
-// session acts on a SESSION.
+// session executes a SESSION.
 func (c *textConn) session(req *text.Request) {
 	if !c.isAlone() {
 		return
@@ -84,12 +95,7 @@ func (c *textConn) session(req *text.Request) {
 	case text.SessionInfo:
 		c.replySession(req, false)
 	case text.DetachSession:
-		id := c.sess.id
-		if !c.leave(ms(req.HoldMS)) {
-			return
-		}
-		c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{
-			text.Hex(text.KeyID, uint64(id)), text.Duration(text.KeyHold, req.HoldMS)}}, req.CRLF)
+		c.detachSession(req)
 	case text.CloseSession:
 		c.closeSession(req)
 	}
@@ -97,20 +103,22 @@ func (c *textConn) session(req *text.Request) {
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// openSession makes a session and waits for it. Not ok: the connection has ended
-// before it was known what became of it.
+// openSession creates a session and waits for the outcome. If ok is false, the connection has ended
+// before the outcome was known.
 func (c *conn) openSession(ttl, hold time.Duration, live text.Live) (code znode.Code, ok bool) {
-	x := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: int32(max(ttl, hold).Milliseconds())}
-	code, _, ok = c.attach(x, max(ttl, hold))
+	s := clientSession{ttl: ttl, hold: hold, live: live}
+	x := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: int32(s.whole().Milliseconds())}
+	code, _, ok = c.attach(x, s.whole())
 	if ok && code == znode.OK {
-		c.adopt(clientSession{id: x.Target, ttl: ttl, hold: hold, live: live, password: [16]byte(x.Password)})
+		s.id, s.password = x.Target, [16]byte(x.Password)
+		c.adopt(s)
 	}
 	return code, ok
 }
 
-// attach proposes a txn that gives a session to this connection, and waits for it. Not
-// ok: the connection has ended before it was known what became of it, and the
-// session may go when it has been silent for so long. It takes mu.
+// attach proposes a txn that gives a session to this connection, and waits for the outcome. If ok
+// is false, the connection has ended before the outcome was known, and the session may end after
+// silence. It takes mu.
 func (c *conn) attach(x *tree.Txn, silence time.Duration) (code znode.Code, attachment uint32, ok bool) {
 	came, gone := false, false
 	c.mu.Lock()
@@ -137,8 +145,21 @@ func (c *conn) attach(x *tree.Txn, silence time.Duration) (code znode.Code, atta
 	return code, attachment, !gone
 }
 
-// hearLeader waits until everything committed before is applied here, and says
-// whether that has come about. Not ok: the connection has ended before. It takes mu.
+// setTime writes the timeout of the connection's session to the log, if it changes. ok is as for
+// attach.
+func (c *conn) setTime(whole time.Duration) (code znode.Code, ok bool) {
+	s := &c.sess
+	if whole == s.whole() {
+		return znode.OK, true
+	}
+	x := s.attachTxn(whole)
+	x.Session, x.Attachment = s.id, s.attachment
+	code, _, ok = c.attach(x, whole)
+	return code, ok
+}
+
+// hearLeader waits until everything committed before is applied here, and returns the outcome of
+// that barrier. If ok is false, the connection has ended before it was known. It takes mu.
 func (c *conn) hearLeader() (code znode.Code, ok bool) {
 	came := false
 	c.mu.Lock()
@@ -157,8 +178,8 @@ func (c *conn) hearLeader() (code znode.Code, ok bool) {
 	return code, came
 }
 
-// adopt makes a session the connection's. The watch table knows it already, and
-// knows better: who has it there has it.
+// adopt makes s the connection's session. The watch table has recorded the attachment already, and
+// its record decides which connection has the session.
 func (c *conn) adopt(s clientSession) {
 	c.sess = s
 	c.s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) {
@@ -168,7 +189,7 @@ func (c *conn) adopt(s clientSession) {
 		switch {
 		case w.Attached(s.id) == (sessionEnd{c}):
 			c.s.cfg.Sessions.Attach(s.id, s.attachment, s.ttl, s.live == text.LiveTCP)
-		case !c.isOver(): // nobody has said that it is lost: the table is another one
+		case !c.isOver(): // nobody has reported it lost: a new table has replaced the one it was in
 			c.uproot(t, w)
 		}
 	})
@@ -177,16 +198,21 @@ func (c *conn) adopt(s clientSession) {
 	}
 }
 
-// needSession makes a session for a request that cannot be without. If it
-// cannot be made the request is answered.
+// needSession creates a session, if there is none, for a request that needs one. If it cannot, it
+// answers the request with the error.
 func (c *textConn) needSession(req *text.Request) bool {
 	return c.sess.id != 0 || c.isAlone() && c.newSession(req, text.DefaultSessionMS*time.Millisecond, 0, text.LiveTCP)
 }
 
-// newSession makes a session for a request. If it cannot be made the request is
-// answered.
+// newSession creates a session for a request. If it cannot, it answers the request with the error.
 func (c *textConn) newSession(req *text.Request, ttl, hold time.Duration, live text.Live) bool {
 	code, ok := c.openSession(ttl, hold, live)
+	return c.succeeded(req, code, ok)
+}
+
+// succeeded says whether the txn about a session that a request needed has come about. If it was refused, the request
+// is answered; after ErrUncertain the connection ends. Not ok: as attach.
+func (c *textConn) succeeded(req *text.Request, code znode.Code, ok bool) bool {
 	if ok && code != znode.OK {
 		c.replyError(req, code, code.Error())
 		c.leaving = c.leaving || code == znode.ErrUncertain
@@ -194,27 +220,22 @@ func (c *textConn) newSession(req *text.Request, ttl, hold time.Duration, live t
 	return ok && code == znode.OK
 }
 
-// resume takes a session over.
+// resume executes a SESSION that resumes an existing session.
 func (c *textConn) resume(req *text.Request) {
 	s := clientSession{id: req.Session, ttl: ms(req.TTLMS), hold: ms(req.HoldMS), live: req.Live}
 	n, err := hex.Decode(s.password[:], req.Value[:min(len(req.Value), 2*len(s.password))])
 	good := err == nil && n == len(s.password) && len(req.Value) == 2*len(s.password)
 	clear(req.Value)
-	switch code, ok := c.takeOver(s, good, req.Zxid); {
-	case !ok:
-	case code != znode.OK:
-		c.replyError(req, code, code.Error())
-		c.leaving = c.leaving || code == znode.ErrUncertain
-	default:
+	if code, ok := c.takeOver(s, good, req.Zxid); c.succeeded(req, code, ok) {
 		c.replySession(req, true)
 	}
 }
 
-// takeOver makes a session that there is the connection's, if the password is its
-// and has the right form. A client that has seen more than this node gets
-// ErrTimeout. What is refused here is not proposed; but that there is no such
-// session is not said before this node knows what the others do: it may be young.
-// Not ok: as attach.
+// takeOver makes an existing session the connection's, if the client's password matches and is
+// well-formed (good). A client that has seen a later state than this node's gets ErrTimeout. An
+// attempt that is refused here is not proposed. But that the session does not exist is answered
+// only after a barrier, because the session may be so new that this node does not know it yet. ok
+// is as for attach.
 func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) (code znode.Code, ok bool) {
 	if code = c.mayTake(&s, good, zxid); code == znode.ErrSessionExpired {
 		if code, ok = c.hearLeader(); !ok {
@@ -225,17 +246,21 @@ func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) (code znode
 		}
 	}
 	own := s.id == c.sess.id
-	if code == znode.OK && !own {
-		x := &tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: s.id, Password: s.password[:]}
-		if code, s.attachment, ok = c.attach(x, max(s.ttl, s.hold)); !ok {
-			return code, false
-		}
+	switch {
+	case code != znode.OK:
+		ok = true
+	case own:
+		s.attachment = c.sess.attachment
+		code, ok = c.setTime(s.whole())
+	default:
+		code, s.attachment, ok = c.attach(s.attachTxn(s.whole()), s.whole())
+	}
+	if !ok {
+		return code, false
 	}
 	switch code {
 	case znode.OK:
-		if own {
-			s.attachment = c.sess.attachment
-		} else {
+		if !own {
 			c.leaveSession()
 		}
 		c.adopt(s)
@@ -245,7 +270,7 @@ func (c *conn) takeOver(s clientSession, good bool, zxid znode.Zxid) (code znode
 	return code, true
 }
 
-// mayTake says why a session cannot be taken over, as far as this node knows.
+// mayTake says why a session cannot be taken over, as far as this node knows; OK if it can.
 func (c *conn) mayTake(s *clientSession, good bool, zxid znode.Zxid) (code znode.Code) {
 	c.s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) {
 		is, there := t.Session(s.id)
@@ -261,7 +286,7 @@ func (c *conn) mayTake(s *clientSession, good bool, zxid znode.Zxid) (code znode
 	return code
 }
 
-// replySession describes the connection's session.
+// replySession describes the connection's session; secret adds its password.
 func (c *textConn) replySession(req *text.Request, secret bool) {
 	s := &c.sess
 	r := text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{
@@ -280,12 +305,31 @@ func (c *textConn) replySession(req *text.Request, secret bool) {
 	c.reply(&r, req.CRLF)
 }
 
-// closeSession ends the connection's session, or, for an operator, any.
+// detachSession leaves the session without a connection. Its hold is written to the log, so that a
+// stop of this server does not shorten it.
+func (c *textConn) detachSession(req *text.Request) {
+	id, hold := c.sess.id, ms(req.HoldMS)
+	if hold > 0 {
+		code, ok := c.setTime(hold)
+		if code == znode.ErrUncertain {
+			c.leave(hold) // the session must not end with the connection
+		}
+		if !c.succeeded(req, code, ok) {
+			return
+		}
+	}
+	if c.leave(hold) {
+		c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{
+			text.Hex(text.KeyID, uint64(id)), text.Duration(text.KeyHold, req.HoldMS)}}, req.CRLF)
+	}
+}
+
+// closeSession ends the connection's session or, for an operator, any session.
 func (c *textConn) closeSession(req *text.Request) {
 	id, by := req.Session, clientSession{}
 	if id == 0 || id == c.sess.id {
 		id, by = c.sess.id, c.sess
-		if !c.leave(c.sess.ttl) { // from here on its end is answered, not told
+		if !c.leave(c.sess.ttl) { // from here on its end is an answer, not an event
 			return
 		}
 	} else if !c.operator {
@@ -297,10 +341,10 @@ func (c *textConn) closeSession(req *text.Request) {
 	c.submit(&w.write)
 }
 
-// leave leaves the session without a connection, for hold. It says whether it was
-// still the connection's: it has not ended, nor has another one taken it over.
-// Who takes it over comes to the table first, then to lose and so to mu, and then
-// says Attach: so Detach is not said behind that.
+// leave leaves the session without a connection, for hold. It says whether the session was still
+// the connection's: it has not ended, and no other connection has taken it over. A connection that
+// takes it over goes to the table first, then calls lose, which takes mu, and then calls Attach. So
+// Detach is never called after that Attach.
 func (c *conn) leave(hold time.Duration) (had bool) {
 	id, attachment := c.sess.id, c.sess.attachment
 	c.sess = clientSession{}
@@ -316,9 +360,9 @@ func (c *conn) leave(hold time.Duration) (had bool) {
 	return had
 }
 
-// leaveSession is what the end of a connection means for its session: without a
-// hold it ends too, unless it is the node that ends the connection. It takes mu. The
-// session's end is no request of the client's: it may come behind a lost write.
+// leaveSession leaves the session at the end of a connection. Without a hold the session ends too,
+// unless the node ends the connection. It takes mu. The session's end is not a request of the
+// client's, so it may come after a lost write.
 func (c *conn) leaveSession() {
 	s := c.sess
 	if s.id == 0 {
@@ -353,7 +397,7 @@ func (c *textConn) listSessions(req *text.Request) {
 	r := text.Reply{Kind: text.KindList, Tag: req.Tag}
 	after := req.Session
 	if after == 0 {
-		after = math.MinInt64 // sessions of an import may have ids below 0
+		after = math.MinInt64 // sessions of an import may have negative ids
 	}
 	c.s.cfg.Backend.View(func(t *tree.Tree, w *watch.Table) {
 		t.Sessions(after, func(s tree.Session, ephemerals int) bool {

@@ -15,7 +15,7 @@ import (
 	"coord/tree/znode"
 )
 
-// first is what a client gets whose session is the first change of all.
+// The session that is the first change of all, as its client gets it.
 const (
 	firstID  = "0x3e9"
 	password = "01010101010101010101010101010101"
@@ -85,7 +85,7 @@ func TestSession(t *testing.T) {
 			B> SESSION RESUME 0x3e9 ttl=3s hold=4s live=ping :32\n` + password + `
 			B< OK id=0x3e9 ttl=3s hold=4s live=ping password=` + password + ` zxid=0x100000003
 			B> ` + resume + `
-			B< OK id=0x3e9 ttl=10s hold=0s live=tcp password=` + password + ` zxid=0x100000003
+			B< OK id=0x3e9 ttl=10s hold=0s live=tcp password=` + password + ` zxid=0x100000004
 			sleep 1h
 			B> SESSION INFO
 			B< OK id=0x3e9 * ephemerals=1 zxid=*
@@ -93,6 +93,30 @@ func TestSession(t *testing.T) {
 			B< OK id=0x3e9 *
 			B|
 			B.
+			`, ""},
+		{"its time in the log is the one given last, once", `
+			A> SESSION NEW ttl=2s hold=5s\nSESSION DETACH hold=5s\nSESSIONS
+			A< OK * zxid=0x100000001
+			A< OK id=0x3e9 hold=5s
+			A< LIST 1
+			A< ITEM 0x3e9 ttl=5s ephemerals=0
+			A> ` + resume + `
+			A< OK * zxid=0x100000002
+			A> SESSIONS\nSESSION DETACH hold=1h\nSESSIONS
+			A< LIST 1
+			A< ITEM 0x3e9 ttl=10s ephemerals=0 addr=*
+			A< OK id=0x3e9 hold=3600s
+			A< LIST 1
+			A< ITEM 0x3e9 ttl=3600s ephemerals=0
+			B> SESSION RESUME 0x3e9 ttl=20s :32\n` + password + `\nSESSION RESUME 0x3e9 ttl=20s :32\n` + password + `
+			B< OK id=0x3e9 ttl=20s hold=0s live=tcp * zxid=0x100000004
+			B< OK id=0x3e9 ttl=20s hold=0s live=tcp * zxid=0x100000004
+			B> SESSION RESUME 0x3e9 ttl=30s hold=10s :32\n` + password + `
+			B< OK id=0x3e9 ttl=30s hold=10s live=tcp * zxid=0x100000005
+			B> SESSIONS\nSESSION DETACH hold=0s
+			B< LIST 1
+			B< ITEM 0x3e9 ttl=30s ephemerals=0 addr=*
+			B< OK id=0x3e9 hold=0s
 			`, ""},
 		{"detached", `
 			A> CREATE /e EPHEMERAL x\nSESSION DETACH hold=3s\nSESSION INFO\nPING
@@ -209,8 +233,8 @@ func TestSession(t *testing.T) {
 	})
 }
 
-// TestStopEndsNoSession: those who were served when the server stopped may come
-// back to the next.
+// TestStopEndsNoSession: clients that were connected when the server stopped can resume their
+// sessions at its next start.
 func TestStopEndsNoSession(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -235,8 +259,8 @@ func TestStopEndsNoSession(t *testing.T) {
 	})
 }
 
-// TestSessionThatCannotBeMade: the client is told why, and if it is not known
-// whether there is one, nothing more.
+// TestSessionThatCannotBeMade: the client gets the reason; if it is unknown whether the session
+// exists, it gets nothing else after that.
 func TestSessionThatCannotBeMade(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[znode.Code]string{
@@ -259,8 +283,32 @@ func TestSessionThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// TestSessionOfWhoLeavesMeanwhile: whenever the connection breaks, its session
-// ends, if not at once then when its time is over, and with it what it owns.
+// TestDetachThatFails: a refused DETACH leaves the session attached; one whose outcome is unknown
+// ends the connection, not the session.
+func TestDetachThatFails(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[znode.Code]string{
+		znode.ErrNoLeader:  "A< ERR NOLEADER - *\nA< OK id=0x3e9 ttl=2s *",
+		znode.ErrUncertain: "A< ERR UNCERTAIN - *\nA.",
+	} {
+		stage(t, func(x *theatre) {
+			x.act("A> SESSION NEW ttl=2s\nA< OK *\nA> CREATE /e EPHEMERAL x\nA< OK *")
+			x.hold()
+			x.act(`A> SESSION DETACH hold=1h\nSESSION INFO`)
+			x.refuse(0, code)
+			x.release()
+			x.act(want + "\nsleep 30s")
+			x.have("/e")
+			if code == znode.ErrUncertain {
+				x.act("sleep 2h")
+				x.have()
+			}
+		})
+	}
+}
+
+// TestSessionOfWhoLeavesMeanwhile: at whatever moment the connection breaks, its session ends, at
+// once or when its time is over, and everything it owns is deleted.
 func TestSessionOfWhoLeavesMeanwhile(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{"CREATE /e EPHEMERAL x\n", "LOCK /l\n", "SESSION NEW hold=2s\nLOCK /l timeout=1h\n", "SESSION NEW\nSESSION CLOSE\n", "SESSION NEW\nSESSION DETACH\n"} {
@@ -281,7 +329,7 @@ func TestSessionOfWhoLeavesMeanwhile(t *testing.T) {
 					_ = c.Close()
 					synctest.Wait()
 					x.release()
-					time.Sleep(70 * time.Second) // more than the time of any
+					time.Sleep(70 * time.Second) // longer than any timeout
 					synctest.Wait()
 					left := x.paths()
 					if want := map[bool]int{false: 1, true: 2}[foreign]; len(left) > want || len(left) == 2 && left[1] != "/l/lock-0000000000" {
@@ -293,8 +341,8 @@ func TestSessionOfWhoLeavesMeanwhile(t *testing.T) {
 	}
 }
 
-// TestTakeovers has many connections resume one session at once, while it is
-// used, and demands that one has it, and none who lost it ends it.
+// TestTakeovers has many connections resume one session at once, while it is in use. Exactly one
+// must have it in the end, and none that has lost it may end it.
 func TestTakeovers(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -314,7 +362,7 @@ func TestTakeovers(t *testing.T) {
 		last.say(strings.ReplaceAll(resume, `\n`, "\n") + "\nSESSION INFO\n")
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if got := last.got.String(); !strings.Contains(got, "ERR EXPIRED") { // one of those who left had it
+		if got := last.got.String(); !strings.Contains(got, "ERR EXPIRED") { // a client that has left had the session last
 			for _, c := range all {
 				if !c.ended() {
 					t.Errorf("a second one is there: %q", c.got.String())
@@ -333,7 +381,7 @@ func TestTakeovers(t *testing.T) {
 	})
 }
 
-// TestNoPasswordIsTold: nothing but the replies to NEW and RESUME has it.
+// TestNoPasswordIsTold: only the replies to NEW and RESUME contain the password.
 func TestNoPasswordIsTold(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -355,8 +403,7 @@ func TestNoPasswordIsTold(t *testing.T) {
 	})
 }
 
-// TestManySessions: those of many clients who all break off end, none is
-// forgotten.
+// TestManySessions: the sessions of many clients that break off at once all end.
 func TestManySessions(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -383,7 +430,7 @@ func TestManySessions(t *testing.T) {
 	}, func(cfg *frontend.Config, _ *backend) { cfg.MaxClientConns = 0 })
 }
 
-// vouching is Sessions whose leader does not hear the first times.
+// vouching is a Sessions whose leader does not hear the first reports.
 type vouching struct {
 	fakeSessions
 	mu    sync.Mutex
@@ -407,7 +454,7 @@ func (v *vouching) Vouch(id int64) func() bool {
 	}
 }
 
-// asked notes barriers, too.
+// asked also records barriers.
 type asked struct {
 	*backend
 	v *vouching
@@ -418,8 +465,8 @@ func (a asked) Barrier(done frontend.Done) {
 	a.backend.Barrier(done)
 }
 
-// TestSyncOfASession: the leader is told of the session before it is asked, and again for as long as it
-// may not have heard that. Without a session it is a barrier alone.
+// TestSyncOfASession: the session is reported to the leader before the barrier is requested, and again
+// as long as the leader may not have heard the report. Without a session a SYNC is only a barrier.
 func TestSyncOfASession(t *testing.T) {
 	t.Parallel()
 	v := &vouching{deaf: 2}
@@ -438,7 +485,7 @@ func TestSyncOfASession(t *testing.T) {
 	}
 }
 
-// TestSyncWithoutALeader is refused, and not repeated.
+// TestSyncWithoutALeader: such a SYNC is refused and not repeated.
 func TestSyncWithoutALeader(t *testing.T) {
 	t.Parallel()
 	v := &vouching{deaf: 1}
@@ -465,7 +512,8 @@ func (r refusing) Barrier(done frontend.Done) {
 	})
 }
 
-// TestSessionsOfAnImport: ids that ZooKeeper's servers from 128 on have given are below zero, and listed too.
+// TestSessionsOfAnImport: session ids from ZooKeeper servers with ids from 128 on are negative, and are
+// listed too.
 func TestSessionsOfAnImport(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, allowAll)

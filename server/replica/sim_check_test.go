@@ -17,40 +17,40 @@ import (
 	"coord/tree/znode"
 )
 
-// checker holds every turn of every node against one history: the entries as the
-// first node has applied them, applied once more to a tree of its own.
+// checker checks every turn of every node against one history: the entries as the first node to
+// reach them applied them, applied once more to a tree of the checker's own.
 type checker struct {
 	s        *sim
 	leaders  map[uint64]uint64 // by term
 	entries  []*raftpb.Entry   // from index 2 on
-	digests  []tree.Digest     // behind each of them; the first is that of index 1
+	digests  []tree.Digest     // after each of them; the first is that of index 1
 	tree     *tree.Tree
 	applied  map[string]outcome    // by tag
-	moments  map[string]int64      // the same, of clients, when they came into the history
+	moments  map[string]int64      // position in the history, by tag; only clients' writes
 	never    map[string]bool       // tags that were refused
 	acks     []ack                 // given in this turn
 	answered map[string]bool       // tags
-	at       map[*simNode]uint64   // applied and looked at
-	probes   map[uint64]znode.Code // the last writes, one a node
-	floors   map[uint64]uint64     // the highest that any node has known, by node
+	at       map[*simNode]uint64   // applied index up to which the node was checked
+	probes   map[uint64]znode.Code // the last writes, one per node
+	floors   map[uint64]uint64     // the highest floor that any node has known, by node
 	members  replica.Point         // at the end
 
 	// See sim_model_test.go, sim_expiry_test.go and sim_watch_test.go.
 	model        model
-	systemZnodes int            // which every tree has
-	numbers      map[string]int // the last of a sequence, by its parent
+	systemZnodes int            // those that every tree has
+	numbers      map[string]int // the last number of a sequence, by its parent
 	sessions     map[int64]*sessionRecord
-	ephemerals   map[string]int64        // whose they are
-	gone         []endedSession          // in the order of their ends
-	goneAt       map[*simNode]int        // how many of them a node was held against
-	signs        map[int64]signs         // of life
-	reports      map[int64]reported      // the last that came
-	over         map[int64]time.Duration // when a node last said so
+	ephemerals   map[string]int64        // the session that owns each
+	gone         []endedSession          // in the order in which they ended
+	goneAt       map[*simNode]int        // how many of gone a node was checked against
+	signs        map[int64]signs         // signs of life
+	reports      map[int64]reported      // the last report that arrived
+	over         map[int64]time.Duration // when a node last reported that its time was over
 	events       map[string][]happened   // by path
-	below        map[string][]happened   // the same of all znodes under one that lies under the root, and its own
+	below        map[string][]happened   // by path directly under the root: the events of that znode and of all below it
 }
 
-// outcome is what became of a write.
+// outcome is the result of a write.
 type outcome struct {
 	zxid znode.Zxid
 	code znode.Code
@@ -79,7 +79,7 @@ func (k *checker) started(n *simNode) {
 	k.lookAtFloors(n)
 }
 
-// turned looks at a node after one of its turns.
+// turned checks a node after one of its turns.
 func (k *checker) turned(n *simNode, part int) {
 	if part == loopPart {
 		st := n.r.Status()
@@ -109,8 +109,8 @@ func (k *checker) turned(n *simNode, part int) {
 	}
 }
 
-// lookAtFloors: whatever anybody knows, each disk has the log up to its floor, a crash now or not, if it
-// is no older copy.
+// lookAtFloors: for every floor that any node knows, the disk of the floor's node has the log up to
+// there, even if it crashed now, unless it is an older copy.
 func (k *checker) lookAtFloors(n *simNode) {
 	for _, o := range k.s.nodes {
 		floor, term := n.r.Floor(o.id)
@@ -127,7 +127,7 @@ func (k *checker) lookAtFloors(n *simNode) {
 	}
 }
 
-// look follows what a node has applied.
+// look checks what a node has applied since the last look.
 func (k *checker) look(n *simNode) {
 	to := n.r.Status().Applied
 	for i := k.at[n] + 1; i <= to; i++ {
@@ -183,7 +183,7 @@ func (k *checker) apply(e *raftpb.Entry) {
 	k.digests = append(k.digests, k.tree.Digest())
 }
 
-// writeOf says whose txn it is: the data of what it writes.
+// writeOf returns the tag of the client's write that a txn makes: the data that it writes.
 func writeOf(x *tree.Txn) string {
 	for i := range x.Ops {
 		if op := &x.Ops[i]; op.Kind == tree.KindSetData || op.Kind == tree.KindCreate {
@@ -196,9 +196,9 @@ func writeOf(x *tree.Txn) string {
 	return ""
 }
 
-// inOrder judges a write when it becomes part of the history: it comes once, was
-// not refused before the log, every write before it on its connection has come, and
-// its session is still that connection's.
+// inOrder checks a write when it becomes part of the history: it occurs once, was not refused
+// before the log, every earlier write of its connection has occurred, and the connection still has
+// the session.
 func (k *checker) inOrder(tag string, r tree.Result) {
 	if _, twice := k.applied[tag]; twice {
 		k.s.fail("write %s is in the log twice", tag)
@@ -236,7 +236,7 @@ func (k *checker) inOrder(tag string, r tree.Result) {
 	}
 }
 
-// refused hears that a write was definitely not done.
+// refused records that a write was definitely not made.
 func (k *checker) refused(tag string) {
 	k.never[tag] = true
 	if _, done := k.applied[tag]; done {
@@ -244,7 +244,7 @@ func (k *checker) refused(tag string) {
 	}
 }
 
-// leader is the node that leads in the newest term, if it is up.
+// leader returns the node that leads in the newest term, if it is up.
 func (s *sim) leader() *simNode {
 	var found *simNode
 	var term uint64
@@ -259,7 +259,7 @@ func (s *sim) leader() *simNode {
 	return found
 }
 
-// probe asks who is a member and lets every one of them write.
+// probe finds out who the members are and makes each of them write.
 func (k *checker) probe() {
 	l := k.s.leader()
 	if l == nil {
@@ -283,7 +283,7 @@ func (k *checker) probe() {
 	l.wake()
 }
 
-// end looks at a cluster that has come to rest.
+// end checks a cluster that has come to rest.
 func (k *checker) end() {
 	s := k.s
 	if s.failure != "" {
@@ -328,8 +328,8 @@ func (k *checker) end() {
 	}
 }
 
-// operations are what clients have done. Of a write whose client does not know, the
-// log does: it took effect before the first node had applied it, or never.
+// operations returns what clients have done. If a client does not know the outcome of a write, the
+// log does: the write took effect before the first node applied it, or never.
 func (k *checker) operations() []porcupine.Operation {
 	ops := slices.Clone(k.s.clients.history)
 	for i := range ops {
@@ -340,7 +340,7 @@ func (k *checker) operations() []porcupine.Operation {
 	return slices.DeleteFunc(ops, func(op porcupine.Operation) bool { return op.Return == math.MaxInt64 })
 }
 
-// registers is what single znodes are to clients.
+// registers models single znodes as clients see them.
 var registers = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := map[string][]porcupine.Operation{}

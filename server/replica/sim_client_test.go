@@ -14,14 +14,14 @@ import (
 
 const simKeys = 8
 
-// clients are sequences of requests over connections to one node at a time, as a
-// frontend would hold them: what comes to an uncertain or no end ends the
-// connection, and nothing is submitted over it any more.
+// clients are sequences of requests over connections to one node at a time, as a frontend would
+// hold them: a request that ends uncertain, or not at all, ends the connection, and nothing more is
+// submitted over it.
 type clients struct {
 	s       *sim
-	conns   []*simConn // by id; those that have ended too
+	conns   []*simConn // by id; includes those that have ended
 	owners  []*owner   // see sim_session_test.go
-	moment  int64      // numbers calls and returns
+	moment  int64      // counts calls and returns
 	history []porcupine.Operation
 	stopped bool
 }
@@ -34,19 +34,20 @@ type simConn struct {
 	life    int
 	ended   bool
 	writes  int // submitted
-	applied int // the number of the last one in the log
+	applied int // the number of the last write in the log
 	zxid    znode.Zxid
 	open    []*call
 
-	// Of a client with a session; owner nil: it has none.
+	// For a client with a session; owner is nil if it has none.
 	owner      *owner
 	session    int64 // 0: not attached yet
 	attachment uint32
-	table      *watchTable // in which its session and watches are
+	ttl        time.Duration
+	table      *watchTable // the table that has its session and watches
 	outbox     []delivery
 }
 
-// call is a request without its answer.
+// call is a request that has no answer yet.
 type call struct {
 	op    porcupine.Operation
 	write bool
@@ -73,7 +74,7 @@ func (c *clients) init(s *sim) {
 	}
 }
 
-// connectLater finds a node that takes clients, sooner or later.
+// connectLater finds, after a while, a node that takes clients.
 func (c *clients) connectLater() {
 	s := c.s
 	s.after(s.between(10*time.Millisecond, 300*time.Millisecond), func() {
@@ -104,7 +105,7 @@ func isReady(n *simNode) bool {
 	}
 }
 
-// crashed ends the connections to a node that is no more.
+// crashed ends the connections to a node that has crashed.
 func (c *clients) crashed(n *simNode) {
 	for _, conn := range c.conns {
 		if conn.node == n && conn.life == n.life && !conn.ended {
@@ -113,7 +114,7 @@ func (c *clients) crashed(n *simNode) {
 	}
 }
 
-// end leaves what has no answer open.
+// end leaves the unanswered requests open.
 func (c *simConn) end() {
 	c.ended = true
 	for _, x := range c.open {
@@ -208,7 +209,8 @@ func (c *simConn) call(in simInput) *call {
 	return x
 }
 
-// answered takes a call off the list; over a connection that has ended nobody hears it.
+// answered removes a call from the list; if the connection has ended, the client does not learn of
+// the answer.
 func (c *simConn) answered(x *call) bool {
 	i := slices.Index(c.open, x)
 	if i < 0 {
@@ -220,8 +222,8 @@ func (c *simConn) answered(x *call) bool {
 	return true
 }
 
-// sees judges the place of an answer in the one history, and remembers it: it is
-// not before anything that was applied anywhere before the call.
+// sees checks an answer's place in the history and remembers it: the answer must not be older than
+// anything that was applied anywhere before the call.
 func (c *simConn) sees(x *call, zxid znode.Zxid) {
 	if zxid < x.zxid || x.write && zxid == x.zxid {
 		c.fail("connection %d, %+v: answered at %v, and %v was applied before it was called", c.id, x.op.Input, zxid, x.zxid)
@@ -237,7 +239,7 @@ func (c *simConn) set() {
 	c.write(txn, simInput{key: key, write: true})
 }
 
-// write submits a txn, whose data, if it has any, says whose it is.
+// write submits a txn. Its data, if it has any, identifies the write.
 func (c *simConn) write(txn *tree.Txn, in simInput) {
 	tag := ""
 	if txn.Kind != tree.KindDelete {
@@ -270,7 +272,7 @@ func (c *simConn) write(txn *tree.Txn, in simInput) {
 
 func (c *simConn) writeDone(x *call, r tree.Result) {
 	if x.tag != "" && (r.Code == znode.ErrNoLeader || r.Code == znode.ErrThrottledOp) {
-		c.check.refused(x.tag) // whoever hears it or not
+		c.check.refused(x.tag) // whether or not the client learns of it
 	}
 	if !c.answered(x) {
 		return
@@ -309,7 +311,7 @@ func (c *simConn) writeDone(x *call, r tree.Result) {
 	}
 }
 
-// isRefusal says whether the state was not as the client thought.
+// isRefusal says whether the code means that the state was not what the client assumed.
 func isRefusal(code znode.Code) bool {
 	return code == znode.ErrNodeExists || code == znode.ErrNoNode || code == znode.ErrNotEmpty || code == znode.ErrBadVersion
 }
@@ -353,7 +355,7 @@ func (c *simConn) linRead() {
 	c.node.r.Barrier(done)
 }
 
-// read sees no older state than this connection has seen.
+// read checks that the state shown is not older than what this connection has seen.
 func (c *simConn) read() {
 	c.seen["reads"]++
 	c.node.r.View(func(t *tree.Tree, _ *watchTable) {

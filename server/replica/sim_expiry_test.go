@@ -10,10 +10,10 @@ import (
 	"coord/tree/znode"
 )
 
-// What the checker knows of sessions: which there are and what is theirs, by the one
-// history, when a node has heard their clients, and what it has told the leader.
+// What the checker knows of sessions: from the history, which sessions there are and what they own;
+// and when a node has heard from their clients, and what it has reported to the leader.
 
-// sessionRecord is a session in the one history.
+// sessionRecord is a session in the history.
 type sessionRecord struct {
 	attachment uint32
 	since      time.Duration // of the attachment
@@ -22,18 +22,19 @@ type sessionRecord struct {
 	znodes     map[string]bool // its ephemerals
 }
 
-// signs are the last that a node has heard of a session's client.
+// signs are a session's last signs of life at a node.
 type signs struct {
 	node       *simNode
 	life       int
 	attachment uint32
 	since, at  time.Duration
-	kept       bool // and hears as long as the connection is there
+	ttl        time.Duration // the one it was attached with
+	kept       bool          // alive as long as the connection is
 }
 
-func (s *signs) alive(now, ttl time.Duration) bool { return s.kept || now < s.at+ttl }
+func (s *signs) alive(now time.Duration) bool { return s.kept || now < s.at+s.ttl }
 
-// reported is a report that has come to a leader.
+// reported is a report that has reached a leader.
 type reported struct {
 	to         *simNode
 	life       int
@@ -41,7 +42,7 @@ type reported struct {
 	at, lives  time.Duration
 }
 
-// endedSession is a session that ended with an entry, and what ended with it.
+// endedSession is a session that an entry ended, and the ephemerals that ended with it.
 type endedSession struct {
 	index uint64
 	id    int64
@@ -55,21 +56,22 @@ func eachReported(b []byte, yield func(id int64, attachment uint32, lives time.D
 	}
 }
 
-// told judges what a node tells: no session's time is over whose client it hears.
+// told checks a node's report: the node must not report a session's time as over while it hears the
+// session's client.
 func (k *checker) told(n *simNode, b []byte) {
 	eachReported(b, func(id int64, attachment uint32, lives time.Duration) {
 		rec, s := k.sessions[id], k.signs[id]
 		if lives > 0 || rec == nil || s.node != n || s.life != n.life || s.attachment != attachment {
 			return
 		}
-		if s.alive(k.s.now, rec.ttl) {
-			k.s.fail("node %d says that the time of session %#x is over, %v after it heard its client; it has %v", n.id, id, k.s.now-s.at, rec.ttl)
+		if s.alive(k.s.now) {
+			k.s.fail("node %d says that the time of session %#x is over, %v after it heard its client; it has %v", n.id, id, k.s.now-s.at, s.ttl)
 		}
 		k.over[id] = k.s.now
 	})
 }
 
-// took notes what a leader has been told.
+// took records a report that a leader has received.
 func (k *checker) took(n *simNode, b []byte) {
 	if n.r.Status().Role != "leader" {
 		return
@@ -79,7 +81,7 @@ func (k *checker) took(n *simNode, b []byte) {
 	})
 }
 
-// expires judges a leader's decision to end a session.
+// expires checks a leader's decision to end a session.
 func (k *checker) expires(l *simNode, x *tree.Txn) {
 	s, now := k.s, k.s.now
 	rec := k.sessions[x.Target]
@@ -97,7 +99,7 @@ func (k *checker) expires(l *simNode, x *tree.Txn) {
 	}
 	sign, rep := k.signs[x.Target], k.reports[x.Target]
 	n := sign.node
-	if n == nil || sign.attachment != x.Attachment || sign.life != n.life || n.r == nil || !sign.alive(now, rec.ttl) {
+	if n == nil || sign.attachment != x.Attachment || sign.life != n.life || n.r == nil || !sign.alive(now) {
 		return
 	}
 	if n == l {
@@ -107,7 +109,7 @@ func (k *checker) expires(l *simNode, x *tree.Txn) {
 	if rep.to == l && rep.life == l.life && rep.attachment == x.Attachment && rep.at >= l.leads && now < rep.at+rep.lives {
 		early("node %d has said at %v that it lives for %v", n.id, rep.at, rep.lives)
 	}
-	// If nothing was in the way for so long there was a report.
+	// If nothing was in the way for that long, a report has arrived.
 	free, is := s.net.freeSince(arrow{n.id, l.id})
 	st := n.r.Status()
 	since := max(n.steady, n.paused, l.steady, l.paused, free, sign.since, k.over[x.Target])
@@ -116,7 +118,7 @@ func (k *checker) expires(l *simNode, x *tree.Txn) {
 	}
 }
 
-// sessionTxn follows a txn of the history that has to do with sessions.
+// sessionTxn follows the txns of the history that concern sessions.
 func (k *checker) sessionTxn(x *tree.Txn, r tree.Result) {
 	s := k.s
 	if rec := k.sessions[x.Session]; x.Session != 0 && r.Code == znode.OK && (rec == nil || rec.ended || rec.attachment != x.Attachment) {
@@ -137,7 +139,7 @@ func (k *checker) sessionTxn(x *tree.Txn, r tree.Result) {
 			s.fail("session %#x is attached with %d: %+v", x.Target, r.Attachment, rec)
 			return
 		}
-		rec.attachment, rec.since = r.Attachment, s.now
+		rec.attachment, rec.since, rec.ttl = r.Attachment, s.now, time.Duration(x.TimeoutMS)*time.Millisecond
 	case tree.KindClose:
 		if rec == nil || rec.ended || rec.attachment != x.Attachment {
 			s.fail("session %#x ends, as attachment %d was judged: %+v", x.Target, x.Attachment, rec)
@@ -161,8 +163,8 @@ func (k *checker) sessionTxn(x *tree.Txn, r tree.Result) {
 	}
 }
 
-// lookAtSessions holds a node's sessions and ephemerals against the history up to an
-// entry, as far as something has ended.
+// lookAtSessions checks a node's sessions and ephemerals against the history up to an entry, for
+// the sessions that have ended.
 func (k *checker) lookAtSessions(n *simNode, t *tree.Tree, to uint64) {
 	ended := false
 	for ; k.goneAt[n] < len(k.gone) && k.gone[k.goneAt[n]].index <= to; k.goneAt[n]++ {
@@ -185,7 +187,7 @@ func (k *checker) lookAtSessions(n *simNode, t *tree.Tree, to uint64) {
 	}
 }
 
-// endOfSessions: who was kept alive lives, who was silent does not.
+// endOfSessions: a session that was kept alive lives, a silent one does not.
 func (k *checker) endOfSessions() {
 	alive := map[int64]bool{}
 	for _, o := range k.s.clients.owners {

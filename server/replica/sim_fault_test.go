@@ -9,7 +9,7 @@ import (
 	"coord/tree/znode"
 )
 
-// planFaults plans one fault after the other.
+// planFaults plans one fault after another.
 func (s *sim) planFaults() {
 	s.after(s.between(500*time.Millisecond, 3*time.Second), func() {
 		if s.calm {
@@ -20,7 +20,7 @@ func (s *sim) planFaults() {
 	})
 }
 
-// anyone is a node that is up.
+// anyone returns a node that is up.
 func (s *sim) anyone() *simNode {
 	up := slices.DeleteFunc(slices.Clone(s.nodes), func(n *simNode) bool { return n.r == nil })
 	if len(up) == 0 {
@@ -39,7 +39,7 @@ func (s *sim) fault() {
 	case p < 22:
 		d := s.between(50*time.Millisecond, 5*time.Second)
 		if s.chance(40) {
-			d = s.between(time.Millisecond, 30*time.Millisecond) // what it has sent is still on its way
+			d = s.between(time.Millisecond, 30*time.Millisecond) // messages that it has sent are still under way
 		}
 		s.crashFor(n, d)
 	case p < 25: // all of them
@@ -48,7 +48,7 @@ func (s *sim) fault() {
 		}
 	case p < 27:
 		s.contest()
-	case p < 29: // nobody leads, and voters come back in the midst of the election
+	case p < 29: // no node leads, and voters come back in the midst of the election
 		if l := s.leader(); l != nil {
 			s.seen["restless elections"]++
 			s.crashFor(l, s.between(time.Second, 3*time.Second))
@@ -115,9 +115,9 @@ func (s *sim) fault() {
 	}
 }
 
-// contest lets two voters stand for election in one term who do not hear of each other.
-// The third one, who led so far, restarts whenever it has voted, before it hears what
-// the one that it has voted for does.
+// contest makes two voters campaign in one term without a connection between them. The third voter,
+// the leader so far, restarts each time it has voted, before the candidate that it voted for can
+// tell it anything.
 func (s *sim) contest() {
 	l := s.leader()
 	if l == nil {
@@ -182,7 +182,7 @@ func (s *sim) transfer() {
 	}
 }
 
-// handOver lets the leader look for somebody who takes its place.
+// handOver makes the leader look for a node that takes over.
 func (s *sim) handOver() {
 	if l := s.leader(); l != nil {
 		s.note("%d is to hand over", l.id)
@@ -197,7 +197,7 @@ func (s *sim) handOver() {
 	}
 }
 
-// changeMembers asks the leader for some change that fits.
+// changeMembers asks the leader for a possible change of members.
 func (s *sim) changeMembers() {
 	l := s.leader()
 	if l == nil {
@@ -205,8 +205,9 @@ func (s *sim) changeMembers() {
 	}
 	l.r.Freeze(func(_ *tree.Frozen, at replica.Point) {
 		others := slices.DeleteFunc(slices.Clone(at.Voters), func(id uint64) bool { return id == l.id })
-		// Who comes in another's place is seen to by package admission, in a simulation over links. And two voters
-		// survive the loss of none: the only one does not share its vote with who has just lost its disk.
+		// Package admission handles nodes that replace others, in the simulation over links. And a cluster of two
+		// voters does not survive the loss of one: the only voter must not share its vote with a node that has
+		// just lost its disk.
 		learners := slices.DeleteFunc(slices.Clone(at.Others), func(id uint64) bool {
 			n := s.node(id)
 			return len(n.replaces) > 0 || n.gone && len(at.Voters) == 1
@@ -258,8 +259,8 @@ func (s *sim) changeMembers() {
 	l.wake()
 }
 
-// heal ends all faults; some seconds later the clients rest, and every member is
-// asked for a last write.
+// heal ends all faults. Some seconds later the clients stop, and every member must make a last
+// write.
 func (s *sim) heal() {
 	if s.failure != "" {
 		return
@@ -267,7 +268,7 @@ func (s *sim) heal() {
 	s.note("no faults any more")
 	s.calm = true
 	for _, n := range s.nodes {
-		n.steady = max(n.steady, n.paused) // what it has not taken waits until then
+		n.steady = max(n.steady, n.paused) // messages that it has not taken wait until then
 		n.paused, n.slow = 0, 0
 	}
 	clear(s.net.blocked)

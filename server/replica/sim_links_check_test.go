@@ -7,18 +7,17 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// flow is what one node sends to another one, over one link after the other. What a
-// link promises: whatever comes of it is what was sent, in order, from the first on,
-// and nothing is missing before something that comes; and behind what comes of a link
-// nothing comes of those before it.
+// flow is what one node sends to another, over one link after another. A link promises: whatever it
+// delivers is what was sent, in order and from the first item on, with nothing missing before a
+// delivered item; and after an item of a link nothing of an earlier link is delivered.
 type flow struct {
 	up    bool
 	begun int    // links
-	sent  []item // and not yet past all spots
-	at    []spot // where the receiver may be: more than one if the same was sent over several links
+	sent  []item // what was sent and is not yet past for all spots
+	at    []spot // the receiver's possible positions: several if the same was sent over several links
 }
 
-// item is what was sent over a link of that number.
+// item is something that was sent over the link with this number.
 type item struct {
 	link int
 	m    *raftpb.Message // or
@@ -26,7 +25,7 @@ type item struct {
 	b    []byte
 }
 
-// spot is how many items of sent are past.
+// spot is the number of items of sent that are past.
 type spot int
 
 func (w *linked) flow(from, to uint64) *flow {
@@ -43,7 +42,7 @@ func (f *flow) begin() {
 	f.begun++
 }
 
-// add notes what is sent, if there is a link to send it on.
+// add records what is sent, if there is a link to send it on.
 func (f *flow) add(x item) {
 	if f.up {
 		x.link = f.begun
@@ -51,7 +50,7 @@ func (f *flow) add(x item) {
 	}
 }
 
-// take says whether x may come now.
+// take says whether x may be delivered now.
 func (f *flow) take(x item) bool {
 	var next []spot
 	for _, p := range f.at {
@@ -69,7 +68,7 @@ func (f *flow) take(x item) bool {
 	if len(next) == 0 {
 		return false
 	}
-	// The last one that is past stays: it says which link that was.
+	// The last item that is past stays, because it says which link it was sent over.
 	if past := slices.Min(next) - 1; past > 0 {
 		f.sent = slices.Clone(f.sent[past:])
 		for i := range next {
@@ -93,7 +92,7 @@ func (x item) same(y item) bool {
 		})
 }
 
-// come takes what a link has brought to a node.
+// come delivers to a node what a link has brought.
 func (w *linked) come(st *station, from uint64, x item) {
 	if x.m == nil && x.kind == floodKind {
 		return
@@ -111,7 +110,7 @@ func (w *linked) come(st *station, from uint64, x item) {
 	}
 }
 
-// lie says what comes in place of x, with a mutant.
+// lie returns what a mutant delivers instead of x.
 func (w *linked) lie(a arrow, x item) []item {
 	x.link = w.flow(a.from, a.to).begun
 	held := w.held[a]
@@ -123,7 +122,7 @@ func (w *linked) lie(a arrow, x item) []item {
 		delete(w.held, a)
 		return []item{x, *held}
 	case w.mutant.is(lateMessage):
-		w.held[a] = &x // to come once more
+		w.held[a] = &x // to be delivered once more
 	case w.mutant.is(lostMessage) && w.chance(1):
 		return nil
 	case w.mutant.is(messageTwice) && w.chance(1):

@@ -14,53 +14,53 @@ import (
 	"time"
 )
 
-// connection is one, as TCP has them: what an end writes is cut into segments, which arrive in
-// their order, late, or never. An end that goes says so, if it can.
+// connection behaves like a TCP connection: what one end writes is cut into segments, which arrive
+// in order, late, or never. An end that goes away says so, if it can.
 type connection struct {
 	w       *linked
 	number  int
-	purpose byte          // of its hello; 0: nothing was said yet
-	ends    [2]*socket    // who has dialled, who was dialled
-	mute    bool          // nothing passes any more, and nobody hears so
-	stalled time.Duration // until then nothing passes
+	purpose byte          // from the hello; 0: nothing has been sent yet
+	ends    [2]*socket    // the dialer's, the acceptor's
+	mute    bool          // nothing passes any more, and neither end learns of it
+	stalled time.Duration // nothing passes until then
 }
 
-// The purposes.
+// Purposes of a connection.
 const (
 	linkConn     = 1
 	snapshotConn = 2
 	requestConn  = 3
 )
 
-// socket is one end.
+// socket is one end of a connection.
 type socket struct {
 	c             *connection
 	st            *station
 	local, remote address
-	flight        []segment     // on its way to the other end
-	last          time.Duration // when the last of it arrives
-	owed          int           // bytes that have arrived and are not acknowledged
-	flip          bool          // a bit of what is written next changes on its way
-	vanished      bool          // with its machine: nobody knows of it there
+	flight        []segment     // under way to the other end
+	last          time.Duration // when the last of flight arrives
+	owed          int           // bytes that have arrived and are not acknowledged yet
+	flip          bool          // a bit of the next write changes under way
+	vanished      bool          // lost with its machine, which no longer knows of the connection
 
 	// Under linked.mu.
 	in       []byte
-	inErr    error // behind that
+	inErr    error // returned after in
 	closed   bool
-	dead     bool // with its process
+	dead     bool // its process has ended
 	window   int  // bytes that may be unacknowledged
 	unacked  int
-	waits    bool // a writer
+	waits    bool // a writer waits
 	deadline time.Time
-	changed  chan struct{} // closed when something of this is another
+	changed  chan struct{} // closed when one of these fields changes
 }
 
-// segment is bytes, and perhaps an end behind them.
+// segment is some bytes, and perhaps the end of the stream after them.
 type segment struct {
 	at    time.Duration
 	b     []byte
-	whole bool  // what is written next is another write
-	err   error // io.EOF, or a reset, which makes what is unread unreadable
+	whole bool  // what is written next is a separate write
+	err   error // io.EOF, or a reset, after which unread bytes cannot be read
 }
 
 type address string
@@ -70,7 +70,7 @@ func (a address) String() string  { return string(a) }
 
 func (s *socket) LocalAddr() net.Addr              { return s.local }
 func (s *socket) RemoteAddr() net.Addr             { return s.remote }
-func (s *socket) SetWriteDeadline(time.Time) error { return nil } // nobody is that slow before the first answer
+func (s *socket) SetWriteDeadline(time.Time) error { return nil } // no peer is that slow before the first answer
 func (s *socket) SetDeadline(t time.Time) error    { return s.SetReadDeadline(t) }
 func (s *socket) SetReadDeadline(t time.Time) error {
 	s.c.w.mu.Lock()
@@ -79,13 +79,14 @@ func (s *socket) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// broadcast wakes who waits. Locked.
+// broadcast wakes the waiting goroutines. The caller holds linked.mu.
 func (s *socket) broadcast() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// tardy is how late a deadline is noticed: timers of other goroutines that are set to the same moment come first.
+// tardy is how late a deadline takes effect: timers of other goroutines that are set to the same moment come
+// first.
 const tardy = 10 * time.Microsecond
 
 func (s *socket) Read(b []byte) (int, error) {
@@ -131,7 +132,7 @@ func (s *socket) Write(b []byte) (int, error) {
 		}
 		n := min(len(b)-done, s.window-s.unacked)
 		if n < min(len(b)-done, s.window/2) || err != nil {
-			n = 0 // no crumbs
+			n = 0 // too little room: wait for more
 		}
 		s.unacked += n
 		s.waits = err == nil && done+n < len(b)
@@ -164,9 +165,9 @@ func (s *socket) Close() error {
 	end := io.EOF
 	switch {
 	case errors.Is(s.inErr, syscall.ECONNRESET):
-		end = nil // nobody there would know what it is about
+		end = nil // the other end no longer knows the connection
 	case len(s.in) > 0:
-		end = syscall.ECONNRESET // as Linux does: what was unread is lost
+		end = syscall.ECONNRESET // as on Linux: unread data is lost
 	}
 	s.broadcast()
 	w.mu.Unlock()
@@ -189,14 +190,14 @@ func (s *socket) side() int {
 }
 func (s *socket) other() *socket { return s.c.ends[1-s.side()] }
 
-// isOver says whether nobody reads or writes there any more.
+// isOver says whether this end is closed, dead or gone.
 func (s *socket) isOver() bool {
 	s.c.w.mu.Lock()
 	defer s.c.w.mu.Unlock()
 	return s.closed || s.dead
 }
 
-// live are the connections of which something may come still.
+// live returns the connections on which something may still arrive.
 func (w *linked) live() []*connection {
 	w.conns = slices.DeleteFunc(w.conns, func(c *connection) bool { return c.ends[0].isOver() && c.ends[1].isOver() })
 	return w.conns
@@ -207,7 +208,7 @@ func (c *connection) isBetween(a, b uint64) bool {
 	return x == a && y == b || x == b && y == a
 }
 
-// latency is how long a segment takes.
+// latency is how long a segment is under way.
 func (w *linked) latency() time.Duration {
 	if w.chance(1) && !w.calm {
 		return w.between(0, 200*time.Millisecond)
@@ -215,7 +216,7 @@ func (w *linked) latency() time.Duration {
 	return w.between(100*time.Microsecond, 3*time.Millisecond)
 }
 
-// send lets what one side has written go its way.
+// send dispatches what one side has written.
 func (c *connection) send(side int, b []byte, whole bool) {
 	w, s := c.w, c.ends[side]
 	if side == 0 && c.purpose == 0 {
@@ -235,17 +236,17 @@ func (c *connection) send(side int, b []byte, whole bool) {
 	}
 }
 
-// hello reads what a connection is for.
+// hello reads the purpose of a connection.
 func (c *connection) hello(b []byte) {
 	if len(b) < 12 {
-		c.purpose = linkConn // so little is never written at once
+		c.purpose = linkConn // such a short write is never a whole hello
 		return
 	}
 	c.purpose = b[11]
 	w, to := c.w, c.ends[1]
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.chance(20) { // what is behind it is sent together
+	if w.chance(20) { // later writes are then sent together
 		c.ends[0].window = 200 + w.rnd.IntN(2000)
 	}
 	if c.purpose != snapshotConn {
@@ -257,7 +258,7 @@ func (c *connection) hello(b []byte) {
 	}
 }
 
-// dispatch puts a segment behind those that are on their way. A node that rests sends nothing.
+// dispatch queues a segment after those under way. A paused node sends nothing.
 func (c *connection) dispatch(side int, x segment) {
 	w, s := c.w, c.ends[side]
 	x.at = max(s.last, max(w.now, s.st.n.paused)+w.latency())
@@ -266,10 +267,10 @@ func (c *connection) dispatch(side int, x segment) {
 	w.after(x.at-w.now, func() { c.arrive(side) })
 }
 
-// sendEnd lets one side end what it sends.
+// sendEnd ends the stream of one side.
 func (c *connection) sendEnd(side int, why error) { c.dispatch(side, segment{err: why}) }
 
-// arrive delivers what is due.
+// arrive delivers the segments that are due.
 func (c *connection) arrive(side int) {
 	w, s, to := c.w, c.ends[side], c.ends[1-side]
 	for len(s.flight) > 0 && s.flight[0].at <= w.now {
@@ -290,7 +291,7 @@ func (c *connection) arrive(side int) {
 	}
 }
 
-// hindrance is how long what is due waits before it is tried again.
+// hindrance is how long a segment that is due must wait before it is tried again.
 func (c *connection) hindrance(s, to *socket) time.Duration {
 	w := c.w
 	switch {
@@ -309,7 +310,7 @@ func (w *linked) hinder(s, to *socket, wait time.Duration) {
 	w.hindered[a] = max(w.hindered[a], w.now+wait)
 }
 
-// deliver hands a segment over.
+// deliver puts a segment into the receiver's socket.
 func (c *connection) deliver(s, to *socket, x segment) {
 	w := c.w
 	switch {
@@ -338,7 +339,7 @@ func (c *connection) deliver(s, to *socket, x segment) {
 	c.acknowledge(s)
 }
 
-// acknowledge makes room for who writes.
+// acknowledge gives the writer room for more.
 func (c *connection) acknowledge(s *socket) {
 	w, to := c.w, s.other()
 	if s.owed == 0 || c.mute {
@@ -362,7 +363,7 @@ func (c *connection) acknowledge(s *socket) {
 	}
 }
 
-// reset tells one end that the other knows nothing of the connection, if that gets through.
+// reset tells one end that the other no longer knows the connection, if that gets through.
 func (c *connection) reset(s *socket) {
 	if c.mute || s.isOver() || c.w.net.blocked[arrow{s.other().node(), s.node()}] > 0 {
 		return
@@ -376,7 +377,7 @@ func (c *connection) reset(s *socket) {
 	synctest.Wait()
 }
 
-// cut lets some of what is on its way be lost: from a place on, within a frame or not.
+// cut drops what is under way from a random place on, within a frame or not.
 func (c *connection) cut(side int) {
 	w, s := c.w, c.ends[side]
 	if len(s.flight) == 0 {
@@ -395,7 +396,7 @@ func (c *connection) cut(side int) {
 	s.flight = s.flight[:i+1]
 }
 
-// died is what becomes of a connection when the process of one end is no more, or its machine.
+// died ends a side whose process has ended, or whose machine has lost power.
 func (c *connection) died(side int, power bool) {
 	w, s := c.w, c.ends[side]
 	switch {
@@ -410,7 +411,7 @@ func (c *connection) died(side int, power bool) {
 	}
 }
 
-// listener is where a node is dialled.
+// listener accepts the connections to a node.
 type listener struct {
 	at     address
 	conns  chan net.Conn
@@ -438,12 +439,12 @@ func (l *listener) Close() error {
 
 func (l *listener) Addr() net.Addr { return l.at }
 
-// dialling is one try to connect.
+// dialling is one attempt to connect.
 type dialling struct {
 	st     *station
 	to     uint64
 	answer chan dialAnswer // has room for one
-	over   bool            // under linked.mu: nobody waits for it
+	over   bool            // under linked.mu: the dialer has given up
 }
 
 type dialAnswer struct {
@@ -472,7 +473,7 @@ func (d *dialling) isOver() bool {
 	return d.over || d.st.dead
 }
 
-// say gives the answer after a while.
+// say delivers the answer after a while.
 func (d *dialling) say(x dialAnswer) {
 	w := d.st.w
 	w.after(max(0, d.st.n.paused-w.now)+w.latency(), func() {
@@ -484,7 +485,7 @@ func (d *dialling) say(x dialAnswer) {
 	})
 }
 
-// begin sends the first segment, which may find nobody.
+// begin sends the first segment, which may find no listener.
 func (d *dialling) begin() {
 	w, from := d.st.w, d.st.n
 	late := max(0, from.paused-w.now)
@@ -513,7 +514,8 @@ func (d *dialling) begin() {
 	})
 }
 
-// connect makes a connection: the kernel of the other side does, even if its process rests.
+// connect makes a connection: the kernel of the other side does so even while its process is
+// paused.
 func (d *dialling) connect(to *station) {
 	w := d.st.w
 	w.dialled++
@@ -525,7 +527,7 @@ func (d *dialling) connect(to *station) {
 	w.conns = append(w.conns, c)
 	w.after(max(0, to.n.paused-w.now)+w.latency(), func() {
 		if to.isDead() {
-			return // died has seen to it
+			return // died has handled it
 		}
 		to.listener.conns <- c.ends[1]
 		synctest.Wait()

@@ -9,12 +9,12 @@ import (
 	"coord/server/peer"
 )
 
-// What becomes of nodes that were removed, or whose disk is an older copy: they are refused by who
-// knows, and by nobody else, and make of it what package server does.
+// What becomes of nodes that were removed, or whose disk is an older copy. Every node that knows of
+// it refuses them, no other node does, and they react as in package server.
 
-func (w *linked) left(*simNode) {} // changed hears of it, also if nobody was answered
+func (w *linked) left(*simNode) {} // changed learns of it, even if nobody was answered
 
-// wasRemoved: a member that was removed lives on, and may restart, until it is told so.
+// wasRemoved lets a removed member live on, and perhaps restart, until it learns of its removal.
 func (w *linked) wasRemoved(n *simNode) {
 	if w.removed[n.id] {
 		return
@@ -31,7 +31,7 @@ func (w *linked) wasRemoved(n *simNode) {
 	})
 }
 
-// wasAdmitted: whoever let this node in did not know better.
+// wasAdmitted checks that the node that let this one in did not know better.
 func (st *station) wasAdmitted(by uint64) {
 	w, n := st.w, st.n
 	o := w.stations[by-1]
@@ -40,7 +40,7 @@ func (st *station) wasAdmitted(by uint64) {
 	w.mu.Unlock()
 	term := n.log.seen.recovered().Term
 	if n.r != nil {
-		term = max(term, n.r.Status().Term) // not written yet
+		term = max(term, n.r.Status().Term) // the log may not have it yet
 	}
 	switch last := n.log.seen.last(); {
 	case knew.removed:
@@ -52,7 +52,7 @@ func (st *station) wasAdmitted(by uint64) {
 	}
 }
 
-// wasRefused is what a node makes of being refused.
+// wasRefused is a node's reaction to being refused.
 func (w *linked) wasRefused(n *simNode, r *peer.Refusal) {
 	switch admission.FateOf(r, simCluster) {
 	case admission.Removed:
@@ -74,7 +74,7 @@ func (w *linked) isOlder(n *simNode, err error) {
 	w.lost(n, err.Error())
 }
 
-// lost: the disk is an older copy, and its node comes back as another one.
+// lost: the disk is an older copy, and its node comes back as a new one.
 func (w *linked) lost(n *simNode, why string) {
 	w.note("the disk of %d is an older copy: %s", n.id, why)
 	if w.disks[n.id] == nil || w.disks[n.id].put == 0 {
@@ -87,7 +87,7 @@ func (w *linked) lost(n *simNode, why string) {
 	w.after(w.between(10*time.Millisecond, 500*time.Millisecond), func() { w.join(m) })
 }
 
-// rested looks at the nodes when the cluster has come to rest.
+// rested checks the nodes when the cluster has come to rest.
 func (w *linked) rested() {
 	if w.failure != "" {
 		return
@@ -102,7 +102,7 @@ func (w *linked) rested() {
 	}
 }
 
-// canHear says whether some member is a node that n knows of.
+// canHear says whether n knows of a node that is up and a member.
 func (w *linked) canHear(n *simNode) bool {
 	return slices.ContainsFunc(w.nodes, func(o *simNode) bool {
 		return w.stations[n.id-1].named[o.id] && o.r != nil && !w.removed[o.id]

@@ -19,10 +19,10 @@ var coveredOverLinks = append(slices.DeleteFunc(slices.Clone(covered), func(what
 	"replacements", "removed members that come back", "removed members told so", "requests", "requests without an answer", "answers lost",
 	"joiners that crashed", "members that asked again", "strangers that others told of", "refused: unknown", "refused: cluster")
 
-// floodKind is a forward that replicas pass over.
+// floodKind is a forward that replicas ignore.
 const floodKind = replica.LastKind
 
-// planFaults plans one fault after the other that only connections can have.
+// planFaults plans one fault after another, of the kinds that only connections can have.
 func (w *linked) planFaults() {
 	w.after(w.between(300*time.Millisecond, 3*time.Second), func() {
 		if w.calm {
@@ -59,7 +59,7 @@ func (w *linked) fault() {
 	}
 }
 
-// anyConn is one of the connections; of a snapshot if there is one.
+// anyConn returns one of the connections, preferably of a snapshot.
 func (w *linked) anyConn() *connection {
 	all := w.live()
 	if of := slices.DeleteFunc(slices.Clone(all), func(c *connection) bool { return c.purpose != snapshotConn }); len(of) > 0 && w.chance(70) {
@@ -80,8 +80,8 @@ func (w *linked) sever(a, b uint64, _ bool) {
 	}
 }
 
-// breakUp ends a connection, somewhere in what is on its way: for both sides, for one of them,
-// or so that neither hears of it.
+// breakUp ends a connection at a random place in what is under way: for both sides, for one of
+// them, or so that neither learns of it.
 func (c *connection) breakUp() {
 	w := c.w
 	c.cut(0)
@@ -99,7 +99,7 @@ func (c *connection) breakUp() {
 	}
 }
 
-// flipBit changes what is written, and not what sums were made of.
+// flipBit changes a bit of what is written, after the checksums were made.
 func (w *linked) flipBit(c *connection, b []byte) {
 	i, bit := w.rnd.IntN(len(b)), byte(1)<<w.rnd.IntN(8)
 	w.note("connection %d: byte %d of %d changes on its way", c.number, i, len(b))
@@ -109,14 +109,15 @@ func (w *linked) flipBit(c *connection, b []byte) {
 	}
 }
 
-// mendSum makes the checksum of the frame right in the payload of which a byte was changed.
+// mendSum corrects the checksum of the frame whose payload contains the changed byte.
 func mendSum(b []byte, i int, change byte) {
-	const head, before = 11, 8 + 5 // bytes of a frame's head; of what is summed up before the payload
+	const head, before = 11, 8 + 5 // length of a frame's head; bytes that are summed before the payload
 	for len(b) >= head {
-		n := int(binary.BigEndian.Uint32(b))
-		if n > len(b)-head {
-			return // no frame, or not all of it
+		size := binary.BigEndian.Uint32(b)
+		if uint64(size) > uint64(len(b)-head) {
+			return // no frame, or not a whole one
 		}
+		n := int(size)
 		if at := i - head; at >= 0 && at < n {
 			plain := make([]byte, before+n)
 			changed := slices.Clone(plain)
@@ -130,7 +131,7 @@ func mendSum(b []byte, i int, change byte) {
 	}
 }
 
-// haunt lets an old copy of a node dial the others for a while.
+// haunt makes an old copy of a node dial the others for a while.
 func (w *linked) haunt() {
 	n := w.anyone()
 	if n.r == nil || n.boot < 2 {
@@ -150,7 +151,7 @@ func (w *linked) haunt() {
 	})
 }
 
-// flood forwards more over a link that stands still than there is room for.
+// flood forwards more over a stalled link than its queue can hold.
 func (w *linked) flood() {
 	n, to := w.anyone(), w.anyone()
 	st := w.stations[n.id-1]
@@ -166,7 +167,7 @@ func (w *linked) flood() {
 		}
 	}
 	st.links.Forward(to.id, floodKind, nil)
-	synctest.Wait() // this one is in the way of the others
+	synctest.Wait() // this goroutine would be in the way of the others
 	for range peer.MaxQueuedForwards + 1 {
 		st.links.Forward(to.id, floodKind, nil)
 	}

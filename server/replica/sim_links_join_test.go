@@ -15,9 +15,9 @@ import (
 	"coord/tree/znode"
 )
 
-// A blank node asks members to be taken in, by requests of package peer, until one says that it
-// was; the leader, when it is asked, takes it in by a change of members, as package server's does.
-// What is asked may be done and its answer lost, and the node may go down before it knows.
+// A blank node asks members to be taken in, by requests of package peer, until one answers that it
+// is a member. The leader takes it in by a change of members, as in package server. A request may
+// be carried out and its answer lost, and the node may crash before it learns of the outcome.
 
 // applicant is a node that has asked the leader for something.
 type applicant struct {
@@ -25,14 +25,14 @@ type applicant struct {
 	at       time.Duration
 }
 
-// question is what a node asks.
+// question is what a node asks another one.
 type question struct {
-	number   uint64 // no other question has it
+	number   uint64 // unique
 	what     byte
 	replaces []uint64
 }
 
-// What is asked: to be taken in or, as a learner, to vote, in the place of others; or who the
+// What is asked: to be taken in or, for a learner, to get a vote, replacing other nodes; or who the
 // members are.
 const (
 	askIn      = 'J'
@@ -43,7 +43,7 @@ func (q question) body() []byte {
 	return appendIDs(append(binary.BigEndian.AppendUint64(nil, q.number), q.what), q.replaces)
 }
 
-// inquiry is a question on its way.
+// inquiry is a question under way.
 type inquiry struct {
 	question
 	by      uint64
@@ -51,7 +51,8 @@ type inquiry struct {
 	answer  []byte
 }
 
-// The answers: who is to be asked; that the node is a member, and who the others are; these alone.
+// The answers: which node to ask instead; that the node is a member, and who the others are; only
+// who they are.
 const (
 	answerLeader  = 'L'
 	answerTaken   = 'T'
@@ -63,7 +64,7 @@ const (
 	maxHops   = 3
 )
 
-// join lets a blank node ask.
+// join makes a blank node ask.
 func (w *linked) join(n *simNode) bool {
 	n.joining = true
 	n.boot++
@@ -72,7 +73,7 @@ func (w *linked) join(n *simNode) bool {
 	return true
 }
 
-// askToJoin asks one node, and then whom that takes for the leader; 0: any.
+// askToJoin asks one node, then the one that it names as the leader; 0: any node.
 func (st *station) askToJoin(to uint64, hops int) {
 	w, n := st.w, st.n
 	if to == 0 {
@@ -82,7 +83,7 @@ func (st *station) askToJoin(to uint64, hops int) {
 		if !n.joining {
 			return
 		}
-		if !w.calm && w.chance(10) { // it goes down, and may be a member or not
+		if !w.calm && w.chance(10) { // it crashes, and may be a member or not
 			w.seen["joiners that crashed"]++
 			w.crashed(n)
 			w.after(w.between(10*time.Millisecond, time.Second), func() { w.join(n) })
@@ -110,7 +111,7 @@ func (st *station) askToJoin(to uint64, hops int) {
 	})
 }
 
-// door is some other node that n could know of.
+// door returns another node that n could know of.
 func (w *linked) door(n *simNode) uint64 {
 	var doors []uint64
 	for _, o := range w.nodes {
@@ -121,7 +122,7 @@ func (w *linked) door(n *simNode) uint64 {
 	return doors[w.rnd.IntN(len(doors))]
 }
 
-// ask asks a node. What is to be done with the answer is done unless the one that asks is down by then.
+// ask asks a node. then gets the answer, unless the asking node is down by then.
 func (w *linked) ask(st *station, to uint64, what byte, then func(b []byte, err error)) {
 	w.seen["requests"]++
 	w.asked++
@@ -140,7 +141,7 @@ func (w *linked) ask(st *station, to uint64, what byte, then func(b []byte, err 
 	synctest.Wait()
 }
 
-// answered: an answer is what was answered to this question, and nothing else.
+// answered checks that an answer is the one that was given to this question.
 func (w *linked) answered(st *station, q *inquiry, b []byte, err error, then func([]byte, error)) {
 	if st.isDead() {
 		return
@@ -161,7 +162,7 @@ func (w *linked) answered(st *station, q *inquiry, b []byte, err error, then fun
 	then(b, err)
 }
 
-// Request answers what another node asks.
+// Request answers a request of another node.
 func (st *station) Request(ctx context.Context, theirs peer.Hello, body []byte) ([]byte, error) {
 	w := st.w
 	b, err := st.answerTo(ctx, theirs, body)
@@ -201,7 +202,7 @@ func (st *station) answerTo(ctx context.Context, theirs peer.Hello, body []byte)
 		w.mu.Lock()
 		st.applicants[theirs.Node] = applicant{q.replaces, time.Since(w.began)}
 		w.mu.Unlock()
-		st.put(theirs.Node, deedRequest, func() {}) // the loop is asked for a change
+		st.put(theirs.Node, deedRequest, func() {}) // the loop may have been asked for a change
 		taken, code := st.takeIn(ctx, r, theirs.Node)
 		if code != znode.OK {
 			return nil, fmt.Errorf("it cannot be taken in now: %w", code)
@@ -227,7 +228,7 @@ func (st *station) takeIn(ctx context.Context, r *replica.Replica, node uint64) 
 	return admission.TakeIn(ctx, r, node)
 }
 
-// comesOnce: what is handled was asked by that node, to the byte, and is handled once.
+// comesOnce checks that a request was sent by that node, byte for byte, and is handled once.
 func (w *linked) comesOnce(st *station, from uint64, body []byte) (*inquiry, error) {
 	q, what := w.inquiryOf(from, body)
 	w.put(st, deed{st.n.id, from, deedRequest, 0, func() { w.mayCut(from, st.n.id) }})
@@ -238,7 +239,7 @@ func (w *linked) comesOnce(st *station, from uint64, body []byte) (*inquiry, err
 	return q, nil
 }
 
-// mayCut sometimes breaks the connection of a request that is being handled.
+// mayCut sometimes breaks the connection of a request while it is being handled.
 func (w *linked) mayCut(from, to uint64) {
 	if w.calm || !w.chance(10) {
 		return

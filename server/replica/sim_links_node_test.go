@@ -22,13 +22,13 @@ import (
 	"coord/snapshot"
 )
 
-// station is the links of a node in one of its lives, and their handler: what package
-// server's ensemble and steward are. Who may link with it, and what it makes of refusals, is
-// decided by package admission, as there.
+// station is a node's links in one of its lives, and their handler: it takes the place of package
+// server's ensemble and steward. As there, package admission decides who may link with it, and what
+// it makes of refusals.
 type station struct {
 	w        *linked
 	n        *simNode
-	ghost    bool // it is no life of the node, but an old copy of it
+	ghost    bool // not a life of the node, but an old copy of it
 	links    *peer.Links
 	listener *listener
 	replica  atomic.Pointer[replica.Replica] // nil while the node joins
@@ -36,31 +36,31 @@ type station struct {
 	cancel   func()
 	ran      chan struct{} // closed when Run has returned
 	up       map[uint64]time.Duration
-	// lateUntil is until when it dials later than others dial it.
+	// Until lateUntil it dials other nodes later than they dial it.
 	lateUntil time.Duration
 
 	// See sim_links_join_test.go.
-	named   map[uint64]bool          // to the links
-	told    []uint64                 // who the members were, by what others have said
-	lastAsk time.Duration            // of a member that wants something, or is lost
+	named   map[uint64]bool          // peers named to the links
+	told    []uint64                 // members at some time, as others have said
+	lastAsk time.Duration            // the last question of a member that wants a vote, or is lost
 	led     time.Duration            // when it last had a leader
-	caught  map[uint64]time.Duration // learners that have caught up, and since when
+	caught  map[uint64]time.Duration // learners that have caught up, with the time since when
 
 	// Under linked.mu.
 	dead       bool
 	index      uint64 // of the log's last entry
 	arriving   map[uint64]*arrival
-	knew       map[uint64]known // of who dialled last
+	knew       map[uint64]known // what was known of each node when it last dialled
 	applicants map[uint64]applicant
 }
 
-// known is what a node knew of another one when that dialled.
+// known is what a node knew of another one when that one dialled.
 type known struct {
 	floor, term uint64
 	removed     bool
 }
 
-// arrival is a snapshot that comes.
+// arrival is a snapshot that is arriving.
 type arrival struct {
 	bytes   int64
 	resumed bool
@@ -79,7 +79,7 @@ func idOf(address string) (id uint64) {
 	return id
 }
 
-// newStation makes links that run.
+// newStation makes links and runs them.
 func (w *linked) newStation(n *simNode, boot uint64, ghost bool) *station {
 	st := &station{w: w, n: n, ghost: ghost, ran: make(chan struct{}), up: map[uint64]time.Duration{}, arriving: map[uint64]*arrival{},
 		named: map[uint64]bool{}, caught: map[uint64]time.Duration{}, knew: map[uint64]known{}, applicants: map[uint64]applicant{}}
@@ -111,7 +111,7 @@ func (w *linked) newStation(n *simNode, boot uint64, ghost bool) *station {
 	st.name()
 	go func() {
 		defer close(st.ran)
-		_ = st.links.Run(st.ctx) // the listener fails at the end only
+		_ = st.links.Run(st.ctx) // the listener fails only at the end
 	}()
 	synctest.Wait()
 	return st
@@ -136,7 +136,7 @@ func (w *linked) open(n *simNode) *station {
 func (w *linked) started(n *simNode) {
 	w.makeRoom(n.id)
 	st := w.stations[n.id-1]
-	if st != nil && !st.isDead() { // it has joined
+	if st != nil && !st.isDead() { // it has joined just now
 		st.see()
 		st.replica.Store(n.r)
 		st.links.SetCluster(simCluster)
@@ -149,7 +149,7 @@ func (w *linked) started(n *simNode) {
 
 func (w *linked) wrote(n *simNode) { w.stations[n.id-1].see() }
 
-// crashed ends a life: its process, or its machine.
+// crashed ends a life: the process has ended, or the machine has lost power.
 func (w *linked) crashed(n *simNode) {
 	st := w.stations[n.id-1]
 	st.stop()
@@ -164,7 +164,7 @@ func (w *linked) crashed(n *simNode) {
 	}
 }
 
-// stop ends the links at once: nothing of what they still do is seen by anybody.
+// stop ends the links at once: nothing that they still do has any effect.
 func (st *station) stop() {
 	if st == nil || st.isDead() {
 		return
@@ -197,7 +197,7 @@ func (st *station) isDead() bool {
 	return st.dead
 }
 
-// see notes where the node's log ends.
+// see records where the node's log ends.
 func (st *station) see() {
 	last := st.n.log.seen.last()
 	st.w.mu.Lock()
@@ -215,7 +215,7 @@ func (st *station) position() (index, term uint64) {
 	return index, term
 }
 
-// floor is asked first of all.
+// floor is peer.Config.Floor, which is called before anything else.
 func (st *station) floor(node uint64) (index, term uint64) {
 	r := st.replica.Load()
 	if r == nil {
@@ -232,7 +232,7 @@ func (st *station) floor(node uint64) (index, term uint64) {
 }
 
 func (st *station) admit(theirs peer.Hello) *peer.Refusal {
-	st.put(theirs.Node, deedAdmit, func() {}) // the loop may be asked something
+	st.put(theirs.Node, deedAdmit, func() {}) // it may have asked the loop something
 	r := st.replica.Load()
 	if r != nil && slices.Contains(r.Status().Members.Removed, theirs.Node) {
 		st.w.mu.Lock()
@@ -247,14 +247,14 @@ func (st *station) admit(theirs peer.Hello) *peer.Refusal {
 	return admission.Admit(st.ctx, r, st.isHeard, theirs)
 }
 
-// letsOlderIn says whether nobody asks how old a disk is, with a mutant.
+// letsOlderIn says whether a mutant makes this node ignore how old a disk is.
 func (w *linked) letsOlderIn() bool { return w.mutant.is(olderAdmitted) || w.mutant.is(olderVotes) }
 
 func (st *station) isHeard(node uint64) bool {
 	return slices.ContainsFunc(st.links.Stats().Peers, func(p peer.PeerStats) bool { return p.Node == node && p.Inbound })
 }
 
-// put notes a deed of this node's that has to do with another one.
+// put records a deed of this node that concerns another one.
 func (st *station) put(from uint64, kind int, do func()) {
 	st.w.put(st, deed{st.n.id, from, kind, 0, func() {
 		if !st.isDead() && !st.ghost && st.n.r != nil {
@@ -264,7 +264,7 @@ func (st *station) put(from uint64, kind int, do func()) {
 	}})
 }
 
-// Raft and the rest are peer.Handler.
+// Raft and the methods below are peer.Handler.
 func (st *station) Raft(from uint64, msgs []*raftpb.Message) {
 	st.put(from, deedMessage, func() {
 		for _, m := range msgs {
@@ -300,7 +300,7 @@ func (st *station) Down(node uint64, certain bool) {
 	})
 }
 
-// Refused is told of refusals, of others and by others.
+// Refused reports refusals by this node and by others.
 func (st *station) Refused(r *peer.Refusal) {
 	w, n, said := st.w, st.n, *r
 	w.put(st, deed{n.id, said.Theirs.Node, deedRefused, 0, func() {
@@ -323,13 +323,13 @@ func (st *station) Refused(r *peer.Refusal) {
 
 func (w *linked) raft(p *simPeers, m *raftpb.Message) {
 	if w.chance(w.net.lossy) && !w.calm {
-		w.seen["messages lost"]++ // as if there was no room
+		w.seen["messages lost"]++ // as if the queue were full
 		return
 	}
 	st := w.stations[p.id-1]
 	w.flow(p.id, m.GetTo()).add(item{m: m})
 	st.links.Raft([]*raftpb.Message{m})
-	synctest.Wait() // each goes alone, unless the one before is in the way
+	synctest.Wait() // each message goes alone, unless an earlier one is in the way
 }
 
 func (w *linked) forward(p *simPeers, to uint64, kind byte, b []byte) {
@@ -340,8 +340,8 @@ func (w *linked) forward(p *simPeers, to uint64, kind byte, b []byte) {
 	synctest.Wait()
 }
 
-// A snapshot goes as the file that it would be, behind some bytes that make it larger. The
-// descriptor says how many, and has raft's message.
+// snapshot sends a snapshot as the file that it would be, after some bytes that make it larger. The
+// descriptor has their number and raft's message.
 func (w *linked) snapshot(p *simPeers, m *raftpb.Message) {
 	at := replica.PointOf(m.GetSnapshot())
 	to := m.GetTo()
@@ -374,7 +374,8 @@ func (w *linked) snapshot(p *simPeers, m *raftpb.Message) {
 	synctest.Wait()
 }
 
-// Snapshot takes one: raft hears of it when it is whole, verified and loaded.
+// Snapshot takes a snapshot: raft gets its message when the snapshot is complete, verified and
+// loaded.
 func (st *station) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHeader, r io.Reader) error {
 	if st.ghost || len(h.Descriptor) < 4 {
 		return errors.New("not here")
@@ -420,7 +421,7 @@ func (st *station) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHea
 	}
 }
 
-// arrivalCounter counts what has come of a snapshot.
+// arrivalCounter counts the bytes of a snapshot that have arrived.
 type arrivalCounter struct {
 	st *station
 	a  *arrival
@@ -433,7 +434,7 @@ func (c *arrivalCounter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// freeSince says since when nothing is in the way of what goes from one to the other.
+// freeSince returns since when nothing has been in the way from one node to the other.
 func (w *linked) freeSince(a arrow) (time.Duration, bool) {
 	since, up := w.stations[a.from-1].up[a.to]
 	back := arrow{a.to, a.from}
@@ -448,4 +449,4 @@ func (w *linked) freeSince(a arrow) (time.Duration, bool) {
 	return max(since, w.hindered[a], w.hindered[back]), true
 }
 
-func (*linked) separated(arrow) {} // nobody hears of it
+func (*linked) separated(arrow) {} // no node learns of it

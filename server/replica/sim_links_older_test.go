@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// disks are the copies that were made of a node's data folder: of its log, its snapshots, and
-// how often it was started.
+// disks are the copies that were made of a node's data folder: its log, its snapshots, and the
+// number of its starts.
 type disks struct {
 	copies []diskCopy
-	put    int    // copies that were put in the place of the disk
-	had    uint64 // where the log ended that the last one took the place of
+	put    int    // copies that have replaced the disk
+	had    uint64 // where the last disk that was replaced ended
 }
 
 type diskCopy struct {
@@ -21,13 +21,13 @@ type diskCopy struct {
 	voters  []uint64
 }
 
-// planDisks copies disks now and then, and now and then puts a copy in the place of a disk.
+// planDisks makes copies of disks, and sometimes replaces a disk by a copy.
 func (w *linked) planDisks() {
 	w.again(500*time.Millisecond, 3*time.Second, func() { w.copyDisk(w.anyone()) })
 	w.again(3*time.Second, 12*time.Second, w.revert)
 }
 
-// again does something every now and then, while there are faults.
+// again does something repeatedly, while there are faults.
 func (w *linked) again(least, most time.Duration, do func()) {
 	w.after(w.between(least, most), func() {
 		if !w.calm {
@@ -37,7 +37,7 @@ func (w *linked) again(least, most time.Duration, do func()) {
 	})
 }
 
-// copyDisk copies what is on a disk for certain.
+// copyDisk copies what is durable on a disk.
 func (w *linked) copyDisk(n *simNode) {
 	if n.r == nil {
 		return
@@ -54,10 +54,10 @@ func (w *linked) copyDisk(n *simNode) {
 	d.copies = d.copies[max(0, len(d.copies)-4):]
 }
 
-// most nodes that a run may have: each older copy that is known for it makes another.
+// mostNodes is how many nodes a run may have: each older copy that is detected adds a node.
 const mostNodes = 14
 
-// revert lets a node go down and come back with an older copy of its disk.
+// revert makes a node go down and come back with an older copy of its disk.
 func (w *linked) revert() {
 	n := w.anyone()
 	d := w.disks[n.id]
@@ -93,15 +93,15 @@ func (w *linked) revert() {
 			n.boot = c.boot
 		}
 		n.start()
-		if reverted && w.chance(40) { // then its leader may come first
+		if reverted && w.chance(40) { // then the leader may dial it first
 			w.stations[n.id-1].lateUntil = w.now + time.Second
 		}
 	})
 }
 
-// isSafe says whether a majority of the voters has, without this node, all that the node's
-// disk has and the copy has not: its entries, the term, and its vote. What else it had
-// acknowledged could be lost with the copy, and nobody promises that it is not.
+// isSafe says whether a majority of the voters, not counting this node, has everything that the
+// node's disk has and the copy lacks: its entries, the term, and its vote. Other acknowledged data
+// could be lost with the copy, and nothing promises that it is not.
 func (w *linked) isSafe(n *simNode, c *diskCopy) bool {
 	l := w.leader()
 	if l == nil {

@@ -11,8 +11,8 @@ import (
 	"coord/tree/znode"
 )
 
-// What package server's steward does, now and then: it names to the links who the members are, asks
-// for what this node wants, and on the leader gives votes.
+// What package server's steward does from time to time: it names the members to the links, asks for
+// what this node wants, and gives votes if this node leads.
 
 const (
 	askEvery      = 2 * time.Second
@@ -23,7 +23,7 @@ const (
 
 func (w *linked) changed(n *simNode) {
 	if n.r == nil || len(w.stations) < int(n.id) {
-		return // it starts
+		return // it is starting
 	}
 	m := n.r.Status().Members
 	for _, id := range m.Removed {
@@ -69,7 +69,7 @@ func (st *station) look() {
 	}
 }
 
-// name names to the links who the members are.
+// name names the members to the links.
 func (st *station) name() {
 	r := st.replica.Load()
 	if r == nil {
@@ -108,7 +108,7 @@ func (st *station) name() {
 
 func (st *station) lost() bool { return st.w.now-st.led >= lostTime }
 
-// seek asks all that it knows of who the members are.
+// seek asks all nodes that it knows of who the members are.
 func (st *station) seek(m *replica.Point) {
 	w := st.w
 	if w.now < st.lastAsk+askEvery {
@@ -136,7 +136,7 @@ func (st *station) seek(m *replica.Point) {
 	}
 }
 
-// gossip shows who else is up, of the cluster. In every other history it finds nobody.
+// gossip returns the other nodes of the cluster that are up. In every other history it finds none.
 func (w *linked) gossip(n *simNode) (seen []uint64) {
 	if w.seed%2 == 0 {
 		return nil
@@ -149,7 +149,7 @@ func (w *linked) gossip(n *simNode) (seen []uint64) {
 	return seen
 }
 
-// wish tells the leader, through some node, that this one is a member now, or wants to vote.
+// wish tells the leader, through some node, that this node is a member, or that it wants a vote.
 func (st *station) wish(to uint64) {
 	if w := st.w; st.lastAsk == 0 || w.now >= st.lastAsk+askEvery {
 		st.lastAsk = w.now
@@ -170,7 +170,7 @@ func (st *station) askLeader(to uint64, hops int) {
 	})
 }
 
-// promote gives votes to learners that come in another's place and have kept up. It runs on the replica's loop.
+// promote gives votes to learners that replace another node and have kept up. It runs on the replica's loop.
 func (st *station) promote(all []replica.Progress) {
 	w, n := st.w, st.n
 	members := n.r.Status().Members
@@ -204,7 +204,7 @@ func (st *station) promote(all []replica.Progress) {
 	})
 }
 
-// noDemotion: nobody who votes is made a learner, for nobody asks for that.
+// noDemotion checks that no voter becomes a learner, because no one asks for that.
 func (w *linked) noDemotion(m *replica.Point) {
 	for _, id := range m.Voters {
 		w.voted[id] = max(w.voted[id], m.Index)

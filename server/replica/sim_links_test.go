@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// The clusters, clients, faults and checkers of TestSimulation; but what nodes send to
-// each other goes through package peer, as bytes. Its goroutines live in a bubble of virtual
-// time, which is the simulation's too. After each event that may wake some of them the
-// simulation waits until all rest again. What they did meanwhile (written, dialled, told their
-// handler) is put into an order that has nothing to do with the scheduler, and only then takes
-// effect: so a seed is one history here as well. sim_links_node_test.go has the nodes' side,
-// sim_links_conn_test.go the connections, sim_links_fault_test.go what befalls them,
-// sim_links_check_test.go what the links promise.
+// TestSimulationOverLinks runs the clusters, clients, faults and checkers of TestSimulation, but
+// what nodes send to each other goes through package peer, as bytes. Its goroutines live in a
+// bubble of virtual time, which is the simulation's time too. After each event that may wake some
+// of them the simulation waits until all are idle again. What they did meanwhile (writes, dials,
+// calls of their handler) is put into an order that does not depend on the scheduler, and only then
+// takes effect: so a seed is one history here as well. sim_links_node_test.go has the nodes' side,
+// sim_links_conn_test.go the connections, sim_links_fault_test.go the faults,
+// sim_links_check_test.go the promises of the links.
 func TestSimulationOverLinks(t *testing.T) {
 	runSeeds(t, 3, simulateOverLinks, coveredOverLinks)
 }
@@ -32,7 +32,7 @@ func simulateOverLinks(t *testing.T, seed uint64, m *mutant) (s *sim) {
 	synctest.Test(t, func(t *testing.T) {
 		s = newSim(t, seed, m)
 		w := newLinked(s)
-		cryptotest.SetGlobalRandom(t, seed) // and puts back what is set next
+		cryptotest.SetGlobalRandom(t, seed) // and restores what is set next
 		rand.Reader = &w.random
 		defer w.end()
 		s.net.init(s, w)
@@ -44,33 +44,33 @@ func simulateOverLinks(t *testing.T, seed uint64, m *mutant) (s *sim) {
 	return s
 }
 
-// linked carries over the links of package peer.
+// linked is the carrier that uses the links of package peer.
 type linked struct {
 	*sim
 	began      time.Time
 	clock      *time.Timer
 	random     eventRandom
-	stations   []*station // by id-1: of the life that a node is in, or was in last
+	stations   []*station // by id-1: of the node's current or last life
 	ghosts     []*station // see sim_links_fault_test.go
-	dark       []bool     // by id-1: its machine has no power, so that nobody answers in its place
+	dark       []bool     // by id-1: the machine has no power, so that nothing answers at its address
 	conns      []*connection
-	dialled    int                     // connections
+	dialled    int                     // connections made
 	flows      map[arrow]*flow         // see sim_links_check_test.go
-	hindered   map[arrow]time.Duration // until then something was in the way
+	hindered   map[arrow]time.Duration // until when something was in the way
 	held       map[arrow]*item         // a mutant's
-	asked      int                     // questions
-	inquiries  map[uint64]*inquiry     // under mu, as is the next
+	asked      int                     // questions asked
+	inquiries  map[uint64]*inquiry     // under mu, like the next field
 	lastAnswer []byte                  // a mutant's
-	voted      map[uint64]uint64       // who was ever seen to vote, as of which change of members
+	voted      map[uint64]uint64       // nodes that ever had a vote, with the index of the members that gave it
 	removed    map[uint64]bool         // by a change of members
 	disks      map[uint64]*disks       // see sim_links_older_test.go
 
-	stir chan struct{} // holds one while there are deeds
-	mu   sync.Mutex    // guards deeds, and what goroutines change in sockets and stations
+	stir chan struct{} // holds a token while there are deeds
+	mu   sync.Mutex    // guards deeds, and the fields of sockets and stations that goroutines change
 	did  []deed
 }
 
-// deed is what a goroutine of some node's links did, as long as it has no effect.
+// deed is something that a goroutine of a node's links did and that has no effect yet.
 type deed struct {
 	node, peer uint64
 	kind       int
@@ -78,7 +78,7 @@ type deed struct {
 	do         func()
 }
 
-// The kinds of deeds. Those of one kind, node, peer and connection are one goroutine's, and in its order.
+// Kinds of deeds. Deeds of one kind, node, peer and connection come from one goroutine, in its order.
 const (
 	deedUpDown = iota
 	deedMessage
@@ -99,7 +99,7 @@ func newLinked(s *sim) *linked {
 	return w
 }
 
-// put notes a deed of some links; the dead do nothing. Any goroutine may call it.
+// put records a deed of some links; those of a dead station do nothing. Any goroutine may call it.
 func (w *linked) put(st *station, d deed) {
 	w.mu.Lock()
 	if !st.dead {
@@ -112,7 +112,7 @@ func (w *linked) put(st *station, d deed) {
 	}
 }
 
-// await lets time pass until some goroutine does something by itself.
+// await lets time pass until a goroutine does something of its own accord.
 func (w *linked) await(until time.Duration) bool {
 	w.random.next()
 	if d := until - time.Since(w.began); d > 0 {
@@ -127,14 +127,14 @@ func (w *linked) await(until time.Duration) bool {
 	return w.takeEffect()
 }
 
-// settle lets deeds that an event has caused take effect. A turn may wake goroutines, by the
-// answer to what a request waits for.
+// settle makes the deeds that an event has caused take effect. A turn may wake goroutines, by
+// answering what a request waits for.
 func (w *linked) settle() {
 	synctest.Wait()
 	w.takeEffect()
 }
 
-// takeEffect says whether there was any deed. Whoever wakes goroutines waits for them.
+// takeEffect says whether there was any deed. A deed that wakes goroutines waits for them.
 func (w *linked) takeEffect() (any bool) {
 	for {
 		w.mu.Lock()
@@ -158,7 +158,7 @@ func (w *linked) takeEffect() (any bool) {
 	}
 }
 
-// end stops what runs.
+// end stops everything that runs.
 func (w *linked) end() {
 	for _, st := range slices.Concat(w.stations, w.ghosts) {
 		st.stop()
@@ -166,8 +166,8 @@ func (w *linked) end() {
 	w.clock.Stop()
 }
 
-// eventRandom is where random bytes come from: of each event others, and the same ones for each
-// goroutine that asks because of it, so that nothing depends on who asks first.
+// eventRandom is the source of random bytes. They differ from event to event, and are the same for
+// each goroutine that asks because of one event, so that nothing depends on which asks first.
 type eventRandom struct {
 	mu    sync.Mutex
 	seed  uint64

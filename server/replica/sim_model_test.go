@@ -14,23 +14,23 @@ import (
 	"coord/tree/znode"
 )
 
-// What the clients' paths are for. The checker goes by the path, whatever a txn says.
+// What the clients' paths are for. The checker goes by the path, whatever a txn contains.
 const (
-	simGroups     = 3 // "/g0", …: each has two znodes that transactions alone change, and both at once
+	simGroups     = 3 // "/g0", …: each has two znodes that only transactions change, and always both at once
 	simContainers = 3 // "/c0", …
 	simTTLs       = 3 // "/t0", …
 	simSequences  = "/q"
 
 	containerInterval = 2 * time.Second
-	// reapGrace is how long a leader may take to find, and delete, what is due.
+	// reapGrace is how long a leader may take to find and delete what is due.
 	reapGrace = 3 * time.Second
 )
 
 // ttlOf is the TTL of "/t0", …
 func ttlOf(i int) time.Duration { return 1500*time.Millisecond + time.Duration(i)*500*time.Millisecond }
 
-// lasting is how long a container or TTL znode stays once nobody needs it; 0: the path is
-// that of neither.
+// lasting is how long a container or TTL znode stays once it is no longer needed; 0: the path is
+// for neither.
 func lasting(path string) (wait time.Duration, container bool) {
 	if len(path) != 3 {
 		return 0, false
@@ -44,23 +44,23 @@ func lasting(path string) (wait time.Duration, container bool) {
 	return 0, false
 }
 
-// model is what there is, by rules of the checker's own: those of the tree, in short.
+// model is the tree that should exist, by the checker's own short version of the tree's rules.
 type model map[string]modelZnode
 
 type modelZnode struct {
 	version           int32
 	children, created int
 	mzxid, pzxid      znode.Zxid
-	changed           time.Duration // the last change that gives it its whole time again
-	emptied           time.Duration // when its last child went
+	changed           time.Duration // the last change that restarts its time
+	emptied           time.Duration // when its last child was deleted
 }
 
 func newModel() model { return model{znode.Root: {}} }
 
-// judge holds the outcome of a txn of the history against the model.
+// judge checks the outcome of a txn of the history against the model.
 func (k *checker) judge(x *tree.Txn, r tree.Result) {
 	if r.Code == znode.ErrSessionExpired || r.Code == znode.ErrSessionMoved {
-		return // see inOrder
+		return // inOrder checks these
 	}
 	ops, before, was := x.Ops, k.model, k.model[x.Path]
 	switch x.Kind {
@@ -104,7 +104,7 @@ func (k *checker) judge(x *tree.Txn, r tree.Result) {
 	}
 }
 
-// do makes one change, or says why it cannot be.
+// do makes one change, or returns why it is impossible.
 func (m model) do(x *tree.Txn, op *tree.Op, zxid znode.Zxid, now time.Duration) (path string, code znode.Code) {
 	z, there := m[op.Path]
 	switch {
@@ -135,7 +135,7 @@ func (m model) do(x *tree.Txn, op *tree.Op, zxid znode.Zxid, now time.Duration) 
 	return op.Path, znode.OK
 }
 
-// isDue says whether a childless znode is what a leader has waited for.
+// isDue says whether a childless znode is the one that the leader saw when it decided to delete it.
 func (z *modelZnode) isDue(path string, seen znode.Zxid) bool {
 	wait, container := lasting(path)
 	if container {
@@ -150,7 +150,7 @@ func (m model) create(op *tree.Op, zxid znode.Zxid, now time.Duration) (path str
 	switch {
 	case !there && op.Flags&tree.Parents == 0:
 		return "", znode.ErrNoNode
-	case !there: // it lies under the root
+	case !there: // the parent lies under the root
 		m.add(parent, zxid, now)
 	}
 	path = op.Path
@@ -183,7 +183,7 @@ func (m model) remove(path string, zxid znode.Zxid, now time.Duration) {
 	m.moved(parent, p, zxid, now)
 }
 
-// moved notes that a child has come or gone.
+// moved records that a child was created or deleted.
 func (m model) moved(path string, z modelZnode, zxid znode.Zxid, now time.Duration) {
 	z.pzxid = zxid
 	if _, container := lasting(path); container {
@@ -192,8 +192,8 @@ func (m model) moved(path string, z modelZnode, zxid znode.Zxid, now time.Durati
 	m[path] = z
 }
 
-// created follows a new znode: its number is new under its parent, and an ephemeral is
-// its session's.
+// created checks a new znode: its number is new under its parent, and an ephemeral is owned by its
+// session.
 func (k *checker) created(x *tree.Txn, path string) {
 	s := k.s
 	if parent, name := znode.Split(path); strings.Contains(name, "-") {
@@ -219,8 +219,8 @@ func isEphemeral(path string) bool {
 	return strings.HasPrefix(path, "/e/") || strings.HasPrefix(path, simSequences+"/e-")
 }
 
-// removed follows the end of a znode: a container or TTL znode goes when its
-// time is over, and nobody but the leader says so.
+// removed checks the end of a znode: a container or TTL znode is deleted when its time is over, and
+// only on the leader's decision.
 func (k *checker) removed(x *tree.Txn, op *tree.Op, was modelZnode) {
 	s := k.s
 	if holder, is := k.ephemerals[op.Path]; is {
@@ -249,7 +249,7 @@ func (k *checker) removed(x *tree.Txn, op *tree.Op, was modelZnode) {
 	}
 }
 
-// reaps judges a leader's decision to delete a container or TTL znode.
+// reaps checks a leader's decision to delete a container or TTL znode.
 func (k *checker) reaps(l *simNode, x *tree.Txn) {
 	z, there := k.model[x.Path]
 	if !there || z.children > 0 || !z.isDue(x.Path, znode.Zxid(x.Target)) {
@@ -265,8 +265,7 @@ func (k *checker) reaps(l *simNode, x *tree.Txn) {
 	}
 }
 
-// endOfModel: the tree has what the model has, and nothing is there whose time was over
-// long ago.
+// endOfModel: the tree has what the model has, and no znode whose time was over long ago.
 func (k *checker) endOfModel() {
 	s, l := k.s, k.s.leader()
 	if n := k.tree.Counts().Znodes - k.systemZnodes; n != len(k.model)-1 {
@@ -287,13 +286,13 @@ func (k *checker) endOfModel() {
 	}
 }
 
-// What clients do with all that.
+// What clients do with these paths.
 
 var groupNames = [2]string{"a", "b"}
 
 func groupPath(g, i int) string { return fmt.Sprintf("/g%d/%s", g, groupNames[i]) }
 
-// multi sets the znodes of a group, and more.
+// multi sets the znodes of a group, sometimes with other changes.
 func (c *simConn) multi() {
 	g := c.rnd.IntN(simGroups)
 	var ops []tree.Op
@@ -303,7 +302,7 @@ func (c *simConn) multi() {
 		ops = append(ops, op)
 	}
 	switch p := c.rnd.IntN(100); {
-	case p < 20: // it cannot be
+	case p < 20: // it is impossible
 		ops = slices.Insert(ops, c.rnd.IntN(len(ops)+1), []tree.Op{
 			removeOp("/none"),
 			{Kind: tree.KindCheck, Path: groupPath(g, 0), Version: math.MaxInt32},
@@ -312,7 +311,7 @@ func (c *simConn) multi() {
 		if c.mutant.is(leavesHalf) {
 			c.write(&tree.Txn{Op: ops[0]}, simInput{})
 		}
-	case p < 50: // if nobody comes before
+	case p < 50: // it succeeds unless another client comes first
 		check := tree.Op{Kind: tree.KindCheck, Path: groupPath(g, 1)}
 		c.node.r.View(func(t *tree.Tree, _ *watchTable) {
 			z, _ := t.Get(check.Path, nil, 0)
@@ -323,7 +322,7 @@ func (c *simConn) multi() {
 		op := createOp(simSequences+"/n-", "")
 		op.Mode, op.Flags = znode.PersistentSequential, tree.Parents
 		ops = slices.Insert(ops, c.rnd.IntN(len(ops)+1), op)
-	case p < 80: // a container has had a child, if it is there
+	case p < 80: // afterwards the container, if it exists, has had a child
 		path := fmt.Sprintf("/c%d/x", c.rnd.IntN(simContainers))
 		ops = append(ops, createOp(path, ""), removeOp(path))
 	}
@@ -345,7 +344,7 @@ func group(t *tree.Tree, g int) (values [len(groupNames)]string) {
 	return values
 }
 
-// one is the one value that a group has at any moment.
+// one returns the single value that a group has at any moment.
 func (c *simConn) one(g int, values [len(groupNames)]string, zxid znode.Zxid) string {
 	if values[0] != values[1] {
 		c.fail("node %d shows group %d at %v with %q: half of a transaction", c.node.id, g, zxid, values)
@@ -353,7 +352,7 @@ func (c *simConn) one(g int, values [len(groupNames)]string, zxid znode.Zxid) st
 	return values[0]
 }
 
-// readGroup sees what one transaction has left, and none that was refused.
+// readGroup checks that a group shows what one transaction has written, and none that was refused.
 func (c *simConn) readGroup(t *tree.Tree) {
 	g, zxid := c.rnd.IntN(simGroups), t.Counters().Zxid
 	values := group(t, g)
@@ -365,7 +364,7 @@ func (c *simConn) readGroup(t *tree.Tree) {
 	if a, done := c.check.applied[value]; !done || a.code != znode.OK || a.zxid > zxid {
 		c.fail("node %d shows group %d at %v with %q; that is in the log: %t, %+v", c.node.id, g, zxid, value, done, a)
 	}
-	if c.mutant.is(twoViews) { // the rest a little later
+	if c.mutant.is(twoViews) { // read the rest a little later
 		n := c.node
 		c.after(c.between(0, 5*time.Millisecond), func() {
 			n.receive(c.life, func() {
@@ -407,7 +406,7 @@ func (c *simConn) children(path string) (names []string) {
 	return names
 }
 
-// highest is the highest number under a path.
+// highest returns the highest number under a path.
 func (c *simConn) highest(path string) (most int) {
 	for _, name := range c.children(path) {
 		_, digits, _ := strings.Cut(name, "-")
@@ -417,7 +416,7 @@ func (c *simConn) highest(path string) (most int) {
 	return most
 }
 
-// last makes, uses and empties what the leader deletes.
+// last makes, uses and empties the znodes that the leader deletes.
 func (c *simConn) last() {
 	i, container := c.rnd.IntN(simContainers), c.chance(50)
 	txn := createData(fmt.Sprintf("/t%d", i), "")
@@ -455,7 +454,7 @@ func (n *simNode) containerInterval() time.Duration {
 	return containerInterval
 }
 
-// reapWrongly is a mutant's: the leader deletes what is not due.
+// reapWrongly is a mutant: the leader deletes what is not due.
 func (n *simNode) reapWrongly() {
 	if st := n.r.Status(); st.Role != "leader" || !n.mutant.is(unbornReaped) {
 		return
@@ -472,13 +471,13 @@ func (n *simNode) reapWrongly() {
 	}
 }
 
-// reapsOtherwise is what mutants do in place of a deletion.
+// reapsOtherwise does what a mutant does instead of a deletion.
 func (k keeping) reapsOtherwise(x *tree.Txn, done replica.Done) bool {
 	n, life := k.simNode, k.life
 	switch n.mutant {
 	case noReap:
 		done(tree.Result{Code: znode.ErrNoLeader}, nil, nil)
-	case lateJudged: // later, and of what is there then
+	case lateJudged: // decided later, by what is there then
 		n.after(n.between(0, time.Second), func() {
 			n.receive(life, func() {
 				n.r.View(func(t *tree.Tree, _ *watchTable) {

@@ -9,45 +9,45 @@ import (
 	"coord/server/replica"
 )
 
-// network is what is between the nodes: partitions, and a carrier. In the simulation
-// that is called plain a carrier of its own takes what nodes send to each other, in
-// the other one package peer does: see sim_links_test.go.
+// network is what lies between the nodes: partitions and a carrier. In the plain simulation the
+// carrier is the simulation's own; in the other one it is package peer: see sim_links_test.go.
 type network struct {
 	carrier
 	s       *sim
 	blocked map[arrow]int            // partitions that stop what goes from one to the other
 	lossy   int                      // percent of raft's messages
-	small   map[uint64]time.Duration // until then no entries reach this node, but what is small does
+	small   map[uint64]time.Duration // until then only messages without entries reach this node
 }
 
 // carrier brings to nodes what others send.
 type carrier interface {
 	started(n *simNode)
 	crashed(n *simNode)
-	// join makes a blank node one that can be a member, and says whether it asks for that itself.
+	// join makes a blank node one that can become a member, and says whether the node asks for that
+	// itself.
 	join(n *simNode) (asks bool)
-	// left hears that a node was removed from the cluster.
+	// left reports that a node was removed from the cluster.
 	left(n *simNode)
-	// changed hears that a node's part, leader or members are others.
+	// changed reports that a node's role, leader or members have changed.
 	changed(n *simNode)
-	// isOlder hears that a leader has told a node that its disk is an older copy.
+	// isOlder reports that a leader has told a node that its disk is an older copy.
 	isOlder(n *simNode, err error)
-	// isBehind says whether a disk is an older copy, and not brought up to date yet.
+	// isBehind says whether a disk is an older copy that is not brought up to date yet.
 	isBehind(n *simNode) bool
-	// wrote hears that a node has written its log.
+	// wrote reports that a node has written its log.
 	wrote(n *simNode)
-	// separated hears that nothing goes from one to the other any more.
+	// separated reports that nothing passes from one node to the other any more.
 	separated(a arrow)
-	// sever breaks what is between two nodes.
+	// sever breaks the links between two nodes.
 	sever(a, b uint64, certain bool)
-	// freeSince says since when nothing has been in the way of what goes from one to the other.
+	// freeSince returns since when nothing has been in the way from one node to the other.
 	freeSince(a arrow) (since time.Duration, is bool)
 
 	raft(p *simPeers, m *raftpb.Message)
 	forward(p *simPeers, to uint64, kind byte, b []byte)
 	snapshot(p *simPeers, m *raftpb.Message)
 
-	// await lets time pass, and says whether something came up meanwhile.
+	// await lets time pass, and says whether something happened meanwhile.
 	await(until time.Duration) bool
 	// settle waits for the consequences of an event.
 	settle()
@@ -78,21 +78,21 @@ func (w *network) unblock(arrows []arrow) {
 
 func (s *sim) node(id uint64) *simNode { return s.nodes[id-1] }
 
-// plain carries over links that it only imagines. Raft's messages are lost, come twice,
-// late and in any order. A link is what Forward needs: it breaks with everything in it, both
-// ends hear so, and only then is there another.
+// plain is a carrier over simulated links. Raft's messages are lost, duplicated, delayed and
+// reordered. Forward uses a link: it breaks with everything in it, both ends learn of that, and
+// only then can there be another.
 type plain struct {
 	*sim
 	links map[pair]*link
 }
 
-// link is one connection between two nodes, or the want of it.
+// link is one connection between two nodes, or its absence.
 type link struct {
 	up    bool
-	since time.Duration // of the last one
-	told  int           // ends that have yet to hear of its end
+	since time.Duration // when the last one began
+	told  int           // ends that have not learned of its end yet
 	epoch int
-	last  [2]time.Duration // arrival of the last message, to low and to high
+	last  [2]time.Duration // arrival of the last message, to the lower and the higher id
 }
 
 func newPlain(s *sim) *plain { return &plain{s, map[pair]*link{}} }
@@ -130,7 +130,7 @@ func (w *plain) freeSince(a arrow) (time.Duration, bool) {
 	return l.since, l.up
 }
 
-// started connects a node with all who are up.
+// started connects a node with all nodes that are up.
 func (w *plain) started(n *simNode) {
 	for _, o := range w.nodes {
 		if o != n {
@@ -144,7 +144,7 @@ func (w *plain) connectLater(a, b uint64) {
 	w.after(w.between(time.Millisecond, 60*time.Millisecond), func() {
 		x, y, l := w.node(a), w.node(b), w.link(a, b)
 		switch {
-		case x.r == nil || y.r == nil || l.up: // whoever starts will dial
+		case x.r == nil || y.r == nil || l.up: // a node that starts will dial
 		case l.told > 0 || w.net.blocked[arrow{a, b}] > 0 || w.net.blocked[arrow{b, a}] > 0:
 			w.connectLater(a, b)
 		default:
@@ -159,7 +159,7 @@ func (w *plain) connectLater(a, b uint64) {
 
 func (w *plain) separated(a arrow) { w.sever(a.from, a.to, false) }
 
-// sever breaks the link; the ends hear it each at its time, and dial again.
+// sever breaks the link; each end learns of it in its own time, and dials again.
 func (w *plain) sever(a, b uint64, certain bool) {
 	l := w.link(a, b)
 	if !l.up {
@@ -186,7 +186,7 @@ func (w *plain) sever(a, b uint64, certain bool) {
 	w.connectLater(a, b)
 }
 
-// crashed breaks all links of a node that is no more.
+// crashed breaks all links of a node that has crashed.
 func (w *plain) crashed(n *simNode) {
 	for _, o := range w.nodes {
 		if o != n {
@@ -195,13 +195,13 @@ func (w *plain) crashed(n *simNode) {
 	}
 }
 
-// simPeers is a node's way to the others in one of its lives.
+// simPeers is a node's Peers in one of its lives.
 type simPeers struct {
 	*simNode
 	life int
 }
 
-// Raft carries raft's messages, or some of them.
+// Raft sends raft's messages, or some of them.
 func (p *simPeers) Raft(msgs []*raftpb.Message) {
 	for _, m := range msgs {
 		if p.simNode == p.contested && m.GetType() == raftpb.MsgVoteResp && !m.GetReject() {
@@ -214,7 +214,7 @@ func (p *simPeers) Raft(msgs []*raftpb.Message) {
 	}
 }
 
-// Forward carries a message of the replica's own, or of the keeper's.
+// Forward sends a message of the replica's own, or of the keeper's.
 func (p *simPeers) Forward(to uint64, kind byte, b []byte) {
 	switch kind {
 	case 1:
@@ -225,13 +225,13 @@ func (p *simPeers) Forward(to uint64, kind byte, b []byte) {
 	p.net.forward(p, to, kind, b)
 }
 
-// Snapshot carries one.
+// Snapshot sends a snapshot.
 func (p *simPeers) Snapshot(m *raftpb.Message) {
 	p.note("%d sends snapshot %d to %d", p.id, replica.PointOf(m.GetSnapshot()).Index, m.GetTo())
 	p.net.snapshot(p, m)
 }
 
-// reportSnapshot tells a node how it went with a snapshot that one of its lives has sent.
+// reportSnapshot reports to a node how sending a snapshot ended, if the life that sent it still runs.
 func (p *simPeers) reportSnapshot(to uint64, ok bool) {
 	if p.simNode.life == p.life && p.r != nil {
 		p.r.ReportSnapshot(to, ok)
@@ -271,7 +271,7 @@ func (w *plain) raft(p *simPeers, m *raftpb.Message) {
 	}
 }
 
-// carry delivers to whatever life the receiver has then.
+// carry delivers to whichever life the receiver has then.
 func (w *plain) carry(from, to uint64, delay time.Duration, deliver func(*simNode), lost func()) {
 	w.after(delay, func() {
 		n := w.node(to)
@@ -289,7 +289,7 @@ func (w *plain) carry(from, to uint64, delay time.Duration, deliver func(*simNod
 func (w *plain) forward(p *simPeers, to uint64, kind byte, b []byte) {
 	l := w.link(p.id, to)
 	if !l.up {
-		return // this end will hear of it
+		return // this end will learn of it
 	}
 	gap := kind == 1 && w.mutant.is(gapInStream)
 	if gap && w.chance(10) {

@@ -16,7 +16,7 @@ import (
 	"coord/wal"
 )
 
-// simNode is one machine: its disk, and while it is up a replica on it.
+// simNode is one machine: its disk, and while it is up, a replica on it.
 type simNode struct {
 	*sim
 	id       uint64
@@ -24,25 +24,25 @@ type simNode struct {
 	snaps    *simSnaps
 	r        *replica.Replica // nil: down
 	turns    []func() (bool, error)
-	planned  [4]bool // turns
-	asleep   int     // ticks that the loop has yet to make up for
+	planned  [4]bool // turns that are planned
+	asleep   int     // ticks that the loop has not made up for yet
 	life     int
-	boot     uint64        // how often it was started, as its disk says
-	joining  bool          // it is no member yet, and has no replica: see sim_links_join_test.go
-	gone     bool          // out of the cluster, for ever
-	replaces []uint64      // whose place it wants to take
-	paused   time.Duration // no turn before
-	slow     time.Duration // the same of the log writer
+	boot     uint64        // the number of its starts, as its disk says
+	joining  bool          // not a member yet, and without a replica: see sim_links_join_test.go
+	gone     bool          // out of the cluster for good
+	replaces []uint64      // the nodes that it is to replace
+	paused   time.Duration // it takes no turn before then
+	slow     time.Duration // the log writer takes no turn before then
 	txns     int           // between snapshots
-	wall     time.Duration // how far its clock was set wrong
+	wall     time.Duration // how wrong its clock was set
 	keeper   *session.Keeper
-	inbox    []func() // what it has not taken yet, as it rests: see receive
+	inbox    []func() // what it has not taken yet while paused: see receive
 
-	lastWritten, unwritten uint64 // mutants': the first of the entries written last, and of those that were not
+	lastWritten, unwritten uint64 // for mutants: the first entry of the last write, and the first that was not written
 
-	reign  reign         // as its loop said last
-	steady time.Duration // since when it runs with that
-	leads  time.Duration // since when it leads, or led last
+	reign  reign         // as its loop last reported
+	steady time.Duration // since when it has been up with that reign
+	leads  time.Duration // when its current or last leadership began
 }
 
 type reign struct{ term, leader uint64 }
@@ -55,7 +55,7 @@ const (
 	snapshotPart
 )
 
-// addNode makes a machine that a cluster begins with or, without voters, a blank one.
+// addNode makes a machine of the initial cluster or, without voters, a blank one.
 func (s *sim) addNode(voters []uint64) *simNode {
 	n := &simNode{sim: s, id: uint64(len(s.nodes) + 1), txns: 20 + s.rnd.IntN(150)}
 	n.log, n.snaps = &memLog{faults: map[string]fault{}}, &simSnaps{s: s}
@@ -127,12 +127,12 @@ func (n *simNode) start() {
 	n.net.started(n)
 }
 
-// wallClock is what the node's host takes for the time.
+// wallClock is the time that the node's host shows.
 func (n *simNode) wallClock() time.Time {
 	return simEpoch.Add(n.now + n.wall + time.Duration(n.id)*300*time.Millisecond)
 }
 
-// monotonicClock begins somewhere else on each node, and nobody sets it.
+// monotonicClock begins elsewhere on each node, and is never set.
 func (n *simNode) monotonicClock() time.Time {
 	if n.mutant.is(wallExpiry) {
 		return n.wallClock()
@@ -140,7 +140,8 @@ func (n *simNode) monotonicClock() time.Time {
 	return simEpoch.Add(n.now + time.Duration(n.id)*time.Hour)
 }
 
-// tickLater is the node's clock. It runs a little fast or slow, and its loop sleeps over ticks as Run's does.
+// tickLater is the node's clock. It runs a little fast or slow, and the node's loop sleeps over ticks as
+// Run's does.
 func (n *simNode) tickLater(life int) {
 	n.after(n.between(48*time.Millisecond, 52*time.Millisecond), func() {
 		if n.r == nil || n.life != life {
@@ -153,7 +154,7 @@ func (n *simNode) tickLater(life int) {
 	})
 }
 
-// wake plans a turn of each part that has something to do.
+// wake plans a turn for each part that has something to do.
 func (n *simNode) wake() {
 	if n.r == nil {
 		return
@@ -244,7 +245,7 @@ func (n *simNode) guard(turn func() (bool, error)) (worked bool, err error) {
 	return turn()
 }
 
-// crash ends a life. Sometimes the log writer is in the midst of its work.
+// crash ends a life, sometimes while the log writer is at work.
 func (n *simNode) crash() {
 	if n.r == nil {
 		return
@@ -264,20 +265,20 @@ func (n *simNode) crash() {
 	n.clients.crashed(n)
 }
 
-// end ends a node for ever.
+// end ends a node for good.
 func (n *simNode) end() {
 	n.gone = true
 	n.crash()
 }
 
-// simSnaps is a node's folder of snapshots: what is in it is durable.
+// simSnaps is a node's folder of snapshots: its contents are durable.
 type simSnaps struct {
 	s        *sim
 	saved    []savedState
-	waiting  []savedState // durable, and this node's if its log begins there
+	waiting  []savedState // durable; one becomes this node's if the log begins there
 	received []savedState // loaded, not durable yet
-	before   *tree.Frozen // a mutant's: what was frozen for the snapshot before
-	cut      bool         // the machine goes down in the midst of an installation
+	before   *tree.Frozen // for a mutant: the state frozen for the snapshot before
+	cut      bool         // the machine crashes in the midst of an installation
 }
 
 func (d *simSnaps) Save(_ context.Context, at replica.Point, f *tree.Frozen) (uint64, error) {
@@ -341,7 +342,7 @@ func (d *simSnaps) mayGoDown() error {
 	return nil
 }
 
-// adopt is what a start does with what waits.
+// adopt does what a start does with waiting snapshots.
 func (d *simSnaps) adopt(base wal.Position) {
 	if x, ok := find(d.waiting, base.Index, base.Term); ok && base.Index > d.saved[len(d.saved)-1].at.Index {
 		d.s.seen["installations ended by a start"]++

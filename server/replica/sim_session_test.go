@@ -11,9 +11,9 @@ import (
 	"coord/tree/znode"
 )
 
-// owner is a client with a session. It has one connection at a time, pings over it,
-// and moves to another node when that ends, or before. What it has not had from a
-// connection when that ends it never gets.
+// owner is a client with a session. It has one connection at a time, pings over it, and moves to
+// another node when the connection ends, or before. What it has not received when a connection
+// ends, it never receives from that one.
 type owner struct {
 	*sim
 	number   int
@@ -22,21 +22,21 @@ type owner struct {
 	ttl      time.Duration
 	kept     bool // the session lives as long as its connection
 	conn     *simConn
-	hears    *simConn // whose words it takes: the last connection
+	hears    *simConn // the connection that it listens to: the last one
 	coming   bool
-	quiet    bool // it says nothing
+	quiet    bool // it sends nothing
 	since    time.Duration
-	zxid     znode.Zxid // the newest that it has seen, in an answer or an event
-	answered znode.Zxid // in an answer
+	zxid     znode.Zxid // the newest it has seen, in an answer or an event
+	answered znode.Zxid // the newest it has seen in an answer
 	watches  []*simWatch
 }
 
 const (
-	forwardSessions byte = 16 // as package server has it
+	forwardSessions byte = 16 // as in package server
 	keeperRound          = 250 * time.Millisecond
-	// leaderlessAfter is when a node without a leader sends its clients elsewhere.
+	// leaderlessAfter is how long a node without a leader keeps its clients.
 	leaderlessAfter = 3 * time.Second
-	// ephemeralNames are so many, for all owners.
+	// ephemeralNames is the number of names that all owners share.
 	ephemeralNames = 6
 )
 
@@ -50,7 +50,7 @@ func (c *clients) addOwner() {
 
 func (o *owner) String() string { return fmt.Sprintf("client %d with session %#x", o.number, o.id) }
 
-// comeLater finds a node that takes clients, sooner or later.
+// comeLater finds, after a while, a node that takes clients.
 func (o *owner) comeLater() {
 	if o.coming {
 		return
@@ -77,7 +77,7 @@ func (o *owner) comeLater() {
 	})
 }
 
-// fateLater lets something happen to the client, again and again.
+// fateLater makes something happen to the client, again and again.
 func (o *owner) fateLater() {
 	o.after(o.between(time.Second, 6*time.Second), func() {
 		if o.now > simStorm+3*time.Second {
@@ -95,7 +95,7 @@ func (o *owner) fate() {
 	switch p := o.rnd.IntN(100); {
 	case p < 35:
 		c.endOnce()
-	case p < 65: // the old connection lives on for a while, and writes
+	case p < 65: // the old connection lives on for a while, and goes on writing
 		o.conn = nil
 		o.after(o.between(0, 3*time.Second), c.endOnce)
 		o.comeLater()
@@ -123,7 +123,7 @@ func (o *owner) forget() {
 	o.id, o.password, o.watches, o.zxid, o.answered, o.hears = 0, nil, nil, 0, 0, nil
 }
 
-// expired hears that its session has ended.
+// expired reports that its session has ended.
 func (o *owner) expired(id int64) {
 	if o.id != id {
 		return
@@ -160,7 +160,7 @@ func (c *simConn) openSession() {
 	})
 }
 
-// notAttached is what a connection does without a session.
+// notAttached does what a connection does without a session.
 func (c *simConn) notAttached(code znode.Code) {
 	switch code {
 	case znode.ErrUncertain, znode.ErrNoLeader, znode.ErrThrottledOp, znode.ErrSessionExpired:
@@ -170,7 +170,7 @@ func (c *simConn) notAttached(code znode.Code) {
 	}
 }
 
-// resume takes the client's session over, as frontend.takeOver does.
+// resume takes over the client's session, as frontend.takeOver does.
 func (c *simConn) resume() {
 	switch code := c.mayTake(); code {
 	case znode.OK:
@@ -178,7 +178,7 @@ func (c *simConn) resume() {
 	case znode.ErrTimeout:
 		c.seen["nodes behind a client"]++
 		c.endOnce()
-	default: // it may be young
+	default: // the node may not have the session yet
 		id := c.owner.id
 		x := c.call(simInput{})
 		x.op.Input = nil
@@ -189,7 +189,7 @@ func (c *simConn) resume() {
 			c.after(0, func() {
 				switch {
 				case c.ended:
-				case c.owner.id != id: // another connection has heard of its end first
+				case c.owner.id != id: // the client has learned of its end over another connection
 					c.endOnce()
 				case r.Code == znode.OK && c.mayTake() == znode.OK:
 					c.attach()
@@ -223,17 +223,30 @@ func (c *simConn) isBehind() (is bool) {
 	return is
 }
 
+// anotherTTL is the TTL that a client asks for when it comes back: its present one, or half or
+// twice that.
+func (o *owner) anotherTTL() time.Duration {
+	switch {
+	case !o.chance(30):
+		return o.ttl
+	case o.ttl >= 5*time.Second:
+		return o.ttl / 2
+	}
+	return 2 * o.ttl
+}
+
 func (c *simConn) attach() {
 	o := c.owner
 	x := c.call(simInput{})
 	x.op.Input = nil
 	id := o.id
-	txn := &tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: id, Password: slices.Clone(o.password)}
+	ttl := o.anotherTTL()
+	txn := &tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: id, Password: slices.Clone(o.password), TimeoutMS: int32(ttl.Milliseconds())}
 	c.node.r.Submit(txn, func(r tree.Result, _ *tree.Tree, table *watchTable) {
 		heard := c.answered(x)
 		switch {
 		case !heard && r.Code == znode.OK:
-			c.node.keeper.Detach(id, r.Attachment, o.ttl)
+			c.node.keeper.Detach(id, r.Attachment, ttl)
 		case !heard:
 		case r.Code != znode.OK:
 			if r.Code == znode.ErrSessionExpired {
@@ -242,6 +255,7 @@ func (c *simConn) attach() {
 			c.notAttached(r.Code)
 		default:
 			c.seen["sessions moved"]++
+			o.ttl = ttl
 			c.adopt(r.Attachment, table)
 			c.after(c.between(0, 2*time.Millisecond), c.setWatches)
 		}
@@ -256,34 +270,34 @@ func (c *simConn) attach() {
 func (c *simConn) adopt(attachment uint32, table *watchTable) {
 	o := c.owner
 	c.note("%v comes to %d, attachment %d", o, c.node.id, attachment)
-	c.session, c.attachment, c.table = o.id, attachment, table
+	c.session, c.attachment, c.ttl, c.table = o.id, attachment, o.ttl, table
 	table.Attach(sessionEnd{c}, c.session)
-	c.node.keeper.Attach(c.session, attachment, o.ttl, o.kept)
-	c.check.signs[c.session] = signs{node: c.node, life: c.life, attachment: attachment, since: c.now, at: c.now, kept: o.kept}
+	c.node.keeper.Attach(c.session, attachment, c.ttl, o.kept)
+	c.check.signs[c.session] = signs{node: c.node, life: c.life, attachment: attachment, since: c.now, at: c.now, ttl: c.ttl, kept: o.kept}
 	c.pingLater()
 	c.later()
 }
 
-// leave is what the node does when the connection has ended.
+// leave does what the node does when the connection has ended.
 func (c *simConn) leave() {
 	if c.table == nil || c.node.r == nil || c.node.life != c.life {
 		return
 	}
 	c.table.Drop(c)
 	if c.table.Attached(c.session) != (sessionEnd{c}) {
-		return // it has ended, or moved
+		return // the session has ended, or moved
 	}
 	c.table.Detach(sessionEnd{c}, c.session)
-	c.node.keeper.Detach(c.session, c.attachment, c.owner.ttl)
+	c.node.keeper.Detach(c.session, c.attachment, c.ttl)
 	if s := c.check.signs[c.session]; s.attachment == c.attachment {
 		s.at, s.kept = c.now, false
 		c.check.signs[c.session] = s
 	}
 }
 
-// pingLater is the client's sign of life, three times in the session's time.
+// pingLater sends the client's signs of life, three times in the session's TTL.
 func (c *simConn) pingLater() {
-	c.after(c.between(c.owner.ttl/4, c.owner.ttl/3), func() {
+	c.after(c.between(c.ttl/4, c.ttl/3), func() {
 		if c.ended {
 			return
 		}
@@ -321,7 +335,7 @@ func (c *simConn) closeSession() {
 	c.endOnce()
 }
 
-// createEphemeral makes a znode that goes with the session; somebody else may have it.
+// createEphemeral makes a znode that ends with the session; another client may have it already.
 func (c *simConn) createEphemeral() {
 	txn := createData(fmt.Sprintf("/e/x%d", c.rnd.IntN(ephemeralNames)), "")
 	txn.Mode, txn.Flags = znode.Ephemeral, tree.Parents
@@ -335,7 +349,7 @@ func (c *simConn) removeEphemeral() {
 	c.write(remove(fmt.Sprintf("/e/x%d", c.rnd.IntN(ephemeralNames))), simInput{})
 }
 
-// sessionEnd waits for the end of a connection's session: a watch.Watcher.
+// sessionEnd is the watch.Watcher that waits for the end of a connection's session.
 type sessionEnd struct{ c *simConn }
 
 func (sessionEnd) Identities() []znode.Identity { return nil }
@@ -354,8 +368,8 @@ func (c *simConn) lose(why znode.EventType) {
 	c.endOnce()
 }
 
-// replaced ends the connections whose session and watches are in a table that is no
-// more, as frontend.Replaced does. The state lock is held.
+// replaced ends the connections whose session and watches are in a table that has been replaced, as
+// frontend.Replaced does. The state lock is held.
 func (c *clients) replaced(n *simNode, t *tree.Tree, table *watchTable) {
 	for _, conn := range c.open(n) {
 		if conn.session == 0 {
@@ -392,7 +406,7 @@ func (c *clients) open(n *simNode) (all []*simConn) {
 	return all
 }
 
-// A node's keeper, and its way to the others.
+// A node's keeper, and how it reaches the others.
 
 // keepLater is the keeper's clock.
 func (n *simNode) keepLater(life int) {
@@ -411,8 +425,8 @@ func (n *simNode) keep(life int) {
 	n.keepLater(life)
 }
 
-// receive lets a node do something in one of its lives, when it does not rest, and
-// behind what has come before.
+// receive makes a node do something in one of its lives, once it is not paused, and after what has
+// arrived before.
 func (n *simNode) receive(life int, do func()) {
 	if n.r == nil || n.life != life {
 		return
@@ -440,7 +454,7 @@ func (n *simNode) takeLater(life int) {
 	})
 }
 
-// keeping is the replica of a node as its keeper has it.
+// keeping is a node's replica as its keeper sees it.
 type keeping struct{ *simNode }
 
 func (k keeping) View(read func(*tree.Tree, *watch.Table)) { k.r.View(read) }
@@ -463,7 +477,7 @@ func (k keeping) Decide(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.T
 	})
 }
 
-// Leader and Tell are session.Ensemble, as package server has them.
+// Leader and Tell implement session.Ensemble, as in package server.
 func (p *simPeers) Leader() (id, term uint64, self bool) {
 	st := p.r.Status()
 	return st.Leader, st.Term, st.Leader == p.id && st.Ready
@@ -480,7 +494,7 @@ func (p *simPeers) Tell(to uint64, b []byte) {
 	}
 }
 
-// Links is for Vouch, which no client of the simulation asks for.
+// Links is used by Vouch, which no client of the simulation needs.
 func (*simPeers) Links() uint64 { return 0 }
 
 var _ session.Ensemble = (*simPeers)(nil)

@@ -12,15 +12,15 @@ import (
 	"coord/tree/znode"
 )
 
-// simWatch is a watch as the client has it: from the answer to the read that armed
-// it until its event.
+// simWatch is a watch as the client sees it: from the answer to the read that armed it until its
+// event.
 type simWatch struct {
 	path string
 	kind watch.Kind
-	next int // of the events at the path in the one history: the first that may concern it
+	next int // position among the history's events at the path: the first that may concern the watch
 }
 
-// happened is an event of the one history.
+// happened is an event of the history.
 type happened struct {
 	typ  znode.EventType
 	path string
@@ -43,7 +43,7 @@ func (w *simWatch) isPersistent() bool {
 	return w.kind == watch.Persistent || w.kind == watch.PersistentRecursive
 }
 
-// wants says whether an event is one for this watch.
+// wants says whether an event is for this watch.
 func (w *simWatch) wants(e happened) bool {
 	at := e.path == w.path || w.kind == watch.PersistentRecursive && strings.HasPrefix(e.path, w.path+"/")
 	return at && w.mask()>>e.typ&1 != 0
@@ -51,14 +51,14 @@ func (w *simWatch) wants(e happened) bool {
 
 func (w *simWatch) String() string { return fmt.Sprintf("watch of kind %d at %s", w.kind, w.path) }
 
-// delivery is what a connection carries to its client; what belongs to one txn arrives
+// delivery is something that a connection brings to its client; what belongs to one txn arrives
 // together or not at all.
 type delivery struct {
 	zxid znode.Zxid
 	take func()
 }
 
-// push puts something into the outbox.
+// push puts a delivery into the outbox.
 func (c *simConn) push(zxid znode.Zxid, take func()) {
 	if c.owner == nil || c.ended {
 		return
@@ -69,8 +69,8 @@ func (c *simConn) push(zxid znode.Zxid, take func()) {
 	}
 }
 
-// flush is the arrival of everything in the outbox. Nobody listens to a connection
-// behind which there is another one.
+// flush delivers everything in the outbox. A client no longer listens to a connection once it has a
+// newer one.
 func (c *simConn) flush() {
 	all := c.outbox
 	c.outbox = nil
@@ -81,7 +81,7 @@ func (c *simConn) flush() {
 	}
 }
 
-// cutOutbox loses the end of the outbox.
+// cutOutbox drops the end of the outbox.
 func (c *simConn) cutOutbox() {
 	if len(c.outbox) < 2 || c.chance(50) {
 		return
@@ -109,7 +109,7 @@ func (c *simConn) Notify(e znode.Event) {
 	}
 }
 
-// watch reads a znode and leaves a watch there.
+// watch reads a znode and sets a watch on it.
 func (c *simConn) watch() {
 	path := fmt.Sprintf("/k%d", c.rnd.IntN(simKeys))
 	kind := watch.Data
@@ -156,7 +156,7 @@ func (c *simConn) arm(path string, kind watch.Kind, table *watchTable) {
 	}
 }
 
-// armed takes the answer to a read that has left a watch.
+// armed handles the answer to a read that has set a watch.
 func (o *owner) armed(path string, kind watch.Kind, zxid znode.Zxid) {
 	o.answer(zxid)
 	if slices.ContainsFunc(o.watches, func(w *simWatch) bool { return w.path == path && w.kind == kind }) {
@@ -171,7 +171,7 @@ func (o *owner) armed(path string, kind watch.Kind, zxid znode.Zxid) {
 	}
 }
 
-// recursive is how many watches there are of that kind.
+// recursive returns the number of recursive watches.
 func (o *owner) recursive() (n int) {
 	for _, w := range o.watches {
 		if w.kind == watch.PersistentRecursive {
@@ -181,7 +181,7 @@ func (o *owner) recursive() (n int) {
 	return n
 }
 
-// answer takes an answer that shows the state at zxid: each event up to there has come.
+// answer handles an answer that shows the state at zxid: all earlier events must have arrived.
 func (o *owner) answer(zxid znode.Zxid) {
 	if zxid < o.zxid {
 		o.fail("%v has seen %v, and is shown %v", o, o.zxid, zxid)
@@ -194,7 +194,8 @@ func (o *owner) answer(zxid znode.Zxid) {
 	}
 }
 
-// event takes an event: the next one of a watch, newer than everything shown so far.
+// event handles an event: it must be the next one of a watch, and newer than everything shown so
+// far.
 func (o *owner) event(e happened) {
 	if e.zxid <= o.answered || e.zxid < o.zxid {
 		o.fail("%v has seen %v, and is told of an event at %v", o, o.zxid, e.zxid)
@@ -222,13 +223,13 @@ func (o *owner) event(e happened) {
 	}
 }
 
-// setWatches arms the client's watches on the node that it has come to, by the rules
-// that frontend goes by. One-shot ones: an event if the znode has changed since what
-// the client has seen, or else the watch again. Persistent ones, as in coord's own
-// protocol: what was missed is in the table's history.
+// setWatches arms the client's watches on the node that it has come to, by frontend's rules. For a
+// one-shot watch there is an event if the znode has changed since the state that the client has
+// seen; otherwise the watch is armed again. For a persistent watch, as in coord's own protocol, the
+// missed events come from the table's history.
 func (c *simConn) setWatches() {
 	o := c.owner
-	if c.ended || o.hears != c { // also if it is leaving already: it hears of the writes that it has sent here
+	if c.ended || o.hears != c { // also while it is leaving: the answers to its writes still arrive here
 		return
 	}
 	c.node.r.View(func(t *tree.Tree, table *watchTable) {
@@ -266,13 +267,13 @@ func (c *simConn) setWatches() {
 	})
 }
 
-// missedEvent is what a one-shot watch is told at once.
+// missedEvent is the event that a one-shot watch gets at once.
 func missedEvent(w *simWatch, since znode.Zxid, t *tree.Tree) znode.EventType {
 	z, code := t.Get(w.path, nil, 0)
 	return w.kind.Missed(since, code == znode.OK, &z.Stat)
 }
 
-// missedEvents are those of the table's history.
+// missedEvents are the watch's missed events in the table's history.
 func missedEvents(w *simWatch, since znode.Zxid, table *watchTable) (missed []happened, whole bool) {
 	whole = table.Since(since, func(e *znode.Event) bool {
 		if w.kind.Concerns(w.path, e.Type, e.Path) {
@@ -283,7 +284,7 @@ func missedEvents(w *simWatch, since znode.Zxid, table *watchTable) (missed []ha
 	return missed, whole
 }
 
-// rearmed hears what became of a one-shot watch, at a state.
+// rearmed checks what became of a one-shot watch, as of a state.
 func (o *owner) rearmed(w *simWatch, typ znode.EventType, zxid znode.Zxid) {
 	changed, there := false, w.kind != watch.Exist
 	all := o.check.eventsOf(w)
@@ -319,7 +320,7 @@ func (o *owner) rearmed(w *simWatch, typ znode.EventType, zxid znode.Zxid) {
 	}
 }
 
-// caughtUp hears what a persistent watch has missed.
+// caughtUp checks what a persistent watch has missed.
 func (o *owner) caughtUp(w *simWatch, missed []happened, whole bool, zxid znode.Zxid) {
 	if !whole {
 		o.seen["watches whose past is forgotten"]++
@@ -345,7 +346,7 @@ func (o *owner) caughtUp(w *simWatch, missed []happened, whole bool, zxid znode.
 
 // What the checker knows of events.
 
-// happened notes the events of a txn.
+// happened records the events of a txn.
 func (k *checker) happened(events []znode.Event) {
 	for _, ev := range events {
 		if ev.Path == "" {
@@ -360,7 +361,7 @@ func (k *checker) happened(events []znode.Event) {
 	}
 }
 
-// eventsOf are all among which those of a watch are.
+// eventsOf returns the events among which are those of a watch.
 func (k *checker) eventsOf(w *simWatch) []happened {
 	if w.kind == watch.PersistentRecursive {
 		return k.below[w.path]
@@ -368,13 +369,13 @@ func (k *checker) eventsOf(w *simWatch) []happened {
 	return k.events[w.path]
 }
 
-// eventsUpTo is how many of them there were up to a zxid.
+// eventsUpTo returns how many of these events there were up to a zxid.
 func (k *checker) eventsUpTo(w *simWatch, zxid znode.Zxid) int {
 	all := k.eventsOf(w)
 	return sort.Search(len(all), func(i int) bool { return all[i].zxid > zxid })
 }
 
-// next is the next event of a watch.
+// next returns the next event of a watch.
 func (k *checker) next(w *simWatch) (i int, e happened, ok bool) {
 	for all := k.eventsOf(w); w.next < len(all); w.next++ {
 		if w.wants(all[w.next]) {
@@ -384,7 +385,7 @@ func (k *checker) next(w *simWatch) (i int, e happened, ok bool) {
 	return 0, happened{}, false
 }
 
-// endOfWatches: a client that is connected has had every event.
+// endOfWatches: a connected client has had every event.
 func (k *checker) endOfWatches(o *owner) {
 	if o.conn == nil {
 		return

@@ -23,7 +23,7 @@ const (
 	All    Perms = 31
 )
 
-// permLetters are in the order that zkCli prints.
+// permLetters are in the order in which zkCli prints them.
 var permLetters = []struct {
 	letter byte
 	perm   Perms
@@ -59,17 +59,17 @@ next:
 	return p, nil
 }
 
-// Identity is who a connection is, or whom an ACL entry names.
+// Identity is an identity of a connection, or the one that an ACL entry names.
 type Identity struct{ Scheme, ID string }
 
-// The schemes that coord knows. "auth" stands in a request's ACL for the
-// caller's own identities; "super" passes every check and stands in no ACL.
+// The schemes that coord knows. "auth" in a request's ACL means the caller's own identities; "super" passes every
+// check and appears in no ACL.
 const (
 	SchemeWorld  = "world"
 	SchemeAuth   = "auth"
 	SchemeDigest = "digest"
 	SchemeIP     = "ip"
-	SchemeUnix   = "unix" // the user behind a unix socket: coord's own
+	SchemeUnix   = "unix" // the user of a unix socket's client: coord's own scheme
 	SchemeSuper  = "super"
 	anyone       = "anyone"
 )
@@ -143,7 +143,7 @@ func matches(id Identity, entry string) bool {
 	return err == nil && prefix.Contains(addr.Unmap())
 }
 
-// parseIPEntry reads an address or an address/bits; host bits may be set.
+// parseIPEntry reads ADDRESS or ADDRESS/BITS; host bits may be set.
 func parseIPEntry(s string) (netip.Prefix, error) {
 	text, bits, found := strings.Cut(s, "/")
 	addr, err := netip.ParseAddr(text)
@@ -165,8 +165,8 @@ func parseIPEntry(s string) (netip.Prefix, error) {
 	return addr.Prefix(n)
 }
 
-// withoutZeros leaves out what stands in front of the numbers of an IPv4 address:
-// to ZooKeeper 010.000.000.001 is 10.0.0.1, though to others it is octal.
+// withoutZeros removes leading zeros from the numbers of an IPv4 address: 010.000.000.001 is
+// 10.0.0.1 for ZooKeeper, and octal for others.
 func withoutZeros(addr string) string {
 	parts := strings.Split(addr, ".")
 	for i, p := range parts {
@@ -178,23 +178,22 @@ func withoutZeros(addr string) string {
 	return strings.Join(parts, ".")
 }
 
-// Null stands for a null string of ZooKeeper's protocol where its server goes on
-// with one. It is no path and no id, and no UTF-8: nobody sends it.
+// Null stands for a null string of ZooKeeper's protocol where its server accepts one. It is not a
+// valid path or id, and not UTF-8, so no client can send it.
 const Null = "\x00\xff"
 
-// shortACL is the longest list that is looked through for duplicates.
+// shortACL is the length up to which a list is searched linearly for duplicates.
 const shortACL = 64
 
-// Normalize turns the ACL of a request into the one that is stored: duplicates
-// removed, "auth" replaced by the caller's authenticated identities, the syntax
-// of each id judged. The error is an ErrInvalidACL with a reason, or, for a null id
-// where ZooKeeper would look at it, an ErrMarshalling.
+// Normalize turns the ACL of a request into the one that is stored: it removes duplicates, replaces
+// "auth" by the caller's authenticated identities, and checks the syntax of each id. The error is an
+// ErrInvalidACL with a reason or, for a null id where ZooKeeper would look at it, an ErrMarshalling.
 func (a ACL) Normalize(ids []Identity) (ACL, error) {
 	if len(a) == 0 {
 		return nil, fmt.Errorf("%w: the list is empty", ErrInvalidACL)
 	}
 	out := make(ACL, 0, len(a))
-	var there map[ACLEntry]struct{} // of a long list, which fills a frame: to look through it each time would take seconds
+	var there map[ACLEntry]struct{} // only for a long list: one that fills a frame would take seconds to search linearly
 	if len(a) > shortACL {
 		there = make(map[ACLEntry]struct{}, len(a))
 	}
@@ -231,7 +230,7 @@ func (a ACL) Normalize(ids []Identity) (ACL, error) {
 				return nil, fmt.Errorf("%w: auth: the caller has not authenticated", ErrInvalidACL)
 			}
 		case SchemeDigest:
-			// Java's split leaves out what is empty at the end.
+			// Java's split drops empty parts at the end.
 			if strings.Count(strings.TrimRight(e.ID, ":"), ":") != 1 {
 				return nil, fmt.Errorf("%w: digest:%s is not user:hash", ErrInvalidACL, e.ID)
 			}
@@ -265,7 +264,7 @@ func (a ACL) Redacted() ACL {
 	return out
 }
 
-// Equal says whether two lists grant the same in the same order.
+// Equal says whether two lists have the same entries in the same order.
 func (a ACL) Equal(b ACL) bool { return slices.Equal(a, b) }
 
 // String prints an entry as zkCli writes it: scheme:id:perms.
@@ -319,15 +318,15 @@ func Digest(credential string) (Identity, error) {
 	return DigestOf(credential), nil
 }
 
-// DigestOf is the identity of any credential, as ZooKeeper takes it: all before
-// the first colon is the user, also if that is nothing or there is no colon.
+// DigestOf is the identity of any credential, by ZooKeeper's rule: everything before the first
+// colon is the user, even if that is empty; without a colon all of it is the user.
 func DigestOf(credential string) Identity {
 	user, _, _ := strings.Cut(credential, ":")
 	sum := sha1.Sum([]byte(credential)) //nolint:gosec // see the import
 	return Identity{SchemeDigest, user + ":" + base64.StdEncoding.EncodeToString(sum[:])}
 }
 
-// IsDigest says whether a hash, what follows the user in an identity of Digest, may be that of a credential.
+// IsDigest says whether hash, the part after the user in an identity made by Digest, may be that of a credential.
 func IsDigest(hash string) bool {
 	sum, err := base64.StdEncoding.DecodeString(hash)
 	return err == nil && len(sum) == sha1.Size && hash == base64.StdEncoding.EncodeToString(sum)

@@ -77,7 +77,7 @@ func TestNormalize(t *testing.T) {
 		name string
 		in   string // as zkCli writes it
 		ids  []znode.Identity
-		want string // "" is refused
+		want string // "" means that in is refused
 	}{
 		{"world", "world:anyone:cdrwa", nil, "world:anyone:cdrwa"},
 		{"duplicates go, the first place stays", "world:anyone:r,ip:10.0.0.1:r,world:anyone:r", nil, "world:anyone:r,ip:10.0.0.1:r"},
@@ -203,9 +203,9 @@ func TestDigestVectors(t *testing.T) {
 	}
 }
 
-// TestNormalizeLong: of a long list duplicates go as of a short one, and in a time that grows
-// with its length. The state lock is held meanwhile, and a frame has room for 50,000 entries; by looking
-// through what is there for each of these this test takes minutes.
+// TestNormalizeLong: duplicates are removed from a long list as from a short one, in time linear in its
+// length. The state lock is held meanwhile, and a frame has room for 50,000 entries; with a linear
+// search for each entry this test takes minutes.
 func TestNormalizeLong(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{64, 65, 300_000} {

@@ -2,19 +2,18 @@ package znode
 
 import "strconv"
 
-// Code is the outcome of a request as a client sees it: ZooKeeper's error
-// number where ZooKeeper has one, and a word of the text protocol. A Code is an
-// error; 0 (OK) is success. Numbers and words stay for ever.
+// Code is the outcome of a request as a client sees it: ZooKeeper's error number where ZooKeeper has one,
+// and a word of the text protocol. A Code is an error; 0 (OK) is success. Numbers and words never change.
 type Code int32
 
 // ZooKeeper's codes (reference: KeeperException.Code).
 const (
 	OK                          Code = 0
-	ErrRuntimeInconsistency     Code = -2 // in a failed multi: an op behind the failing one
+	ErrRuntimeInconsistency     Code = -2 // in a failed multi: an op after the failing one
 	ErrMarshalling              Code = -5
 	ErrUnimplemented            Code = -6
 	ErrBadArguments             Code = -8
-	ErrNewConfigNoQuorum        Code = -13 // of a change of members: too few voters would be left, or to be heard of
+	ErrNewConfigNoQuorum        Code = -13 // of a change of members: too few voters would be left, or can be heard
 	ErrNoNode                   Code = -101
 	ErrNoAuth                   Code = -102
 	ErrBadVersion               Code = -103
@@ -34,23 +33,22 @@ const (
 	ErrThrottledOp              Code = -127
 )
 
-// coord's own codes. They never travel in a ZooKeeper frame: there is a code of
-// ZooKeeper's in their place, or the connection is closed (ZooKeeper's connection
-// loss).
+// coord's own codes. They are never sent in a ZooKeeper frame: a code of ZooKeeper's is sent
+// instead, or the connection is closed (ZooKeeper's connection loss).
 const (
 	ErrTooBig     Code = -1001 // a line, payload, frame or answer over its limit
 	ErrLimit      Code = -1002 // another named limit reached
 	ErrNoLeader   Code = -1003 // definitely not done: there is no leader
 	ErrNoSpace    Code = -1004 // definitely not done: the disk is nearly full
-	ErrTimeout    Code = -1005 // waited, the condition did not come
+	ErrTimeout    Code = -1005 // waited, and the condition was not met
 	ErrUncertain  Code = -1006 // may or may not have been done: read again
 	ErrSlowClient Code = -1007 // the client does not read its answers
-	ErrSyntax     Code = -1008 // the line is not of the verb's form
+	ErrSyntax     Code = -1008 // the line does not have the verb's form
 	ErrUnknown    Code = -1009 // no such verb
 	ErrProtocol   Code = -1010 // not this protocol (an HTTP request, say)
 	ErrShutdown   Code = -1011 // the node is stopping
 	ErrInternal   Code = -1012 // a fault of coord
-	ErrCompacted  Code = -1013 // what happened since then is not remembered any more
+	ErrCompacted  Code = -1013 // the changes since then are no longer remembered
 )
 
 // codeInfo is one row of the table behind Code's methods.
@@ -60,14 +58,13 @@ type codeInfo struct {
 	text string
 }
 
-// primary is the code of each shared word.
+// primary is the code that CodeOf returns for a word that several codes share.
 var primary = map[string]Code{
 	"SYNTAX": ErrSyntax, "UNKNOWN": ErrUnknown, "PROTOCOL": ErrProtocol, "INTERNAL": ErrInternal,
 	"NOTFOUND": ErrNoNode, "NOAUTH": ErrNoAuth, "EXPIRED": ErrSessionExpired, "READONLY": ErrNotReadOnly,
 }
 
-// codes is in the order of the constants. Where codes share a word, primary
-// marks the one that CodeOf finds for it.
+// codes is in the order of the constants. Where codes share a word, primary says which of them CodeOf returns.
 var codes = []codeInfo{
 	{OK, "OK", "ok"},
 	{ErrRuntimeInconsistency, "INTERNAL", "not done: another operation of the same transaction failed"},

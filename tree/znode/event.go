@@ -11,8 +11,8 @@ const (
 	NodeChildrenChanged EventType = 4
 )
 
-// SessionEnded is not sent as such: whoever serves the session closes its
-// connection. ZooKeeper's clients know -1 as "none", with the state expired.
+// SessionEnded is not sent as such: the connection that serves the session is closed. ZooKeeper's
+// clients know -1 as "none", with the state expired.
 const SessionEnded EventType = -1
 
 // SessionMoved is not sent as such either: another connection has the session now.
@@ -42,9 +42,9 @@ type Event struct {
 	Type EventType
 	Path string // the changed znode; for NodeChildrenChanged the parent
 	Zxid Zxid
-	ACL  ACL // of the znode at Path, as it was for NodeDeleted: who lacks READ is not told
+	ACL  ACL // of the znode at Path; for NodeDeleted, as it was: clients without READ do not get the event
 
-	Version int32  // NodeCreated, NodeDataChanged: of the data
-	Data    string // the same: the new value, in the tree's memory
+	Version int32  // for NodeCreated, NodeDataChanged: of the data
+	Data    string // for the same types: the new value, in the tree's memory
 	Session int64  // SessionEnded, SessionMoved
 }

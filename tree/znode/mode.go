@@ -23,7 +23,7 @@ func (m Mode) Sequential() bool {
 	return m == PersistentSequential || m == EphemeralSequential || m == PersistentSequentialTTL
 }
 
-// Ephemeral says whether the znode goes with its session.
+// Ephemeral says whether the znode is deleted when its session ends.
 func (m Mode) Ephemeral() bool { return m == Ephemeral || m == EphemeralSequential }
 
 // TTL says whether the znode carries a time to live.

@@ -9,7 +9,7 @@ import (
 	"coord/tree/znode"
 )
 
-// TestCodeNumbers holds the numbers that stand in logs and on wires for ever.
+// TestCodeNumbers pins the numbers that are in logs and on the wire for ever.
 func TestCodeNumbers(t *testing.T) {
 	want := "0:OK -2:INTERNAL -5:PROTOCOL -6:UNKNOWN -8:SYNTAX -13:UNSAFE -101:NOTFOUND -102:NOAUTH -103:BADVERSION " +
 		"-108:NOTEMPTYEPHEMERAL -110:EXISTS -111:NOTEMPTY -112:EXPIRED -114:INVALIDACL -115:AUTHFAILED -118:EXPIRED " +

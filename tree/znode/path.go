@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxPathBytes is the longest path. ZooKeeper has no limit but the frame's;
-// this is one of coord's allowed differences.
+// MaxPathBytes is the length of the longest path. ZooKeeper's only limit is the frame; this is one
+// of coord's allowed differences.
 const MaxPathBytes = 1024
 
 // Reserved paths. They exist from the first start and cannot be deleted.
@@ -20,10 +20,10 @@ const (
 	sequenceLen = 10                 // digits appended to a sequential name
 )
 
-// CheckPath says what is wrong with a path, or nil. The rules are ZooKeeper's
-// PathUtils.validatePath: absolute, no trailing slash, no empty, "." or ".."
-// component, no control, surrogate, private-use or special character, nothing
-// outside the Basic Multilingual Plane; and MaxPathBytes of valid UTF-8.
+// CheckPath returns what is wrong with a path, or nil. The rules are ZooKeeper's
+// PathUtils.validatePath: absolute, no trailing slash, no empty, "." or ".." component, no control,
+// surrogate, private-use or special character, nothing outside the Basic Multilingual Plane; and at
+// most MaxPathBytes of valid UTF-8.
 func CheckPath(path string) error {
 	switch {
 	case path == "":
@@ -38,7 +38,7 @@ func CheckPath(path string) error {
 		return &PathError{path, "ends with /"}
 	}
 	ascii := true
-	for i, start := 1, 1; i <= len(path); i++ { // start of the component
+	for i, start := 1, 1; i <= len(path); i++ { // start is that of the current component
 		if i < len(path) && path[i] != '/' {
 			if c := path[i]; c < 0x20 || c == 0x7f {
 				return &PathError{path, "has a control character"}
@@ -69,8 +69,8 @@ func CheckPath(path string) error {
 	return nil
 }
 
-// CheckCreatePath judges the path of a create before the sequence number is
-// known: a sequential name may be empty, so that only the digits remain.
+// CheckCreatePath checks the path of a create before the sequence number is known: a sequential
+// name may be empty, so that only the digits remain.
 func CheckCreatePath(path string, mode Mode) error {
 	if mode.Sequential() {
 		if len(path) > MaxPathBytes-sequenceLen {
@@ -116,7 +116,7 @@ func Below(path, top string) bool {
 	return strings.HasPrefix(path, top) && (len(path) == len(top) || path[len(top)] == '/')
 }
 
-// PathError says which rule a path breaks. It is a BadArguments.
+// PathError says which rule a path breaks. It is an ErrBadArguments.
 type PathError struct{ Path, Why string }
 
 func (e *PathError) Error() string { return "path " + quoteShort(e.Path) + " " + e.Why }

@@ -85,8 +85,8 @@ func TestPathErrorIsShort(t *testing.T) {
 	}
 }
 
-// goodPath is the eight rules of the reference, one after the other, on UTF-16
-// units as Java has them, and coord's own two: bytes and valid UTF-8.
+// goodPath applies the eight rules of the reference, one after the other, to UTF-16 units as Java
+// has them, and coord's own two: the number of bytes and valid UTF-8.
 func goodPath(path string) bool {
 	units := utf16.Encode([]rune(path))
 	if len(units) == 0 || units[0] != '/' { // rules 1, 2

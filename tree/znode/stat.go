@@ -1,11 +1,11 @@
 package znode
 
-// Stat is a znode's public record, ZooKeeper's field for field. Times are
-// milliseconds since 1970 as stamped by the leader.
+// Stat is a znode's public record, field for field that of ZooKeeper. Times are milliseconds since
+// 1970 as stamped by the leader.
 type Stat struct {
 	Czxid          Zxid  // the creating txn
 	Mzxid          Zxid  // the last set (or the creation)
-	Pzxid          Zxid  // the last create or delete of a direct child (or the own creation)
+	Pzxid          Zxid  // the last create or delete of a direct child (or the znode's own creation)
 	CtimeMS        int64 // when it was created
 	MtimeMS        int64 // when it was last set (or created)
 	Version        int32 // number of sets
@@ -16,8 +16,8 @@ type Stat struct {
 	NumChildren    int32
 }
 
-// Stored owners of znodes that are neither persistent nor ephemeral. They are
-// what a ZooKeeper data folder holds, and show as owner 0 to clients.
+// Stored owners of znodes that are neither persistent nor ephemeral. A ZooKeeper data folder holds
+// the same values; clients see them as owner 0.
 const (
 	ContainerOwner int64 = -1 << 63
 	ttlOwnerMask   int64 = -1 << 56 // 0xff in the top byte
@@ -28,8 +28,8 @@ const (
 // TTLOwner is the stored owner of a TTL znode; ttlMS is 1 to MaxTTLMS.
 func TTLOwner(ttlMS int64) int64 { return ttlOwnerMask | ttlMS }
 
-// ValidSession says whether a session may have this id: not 0, and as the stored
-// owner of an ephemeral not to be taken for a container or a TTL znode.
+// ValidSession says whether a session may have this id: it is not 0, and as the stored owner of an
+// ephemeral it would not be taken for a container or a TTL znode.
 func ValidSession(id int64) bool { return id != 0 && ExplainOwner(id).Session == id }
 
 // Owner explains a stored owner.
@@ -39,7 +39,7 @@ type Owner struct {
 	TTLMS     int64 // of a TTL znode, else 0
 }
 
-// ExplainOwner takes a stored owner apart.
+// ExplainOwner splits a stored owner into its parts.
 func ExplainOwner(stored int64) Owner {
 	switch {
 	case stored == ContainerOwner:

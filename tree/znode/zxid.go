@@ -2,15 +2,14 @@ package znode
 
 import "strconv"
 
-// Zxid orders every change of the tree: the high 32 bits are the epoch, the
-// low 32 bits count the txns of that epoch from 1. It is given in Apply, never
-// falls, and is not the index in the raft log.
+// Zxid orders every change of the tree: the high 32 bits are the epoch, the low 32 bits count the txns
+// of that epoch from 1. Apply assigns it. It never decreases, and is not the index in the raft log.
 type Zxid uint64
 
-// MaxCounter is the last counter an epoch can give out.
+// MaxCounter is the last counter of an epoch.
 const MaxCounter = 1<<32 - 1
 
-// MakeZxid puts an epoch and a counter together.
+// MakeZxid combines an epoch and a counter.
 func MakeZxid(epoch, counter uint32) Zxid { return Zxid(uint64(epoch)<<32 | uint64(counter)) }
 
 // Epoch is the high half.
