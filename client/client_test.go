@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -24,8 +25,7 @@ var stat = text.Stat{TTLMS: 1500, Stat: znode.Stat{
 	EphemeralOwner: 1 << 56, DataLength: 7, NumChildren: 8,
 }}
 
-// TestEachMethod shows which line each method sends and what it makes of the
-// answer.
+// TestEachMethod checks which line each method sends, and the result that it makes of the answer.
 func TestEachMethod(t *testing.T) {
 	statFields := text.AppendStat(nil, &stat)
 	for _, tt := range []struct {
@@ -198,7 +198,7 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// TestLostConnection: what a lost connection means depends on what was asked.
+// TestLostConnection: the error of a lost connection depends on the request.
 func TestLostConnection(t *testing.T) {
 	hangUp := func(r *text.Request) []byte { return nil }
 	ctx := short(t)
@@ -226,7 +226,7 @@ func TestLostConnection(t *testing.T) {
 	}
 }
 
-// TestUnsentIsCertain: of two writes, the one that never left is not uncertain.
+// TestUnsentIsCertain: of two writes, the one that was never sent is not uncertain.
 func TestUnsentIsCertain(t *testing.T) {
 	a, b := net.Pipe() // nobody reads b
 	defer b.Close()
@@ -269,7 +269,7 @@ func TestContextEndsCalls(t *testing.T) {
 	asked := make(chan struct{}, 100)
 	half := listen(t, fake(func(r *text.Request) []byte { asked <- struct{}{}; select {} }).serve)
 	t.Run("call", func(t *testing.T) {
-		for limit := 20 * time.Millisecond; len(asked) == 0; limit *= 2 { // until it is enough to send the request
+		for limit := 20 * time.Millisecond; len(asked) == 0; limit *= 2 { // until the limit is long enough to send the request
 			if limit > time.Minute {
 				t.Fatal("nothing is sent")
 			}
@@ -304,6 +304,45 @@ func TestContextEndsCalls(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// TestDialPrefersALeader: Dial leaves a server without a leader for one that has a leader, unless
+// none has.
+func TestDialPrefersALeader(t *testing.T) {
+	t.Parallel()
+	candidate := func() string {
+		return listen(t, func(nc net.Conn) {
+			for lines := bufio.NewScanner(nc); lines.Scan(); {
+				if _, err := nc.Write([]byte("OK proto=1 server=coord version=0.1 node=n0 role=candidate cluster=c zxid=0x7\n")); err != nil {
+					break
+				}
+			}
+			_ = nc.Close()
+		})
+	}
+	first, second := candidate(), candidate()
+	good := listen(t, fake(func(*text.Request) []byte { return ok() }).serve)
+	silent := listen(t, func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc); _ = nc.Close() })
+	missing := "unix:" + t.TempDir() + "/none"
+	for _, x := range []struct {
+		servers []string
+		want    string
+	}{
+		{[]string{first}, first},
+		{[]string{first, second, missing}, first},
+		{[]string{first, silent}, first},
+		{[]string{missing, first, missing, second, good}, good},
+		{[]string{good, first}, good},
+	} {
+		c, err := client.Dial(t.Context(), x.servers, client.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Ping(short(t)); err != nil || c.Server() != x.want {
+			t.Errorf("of %q: %s, %v, want %s", x.servers, c.Server(), err, x.want)
+		}
+		_ = c.Close()
+	}
 }
 
 func TestDialTriesEach(t *testing.T) {
@@ -360,7 +399,7 @@ func TestSplitServer(t *testing.T) {
 	}
 }
 
-// TestPipelining: answers find their calls, whoever waits first.
+// TestPipelining: answers reach their calls, whichever call is waited for first.
 func TestPipelining(t *testing.T) {
 	n := 0
 	c := pipe(t, func(r *text.Request) []byte { n++; return ok(text.Int("v", int64(n))) })
@@ -482,7 +521,7 @@ func TestSnapshot(t *testing.T) {
 		name   string
 		answer []byte
 		w      io.Writer
-		want   error // nil: good
+		want   error // nil if the snapshot is good
 	}{
 		{"good", snapshotAnswer(data, end(sum, len(data))), &bytes.Buffer{}, nil},
 		{"refused", reply(text.Reply{Kind: text.KindErr, Code: znode.ErrNoAuth}), &bytes.Buffer{}, znode.ErrNoAuth},
@@ -519,7 +558,7 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
-// cutShort is a client of a server that sends some bytes and hangs up.
+// cutShort is a client of a server that sends some bytes and closes the connection.
 func cutShort(t *testing.T, answer []byte) *client.Conn {
 	a, b := net.Pipe()
 	go func() {
@@ -534,7 +573,7 @@ func cutShort(t *testing.T, answer []byte) *client.Conn {
 
 func TestSnapshotIdle(t *testing.T) {
 	var err error
-	for idle := 20 * time.Millisecond; !errors.Is(err, client.ErrCut) && idle < time.Minute; idle *= 4 { // until it is enough for the beginning
+	for idle := 20 * time.Millisecond; !errors.Is(err, client.ErrCut) && idle < time.Minute; idle *= 4 { // until the limit is long enough for the beginning
 		a, b := net.Pipe()
 		defer b.Close()
 		go func() {

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	readBytes = 16 << 10        // of the buffer at first; it grows with the replies
-	keepBytes = 256 << 10       // a buffer larger than this is given back once it is empty
-	lastWords = 1 * time.Second // after a failed write: for the server to say why
+	readBytes = 16 << 10        // initial size of the buffer; it grows with the replies
+	keepBytes = 256 << 10       // a buffer larger than this is released once it is empty
+	lastWords = 1 * time.Second // after a failed write: how long the server may take to say why
 )
 
-// Conn is a connection to a server. Its reader goroutine takes the replies to
-// the oldest pending calls, in order; it ends with the connection.
+// Conn is a connection to a server. Its reader goroutine delivers the replies to the oldest pending
+// calls, in order; it ends with the connection.
 type Conn struct {
 	nc     net.Conn
-	server string // as it was dialled
+	server string // as dialled
 	hello  Hello
 	events func(Event) // see Options.Events
 
@@ -33,16 +33,16 @@ type Conn struct {
 	mu struct {
 		sync.Mutex
 		out     []byte  // requests not yet sent
-		queued  int64   // bytes of requests since the start
-		handed  int64   // of these, given to the network (whether it took them or not)
+		queued  int64   // bytes of requests since the connection was made
+		handed  int64   // of these, passed to the network, whether it took them or not
 		pending []*Call // sent or in out, oldest first, from head on
 		head    int
 		err     error // why the connection ended
 	}
-	done chan struct{} // closed by the reader, when it ends
+	done chan struct{} // closed by the reader when it ends
 }
 
-// Call is a request under way.
+// Call is a request that was sent and its answer.
 type Call struct {
 	c     *Conn
 	verb  text.Verb
@@ -55,8 +55,8 @@ type Call struct {
 	ready chan struct{} // closed once reply and err are set
 }
 
-// NewConn makes a client of a connection that something else has dialled. It
-// says nothing to the server: see Conn.Greet.
+// NewConn makes a Conn from a connection that the caller has dialled. It sends nothing to the
+// server: see Conn.Greet.
 func NewConn(nc net.Conn) *Conn { return newConn(nc, nc.RemoteAddr().String(), nil) }
 
 func newConn(nc net.Conn, server string, events func(Event)) *Conn {
@@ -65,38 +65,37 @@ func newConn(nc net.Conn, server string, events func(Event)) *Conn {
 	return c
 }
 
-// Server is the address that was dialled.
+// Server returns the address that was dialled.
 func (c *Conn) Server() string { return c.server }
 
-// Done is closed when the connection has ended; Err says why.
+// Done returns a channel that is closed when the connection has ended; Err says why.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Err is why the connection has ended, or nil.
+// Err returns why the connection has ended, or nil.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mu.err
 }
 
-// Idle says whether the connection lives and no request waits for its answer.
+// Idle says whether the connection is open and no request waits for its answer.
 func (c *Conn) Idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mu.err == nil && c.mu.head == len(c.mu.pending)
 }
 
-// Close ends the connection; what is unanswered fails.
+// Close ends the connection. Unanswered requests fail.
 func (c *Conn) Close() error {
 	c.fail(errClosed)
 	<-c.done
 	return nil
 }
 
-// Send puts a request into the connection's buffer. It never blocks: the buffer
-// is sent once someone waits for a Call that is not answered yet. So who sends a
-// burst, then waits for the oldest, then sends again, keeps a pipeline full. A
-// server takes 1,000 requests or 1 MiB of them at a time; who sends more ahead
-// only makes the buffer longer. Tags are not needed.
+// Send puts a request into the connection's buffer. It never blocks: the buffer is sent once a
+// goroutine waits for a Call that is not answered yet. So a caller that sends a burst, then waits
+// for the oldest Call, then sends again, keeps the pipeline full. A server accepts 1,000 requests
+// or 1 MiB of them at a time; sending more ahead only makes the buffer longer. Tags are not needed.
 func (c *Conn) Send(r *text.Request) (*Call, error) {
 	return c.send(r, nil)
 }
@@ -112,7 +111,7 @@ func (c *Conn) send(r *text.Request, sink func(*text.Reply) bool) (*Call, error)
 	c.mu.out = text.AppendRequest(c.mu.out, r)
 	call.start = c.mu.queued
 	c.mu.queued += int64(len(c.mu.out) - before)
-	if c.mu.head > len(c.mu.pending)/2 { // what was answered makes room
+	if c.mu.head > len(c.mu.pending)/2 { // reuse the room of answered calls
 		n := copy(c.mu.pending, c.mu.pending[c.mu.head:])
 		clear(c.mu.pending[n:])
 		c.mu.pending, c.mu.head = c.mu.pending[:n], 0
@@ -122,8 +121,8 @@ func (c *Conn) send(r *text.Request, sink func(*text.Reply) bool) (*Call, error)
 	return call, nil
 }
 
-// flush sends what Send has put into the buffer. What goes wrong is told to
-// those who wait for their Calls.
+// flush sends what Send has put into the buffer. If that fails, the goroutines that wait for their
+// Calls get the error.
 func (c *Conn) flush() {
 	c.wr.Lock()
 	defer c.wr.Unlock()
@@ -142,16 +141,15 @@ func (c *Conn) flush() {
 		c.wr.spare = out
 	}
 	if err != nil {
-		// The server may have said why it does not listen: the reader tells.
+		// The server may have said why it does not listen: the reader reports it.
 		_ = c.nc.SetReadDeadline(time.Now().Add(lastWords))
 	}
 }
 
-// Wait waits for the answer. A refusal is an *Error. If ctx ends first, the
-// connection is closed.
+// Wait waits for the answer. A refusal is an *Error. If ctx ends first, Wait closes the connection.
 func (call *Call) Wait(ctx context.Context) (*text.Reply, error) {
 	select {
-	case <-call.ready: // of a burst of answers
+	case <-call.ready: // the answer came with an earlier one
 		return call.result()
 	default:
 	}
@@ -162,7 +160,7 @@ func (call *Call) Wait(ctx context.Context) (*text.Reply, error) {
 			c.fail(context.Cause(ctx))
 			close(failed)
 		})
-		defer func() { // whoever asks for Err now must hear of it, though the answer came
+		defer func() { // once the AfterFunc has begun, Err must return its error after Wait, even if the answer came
 			if !stop() {
 				<-failed
 			}
@@ -229,7 +227,7 @@ func (c *Conn) read() {
 	}
 }
 
-// deliver hands a reply to the oldest call.
+// deliver passes a reply to the oldest call.
 func (c *Conn) deliver(reply *text.Reply) error {
 	if reply.Kind == text.KindEvent {
 		return c.event(reply)
@@ -241,7 +239,7 @@ func (c *Conn) deliver(reply *text.Reply) error {
 	}
 	if c.mu.head == len(c.mu.pending) {
 		c.mu.Unlock()
-		if reply.Kind == text.KindErr { // a reason to leave us
+		if reply.Kind == text.KindErr { // the server's reason for closing the connection
 			return refusal(reply, "")
 		}
 		return errUnasked
@@ -252,7 +250,7 @@ func (c *Conn) deliver(reply *text.Reply) error {
 		return nil
 	}
 	c.mu.Lock()
-	if c.mu.err != nil { // fail has told the call
+	if c.mu.err != nil { // fail has already completed the call
 		c.mu.Unlock()
 		return errClosed
 	}
@@ -269,8 +267,7 @@ func (c *Conn) deliver(reply *text.Reply) error {
 	return nil
 }
 
-// fail ends the connection and tells everyone who waits. The first reason
-// counts.
+// fail ends the connection and fails every pending call. The first error is kept.
 func (c *Conn) fail(err error) {
 	c.mu.Lock()
 	if c.mu.err != nil {
@@ -289,8 +286,8 @@ func (c *Conn) fail(err error) {
 	}
 }
 
-// lost is the error of a call that will not be answered; sent says whether any
-// of it was given to the network.
+// lost returns the error of a call that will not be answered; sent says whether any part of the
+// request was passed to the network.
 func (c *Conn) lost(call *Call, cause error, sent bool) error {
 	if call.write && sent {
 		return &Error{Code: znode.ErrUncertain, Path: call.path, Op: -1, Err: cause}
@@ -305,7 +302,7 @@ func (c *Conn) lost(call *Call, cause error, sent bool) error {
 	return &UnreachableError{Server: c.server, Err: cause}
 }
 
-// poke sends a sign of life whose answer nobody waits for.
+// poke sends a PING whose answer nobody waits for.
 func (c *Conn) poke() {
 	if _, err := c.Send(&text.Request{Op: text.Op{Verb: text.VerbPing}}); err == nil {
 		c.flush()

@@ -12,7 +12,7 @@ import (
 	"coord/tree/znode"
 )
 
-// AnyVersion is the expected version that every version meets.
+// AnyVersion is the expected version that matches every version.
 const AnyVersion = text.AnyVersion
 
 // Value is what a Get reads.
@@ -20,13 +20,13 @@ type Value struct {
 	Data    []byte // never nil
 	Version int32
 	Zxid    znode.Zxid // of the last change that the node had applied
-	Stat    text.Stat  // if it was asked for
+	Stat    text.Stat  // if requested
 }
 
-// GetOptions say how a Get reads.
+// GetOptions select how Get reads.
 type GetOptions struct {
 	Stat bool
-	Lin  bool // linearizable: sees every write that was answered before, anywhere
+	Lin  bool // linearizable: sees every write that was answered before, by any node
 }
 
 // Get reads a znode's value.
@@ -45,7 +45,7 @@ func (c *Conn) Get(ctx context.Context, path string, o GetOptions) (Value, error
 	return v, nil
 }
 
-// Exists reads a znode's stat. A missing znode is no error.
+// Exists reads a znode's stat. A missing znode is not an error.
 func (c *Conn) Exists(ctx context.Context, path string) (s text.Stat, ok bool, err error) {
 	r, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbExists, Path: path}})
 	switch {
@@ -60,25 +60,25 @@ func (c *Conn) Exists(ctx context.Context, path string) (s text.Stat, ok bool, e
 // Item is one znode of a list.
 type Item struct {
 	Path string
-	Stat text.Stat // if it was asked for
-	Data []byte    // if it was asked for
-	Err  error     // why what was asked for is missing: it may not be read; else nil
+	Stat text.Stat // if requested
+	Data []byte    // if requested
+	Err  error     // why a requested stat or value is missing: it may not be read; else nil
 }
 
-// ListOptions say what Ls and Tree list.
+// ListOptions select what Ls and Tree list.
 type ListOptions struct {
 	Stat  bool
 	Data  bool   // Tree
 	Depth int    // Tree: levels below the path; 0 is all
-	After string // begin behind it: Ls a child's name, Tree a path
-	Page  int    // znodes asked for at a time; 0 is 1,000
-	// Within is the longest wait for one page, if ctx does not end before; 0 is
-	// no limit. A list may be long, and who reads it slow.
+	After string // start after it: for Ls a child's name, for Tree a path
+	Page  int    // znodes per request; 0 is 1,000
+	// Within is the longest wait for one page, unless ctx ends earlier; 0 is no limit. It does not
+	// limit the whole list, which may be long and whose reader may be slow.
 	Within time.Duration
 }
 
-// Ls lists the children of a znode in byte order of their names. It reads page
-// by page: what changes meanwhile may or may not be seen.
+// Ls lists the children of a znode in byte order of their names. It reads page by page, so it may
+// or may not see concurrent changes.
 func (c *Conn) Ls(ctx context.Context, path string, o ListOptions) iter.Seq2[Item, error] {
 	req := text.Request{Op: text.Op{Verb: text.VerbLs, Path: path, Limit: int32(o.Page)}, Stat: o.Stat, After: o.After}
 	return c.pages(ctx, &req, o.Within, func(r *text.Reply) Item {
@@ -86,8 +86,8 @@ func (c *Conn) Ls(ctx context.Context, path string, o ListOptions) iter.Seq2[Ite
 	})
 }
 
-// Tree lists a znode and all below it, depth first, siblings in byte order. It
-// reads page by page, as Ls does.
+// Tree lists a znode and all its descendants, depth first, siblings in byte order. It reads page by
+// page, as Ls does.
 func (c *Conn) Tree(ctx context.Context, path string, o ListOptions) iter.Seq2[Item, error] {
 	req := text.Request{
 		Op:   text.Op{Verb: text.VerbTree, Path: path, Limit: int32(o.Page)},
@@ -105,7 +105,7 @@ func (c *Conn) Tree(ctx context.Context, path string, o ListOptions) iter.Seq2[I
 	})
 }
 
-// pages repeats a request for the next page until there is none.
+// pages repeats a request for the next page until there are no more.
 func (c *Conn) pages(ctx context.Context, req *text.Request, within time.Duration, item func(*text.Reply) Item) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		for {
@@ -154,7 +154,7 @@ func (c *Conn) doWithin(ctx context.Context, within time.Duration, req *text.Req
 
 // Change is the outcome of a write.
 type Change struct {
-	Path    string // Create: as it was made, with the digits of a sequential one
+	Path    string // Create: the path that was made, with the digits of a sequential one
 	Version int32  // Create, Set: of the data; SetACL: of the ACL
 	Zxid    znode.Zxid
 }
@@ -168,12 +168,12 @@ func ChangeOf(r *text.Reply, path string) Change {
 	return ch
 }
 
-// CreateOptions say what kind of znode a Create makes.
+// CreateOptions select what kind of znode Create makes.
 type CreateOptions struct {
 	Mode    znode.Mode    // one that needs no session
 	TTL     time.Duration // for a TTL mode
-	Parents bool          // missing parents too
-	ACL     znode.ACL     // nil: open to anyone
+	Parents bool          // create missing parents too
+	ACL     znode.ACL     // nil: open to everyone
 }
 
 // Create makes a znode.
@@ -186,8 +186,7 @@ func (c *Conn) Create(ctx context.Context, path string, data []byte, o CreateOpt
 	})
 }
 
-// Set replaces a znode's value if its version is the expected one (or
-// AnyVersion).
+// Set replaces a znode's value if its version is the expected one (or version is AnyVersion).
 func (c *Conn) Set(ctx context.Context, path string, data []byte, version int32) (Change, error) {
 	return c.change(ctx, text.Op{Verb: text.VerbSet, Path: path, Value: data, Version: version})
 }
@@ -197,14 +196,14 @@ func (c *Conn) Put(ctx context.Context, path string, data []byte, version int32)
 	return c.change(ctx, text.Op{Verb: text.VerbSet, Path: path, Value: data, Version: version, Create: true})
 }
 
-// Rm deletes a znode without children, if its version is the expected one (or
+// Rm deletes a znode without children, if its version is the expected one (or version is
 // AnyVersion).
 func (c *Conn) Rm(ctx context.Context, path string, version int32) (Change, error) {
 	return c.change(ctx, text.Op{Verb: text.VerbRm, Path: path, Version: version})
 }
 
-// RmAll deletes a znode and all below it, at most limit znodes in all (0: 100): all of
-// them or none.
+// RmAll deletes a znode and all its descendants, or none of them. They may be at most limit znodes
+// in all; 0 is 100.
 func (c *Conn) RmAll(ctx context.Context, path string, version int32, limit int) (Change, error) {
 	return c.change(ctx, text.Op{Verb: text.VerbRm, Path: path, Version: version, Recursive: true, Limit: int32(limit)})
 }
@@ -217,8 +216,8 @@ func (c *Conn) change(ctx context.Context, op text.Op) (Change, error) {
 	return ChangeOf(r, op.Path), nil
 }
 
-// Txn does CHECK, CREATE, SET and RM operations all or none. The error names the
-// one that could not be done.
+// Txn executes CHECK, CREATE, SET and RM operations: all of them or none. The error names the
+// operation that failed.
 func (c *Conn) Txn(ctx context.Context, ops []text.Op) ([]Change, znode.Zxid, error) {
 	r, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbTxn}, Ops: ops})
 	if err != nil {
@@ -238,8 +237,7 @@ func (c *Conn) Txn(ctx context.Context, ops []text.Op) ([]Change, znode.Zxid, er
 	return changes, r.Zxid(text.KeyZxid), nil
 }
 
-// Sync waits until the node has applied every write that was answered before,
-// anywhere.
+// Sync waits until the node has applied every write that was answered before, by any node.
 func (c *Conn) Sync(ctx context.Context, path string) (znode.Zxid, error) {
 	r, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbSync, Path: path}})
 	if err != nil {
@@ -248,8 +246,8 @@ func (c *Conn) Sync(ctx context.Context, path string) (znode.Zxid, error) {
 	return r.Zxid(text.KeyZxid), nil
 }
 
-// GetACL reads a znode's access list and its version. Without ADMIN the hashes
-// of digest entries are hidden.
+// GetACL reads a znode's access list and the list's version. Without the permission ADMIN the
+// hashes of digest entries are hidden.
 func (c *Conn) GetACL(ctx context.Context, path string) (znode.ACL, int32, error) {
 	r, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbGetACL, Path: path}})
 	if err != nil {
@@ -258,7 +256,7 @@ func (c *Conn) GetACL(ctx context.Context, path string) (znode.ACL, int32, error
 	acl := make(znode.ACL, len(r.Items))
 	for i := range r.Items {
 		item := r.Items[i].Arg
-		nothing := strings.HasSuffix(item, ":") // which it grants: ZooKeeper's clients can do that
+		nothing := strings.HasSuffix(item, ":") // it grants nothing: ZooKeeper's clients can make such entries
 		if nothing {
 			item += znode.All.String()
 		}
@@ -272,8 +270,8 @@ func (c *Conn) GetACL(ctx context.Context, path string) (znode.ACL, int32, error
 	return acl, int32(r.Int(text.KeyAversion)), nil
 }
 
-// SetACL replaces a znode's access list if the list's version is the expected
-// one (or AnyVersion).
+// SetACL replaces a znode's access list if the list's version is the expected one (or version is
+// AnyVersion).
 func (c *Conn) SetACL(ctx context.Context, path string, acl znode.ACL, version int32) (Change, error) {
 	r, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbSetACL, Path: path, ACL: acl, Version: version}})
 	if err != nil {

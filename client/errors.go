@@ -17,14 +17,14 @@ var (
 	errUnasked = errors.New("the server sent a reply that nothing had asked for")
 )
 
-// Error is a request that was refused, or one whose outcome is unknown.
+// Error is a request that the server refused, or one whose outcome is unknown.
 type Error struct {
 	Code    znode.Code
-	Path    string // what it is about; empty if it is about no znode
-	Have    int32  // ErrBadVersion: the version there is
+	Path    string // the znode concerned; empty if there is none
+	Have    int32  // ErrBadVersion: the current version
 	HasHave bool
-	Op      int    // the operation of a Txn that is at fault, from 0; else -1
-	Message string // the server's words for people
+	Op      int    // the operation of a Txn that failed, from 0; else -1
+	Message string // the server's message for people
 	Err     error  // why the outcome is unknown
 }
 
@@ -53,7 +53,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the code and the cause.
+// Unwrap returns the code and the cause.
 func (e *Error) Unwrap() []error {
 	if e.Err == nil {
 		return []error{e.Code}
@@ -61,7 +61,7 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Code, e.Err}
 }
 
-// refusal makes an error of an ERR.
+// refusal converts an ERR reply to an error.
 func refusal(r *text.Reply, path string) *Error {
 	e := &Error{Code: r.Code, Path: path, Op: -1, Message: r.Message}
 	for i := range r.Fields {
@@ -76,15 +76,15 @@ func refusal(r *text.Reply, path string) *Error {
 		}
 	}
 	if strings.HasPrefix(e.Message, e.Path+" ") || strings.HasPrefix(e.Message, e.Path+": ") || strings.HasPrefix(e.Message, "path ") {
-		e.Path = "" // the message names it
+		e.Path = "" // the message names it already
 	}
 	return e
 }
 
-// UnreachableError says that no answer came, and that no answer of value was
-// lost: the request was not sent, or it only reads.
+// UnreachableError says that no answer came and that this leaves no doubt about the state: the
+// request was not sent, or it only reads.
 type UnreachableError struct {
-	Server string // or several, with commas
+	Server string // or several, separated by commas
 	Err    error
 }
 
@@ -95,5 +95,5 @@ func (e *UnreachableError) Error() string {
 	return e.Server + ": " + e.Err.Error()
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *UnreachableError) Unwrap() error { return e.Err }

@@ -10,8 +10,8 @@ import (
 	"coord/server/text"
 )
 
-// fake is a server: it answers each request with what its handler appends. A
-// nil answer closes the connection.
+// fake is a server: it answers each request with the bytes that its handler returns. A nil answer
+// closes the connection.
 type fake func(r *text.Request) []byte
 
 func reply(r text.Reply) []byte { return r.Append(nil, text.FormatText, false) }

@@ -12,48 +12,47 @@ import (
 	"coord/tree/znode"
 )
 
-// Holder keeps a session alive, over lost connections and restarts of the
-// server, until Close. Its own goroutine pings and connects anew.
+// Holder keeps a session alive until Close, across lost connections and restarts of the server. Its
+// own goroutine pings and reconnects.
 //
-// What it can promise is Until: up to then nobody else can own what the session
-// owns. It grows with each answered sign of life; who must not go on without the
-// session looks at it, by the monotonic clock, and does not wait to be told.
+// Its promise is Until: up to that time nobody else can own what the session owns. Until grows with
+// each answered sign of life. A caller that must not go on without the session compares Until with
+// the monotonic clock, and does not wait for a notification.
 //
-// A sign of life is a SYNC, whose answer proves that the leader has heard of the
-// session since: a node that is cut off from the others answers a PING, while the leader
-// counts the session's time. The server is asked for half as much again: clocks of two hosts
-// run apart, and what is promised is to be over before an end on which the leader
-// has decided, while a sign was on its way.
+// A sign of life is a SYNC: its answer proves that the leader has heard of the session since it was
+// sent. A PING would not: a node that is cut off from the others answers it while the leader counts
+// down the session's time. The server is asked for a TTL half as long again as the promised one:
+// the clocks of two hosts drift apart, and the promise must expire before the leader can decide,
+// while a sign of life is on its way, to end the session.
 type Holder struct {
 	dial    func(context.Context) (*Conn, error)
-	ttl     time.Duration  // that is promised
-	session SessionOptions // as the server is asked for it
+	ttl     time.Duration  // the promised one
+	session SessionOptions // as requested from the server
 	stop    context.CancelFunc
 	ctx     context.Context //nolint:containedctx // of its goroutine's life
 	ended   chan struct{}
-	lost    chan struct{} // closed when the server says that the session is no more
-	changed chan struct{} // receives a token when Until or the connection changed
+	lost    chan struct{} // closed when the server says that the session has ended
+	changed chan struct{} // receives a token when Until or the connection has changed
 
 	mu struct {
 		sync.Mutex
 		conn    *Conn  // nil while there is none
-		server  string // of the last one
+		server  string // of the last connection
 		is      Session
 		sent    time.Time     // when the last answered sign of life was sent
-		waiting bool          // a LOCK waits: answers come behind it
+		waiting bool          // a LOCK waits; later answers come after its own
 		up      chan struct{} // closed when there is a connection
 		err     error         // why lost is closed
 	}
 }
 
-// Hold connects with dial, now and whenever the connection is lost, and makes a
-// session; with a session in resume it takes that one over. It needs a TTL, 1 ms at
-// the least; the session pings, and outlives its connection for the same time unless Hold says
-// longer. Where a node dies with its connection, or this process is stopped, it may
-// take half as long again.
+// Hold connects with dial, now and whenever the connection is lost, and creates a session, or takes
+// over the one in resume. It needs a TTL of at least 1 ms. The session pings, and outlives its
+// connection for the same time unless Hold says longer. If a node dies together with its
+// connection, or this process is stopped, the session may take half as long again to end.
 func Hold(ctx context.Context, dial func(context.Context) (*Conn, error), so SessionOptions, resume *Session) (*Holder, error) {
 	ttl := so.TTL
-	if ttl < time.Millisecond { // less is no ttl of a session
+	if ttl < time.Millisecond { // a session's TTL cannot be less
 		return nil, fmt.Errorf("%w: a session with the ttl %v", znode.ErrBadArguments, ttl)
 	}
 	so.Ping, so.Hold = true, max(so.Hold, ttl)
@@ -86,34 +85,36 @@ func Hold(ctx context.Context, dial func(context.Context) (*Conn, error), so Ses
 	return h, nil
 }
 
-// Session is the session that is held.
+// Session returns the session that is held.
 func (h *Holder) Session() Session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.mu.is
 }
 
-// Until is up to when the session is certain to live, whatever happens.
+// Until returns the time up to which the session is certain to live, whatever happens.
 func (h *Holder) Until() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.mu.sent.Add(h.ttl)
 }
 
-// Lost is closed when the server says that the session is no more; Err says why.
+// Lost returns a channel that is closed when the server says that the session has ended; Err says
+// why.
 func (h *Holder) Lost() <-chan struct{} { return h.lost }
 
-// Changed receives when Until has grown or the connection was lost or made anew.
+// Changed returns a channel that receives when Until has grown, or the connection was lost or made
+// again.
 func (h *Holder) Changed() <-chan struct{} { return h.changed }
 
-// Err is why the session is lost, or nil.
+// Err returns why the session is lost, or nil.
 func (h *Holder) Err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.mu.err
 }
 
-// Conn is the session's connection. While there is none it waits for the next.
+// Conn returns the session's connection. While there is none, it waits for the next.
 func (h *Holder) Conn(ctx context.Context) (*Conn, error) {
 	for {
 		h.mu.Lock()
@@ -134,17 +135,17 @@ func (h *Holder) Conn(ctx context.Context) (*Conn, error) {
 	}
 }
 
-// Lock takes a lock for the session. It waits on where the connection is lost
-// meanwhile, or its server hangs, or has no leader; its place in the queue may then
-// be a new one. One at a time: behind a LOCK that waits nothing is answered on the
-// session's connection. The time counts from the call. When it is over and there still is no
-// server, or none that answers, the error says so: that is no znode.ErrTimeout.
+// Lock acquires a lock for the session. It keeps waiting if the connection is lost, or if its
+// server hangs or has no leader; its place in the queue may then be a new one. Call it only once at
+// a time: while a LOCK waits, no later request on the session's connection is answered. The timeout
+// counts from the call. If it ends while no server can be reached, or none answers, the error says
+// so; that error is not znode.ErrTimeout.
 func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, error) {
 	until := time.Now().Add(o.Timeout)
 	for {
 		l, err := h.lock(ctx, path, o, until)
-		own := errors.Is(err, znode.ErrSessionMoved) && h.Err() == nil // it moved to another connection of ours
-		late := errors.Is(err, errLate)                                // it has the lock
+		own := errors.Is(err, znode.ErrSessionMoved) && h.Err() == nil // another connection of this Holder has taken the session over
+		late := errors.Is(err, errLate)                                // the lock is held, but the sign of life came too late
 		if err == nil || !isConnection(err) && !own || ctx.Err() != nil || h.ctx.Err() != nil || !late && !time.Now().Before(until) {
 			return l, err
 		}
@@ -156,7 +157,7 @@ func (h *Holder) Lock(ctx context.Context, path string, o LockOptions) (Lock, er
 	}
 }
 
-// lock asks once. After the time it waits a third of the TTL for the answer.
+// lock tries once. After until it waits a third of the TTL longer for the answer.
 func (h *Holder) lock(ctx context.Context, path string, o LockOptions, until time.Time) (Lock, error) {
 	h.mu.Lock()
 	away := &UnreachableError{Server: h.mu.server, Err: context.DeadlineExceeded}
@@ -174,26 +175,25 @@ func (h *Holder) lock(ctx context.Context, path string, o LockOptions, until tim
 		return l, h.confirm(ctx, c)
 	}
 	if isConnection(err) {
-		h.dropped(c) // one with which a refusal came is open still, but leads nowhere
+		h.dropped(c) // if the server has sent a refusal, the connection is still open but useless
 	}
 	return Lock{}, err
 }
 
-// isConnection says whether an error is about the connection and not about what
-// was asked.
+// isConnection says whether an error is about the connection, not about the request.
 func isConnection(err error) bool {
 	_, unreachable := errors.AsType[*UnreachableError](err)
 	return unreachable || errors.Is(err, znode.ErrUncertain) || errors.Is(err, znode.ErrShutdown) || errors.Is(err, znode.ErrNoLeader) ||
 		errors.Is(err, znode.ErrSlowClient) || errors.Is(err, errClosed)
 }
 
-// Close ends the session and all it owns, if the server can be told; if not, the
+// Close ends the session and deletes everything it owns, if it can reach the server. Otherwise the
 // session ends when its time is over.
 func (h *Holder) Close(ctx context.Context) error {
 	return h.leave(ctx, func(c *Conn) error { return c.CloseSession(ctx, 0) })
 }
 
-// Detach leaves the session, for a Resume within hold.
+// Detach leaves the session without a connection; it can be resumed within hold.
 func (h *Holder) Detach(ctx context.Context, hold time.Duration) error {
 	return h.leave(ctx, func(c *Conn) error { return c.DetachSession(ctx, hold) })
 }
@@ -207,10 +207,10 @@ func (h *Holder) leave(ctx context.Context, how func(*Conn) error) error {
 	if lost != nil {
 		return lost
 	}
-	if c != nil && waiting { // behind the LOCK nothing is heard
+	if c != nil && waiting { // no answer comes before that of the LOCK
 		_ = c.Close()
 	}
-	if c == nil || c.Err() != nil { // a context that ended has closed it, most often
+	if c == nil || c.Err() != nil { // usually closed by a context that has ended
 		var err error
 		if c, err = h.dial(ctx); err != nil {
 			return err
@@ -238,7 +238,7 @@ func (h *Holder) connected(c *Conn, s Session, sent time.Time) {
 	h.tell()
 }
 
-// dropped notes that a connection is of no use any more.
+// dropped notes that a connection cannot be used any more.
 func (h *Holder) dropped(c *Conn) {
 	h.forget(c)
 	_ = c.Close()
@@ -260,11 +260,12 @@ func (h *Holder) tell() {
 	}
 }
 
-// errLate is a sign of life that was answered when the session's time was over already: the leader may have
-// decided to end it. What has been decided does not count any more for who resumes it over another connection.
+// errLate means that a sign of life was answered after the session's time was over: the leader may have
+// decided to end the session. That decision has no effect on a client that resumes the session over another
+// connection.
 var errLate = errors.New("the answer came when the session's time was over")
 
-// confirm gives a sign of life and notes when.
+// confirm sends a sign of life and records when it was sent.
 func (h *Holder) confirm(ctx context.Context, c *Conn) error {
 	sent := time.Now()
 	if _, err := c.Sync(ctx, znode.Root); err != nil {
@@ -284,18 +285,17 @@ func (h *Holder) confirm(ctx context.Context, c *Conn) error {
 	return nil
 }
 
-// The holder gives so many signs of life in a TTL, and waits between two attempts
-// to connect.
+// The signs of life in a TTL, and the pause between two attempts to connect.
 const (
 	signsPerTTL  = 3
 	connectPause = 100 * time.Millisecond
 )
 
-// every is how often a sign of life is given.
+// every is the interval between signs of life.
 func (h *Holder) every() time.Duration { return h.ttl / signsPerTTL }
 
-// patience is how long an answer may take before another connection is tried: so
-// that there is time for that, an election's at the least.
+// patience is how long to wait for an answer before trying another connection. It leaves time for
+// that, and is long enough for an election.
 func (h *Holder) patience() time.Duration {
 	return max(h.every()/2, min(h.every(), time.Second))
 }
@@ -334,7 +334,7 @@ func (h *Holder) run() {
 				continue
 			}
 			h.forget(c)
-			goesOn := h.reconnect() // first: the LOCK's place in the queue goes with the session
+			goesOn := h.reconnect() // first, because the LOCK's place in the queue moves with the session
 			_ = c.Close()
 			if !goesOn {
 				return
@@ -355,9 +355,9 @@ func (h *Holder) run() {
 	}
 }
 
-// answers says whether the server of a connection on which a LOCK waits still answers,
-// and has a leader. There it answers nothing before the LOCK, so another connection
-// asks. One that is refused says nothing against the server.
+// answers says whether the server of a connection on which a LOCK waits still answers and has a
+// leader. That connection answers nothing before the LOCK, so answers probes the server over
+// another connection. A refused probe does not count against the server.
 func (h *Holder) answers(c *Conn) bool {
 	ctx, cancel := context.WithTimeout(h.ctx, h.every())
 	defer cancel()
@@ -372,7 +372,7 @@ func (h *Holder) answers(c *Conn) bool {
 	return h.ctx.Err() != nil || ctx.Err() == nil && !errors.Is(err, znode.ErrNoLeader)
 }
 
-// isLost says whether an error is the end of the session, and then notes it.
+// isLost says whether an error means that the session is lost, and records it if so.
 func (h *Holder) isLost(err error) bool {
 	if !errors.Is(err, znode.ErrSessionExpired) && !errors.Is(err, znode.ErrSessionMoved) && !errors.Is(err, znode.ErrAuthFailed) {
 		return false

@@ -20,15 +20,15 @@ import (
 // keeper is a server with one session, in a bubble of synctest.
 type keeper struct {
 	mu     sync.Mutex
-	heard  []string // requests but for pings
+	heard  []string // requests, without pings
 	pings  int
-	down   bool          // nobody can connect
+	down   bool          // no client can connect
 	mute   bool          // nothing is answered
-	gone   znode.Code    // what RESUME says
+	gone   znode.Code    // the answer to RESUME
 	held   bool          // LOCK waits
-	gate   chan struct{} // and so does the whole connection, until this is closed
+	gate   chan struct{} // so does the whole connection, until this is closed
 	blind  bool          // there is no leader: LOCK is refused
-	cutOff bool          // the node cannot reach the leader: but PING is answered, nothing is
+	cutOff bool          // the node cannot reach the leader, and answers only PING
 	conns  []net.Conn
 }
 
@@ -118,8 +118,8 @@ func holding(t *testing.T, test func(t *testing.T, k *keeper, h *client.Holder))
 	})
 }
 
-// TestHoldPromisesNothingOfANodeAlone: a node that is cut off from the others answers
-// pings for ever, while the leader ends the session and gives its lock away.
+// TestHoldPromisesNothingOfANodeAlone: a node that is cut off from the others answers pings for
+// ever, while the leader ends the session and grants its lock to another client.
 func TestHoldPromisesNothingOfANodeAlone(t *testing.T) {
 	t.Parallel()
 	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
@@ -136,14 +136,14 @@ func TestHoldPromisesNothingOfANodeAlone(t *testing.T) {
 	})
 }
 
-// TestHoldPromises: Until is counted from when an answered ping was sent, and
-// grows with nothing else.
+// TestHoldPromises: Until counts from the time when an answered sign of life was sent, and nothing
+// else extends it.
 func TestHoldPromises(t *testing.T) {
 	t.Parallel()
 	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
 		start := time.Now()
 		time.Sleep(4 * time.Second)
-		if got := h.Until().Sub(start); got != 12*time.Second { // the ping after 3
+		if got := h.Until().Sub(start); got != 12*time.Second { // the sign of life at 3 s
 			t.Errorf("after 4 s: until %v", got)
 		}
 		k.set(func() { k.mute = true })
@@ -165,7 +165,8 @@ func TestHoldPromises(t *testing.T) {
 	})
 }
 
-// TestHoldResumes over a lost connection and a server that is away for a while.
+// TestHoldResumes: the session is resumed after a lost connection, and after the server was down
+// for a while.
 func TestHoldResumes(t *testing.T) {
 	t.Parallel()
 	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
@@ -186,7 +187,7 @@ func TestHoldResumes(t *testing.T) {
 		if err := h.Detach(t.Context(), time.Minute); err != nil {
 			t.Error(err)
 		}
-		// Twice, if the holder was in the midst of a ping when it was stopped: that ends the connection.
+		// Twice, if the holder was stopped during a sign of life, which ends the connection.
 		got := strings.Replace(k.all(), resumeSession+", "+resumeSession, resumeSession, 1)
 		if want := newSession + ", " + resumeSession + ", SESSION DETACH hold=60s"; got != want {
 			t.Errorf("heard %s\nwant %s", got, want)
@@ -194,8 +195,8 @@ func TestHoldResumes(t *testing.T) {
 	})
 }
 
-// TestHoldIsLost when the server says so, and not before. H23 (consul#9788): who held a
-// lock was not told in time that it had lost it.
+// TestHoldIsLost: the session is lost when the server says so, and not before. H23 (consul#9788):
+// the holder of a lock did not learn in time that it had lost it.
 func TestHoldIsLost(t *testing.T) {
 	t.Parallel()
 	for _, code := range []znode.Code{znode.ErrSessionExpired, znode.ErrAuthFailed} {
@@ -221,11 +222,11 @@ func TestHoldIsLost(t *testing.T) {
 	}
 }
 
-// TestHoldResumesWhenItIsLate: behind a LOCK that was waited for until all that was promised is over, the leader may have
-// decided to end the session, and an answer to SYNC does not say that it has not. Another connection does.
+// TestHoldResumesWhenItIsLate: if a LOCK has waited until after the promised time, the leader may have decided to end
+// the session, and an answered SYNC does not disprove that. A resume over another connection does.
 func TestHoldResumesWhenItIsLate(t *testing.T) {
 	t.Parallel()
-	for _, wait := range []time.Duration{time.Minute, 20 * time.Second} { // there is time left, and none
+	for _, wait := range []time.Duration{time.Minute, 20 * time.Second} { // the LOCK has time left, or none
 		holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
 			gate := make(chan struct{})
 			k.set(func() { k.gate = gate })
@@ -254,9 +255,9 @@ func TestHoldResumesWhenItIsLate(t *testing.T) {
 	}
 }
 
-// TestHoldLock: while a lock is waited for, the signs of life go on, though their
-// answers come behind it; a lost connection asks anew for the time that is left;
-// and Until counts from after the lock.
+// TestHoldLock: while a LOCK waits, the signs of life go on, though their answers come after its
+// own. After a lost connection the LOCK is repeated with the remaining time. Until counts from
+// after the LOCK.
 func TestHoldLock(t *testing.T) {
 	t.Parallel()
 	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
@@ -292,8 +293,8 @@ func TestHoldLock(t *testing.T) {
 	})
 }
 
-// TestHoldLockWithoutLeader: a refusal that says that there is no leader is no end:
-// the lock is asked for again, not all the time, until there is one.
+// TestHoldLockWithoutLeader: a refusal because there is no leader is not final. The LOCK is
+// repeated, with pauses, until there is one.
 func TestHoldLockWithoutLeader(t *testing.T) {
 	t.Parallel()
 	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
@@ -315,8 +316,8 @@ func TestHoldLockWithoutLeader(t *testing.T) {
 	})
 }
 
-// TestHoldLockInTime: the time for a lock is over also if there is no leader, no
-// server, or none that answers, and the error says which.
+// TestHoldLockInTime: the timeout of a LOCK ends it even if there is no leader, no server, or none
+// that answers, and the error says which.
 func TestHoldLockInTime(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -352,8 +353,8 @@ func TestHoldLockInTime(t *testing.T) {
 	}
 }
 
-// TestHoldCloseAfterCancel: a context that ends while a lock is waited for closes
-// the connection; the session is ended all the same.
+// TestHoldCloseAfterCancel: a context that ends while a LOCK waits closes the connection; Close
+// still ends the session.
 func TestHoldCloseAfterCancel(t *testing.T) {
 	t.Parallel()
 	holding(t, func(t *testing.T, k *keeper, h *client.Holder) {
@@ -372,7 +373,7 @@ func TestHoldCloseAfterCancel(t *testing.T) {
 	})
 }
 
-// inTurn dials one server after the other.
+// inTurn dials the servers in turn.
 func inTurn(servers []string) func(context.Context) (*client.Conn, error) {
 	turn := 0
 	return func(ctx context.Context) (*client.Conn, error) {
@@ -381,8 +382,8 @@ func inTurn(servers []string) func(context.Context) (*client.Conn, error) {
 	}
 }
 
-// TestHoldLockGoesOnElsewhere: while a lock is waited for, nothing is answered on its
-// connection. A server that hangs, or is cut off from the leader, is left all the same.
+// TestHoldLockGoesOnElsewhere: while a LOCK waits, no later request on its connection is answered.
+// The holder leaves a server that hangs or is cut off from the leader all the same.
 func TestHoldLockGoesOnElsewhere(t *testing.T) {
 	t.Parallel()
 	for name, silence := range map[string][]byte{"hangs": {}, "cut off": reply(text.Reply{Kind: text.KindErr, Code: znode.ErrNoLeader})} {
@@ -417,12 +418,13 @@ func TestHoldLockGoesOnElsewhere(t *testing.T) {
 			if l, err := h.Lock(short(t), "/l", client.LockOptions{Timeout: time.Hour}); err != nil || l.Token != 9 || !waits.Load() {
 				t.Errorf("%+v, %v", l, err)
 			}
-			// The place in the queue goes with the session, if that has moved before.
+			// The place in the queue moves with the session only if the session was resumed before
+			// the end of the connection.
 			got := k.all()
 			if end := strings.Index(got, "the end"); end >= 0 && end < strings.Index(got, "SESSION RESUME") {
 				t.Errorf("heard %s", got)
 			}
-			waits.Store(false) // on a busy machine it may have come back to this one
+			waits.Store(false) // on a busy machine the holder may have come back to this server
 			if err := h.Close(short(t)); err != nil {
 				t.Error(err)
 			}
@@ -430,7 +432,7 @@ func TestHoldLockGoesOnElsewhere(t *testing.T) {
 	}
 }
 
-// TestHoldLockComesWhileTheSessionMoves: that it was moved by its own holder is no loss.
+// TestHoldLockComesWhileTheSessionMoves: a session that its own holder has moved is not lost.
 func TestHoldLockComesWhileTheSessionMoves(t *testing.T) {
 	t.Parallel()
 	k := &keeper{}
@@ -450,14 +452,14 @@ func TestHoldLockComesWhileTheSessionMoves(t *testing.T) {
 						_, _ = nc.Write(answer)
 					}()
 					return []byte{}
-				case barrier && r.Verb == text.VerbPing: // its answer would come behind
+				case barrier && r.Verb == text.VerbPing: // its answer would come after that of the LOCK
 					return []byte{}
 				case barrier && r.Verb == text.VerbSync:
 					_, _ = nc.Write(reply(text.Reply{Kind: text.KindEvent, Arg: "moved", Fields: []text.Field{text.Hex(text.KeySession, 0x51)}}))
 					close(moved)
 					return []byte{}
 				case waits.Load() && !barrier:
-					return []byte{} // it hangs, but for that LOCK
+					return []byte{} // the server hangs, except for that LOCK
 				}
 				return k.answer(r)
 			}).serve(nc)
@@ -482,8 +484,8 @@ func TestHoldLockComesWhileTheSessionMoves(t *testing.T) {
 	}
 }
 
-// TestHoldCloseWhileLockWaits: the session ends at once, though a LOCK of another
-// goroutine stands before all else on its connection, and that one is told.
+// TestHoldCloseWhileLockWaits: the session ends at once, though a LOCK of another goroutine is the
+// first unanswered request on its connection, and that LOCK returns an error.
 func TestHoldCloseWhileLockWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -523,7 +525,7 @@ func TestHoldCloseWhileLockWaits(t *testing.T) {
 	})
 }
 
-// TestHoldNeedsATTL: without one nothing could be promised.
+// TestHoldNeedsATTL: without a TTL nothing could be promised.
 func TestHoldNeedsATTL(t *testing.T) {
 	t.Parallel()
 	k := &keeper{}

@@ -10,18 +10,18 @@ import (
 	"coord/tree/znode"
 )
 
-// Event is one change that a watch was told.
+// Event is one change that a watch reports.
 type Event struct {
 	Type    string // created, changed, deleted, children
 	Path    string
 	Zxid    znode.Zxid
 	Version int32  // created, changed
-	Data    []byte // the same, if the watch asked for it
+	Data    []byte // the same, if the watch requested it
 	HasData bool
 	ID      int64 // of the watch
 }
 
-// event hands on an event, or ends a connection that has lost its session.
+// event delivers an event, or returns the error that ends a connection that has lost its session.
 func (c *Conn) event(r *text.Reply) error {
 	switch r.Arg {
 	case "expired":
@@ -40,7 +40,7 @@ func (c *Conn) event(r *text.Reply) error {
 	return nil
 }
 
-// Session is what a client needs to keep, or take over, a session.
+// Session is what a client needs to keep or resume a session.
 type Session struct {
 	ID       int64
 	Password string // 32 hex digits: a secret
@@ -48,11 +48,11 @@ type Session struct {
 	Hold     time.Duration
 }
 
-// SessionOptions say how a session lives.
+// SessionOptions select how a session is kept alive.
 type SessionOptions struct {
 	TTL  time.Duration
-	Hold time.Duration // how long it waits for a Resume when its connection is lost
-	Ping bool          // it needs a line of the client every TTL; else its connection is enough
+	Hold time.Duration // how long it outlives its connection, for a Resume
+	Ping bool          // it needs a line from the client every TTL; otherwise an open connection is enough
 }
 
 func (o SessionOptions) request(action text.Action) *text.Request {
@@ -63,12 +63,12 @@ func (o SessionOptions) request(action text.Action) *text.Request {
 	return r
 }
 
-// NewSession makes a session, the connection's from now on.
+// NewSession creates a session and attaches it to the connection.
 func (c *Conn) NewSession(ctx context.Context, o SessionOptions) (Session, error) {
 	return c.session(ctx, o.request(text.NewSession))
 }
 
-// ResumeSession makes a session the connection's, wherever it was.
+// ResumeSession attaches an existing session to the connection, wherever it was attached before.
 func (c *Conn) ResumeSession(ctx context.Context, s Session, o SessionOptions) (Session, error) {
 	r := o.request(text.ResumeSession)
 	r.Session, r.Value = s.ID, []byte(s.Password)
@@ -86,25 +86,25 @@ func (c *Conn) session(ctx context.Context, req *text.Request) (Session, error) 
 	}, nil
 }
 
-// DetachSession leaves the session without a connection for hold.
+// DetachSession leaves the session without a connection, for hold.
 func (c *Conn) DetachSession(ctx context.Context, hold time.Duration) error {
 	_, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbSession}, Action: text.DetachSession, HasHold: true, HoldMS: hold.Milliseconds()})
 	return err
 }
 
-// CloseSession ends a session and all it owns: the connection's (id 0), or, for
-// an operator, any.
+// CloseSession ends a session and deletes everything it owns: the connection's session (id 0) or,
+// for an operator, any.
 func (c *Conn) CloseSession(ctx context.Context, id int64) error {
 	_, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbSession}, Action: text.CloseSession, Session: id})
 	return err
 }
 
-// SessionInfo is a session as a list shows it.
+// SessionInfo is a session in a list.
 type SessionInfo struct {
 	ID         int64
 	TTL        time.Duration
 	Ephemerals int
-	Addr       string // of its client, empty if there is none
+	Addr       string // of its client; empty if it has no connection
 }
 
 // Sessions lists the sessions. It needs operator rights.
@@ -130,17 +130,16 @@ func (c *Conn) Sessions(ctx context.Context) (all []SessionInfo, err error) {
 	}
 }
 
-// FollowOptions say which changes are told.
+// FollowOptions select which changes are reported.
 type FollowOptions struct {
-	Recursive bool       // of all znodes below too, each by itself
+	Recursive bool       // those of all descendants too
 	Data      bool       // with the values
-	Since     znode.Zxid // those after it too
+	Since     znode.Zxid // report those after it first
 	HasSince  bool
 }
 
-// Follow asks for the changes of a znode until the connection ends or Unwatch.
-// Options.Events gets them. The zxid is that of the state from which on it tells,
-// if it tells nothing of before.
+// Follow reports the changes of a znode to Options.Events until the connection ends or Unwatch.
+// Unless Since is given, at is the zxid of the state after which changes are reported.
 func (c *Conn) Follow(ctx context.Context, path string, o FollowOptions) (id int64, at znode.Zxid, err error) {
 	r, err := c.Do(ctx, &text.Request{
 		Op: text.Op{Verb: text.VerbFollow, Path: path, Recursive: o.Recursive}, Data: o.Data, Zxid: o.Since, HasZxid: o.HasSince,
@@ -157,7 +156,7 @@ func (c *Conn) Unwatch(ctx context.Context, id int64) error {
 	return err
 }
 
-// WaitFor waits until a znode is there, gone, changed, or has a value.
+// WaitFor waits until a znode exists, is gone, changes, or has a value.
 func (c *Conn) WaitFor(ctx context.Context, path string, until text.Condition, value []byte, timeout time.Duration) (znode.Zxid, error) {
 	r, err := c.Do(ctx, &text.Request{
 		Op: text.Op{Verb: text.VerbWait, Path: path, Value: value}, Condition: until, HasTimeout: true, TimeoutMS: timeout.Milliseconds(),
@@ -168,22 +167,22 @@ func (c *Conn) WaitFor(ctx context.Context, path string, until text.Condition, v
 	return r.Zxid(text.KeyZxid), nil
 }
 
-// LockOptions say what kind of lock is taken, and how long to wait for it.
+// LockOptions select the kind of lock, and how long to wait for it.
 type LockOptions struct {
-	Timeout time.Duration // 0: now or never
+	Timeout time.Duration // 0: do not wait
 	Shared  bool
 	Slots   int
 }
 
 // Lock is a lock that is held.
 type Lock struct {
-	Path  string     // that was locked
+	Path  string     // the path that was locked
 	Child string     // its znode
 	Token znode.Zxid // grows with each lock of the path
 }
 
-// Lock takes a lock for the connection's session. A znode.ErrTimeout says that it
-// was not to be had.
+// Lock acquires a lock for the connection's session. znode.ErrTimeout means that it was not free in
+// time.
 func (c *Conn) Lock(ctx context.Context, path string, o LockOptions) (Lock, error) {
 	r, err := c.Do(ctx, &text.Request{
 		Op: text.Op{Verb: text.VerbLock, Path: path}, HasTimeout: true, TimeoutMS: o.Timeout.Milliseconds(), Shared: o.Shared, Slots: int32(o.Slots),
@@ -194,7 +193,7 @@ func (c *Conn) Lock(ctx context.Context, path string, o LockOptions) (Lock, erro
 	return Lock{Path: path, Child: r.Str(text.KeyPath), Token: r.Zxid(text.KeyToken)}, nil
 }
 
-// Unlock gives a lock back.
+// Unlock releases a lock.
 func (c *Conn) Unlock(ctx context.Context, path string) error {
 	_, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbUnlock, Path: path}})
 	return err

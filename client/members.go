@@ -7,20 +7,20 @@ import (
 	"coord/server/text"
 )
 
-// Member is a node of the ensemble, as the node that was asked knows it. A number that
-// nobody knows (of a node that is down, say) is -1.
+// Member is a node of the ensemble, as the queried node knows it. An unknown number, such as that
+// of a node that is down, is -1.
 type Member struct {
 	ID   string // 16 hex digits
 	Name string
 	Role string // leader, follower, standby, observer
 	Vote bool
 	Up   bool
-	Self bool // it is the one that was asked
-	// Where other nodes and clients reach it.
+	Self bool // it is the queried node
+	// The addresses for other nodes and for clients.
 	Peer, Client string
 	Term         int64
-	Applied      int64 // the last entry of the log that it has applied
-	Lag          int64 // entries that it lacks
+	Applied      int64 // index of the last log entry that it has applied
+	Lag          int64 // log entries that it is behind
 	LagMS        int64
 	FsyncP99MS   float64
 	Digest       string // same, differs, unknown: compared with that of the leader
@@ -30,8 +30,8 @@ type Member struct {
 // Members lists the members of the ensemble. It needs operator rights.
 func (c *Conn) Members(ctx context.Context) ([]Member, error) { return c.Admin(ctx, text.AdminMembers) }
 
-// Admin asks for a change of the ensemble, in the words of the text protocol's ADMIN, and
-// returns the members that it was about, as far as they are left. It needs operator rights.
+// Admin requests a change of the ensemble, in the words of the text protocol's ADMIN, and returns
+// the members concerned that still exist. It needs operator rights.
 func (c *Conn) Admin(ctx context.Context, words ...string) ([]Member, error) {
 	r, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbAdmin}, Words: words})
 	if err != nil {

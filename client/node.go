@@ -7,7 +7,7 @@ import (
 	"coord/tree/znode"
 )
 
-// Hello is how a node introduces itself.
+// Hello is a node's introduction.
 type Hello struct {
 	Version string // of coord
 	Node    string
@@ -16,10 +16,13 @@ type Hello struct {
 	Zxid    znode.Zxid // of the last change that it has applied
 }
 
-// Hello is what the node said when it was dialled.
+// roleCandidate is the Role of a node that looks for a leader.
+const roleCandidate = "candidate"
+
+// Hello returns the node's introduction when it was dialled.
 func (c *Conn) Hello() Hello { return c.hello }
 
-// Greet says hello; name is this client's, and may be empty. Dial does it.
+// Greet sends HELLO; name is this client's name and may be empty. Dial calls it.
 func (c *Conn) Greet(ctx context.Context, name string) (Hello, error) {
 	r, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbHello}, Name: name})
 	if err != nil {
@@ -37,16 +40,16 @@ func (c *Conn) Auth(ctx context.Context, user string, password []byte) error {
 	return err
 }
 
-// Ping sees that the node answers.
+// Ping checks that the node answers.
 func (c *Conn) Ping(ctx context.Context) error {
 	_, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbPing}})
 	return err
 }
 
-// Fact is one of the figures that a node tells about itself.
+// Fact is one of the figures that a node reports about itself.
 type Fact struct{ Name, Value string }
 
-// Info reads what the node tells about itself.
+// Info reads the figures that the node reports about itself.
 func (c *Conn) Info(ctx context.Context) ([]Fact, error) {
 	r, err := c.Do(ctx, &text.Request{Op: text.Op{Verb: text.VerbInfo}})
 	if err != nil {

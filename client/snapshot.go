@@ -15,29 +15,28 @@ import (
 	"coord/tree/znode"
 )
 
-// SnapshotOptions say which snapshot is wanted, and how it is watched.
+// SnapshotOptions select a snapshot, and how its stream is monitored.
 type SnapshotOptions struct {
-	Min      znode.Zxid                  // the node waits until it has come so far
+	Min      znode.Zxid                  // the node refuses with ErrTimeout if it has not applied this much
 	Idle     time.Duration               // the longest pause of the stream; 0 is 30 s
 	Progress func(z znode.Zxid, n int64) // after each piece; may be nil
 }
 
-// Snapshot is what was received.
+// Snapshot describes what was received.
 type Snapshot struct {
 	Zxid   znode.Zxid
 	Bytes  int64
 	SHA256 [32]byte
 }
 
-// ErrCut means that a stream did not come to its verified end: what was received
-// is worthless.
+// ErrCut means that a stream did not reach its verified end: the received bytes are worthless.
 var ErrCut = errors.New("the snapshot was not received whole")
 
 const defaultIdle = 30 * time.Second
 
-// Snapshot writes a snapshot of everything, exact at one zxid, to w. Only a nil
-// error says that all of it came and that its checksum is right. w is not
-// written to after Snapshot has returned.
+// Snapshot writes a snapshot of everything, exact at one zxid, to w. Only a nil error means that
+// all of it was received and that its checksum is right. w is not written to after Snapshot has
+// returned.
 func (c *Conn) Snapshot(ctx context.Context, w io.Writer, o SnapshotOptions) (Snapshot, error) {
 	if o.Idle == 0 {
 		o.Idle = defaultIdle
@@ -52,11 +51,11 @@ func (c *Conn) Snapshot(ctx context.Context, w io.Writer, o SnapshotOptions) (Sn
 		return s.got, err
 	}
 	r, err := call.Wait(ctx)
-	if err == nil && s.err != nil { // the end came before anyone could act on it
+	if err == nil && s.err != nil { // the last reply came before the error had ended the call
 		err = s.err
 	}
 	if err != nil {
-		_ = c.Close() // waits for the reader: it may be writing to w
+		_ = c.Close() // waits for the reader, which may be writing to w
 		switch {
 		case s.err != nil:
 			return s.got, s.err
@@ -68,7 +67,7 @@ func (c *Conn) Snapshot(ctx context.Context, w io.Writer, o SnapshotOptions) (Sn
 	return s.end(r)
 }
 
-// stream takes the parts of a snapshot, on the connection's reader goroutine.
+// stream receives the parts of a snapshot, on the connection's reader goroutine.
 type stream struct {
 	w     io.Writer
 	o     SnapshotOptions
@@ -80,7 +79,7 @@ type stream struct {
 	err   error
 }
 
-// take takes a part and says whether more must come.
+// take receives a part and says whether more must come.
 func (s *stream) take(r *text.Reply) bool {
 	s.idle.Reset(s.o.Idle)
 	switch {
@@ -96,7 +95,7 @@ func (s *stream) take(r *text.Reply) bool {
 	}
 	s.sum.Write(r.Data)
 	s.got.Bytes += int64(len(r.Data))
-	s.idle.Stop() // the writer may take its time
+	s.idle.Stop() // a slow writer is not a pause of the stream
 	if _, err := s.w.Write(r.Data); err != nil {
 		s.err = &WriteError{err}
 		s.fail(s.err)
@@ -109,7 +108,7 @@ func (s *stream) take(r *text.Reply) bool {
 	return true
 }
 
-// end judges the last reply.
+// end checks the last reply.
 func (s *stream) end(r *text.Reply) (Snapshot, error) {
 	want, err := hex.DecodeString(r.Str(text.KeySHA256))
 	s.sum.Sum(s.got.SHA256[:0])
@@ -124,10 +123,10 @@ func (s *stream) end(r *text.Reply) (Snapshot, error) {
 	return s.got, nil
 }
 
-// WriteError is what the receiving end of a snapshot failed with.
+// WriteError is the error of the writer to which Snapshot writes.
 type WriteError struct{ Err error }
 
 func (e *WriteError) Error() string { return e.Err.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *WriteError) Unwrap() error { return e.Err }
