@@ -14,16 +14,18 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
 	"coord/server/frontend"
 	"coord/snapshot/datadir"
 	"coord/tree"
 )
 
-// slowSync is when ZooKeeper calls an fsync slow (fsync.warningthresholdms).
+// slowSync is the duration from which ZooKeeper calls an fsync slow (fsync.warningthresholdms).
 const slowSync = time.Second
 
-// measured is what the node has seen itself do, for mntr. All but slowSyncs and
-// syncs counts since the start or since srst.
+// measured holds this node's measurements for mntr. All but slowSyncs and syncs count since the
+// start or the last srst.
 type measured struct {
 	fsync, snapshot             frontend.Summary // µs
 	snapLoad, txnsLoad, wholeUp frontend.Summary // µs, of the start
@@ -33,7 +35,7 @@ type measured struct {
 	syncs                       frontend.Latencies
 }
 
-// synced is told of each fsync that a batch waited for.
+// synced counts an fsync that a batch waited for.
 func (m *measured) synced(took time.Duration) {
 	m.fsync.AddTime(took)
 	m.syncs.AddTime(took)
@@ -42,7 +44,7 @@ func (m *measured) synced(took time.Duration) {
 	}
 }
 
-// loaded is told when all that is on the disk is in the tree again.
+// loaded notes that all data on the disk is in the tree again.
 func (m *measured) loaded(start time.Time, txns uint64) {
 	whole := time.Since(start)
 	m.wholeUp.AddTime(whole)
@@ -50,7 +52,7 @@ func (m *measured) loaded(start time.Time, txns uint64) {
 	m.txnsLoaded.Add(1, int64(txns))
 }
 
-// ResetStats is srst's: frontend.Node.
+// ResetStats resets what srst resets: frontend.Node.
 func (n *node) ResetStats() {
 	m := &n.measured
 	for _, s := range []*frontend.Summary{&m.fsync, &m.snapshot, &m.snapLoad, &m.txnsLoad, &m.wholeUp, &m.txnsLoaded} {
@@ -59,7 +61,7 @@ func (n *node) ResetStats() {
 	m.snapshots.Store(0)
 }
 
-// Facts are the server's part of mntr: frontend.Node.
+// Facts are the server's lines of mntr: frontend.Node.
 func (n *node) Facts() []frontend.Fact {
 	st, stats, w, m := n.replica.Status(), n.replica.Stats(), n.wal.Stats(), &n.measured
 	u := func(x uint64) string { return strconv.FormatUint(x, 10) }
@@ -106,8 +108,7 @@ func (n *node) Facts() []frontend.Fact {
 	return facts
 }
 
-// Conf is what conf shows, of ZooKeeper's keys those that are settings here:
-// frontend.Node.
+// Conf is the output of conf: those of ZooKeeper's keys that are settings here: frontend.Node.
 func (n *node) Conf() []frontend.Fact {
 	snapshots, log := n.Sizes()
 	folder := func(path string) string {
@@ -121,7 +122,7 @@ func (n *node) Conf() []frontend.Fact {
 	least, most := n.cfg.sessionBounds()
 	return []frontend.Fact{
 		{Key: "clientPort", Value: strconv.Itoa(n.port)},
-		{Key: "secureClientPort", Value: "-1"}, // there is no TLS
+		{Key: "secureClientPort", Value: "-1"}, // clients are not served over TLS
 		{Key: "dataDir", Value: folder(n.dir.Snapshots())},
 		{Key: "dataDirSize", Value: i(snapshots)},
 		{Key: "dataLogDir", Value: folder(n.dir.WAL())},
@@ -130,17 +131,17 @@ func (n *node) Conf() []frontend.Fact {
 		{Key: "maxClientCnxns", Value: strconv.Itoa(n.cfg.MaxClientConns)},
 		{Key: "minSessionTimeout", Value: ms(least)},
 		{Key: "maxSessionTimeout", Value: ms(most)},
-		{Key: "clientPortListenBacklog", Value: "-1"}, // the system's
+		{Key: "clientPortListenBacklog", Value: "-1"}, // the system's default
 		{Key: "serverId", Value: "0"},                 // a node that is alone has no number
 	}
 }
 
-// Sizes are those of the snapshots and of the log: frontend.Node.
+// Sizes are the bytes of the snapshots and of the log: frontend.Node.
 func (n *node) Sizes() (snapshots, log int64) {
 	return folderSize(n.dir.Snapshots()), folderSize(n.dir.WAL())
 }
 
-// folderSize adds up the files. Those that go while it looks do not count.
+// folderSize adds up the sizes of the files. Files that disappear meanwhile do not count.
 func folderSize(path string) (sum int64) {
 	_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
@@ -153,10 +154,9 @@ func folderSize(path string) (sum int64) {
 	return sum
 }
 
-// Environment is what envi shows behind the version: frontend.Node. There is no
-// Java here, so there are no lines about it; what cannot be found out is left
-// out. The memory is the Go runtime's: what of it is free, what it may take, and
-// what it holds.
+// Environment is what envi shows after the version: frontend.Node. There is no Java, so there are
+// no lines about it. What cannot be found out is left out. The memory is the Go runtime's: free of
+// what it holds, the most it may take, and what it holds.
 func (n *node) Environment() []frontend.Fact {
 	var facts []frontend.Fact
 	add := func(key, value string) {
@@ -187,8 +187,8 @@ func (n *node) Environment() []frontend.Fact {
 	return facts
 }
 
-// memory is the runtime's: free of what it holds, the most it may hold (its
-// limit, or the machine's memory; 0 if unknown), and what it holds.
+// memory returns the runtime's figures in bytes: what is free of the memory it holds, the most it
+// may hold (its limit or the machine's memory; 0 if unknown), and what it holds.
 func memory() (free, most, total uint64) {
 	s := []metrics.Sample{
 		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
@@ -196,25 +196,11 @@ func memory() (free, most, total uint64) {
 	}
 	metrics.Read(s)
 	free, total = s[0].Value.Uint64()+s[1].Value.Uint64(), s[3].Value.Uint64()-s[2].Value.Uint64()
-	most = machineMemory()
+	most = hostMemory(memlimit.FromSystem)
 	if limit := debug.SetMemoryLimit(-1); most == 0 && limit < 1<<62 || uint64(limit) < most {
 		most = uint64(limit)
 	}
 	return free, most, total
-}
-
-func machineMemory() uint64 {
-	info, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(info), "MemTotal:")
-	line, _, _ := strings.Cut(rest, "\n")
-	kb, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(line), " kB"), 10, 53)
-	if err != nil {
-		return 0
-	}
-	return kb << 10
 }
 
 func openFiles() int {
@@ -224,7 +210,7 @@ func openFiles() int {
 	}
 	defer d.Close()
 	names, _ := d.Readdirnames(-1)
-	return len(names) - 1 // without d
+	return len(names) - 1 // not counting d itself
 }
 
 func maxFiles() uint64 {

@@ -25,7 +25,7 @@ import (
 	"coord/wal"
 )
 
-// Listening says where a server that has just become ready can be reached.
+// Listening says where clients can reach a server that has just become ready.
 type Listening struct {
 	Addrs   []string
 	DataDir string
@@ -43,6 +43,7 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 		return err
 	}
 	addProcessor()
+	limitMemory()
 	for was := (*lost)(nil); ; {
 		err := live(ctx, &cfg, was, start, log, ready)
 		var gone *lostError
@@ -54,10 +55,10 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 	}
 }
 
-// live is one life of a node: most servers have one. Its ports, whose numbers it
-// notes in cfg, are those of the next.
+// live is one life of a node; most servers have only one. It writes the port numbers it got into
+// cfg, so that the next life uses the same ports.
 func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zerolog.Logger, ready func(Listening)) error {
-	// Ports first: what is refused because of them touches no data.
+	// The ports come first: a start that fails because of a port touches no data.
 	listeners, err := listen(ctx, cfg.Listen)
 	if err != nil {
 		return err
@@ -88,8 +89,8 @@ func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zero
 		}
 	}
 
-	// Clients leave before the replica stops, so that what it has answered is sent; the
-	// other nodes are heard until the end.
+	// Clients leave before the replica stops, so that every answer it has given is sent. The links
+	// to the other nodes stay up until the end.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	core, inner := errgroup.WithContext(inner)
@@ -120,7 +121,7 @@ func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zero
 	closeDoor()
 	stop()
 	if ended := n.fatal(core.Wait()); ended != nil {
-		err = ended // whatever else went wrong came of it
+		err = ended // any other error is a consequence of this one
 	} else if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil // stopped before it was ready
 	}
@@ -130,8 +131,8 @@ func live(ctx context.Context, cfg *Config, was *lost, start time.Time, log zero
 	return err
 }
 
-// openDoor has clients answered while there is nothing to serve them yet. What it
-// returns ends that, and may be called again.
+// openDoor answers clients while the node does not serve yet. closeDoor ends that; it may be called
+// more than once.
 func (n *node) openDoor(ctx context.Context, listeners []net.Listener) (closeDoor func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	door := &frontend.Doorman{Waiting: n.waiting, FourLetter: n.cfg.FourLetter, Version: n.cfg.Version, Built: n.cfg.Built,
@@ -189,7 +190,7 @@ func (n *node) serve(ctx context.Context, core *errgroup.Group, inner context.Co
 	if n.replica, err = replica.New(conf); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	n.tree = nil // the replica's from now on
+	n.tree = nil // it belongs to the replica from now on
 	sessions.Replica = n.replica
 	keeper = session.New(sessions)
 	least, most := cfg.sessionBounds()
@@ -228,11 +229,11 @@ func (n *node) serve(ctx context.Context, core *errgroup.Group, inner context.Co
 	return clients.Wait()
 }
 
-// handOverTime is how long a leader that stops looks for another one.
+// handOverTime is how long a stopping leader tries to hand over its leadership.
 const handOverTime = time.Second
 
-// handOver gives the leadership away before the node stops, so that writers need not
-// wait for an election.
+// handOver gives the leadership away before the node stops, so that writers need not wait for an
+// election.
 func (n *node) handOver() {
 	if n.ens == nil {
 		return
@@ -244,8 +245,8 @@ func (n *node) handOver() {
 	}
 }
 
-// outcome is what a life has ended with. A node that was removed never starts again, one
-// whose state is wrong not as the same.
+// outcome turns the error that ended a life into what Run returns. A node that was removed never
+// starts again; a node whose state diverged never starts again as the same node.
 func (n *node) outcome(err error) error {
 	var removed *removedError
 	var diverged *divergedError
@@ -267,7 +268,7 @@ func (n *node) outcome(err error) error {
 	return err
 }
 
-// fatal explains why the replica ended and makes what room it can.
+// fatal explains why the replica ended. If the disk is full, it frees the ballast.
 func (n *node) fatal(err error) error {
 	switch {
 	case err == nil:
@@ -279,7 +280,7 @@ func (n *node) fatal(err error) error {
 	if errors.Is(err, replica.ErrOlder) {
 		return n.damaged(fmt.Errorf("%w: the disk is an older copy of this node's: %w", ErrDamaged, err))
 	}
-	if _, ok := errors.AsType[*wal.DamageError](err); ok { // found while it was read for another node
+	if _, ok := errors.AsType[*wal.DamageError](err); ok { // found while the log was read for another node
 		return n.damaged(explain(err))
 	}
 	return explain(err)
@@ -323,8 +324,8 @@ func listen(ctx context.Context, addrs []string) (ls []net.Listener, err error) 
 	return ls, nil
 }
 
-// overlap says whether it is this process that has the port of an address: by one
-// that was given before.
+// overlap says whether the port of addr is taken by l, a listener that this process opened for an
+// earlier address.
 func overlap(l net.Listener, addr string) bool {
 	have, ok := l.Addr().(*net.TCPAddr)
 	host, port, err := net.SplitHostPort(addr)
@@ -335,13 +336,13 @@ func overlap(l net.Listener, addr string) bool {
 	return have.IP.IsUnspecified() || host == "" || ip.IsUnspecified() || ip.Equal(have.IP)
 }
 
-// removeStale removes a socket that nobody listens on any more.
+// removeStale removes a socket file that no process listens on any more.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case err != nil:
-		return nil //nolint:nilerror // listening will say what is wrong
-	case info.Mode()&os.ModeSocket == 0: // of which listening would say that it is in use
+		return nil //nolint:nilerror // listening will report the error
+	case info.Mode()&os.ModeSocket == 0: // listening would only say that the path is in use
 		return fmt.Errorf("%w: listen on unix:%s: there is something else than a socket", ErrConfig, path)
 	}
 	if c, err := net.Dial("unix", path); err == nil {
@@ -358,7 +359,7 @@ func address(a net.Addr) string {
 	return a.String()
 }
 
-// warnOpen says so when anybody on the network can connect.
+// warnOpen warns if clients on other hosts can connect.
 func warnOpen(ls []net.Listener, log zerolog.Logger) {
 	for _, l := range ls {
 		if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
