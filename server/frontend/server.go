@@ -20,77 +20,81 @@ import (
 	"coord/tree/znode"
 )
 
-// Limits of a connection. What goes over one is answered where the client can
-// be told, and counted.
+// Limits of a connection. A request that exceeds a limit gets an answer where the client can be
+// told, and is counted.
 const (
-	MaxPipelined     = 1000     // requests under way; then reading stops
+	MaxPipelined     = 1000     // requests in flight; beyond it the reader stops
 	MaxInFlightBytes = 1 << 20  // bytes of these; one larger request is allowed
-	MaxOutboxBytes   = 4 << 20  // answers that wait for the client; then a read behind a write is refused, and the rest of a multiRead
+	MaxOutboxBytes   = 4 << 20  // answers that wait for the client; beyond it a read after a write is refused, and so is the rest of a multiRead
 	MaxListBytes     = 1 << 20  // of one LIST; the rest is for the next page
 	MaxChunkBytes    = 64 << 10 // of one CHUNK
 	MaxIdentities    = 16       // added by AUTH
 	MaxUserBytes     = 1 << 10  // of one of them, with its hash
-	MaxSnapshots     = 4        // streamed at once, of all connections
-	MaxAdmins        = 16       // of ADMIN under way, of all connections
-	MaxWatches       = 10_000   // of one connection
-	MaxEventBytes    = 1 << 20  // of events that wait for one client; then it is cut off
-	MaxAllEventBytes = 64 << 20 // the same of all clients: then whoever has any waiting, or would have much
-	FirstLineBytes   = 4 << 10  // before the first line ends
+	MaxTokens        = 100      // of a SASL login; then the connection ends
+	MaxSnapshots     = 4        // streamed at once, over all connections
+	MaxAdmins        = 16       // ADMINs in flight, over all connections
+	MaxWatches       = 10_000   // per connection
+	MaxEventBytes    = 1 << 20  // of events that wait for one client; beyond it the client is cut off
+	MaxAllEventBytes = 64 << 20 // the same over all clients; beyond it a client that has any waiting, or would get a large one, is cut off
+	FirstLineBytes   = 4 << 10  // until the first line ends
 	FirstLineTime    = 10 * time.Second
-	WriteTime        = 30 * time.Second // a client that takes nothing of what is sent in this time is closed
-	LingerTime       = 2 * time.Second  // what a client still sends is thrown away, when the connection ends from here
-	PeerTime         = 5 * time.Second  // from one look to the next whether a client that cannot be read from is there
-	StopTime         = time.Second      // for answers to what is under way when the server stops
+	WriteTime        = 30 * time.Second // a client that takes no bytes for this long is closed
+	LingerTime       = 2 * time.Second  // how long the server discards what the client still sends, when it ends the connection itself
+	PeerTime         = 5 * time.Second  // interval between checks whether a client that is not being read from is still there
+	StopTime         = time.Second      // for the answers to requests in flight when the server stops
 	AdminTime        = time.Minute      // for one ADMIN
-	WithdrawTime     = time.Second      // until a lock that could not be taken away is tried again
+	WithdrawTime     = time.Second      // until the deletion of a lock's znode that has failed is retried
 
-	frameRoom = 128 << 10 // beside the largest value, in a frame of ZooKeeper's protocol
-	flushAt   = 48 << 10  // the reader sends what it has before it goes on
-	keepQueue = 256       // places of a queue that an idle connection keeps
-	opBytes   = 128       // what an op of a TXN weighs beside its bytes
+	frameRoom = 128 << 10 // room beyond the largest value, in a frame of ZooKeeper's protocol
+	flushAt   = 48 << 10  // the reader sends when it has this many bytes of answers
+	keepQueue = 256       // largest capacity of a queue that an idle connection keeps
+	opBytes   = 128       // weight of an op of a TXN, apart from its bytes
 	countStep = 4 << 10   // znodes that a getAllChildrenNumber counts in one View
 )
 
-// Done is told the outcome of a submission: see replica.Done.
+// Done receives the outcome of a submission: see replica.Done.
 type Done = func(tree.Result, *tree.Tree, *watch.Table)
 
-// Backend is the replica, as clients need it. Submit and Barrier do not wait and run
-// no done themselves: they are called with locks held that a done takes. What is
-// submitted over a connection behind a write that is lost must not succeed: see
-// package replica on forwarded writes, and conn.submit.
+// Backend is the replica, as the frontend needs it. Submit and Barrier do not wait and run no done
+// themselves: their callers hold locks that a done takes. A txn that is submitted over a connection
+// after a write that is lost must not succeed: see Forwarded writes in package replica, and
+// conn.submit.
 type Backend interface {
 	Submit(x *tree.Txn, done Done)
 	View(read func(*tree.Tree, *watch.Table))
 	Barrier(done Done)
 }
 
-// Node tells about the node what clients may ask.
+// Node answers the questions about the node that clients may ask.
 type Node interface {
-	// Hello names the node, its role and its cluster. The state lock may be held.
+	// Hello returns the node's version and name, its role and its cluster. The state lock may be
+	// held.
 	Hello() (version, node, role, cluster string)
-	// HasLeader says whether it knows who leads.
+	// HasLeader says whether the node knows the leader.
 	HasLeader() bool
-	// Facts are what mntr and INFO list beside the frontend's own, keys without zk_.
+	// Facts are the lines of mntr and INFO beside the frontend's own; keys are without zk_.
 	Facts() []Fact
-	// Conf and Environment are the lines of conf and envi, Sizes are those of dirs:
-	// the bytes of the snapshots and of the log.
+	// Conf and Environment are the lines of conf and envi. Sizes are those of dirs: the bytes of
+	// the snapshots and of the log.
 	Conf() []Fact
 	Environment() []Fact
 	Sizes() (snapshots, log int64)
-	// ResetStats forgets what srst is to forget of that which Facts tells.
+	// ResetStats resets those figures of Facts that srst resets.
 	ResetStats()
-	// Snapshot freezes the state and returns its zxid and what writes it out.
+	// Snapshot freezes the state. It returns the zxid of that state and a function that writes it
+	// out.
 	Snapshot(ctx context.Context) (znode.Zxid, func(ctx context.Context, w io.Writer) error, error)
-	// Admin does what an operator asks of the ensemble: words such as MEMBERS, of the
-	// forms of the text protocol's ADMIN. It may take seconds, until ctx ends. Errors are
-	// znode codes with words (AdminError).
+	// Admin executes an operator's request to the ensemble. The words, such as MEMBERS, have the
+	// forms of the text protocol's ADMIN. It may take seconds, until ctx ends. Errors are znode
+	// codes with a message (AdminError).
 	Admin(ctx context.Context, words []string) ([]AdminItem, error)
 }
 
 // Fact is one line of mntr.
 type Fact struct{ Key, Value string }
 
-// Config of a Server. All fields are needed but SuperDigest and where 0 or nil has a meaning.
+// Config of a Server. All fields are required, except SuperDigest and those for which 0 or nil has
+// a meaning.
 type Config struct {
 	Backend        Backend
 	Node           Node
@@ -100,12 +104,12 @@ type Config struct {
 	MaxFrame       int      // bytes of the largest value or request
 	// MinSession and MaxSession bound the timeouts that ZooKeeper's clients ask for.
 	MinSession, MaxSession time.Duration
-	ZooKeeperFrame         int    // the longest frame of their requests; 0: room for MaxFrame
-	ReconfigEnabled        bool   // reconfig is not switched off, but not possible
+	ZooKeeperFrame         int    // the longest frame of their requests; 0 to derive it from MaxFrame
+	ReconfigEnabled        bool   // only selects the error: reconfig is not possible in either case
 	SuperDigest            string // user:hash of the operator
 	Version, Built         string
-	// SessionDeadline says when a session ends unless its client is heard of; nil
-	// while nobody counts that here.
+	// SessionDeadline returns the time when a session expires unless its client is heard from. It
+	// is nil while this node does not track deadlines.
 	SessionDeadline func(id int64) (at time.Time, ok bool)
 	Logger          zerolog.Logger
 }
@@ -117,13 +121,13 @@ type Server struct {
 	limits   text.Limits
 	maxFrame int       // of ZooKeeper's protocol
 	parsers  sync.Pool // of *text.Parser
-	dirty    []*conn   // with something to send; only the caller of dones and Flush touches it
-	echo     echo      // of Notify; the same
+	dirty    []*conn   // connections with something to send; only the goroutine that runs dones and Flush uses it
+	echo     echo      // used by Notify; owned by the same goroutine
 	pace     pace
 
 	leaderless atomic.Bool // written under mu
 
-	mu struct { // taken before a connection's own lock, behind the state lock
+	mu struct { // taken before a connection's own lock, after the state lock
 		sync.Mutex
 		conns map[*conn]struct{}
 		perIP map[netip.Addr]int
@@ -133,10 +137,10 @@ type Server struct {
 	crier      crier
 	wg         sync.WaitGroup
 	snapshots  atomic.Int32 // being streamed
-	admins     atomic.Int32 // under way
+	admins     atomic.Int32 // in flight
 	rushing    atomic.Int32 // connections whose clients rush
-	rushed     atomic.Int64 // requests of those who have rushed
-	eventBytes atomic.Int64 // of events that wait, of all connections
+	rushed     atomic.Int64 // requests of connections that have rushed
+	eventBytes atomic.Int64 // of events that wait, over all connections
 	stats      stats
 	started    time.Time
 }
@@ -161,10 +165,9 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Serve accepts clients from l until ctx ends. Then it closes l, reads nothing
-// more from any client, waits up to StopTime for the answers to what is under
-// way, and closes the connections. An error says that l is of no use any more;
-// the server stops all the same.
+// Serve accepts clients from l until ctx ends. Then it closes l, reads nothing more from any
+// client, waits up to StopTime for the answers to the requests in flight, and closes the
+// connections. An error means that l cannot be used any more; the server stops in that case too.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	end := func() {
 		_ = l.Close()
@@ -173,12 +176,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, end)
 	err := accept.Loop(ctx, l, &s.log, func(nc net.Conn) { s.admit(ctx, nc) })
 	stop()
-	end() // done already or not, it must be before the waiting
+	end() // must precede the wait, whether it has run already or not
 	s.wg.Wait()
 	return err
 }
 
-// retireAll ends all connections, and is the end of the server.
+// retireAll ends all connections and begins the end of the server.
 func (s *Server) retireAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,8 +201,8 @@ func (s *Server) cutAll() {
 	}
 }
 
-// admit starts a connection, unless its address has too many: then it is closed
-// without a word, as ZooKeeper does, since its protocol is not known yet.
+// admit starts a connection. If the address has too many, admit closes the connection without a
+// word, as ZooKeeper does, because its protocol is not known yet.
 func (s *Server) admit(ctx context.Context, nc net.Conn) {
 	who := s.identify(nc)
 	c, rejected := s.enter(nc, who)
@@ -213,7 +216,8 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) {
 	go c.serve(ctx)
 }
 
-// enter takes a connection in, or tells how many have been rejected.
+// enter registers a connection. If it rejects the connection, c is nil and rejected is the number
+// rejected so far; rejected is 0 if the server is stopping.
 func (s *Server) enter(nc net.Conn, who guest) (c *conn, rejected int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,8 +251,8 @@ func (s *Server) leave(c *conn) {
 	s.wg.Done()
 }
 
-// Rest has readers who wait for their clients give back the stack that the last
-// requests have made grow. Who calls it has seen that there is little to do.
+// Rest makes readers that wait for their clients give back the stack that earlier requests have
+// grown. The caller has found that the server has little to do.
 func (s *Server) Rest() {
 	s.mu.Lock()
 	conns := slices.Collect(maps.Keys(s.mu.conns))
@@ -258,8 +262,8 @@ func (s *Server) Rest() {
 	}
 }
 
-// Flush sends what dones have put into outboxes, events after answers. The
-// goroutine that runs the dones calls it after a burst of them, holding no lock.
+// Flush sends the outboxes that dones have filled; connections with only events come after those
+// with answers. The goroutine that runs the dones calls it after a burst of them, holding no lock.
 func (s *Server) Flush() {
 	alone := len(s.dirty) == 1
 	for i, c := range s.dirty {

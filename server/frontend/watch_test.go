@@ -150,8 +150,8 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// TestUnwatchBehindAWrite: a watch that is asked for behind a write can be ended
-// behind it, and what comes behind the reply is not told.
+// TestUnwatchBehindAWrite: a watch that is requested after a write can be ended by an UNWATCH that
+// also comes after it, and no event is delivered after the reply.
 func TestUnwatchBehindAWrite(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -165,8 +165,8 @@ func TestUnwatchBehindAWrite(t *testing.T) {
 	})
 }
 
-// TestForgotten: what is not remembered is not made up, and the client is told. H20
-// (etcd#18089, 19179): events went missing where the past ends.
+// TestForgotten: when the history does not reach back far enough, no events are made up, and the
+// client gets an error. H20 (etcd#18089, 19179): events were lost at the end of the history.
 func TestForgotten(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 200, 500} {
@@ -191,9 +191,9 @@ func TestForgotten(t *testing.T) {
 	}
 }
 
-// TestReplayMeetsLive: a client that follows from a moment of the past gets each
-// event once and in order, however it is cut into pages, while others write. H20
-// (etcd#17529): a slow stream lost some.
+// TestReplayMeetsLive: a client that follows from a past zxid gets each event once and in order,
+// however the history is cut into pages, while other clients write. H20 (etcd#17529): a slow stream
+// lost some events.
 func TestReplayMeetsLive(t *testing.T) {
 	t.Parallel()
 	for _, recursive := range []string{"", " recursive"} {
@@ -227,7 +227,7 @@ func TestReplayMeetsLive(t *testing.T) {
 			for i := range n {
 				for range 1 + i%3 {
 					if i >= 5 {
-						fmt.Fprintf(&want, "%#x v=%d\n", 0x100000001+i, version)
+						fmt.Fprintf(&want, "%#x v=%d\n", 0x100000001+int64(i), version)
 					}
 					version++
 				}
@@ -242,8 +242,8 @@ func TestReplayMeetsLive(t *testing.T) {
 	}
 }
 
-// TestTheReplayOfASlowReader goes on page by page, and is cut off if the past is
-// forgotten meanwhile.
+// TestTheReplayOfASlowReader: the replay goes on page by page; the client is cut off if the history
+// forgets its next event.
 func TestTheReplayOfASlowReader(t *testing.T) {
 	t.Parallel()
 	for _, forgotten := range []bool{false, true} {
@@ -275,10 +275,10 @@ func TestTheReplayOfASlowReader(t *testing.T) {
 	}
 }
 
-// TestSlowClient: who does not take its events falls behind, holds little of them
-// for so long, and gets each when it takes them again, before any answer; who has too
-// many watches for that, or is too far behind, is cut off behind those that wait.
-// Others are not.
+// TestSlowClient: a client that does not take its events falls behind. Meanwhile few of them wait
+// for it, and it gets each of them when it reads again, before any answer. A client with too many
+// watches for that, or one too far behind, is cut off after its waiting events. Other clients are
+// not affected.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	const size, many = 10 << 10, 18
@@ -334,8 +334,8 @@ func TestSlowClient(t *testing.T) {
 	}
 }
 
-// TestSlowClientsTogether: when all together have too much waiting, who has any
-// is cut off.
+// TestSlowClientsTogether: when too much waits for all clients together, those that have any
+// waiting are cut off.
 func TestSlowClientsTogether(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -384,8 +384,8 @@ func TestWatchLimit(t *testing.T) {
 	})
 }
 
-// TestNoEventWithinAnAnswer: neither within the stream of a snapshot, nor behind
-// the bytes of a CAT.
+// TestNoEventWithinAnAnswer: no event comes within the stream of a snapshot or after the bytes of a
+// CAT.
 func TestNoEventWithinAnAnswer(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {

@@ -15,14 +15,15 @@ import (
 	"coord/tree/znode"
 )
 
-// zkConn is a connection that speaks ZooKeeper's protocol. It is a watch.Watcher:
-// in that protocol a watch belongs to the connection and has no id.
+// zkConn is a connection that speaks ZooKeeper's protocol. It is a watch.Watcher, because in that
+// protocol a watch belongs to the connection and has no id.
 type zkConn struct {
 	*conn
 	req       *zkproto.Request // nil while nothing is received
 	ask       zkAsk            // the read that view answers
 	view      func(*tree.Tree, *watch.Table)
 	connected bool // the connect request has been answered
+	tokens    int  // of a login with SASL
 	ended     atomic.Bool
 }
 
@@ -42,8 +43,8 @@ func newZKConn(conn *conn) *zkConn {
 
 var zkRequests = sync.Pool{New: func() any { return new(zkproto.Request) }}
 
-// zkOpCodes are the names of the operations in cons. What has none is no operation
-// to it.
+// zkOpCodes are the names of the operations in cons. An operation without a name is not counted as
+// one there.
 var zkOpCodes = map[zkproto.Op]string{
 	zkproto.OpCreate: "CREA", zkproto.OpDelete: "DELE", zkproto.OpExists: "EXIS", zkproto.OpGetData: "GETD", zkproto.OpSetData: "SETD",
 	zkproto.OpGetACL: "GETA", zkproto.OpSetACL: "SETA", zkproto.OpGetChildren: "GETC", zkproto.OpSync: "SYNC", zkproto.OpPing: "PING",
@@ -95,23 +96,23 @@ func (c *zkConn) rest() {
 	}
 }
 
-// drop ends what the client watches.
+// drop removes the client's watches.
 func (c *zkConn) drop(table *watch.Table) {
 	c.ended.Store(true)
 	table.Drop(c)
 }
 
-// appendLast says nothing: ZooKeeper closes the connection.
+// appendLast appends nothing: ZooKeeper closes the connection without a message.
 func (c *zkConn) appendLast(b []byte, _ *text.Reply) []byte { return b }
 
 func (c *zkConn) isFatal(code znode.Code) bool { return isLoss(code) }
 
-// isLoss says whether an outcome is a connection loss to ZooKeeper's clients: it
-// has no reply. What has become of a write is not known, or there is no leader, and
-// the client is to look for a server that has one.
+// isLoss says whether ZooKeeper's clients see an outcome as a connection loss, without a reply.
+// Either the fate of a write is unknown, or there is no leader and the client must look for a
+// server that has one.
 func isLoss(code znode.Code) bool { return code == znode.ErrUncertain || code == znode.ErrNoLeader }
 
-// connect answers the first frame: with a session, a refusal, or by closing.
+// connect answers the first frame with a session or a refusal, or closes the connection.
 func (c *zkConn) connect(frame []byte) {
 	r, err := zkproto.ReadConnect(frame)
 	if err != nil {
@@ -122,11 +123,11 @@ func (c *zkConn) connect(frame []byte) {
 	c.op, c.cxid = "SESS", noCxid
 	ttl := min(max(ms(int64(r.TimeoutMS)), c.s.cfg.MinSession), c.s.cfg.MaxSession)
 	s := clientSession{id: r.Session, ttl: ttl, hold: ttl, live: text.LivePing}
-	seen := znode.Zxid(max(int64(r.LastZxid), 0)) // to ZooKeeper a negative one is behind all others
+	seen := znode.Zxid(max(int64(r.LastZxid), 0)) // ZooKeeper takes a negative zxid as older than all others
 	var code znode.Code
 	var ok bool
 	switch {
-	case c.isAhead(seen): // a client must not see time go back: it is to look for another server
+	case c.isAhead(seen): // a client must not see time go back: it must look for another server
 		c.leaving = true
 		return
 	case r.Session == 0:
@@ -145,7 +146,7 @@ func (c *zkConn) connect(frame []byte) {
 		c.hear()
 	case code == znode.ErrSessionExpired || code == znode.ErrAuthFailed: // refused
 		c.leaving = true
-	default: // whether there is a session is not known, or there is no leader
+	default: // whether the session exists is not known, or there is no leader
 		c.leaving = true
 		return
 	}
@@ -157,10 +158,10 @@ func (c *zkConn) connect(frame []byte) {
 	}
 }
 
-// maxOps is how many operations a multi may have.
+// maxOps is the largest number of operations in a multi.
 const maxOps = 1000
 
-// take acts on one frame behind the first.
+// take handles one frame after the first.
 func (c *zkConn) take(frame []byte) {
 	r := c.req
 	err := (&zkproto.Decoder{MaxOps: maxOps}).Decode(frame, r)
@@ -182,12 +183,12 @@ func (c *zkConn) take(frame []byte) {
 	c.leaving = c.leaving || e.Close
 }
 
-// refuse answers a request that goes no further.
+// refuse answers a request that is not executed.
 func (c *zkConn) refuse(r *zkproto.Request, code znode.Code) {
 	c.read(zkAsk{xid: r.Xid, op: r.Op, code: code})
 }
 
-// handle acts on one request.
+// handle executes one request.
 func (c *zkConn) handle(r *zkproto.Request) {
 	ask := zkAsk{xid: r.Xid, op: r.Op, kind: r.Kind, watch: r.Watch, path: r.Path}
 	switch r.Op {
@@ -195,12 +196,20 @@ func (c *zkConn) handle(r *zkproto.Request) {
 		zkproto.OpSetData, zkproto.OpSetACL, zkproto.OpCheck, zkproto.OpMulti:
 		c.write(r)
 	case zkproto.OpSASL:
-		if r.Data == nil { // ZooKeeper trips over it
+		// There is no SASL login. A client that does not understand this from the answer, such as kazoo, sends
+		// tokens as long as they are answered. In ZooKeeper its session expires meanwhile, because
+		// tokens do not keep it alive.
+		if c.tokens++; c.tokens > MaxTokens {
+			c.s.stats.limitsReached.Add(1)
+			c.leaving = true
+			return
+		}
+		if r.Data == nil { // ZooKeeper fails on it
 			c.leaving = true
 			return
 		}
 		c.read(ask)
-	case zkproto.OpDeleteContainer: // a client cannot: ZooKeeper reads no path in it
+	case zkproto.OpDeleteContainer: // clients may not: ZooKeeper reads no path in it
 		c.refuse(r, znode.ErrBadArguments)
 	case zkproto.OpSync:
 		c.sync(ask)
@@ -227,14 +236,14 @@ func (c *zkConn) handle(r *zkproto.Request) {
 	}
 }
 
-// auth adds what the client proves to its identities. Who fails is closed.
+// auth adds the identity that the client proves. If the proof fails, the connection is closed.
 func (c *zkConn) auth(r *zkproto.Request) {
 	ask := zkAsk{xid: r.Xid, op: r.Op}
 	switch r.Scheme {
 	case znode.SchemeIP: // every connection from the network has it
 	case znode.SchemeDigest:
 		id := znode.DigestOf(zkproto.FromJava(string(r.Data)))
-		clear(r.Data) // it need not stay in the buffer
+		clear(r.Data) // so that the password does not stay in the buffer
 		if r.Data == nil || !c.addUser(id) {
 			ask.code = znode.ErrAuthFailed
 		}
@@ -248,7 +257,7 @@ func (c *zkConn) auth(r *zkproto.Request) {
 	c.leaving = c.leaving || ask.code != znode.OK
 }
 
-// read answers what changes nothing, now or in its turn. It takes mu.
+// read answers a request that changes nothing, at once or in its turn. It takes mu.
 func (c *zkConn) read(ask zkAsk) {
 	c.mu.Lock()
 	if c.waiting() {
@@ -264,13 +273,13 @@ func (c *zkConn) read(ask zkAsk) {
 	c.ask = zkAsk{}
 }
 
-// sync answers when what was committed before is applied here. It takes mu.
+// sync answers when everything committed before is applied here. It takes mu.
 func (c *zkConn) sync(ask zkAsk) {
 	r := c.newRead(ask)
 	c.submitBarrier(&r.item, r.passed)
 }
 
-// zkRead is what waits for its turn.
+// zkRead is a read that waits for its turn.
 type zkRead struct {
 	item
 	ask zkAsk
@@ -279,7 +288,7 @@ type zkRead struct {
 }
 
 func (c *zkConn) newRead(ask zkAsk) *zkRead {
-	if ask.lists != nil { // they are the request's
+	if ask.lists != nil { // they belong to the request
 		lists := *ask.lists
 		ask.lists = &lists
 	}
@@ -301,7 +310,7 @@ func (r *zkRead) appendAnswer(b []byte, t *tree.Tree, table *watch.Table) []byte
 	return c.appendRead(b, &r.ask, r.ids, t, table)
 }
 
-// zkWrite is a write and how it is answered.
+// zkWrite is a write with what its answer needs.
 type zkWrite struct {
 	write
 	xid int32
@@ -332,26 +341,27 @@ func (c *zkConn) write(r *zkproto.Request) {
 	w.size += opBytes * len(r.Ops)
 	for i := range r.Ops {
 		p := &r.Ops[i]
-		// In a multi the flags alone tell what a create makes.
+		// In a multi the flags alone determine what a create makes.
 		switch ttl := znode.Mode(p.Flags).TTL(); {
 		case (p.Op == zkproto.OpCreateTTL || p.Op == zkproto.OpCreateContainer) && !ttl:
 			p.Op = zkproto.OpCreate
 		case ttl && (p.Op == zkproto.OpCreate || p.Op == zkproto.OpCreate2 || p.Op == zkproto.OpCreateContainer):
 			p.Op, p.TTLMS = zkproto.OpCreateTTL, noTTL
 		}
-		// The tree judges the mode in its turn: what is before it may fail first.
+		// The tree checks the mode when it comes to the operation: an earlier one may fail first.
 		_ = zkOp(&w.txn.Ops[i], p)
 	}
 	c.submit(&w.write)
 }
 
-// noMode is one that no create can have, noTTL the ttl of one that should have one.
+// noMode is a mode that no create can have. noTTL stands for the TTL of a create whose flags ask
+// for one but which carries none.
 const (
 	noMode = znode.Mode(0xff)
 	noTTL  = math.MinInt64
 )
 
-// zkOp makes an op of a part, and says what is wrong with its flags.
+// zkOp converts a part to an op. The code says whether its flags are wrong.
 func zkOp(out *tree.Op, p *zkproto.Part) znode.Code {
 	out.Path, out.Version = p.Path, p.Version
 	switch p.Op {
@@ -374,7 +384,7 @@ func zkOp(out *tree.Op, p *zkproto.Part) znode.Code {
 	return znode.OK
 }
 
-// mapIDs makes the ids of an access list strings of Java, or those of Java strings.
+// mapIDs applies f to the ids of an access list: it converts them to Java's strings or back.
 func mapIDs(acl znode.ACL, f func(string) string) znode.ACL {
 	out := acl
 	for i := range acl {
@@ -390,7 +400,7 @@ func mapIDs(acl znode.ACL, f func(string) string) znode.ACL {
 	return out
 }
 
-// cloneData copies data: null remains null, and empty empty.
+// cloneData copies data: null stays null, and empty stays empty.
 func cloneData(b []byte) []byte {
 	if b == nil {
 		return nil
@@ -403,14 +413,13 @@ func (c *zkConn) closeSession(r *zkproto.Request) {
 	w := c.newWrite(r)
 	w.txn = tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: c.sess.id, Session: c.sess.id, Attachment: c.sess.attachment}
 	w.last = true
-	if c.leave(c.sess.ttl) { // from here on its end is answered, not told
+	if c.leave(c.sess.ttl) { // from here on its end is an answer, not an event
 		c.submit(&w.write)
 	}
 	c.leaving = true
 }
 
-// Identities are asked for when an event's ACL does not let everyone read. It
-// takes mu.
+// Identities is called when an event's ACL does not let everyone read. It takes mu.
 func (c *zkConn) Identities() []znode.Identity {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -431,7 +440,7 @@ func (c *zkConn) Notify(e znode.Event) {
 	c.soil()
 }
 
-// appendEvent tells the client.
+// appendEvent appends an event to the outbox. mu is held.
 func (c *zkConn) appendEvent(typ znode.EventType, path string, zxid znode.Zxid) {
 	o := &c.mu.outbox
 	if o.broken || o.ending {

@@ -21,21 +21,21 @@ import (
 	"coord/tree/znode"
 )
 
-// TestZooKeeperConnectTime: a client has ten seconds for its first frame, whatever
-// it sends; then its session's timeout from one sign of life to the next.
+// TestZooKeeperConnectTime: a client has ten seconds for its first frame, whatever it sends; after
+// that, its session's timeout from one sign of life to the next.
 func TestZooKeeperConnectTime(t *testing.T) {
 	t.Parallel()
 	connect := zkBytes(t)
 	ping := zkBytes(t, "ping")[len(connect):]
 	for _, tt := range []struct {
 		name   string
-		pieces []string // one a second
+		pieces []string // sent one per second
 		closes time.Duration
 	}{
 		{"a byte", []string{"\x00"}, frontend.FirstLineTime},
 		{"half of it", []string{connect[:20]}, frontend.FirstLineTime},
 		{"all but a byte, slowly", strings.SplitAfter(strings.ReplaceAll(connect[:48], "\x00", "\x00|"), "|")[:1], frontend.FirstLineTime},
-		{"all of it", []string{connect}, 10 * time.Second}, // and 250 ms at most, see session.Keeper
+		{"all of it", []string{connect}, 10 * time.Second}, // up to 250 ms more, see session.Keeper
 		{"all of it in the end", []string{connect[:1], connect[1:44], connect[44:]}, 12 * time.Second},
 		{"with half a frame behind it", []string{connect + "\x00\x00"}, 10 * time.Second},
 		{"with a ping", []string{connect, ping}, 11 * time.Second},
@@ -64,7 +64,8 @@ func TestZooKeeperConnectTime(t *testing.T) {
 	}
 }
 
-// TestZooKeeperRequestLimits: what a request may have, and what happens with more.
+// TestZooKeeperRequestLimits checks the limits of a request, and the outcome of requests that
+// exceed them.
 func TestZooKeeperRequestLimits(t *testing.T) {
 	t.Parallel()
 	many := func(n int, part string) string {
@@ -72,7 +73,7 @@ func TestZooKeeperRequestLimits(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, in string
-		want     []string // of the answers, how they begin; the last one ends the connection if it is ""
+		want     []string // how the answers begin; if the last is "", the server closes the connection
 	}{
 		{"a value of 1 MiB", "setData / " + strings.Repeat("x", 1<<20), []string{"1 #2 ok [", "-2 #2 ok"}},
 		{"a value over the frame's limit", "setData / " + strings.Repeat("x", 1<<20+128<<10), []string{""}},
@@ -106,6 +107,15 @@ func TestZooKeeperRequestLimits(t *testing.T) {
 			x.act("z1> auth digest u3:x ; auth digest u99:x ; ping\nz1< 17 0x0 ok\nz1< 18 0x0 -115\nz1.")
 		})
 	})
+	t.Run("tokens", func(t *testing.T) {
+		t.Parallel()
+		stage(t, func(x *theatre) {
+			for i := range frontend.MaxTokens {
+				x.act(fmt.Sprintf("z1> sasl / x\nz1< %d 0x0 ok null", i+1))
+			}
+			x.act("z1> sasl / x ; ping\nz1.")
+		})
+	})
 	t.Run("a user", func(t *testing.T) {
 		t.Parallel()
 		stage(t, func(x *theatre) {
@@ -115,8 +125,8 @@ func TestZooKeeperRequestLimits(t *testing.T) {
 	})
 }
 
-// TestZooKeeperPipelineLimits: more requests under way, or more bytes of them, than
-// allowed are not read until some are answered.
+// TestZooKeeperPipelineLimits: when more requests, or more bytes of them, are in flight than
+// allowed, the server stops reading until some are answered.
 func TestZooKeeperPipelineLimits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -187,7 +197,7 @@ func countFrames(t testing.TB, in string) (n int) {
 	return n
 }
 
-// outstanding is what srvr says.
+// outstanding returns the number that srvr shows.
 func (x *theatre) outstanding() (n int) {
 	x.t.Helper()
 	_, rest, _ := strings.Cut(x.word(x.pipes, "srvr"), "Outstanding: ")
@@ -197,8 +207,8 @@ func (x *theatre) outstanding() (n int) {
 	return n
 }
 
-// TestZooKeeperClientThatDoesNotRead is not read from, others do not wait for it,
-// and it is closed when its time is over.
+// TestZooKeeperClientThatDoesNotRead: the server does not read from it, other clients do not wait
+// for it, and it is closed when its time is over.
 func TestZooKeeperClientThatDoesNotRead(t *testing.T) {
 	t.Parallel()
 	for _, request := range []string{"getData /big", "setData / x", "ping", "multiRead getData /big + getData /big"} {
@@ -232,14 +242,14 @@ func TestZooKeeperClientThatDoesNotRead(t *testing.T) {
 	}
 }
 
-// TestZooKeeperOutboxLimit: reads behind a write are refused while too much waits
-// for the client; what is no read, or refused anyway, is answered as ever.
+// TestZooKeeperOutboxLimit: reads after a write are refused while too much waits for the client;
+// requests that are not reads, or are refused anyway, are answered as usual.
 func TestZooKeeperOutboxLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.do(tree.Op{Kind: tree.KindCreate, Path: "/a", Data: bytes.Repeat([]byte("v"), 1<<20), ACL: znode.OpenACL})
-		d := w.pipes().dial(home) // and reads nothing
+		d := w.pipes().dial(home) // the client reads nothing
 		in := []string{"setData / x"}
 		for range 6 {
 			in = append(in, "getData /a")
@@ -271,8 +281,8 @@ func TestZooKeeperOutboxLimit(t *testing.T) {
 	})
 }
 
-// TestZooKeeperMultiReadLimit: one answer is not longer than what may wait for a
-// client, but for the part that reaches the limit.
+// TestZooKeeperMultiReadLimit: one answer is not longer than what may wait for a client, except for
+// the part that reaches the limit.
 func TestZooKeeperMultiReadLimit(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{"", "setData / x ; "} { // at once, and in its turn
@@ -293,8 +303,8 @@ func TestZooKeeperMultiReadLimit(t *testing.T) {
 	}
 }
 
-// TestZooKeeperCountsInSteps: to count a large subtree holds nobody up for long,
-// behind a write not either.
+// TestZooKeeperCountsInSteps: counting a large subtree holds up no other client for long, not even
+// when it comes after a write.
 func TestZooKeeperCountsInSteps(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -322,8 +332,8 @@ func TestZooKeeperCountsInSteps(t *testing.T) {
 	})
 }
 
-// TestZooKeeperDeafToEvents: who does not take its events is closed, and costs
-// nobody else anything.
+// TestZooKeeperDeafToEvents: a client that does not take its events is closed, at no cost for
+// others.
 func TestZooKeeperDeafToEvents(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -355,8 +365,8 @@ func TestZooKeeperDeafToEvents(t *testing.T) {
 	})
 }
 
-// TestZooKeeperTooManyWatches: who reaches the limit is told so and disconnected,
-// in its turn or at once; nothing behind it is answered.
+// TestZooKeeperTooManyWatches: a client that reaches the limit gets an error and is disconnected,
+// in its turn or at once; no later request is answered.
 func TestZooKeeperTooManyWatches(t *testing.T) {
 	t.Parallel()
 	few := func(_ *frontend.Config, b *backend) {
@@ -378,8 +388,8 @@ func TestZooKeeperTooManyWatches(t *testing.T) {
 	}
 }
 
-// TestZooKeeperWatchesOfLongPaths: where no znode can be no watch is kept, and all is
-// answered as if it were: the paths may be as long as a frame.
+// TestZooKeeperWatchesOfLongPaths: at a path where no znode can exist no watch is kept, and all
+// requests are answered as if it were; such paths may be as long as a frame.
 func TestZooKeeperWatchesOfLongPaths(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -399,7 +409,7 @@ func TestZooKeeperWatchesOfLongPaths(t *testing.T) {
 	})
 }
 
-// TestZooKeeperStatistics: what is counted of a connection.
+// TestZooKeeperStatistics checks the figures of a connection.
 func TestZooKeeperStatistics(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -422,7 +432,7 @@ func TestZooKeeperStatistics(t *testing.T) {
 		}
 		cons("(queued=0,recved=7,sent=7,sid=0x3e9,lop=HOMI,est=")
 		cons(",to=10000,lcxid=0x6,lzxid=0x100000003,")
-		x.act("z1> ping xid=-2 ; setWatches xid=-8\nz1< -2 *\nz1< -8 *") // xids that are none of requests
+		x.act("z1> ping xid=-2 ; setWatches xid=-8\nz1< -2 *\nz1< -8 *") // xids that are not numbers of requests
 		cons("lop=SETW,")
 		cons(",lcxid=0x6,")
 		x.act("z1> getAllChildrenNumber /\nz1< 7 *")
@@ -444,8 +454,8 @@ func TestZooKeeperStatistics(t *testing.T) {
 	}, func(cfg *frontend.Config, _ *backend) { cfg.FourLetter = []string{"*"} })
 }
 
-// TestZooKeeperDamagedBytes: whatever comes behind a connect, what is answered is
-// whole, and the server is well afterwards.
+// TestZooKeeperDamagedBytes: whatever follows a connect, every answer is a whole frame, and the
+// server works normally afterwards.
 func TestZooKeeperDamagedBytes(t *testing.T) {
 	t.Parallel()
 	seed := time.Now().UnixNano()
@@ -474,7 +484,7 @@ func TestZooKeeperDamagedBytes(t *testing.T) {
 				_ = c.CloseWrite()
 			}()
 			<-c.done
-			if in[0] == 0 { // else it may be another protocol
+			if in[0] == 0 { // otherwise it may be another protocol
 				countFrames(t, c.got.String())
 			}
 			x.act("z1> exists /\nz1< 1 *")
@@ -485,7 +495,7 @@ func TestZooKeeperDamagedBytes(t *testing.T) {
 	}
 }
 
-// TestZooKeeperSecretsAreNotLogged: not at any level.
+// TestZooKeeperSecretsAreNotLogged: not at any log level.
 func TestZooKeeperSecretsAreNotLogged(t *testing.T) {
 	t.Parallel()
 	const canary = "canary-7f3a"

@@ -1,49 +1,44 @@
-// Package session decides what has lasted long enough: sessions whose clients are
-// gone are proposed to be closed, containers that stay empty and TTL znodes that
-// nobody touches to be deleted. It changes nothing itself: the tree judges each
-// proposal again.
+// Package session decides what has lasted long enough. It proposes to close sessions whose clients
+// are gone, and to delete containers that stay empty and TTL znodes that nobody touches. It changes
+// nothing itself: the tree judges each proposal again.
 //
-// The connections of this node tell it who is there (Attach, Touch, Detach); any
-// goroutine may, with the state lock held or not.
+// The connections of this node report which sessions they serve (Attach, Touch, Detach). Any
+// goroutine may call these, with the state lock held or not.
 //
 // # Several nodes
 //
-// The leader alone proposes, on its own monotonic clock. A node that comes to lead
-// begins when it is ready: from then on each container and TTL znode has its whole
-// time again, and no session ends before its own has passed (its TimeoutMS, until
-// its node has said what its time is).
+// Only the leader proposes, by its own monotonic clock. A new leader begins when it is ready: from
+// then on each container and TTL znode has its whole time again, and no session ends before its own
+// time has passed (its TimeoutMS, until its node has reported its time).
 //
-// The node to which a session is attached, or was last, hears its client, and so
-// judges that client's silence: a kept session lives as long as its connection, a pinged
-// one for its ttl after each Touch, a detached one for its hold. The leader judges
-// that node's silence. The node reports, for each session, through which attachment
-// it has it, what its time is (ttl or hold), and how long it lives unless something
-// else is said: its ttl or, if that is less, 2 s (leastPromise); what is left of its
-// hold; nothing, once its client was silent for too long. Each third of that time at
-// the latest it says so again, changed or not. So
+// The node to which a session is or was last attached hears the session's client, and so judges the
+// client's silence: a kept session lives as long as its connection, a pinged one for its ttl after
+// each Touch, a detached one for its hold. The leader judges that node's silence. For each session
+// the node reports the attachment, the session's time (ttl or hold), and how long the session lives
+// if nothing else is reported: its ttl, or 2 s (leastPromise) if the ttl is less; the rest of its
+// hold; nothing, once its client has been silent for too long. The node repeats this, changed or
+// not, within a third of that time at the latest. So
 //
 //   - a silent session ends a round or two after its time, as on the leader itself;
-//   - one lost report ends no session of a client that is heard, while its node has a link, and any lost report is made good by the next;
+//   - the loss of one report ends no session whose client is heard, while its node has a link; the next report makes any loss good;
 //   - a session whose node is gone ends its ttl after that node's last report.
 //
-// What is news is said at the end of the round (expireEvery), and again after one, two,
-// four … rounds: a session that is attached or detached, one whose time is over or
-// is not over any more, and all of them when another node leads. For of these the
-// leader knows no more than what the tree says, which is the TimeoutMS.
+// News is reported at the end of the round (expireEvery), and again after one, two, four … rounds: a
+// session that is attached or detached, one whose time is over or no longer over, and all sessions when
+// another node leads, because a new leader knows no more about them than the TimeoutMS in the tree.
 //
-// Reports are not acknowledged: up to the next a client may be heard here, and the leader not know it.
-// Who must know that it knows (a SYNC) has the keeper Vouch for a session, and asks the leader something
-// behind that. What is told and asked over one link arrives in that order, or is lost
-// with all behind it; so the answer proves that the leader has heard, if no link and no leader has changed since.
+// Reports are not acknowledged: until the next one, this node may have heard a client without the leader knowing
+// it. A caller that must be sure that the leader knows (a SYNC) lets the keeper Vouch for a session and then asks
+// the leader something. What is sent over one link arrives in order, or is lost with everything after it. So the
+// answer proves that the leader has received the report, if no link and no leader has changed since.
 //
-// A session that has moved to another node has a higher attachment number in the tree.
-// The old node drops it when it has applied that, and what it says until then does
-// not count: the leader takes a report only for the attachment that it knows itself,
-// and gives a session that was attached anew its TimeoutMS to begin with. A session
-// is closed only while it has the attachment whose silence was judged: who takes it
-// over before the close is applied keeps it.
+// A session that has moved to another node has a higher attachment number in the tree. The old node
+// drops the session when it has applied that change, and its reports until then do not count: the
+// leader accepts a report only for the attachment that it knows itself, and gives a newly attached
+// session its TimeoutMS to begin with. A session is closed only while it has the attachment whose
+// silence was judged: a client that attaches it again before the close is applied keeps it.
 //
-// A report is entries of 20 bytes, big-endian, at most 2,048:
+// A report consists of entries of 20 bytes, big-endian, at most 2,048 of them:
 //
 //	| 0: session u64 | 8: attachment u32 | 12: its time, ms u32 | 16: it lives for, ms u32 |
 package session
@@ -71,82 +66,84 @@ type Replica interface {
 // Config of a Keeper.
 type Config struct {
 	Replica  Replica
-	Ensemble Ensemble // nil: there is no other node
-	// ContainerInterval is how long a container stays after its last child went.
+	Ensemble Ensemble // nil: there are no other nodes
+	// ContainerInterval is how long a container stays after its last child is gone.
 	ContainerInterval time.Duration
 	Logger            zerolog.Logger
-	// Now is a clock that nobody sets; nil: time.Now, with its monotonic part.
+	// Now is a clock that nobody sets; nil: time.Now, with its monotonic reading.
 	Now func() time.Time
 }
 
 // Limits of one round.
 const (
-	// scanEvery is how often there is a look at everything, whether something is due or not.
+	// scanEvery is how often everything is looked at, whether something is due or not. With a ContainerInterval
+	// of less than four seconds, containers and TTL znodes are looked at more often (Keeper.every).
 	scanEvery = time.Second
-	// scanRests is how many times as long as the last look at all containers and TTL
-	// znodes has taken goes by until the next, if that is more: a million would keep a
-	// processor busy. They go later by that.
+	// scanRests lengthens the pause between two looks at all containers and TTL znodes to so many
+	// times the duration of the last one, if that is more than Keeper.every: a million of them would
+	// keep a processor busy. They are then deleted later by that much.
 	scanRests = 20
-	// expireEvery bounds how late a session is closed, and reported. Rounds end at multiples of it, together with
-	// what else an idle node does now and then: it wakes up once for all of that.
+	// expireEvery bounds how late a session is closed or reported. Rounds end at multiples of it, like the other
+	// periodic tasks of an idle node, so that the node wakes up once for all of them.
 	expireEvery = 250 * time.Millisecond
 	// scanStep is how many znodes or sessions one View looks at.
 	scanStep = 500
-	// maxReaps is how many deletions one round proposes, and maxClosings the same of
-	// sessions. The next round begins when all of them are answered.
+	// maxReaps is how many deletions one round proposes, and maxClosings how many closings of
+	// sessions. The next ones are proposed only when all of these are answered.
 	maxReaps    = 1000
 	maxClosings = 10_000
 )
 
-// Keeper owns the deadlines: of znodes its Run goroutine alone, of sessions
-// under mu, a leaf lock.
+// Keeper owns the deadlines: its Run goroutine alone those of znodes; any goroutine, under mu, a
+// leaf lock, those of sessions.
 type Keeper struct {
 	cfg        Config
-	least      time.Duration           // what a session of another node lives for at least
-	sooner     chan struct{}           // of one: due is
-	scanned    time.Time               // Run's: when it has looked at containers and TTL znodes last
-	rests      time.Duration           // Run's: until it does again, if that is more than scanEvery
+	least      time.Duration           // the least time that a session of another node lives
+	sooner     chan struct{}           // holds one: due has become earlier
+	every      time.Duration           // how often containers and TTL znodes are looked at
+	scanned    time.Time               // Run's: when containers and TTL znodes were last looked at
+	rests      time.Duration           // Run's: how long until the next such look, if more than every
 	first      map[candidate]time.Time // when each candidate was first seen
-	unanswered atomic.Int64            // deletions; the replica counts down
-	closings   atomic.Int64            // the same of sessions
-	telling    sync.Mutex              // so that what is known later is told later; before mu
+	unanswered atomic.Int64            // deletions; the replica's answers count it down
+	closings   atomic.Int64            // the same for closings of sessions
+	telling    sync.Mutex              // makes reports leave in the order of what they say; taken before mu
 
 	mu struct {
 		sync.Mutex
 		sessions map[int64]*deadline
-		round    uint64    // of the look at all sessions that is under way, or was the last
-		lead     lead      // as of the last look; Run alone writes it
-		since    time.Time // since when that is so
-		due      time.Time // when the next look is needed, if it is not the one at everything
+		round    uint64    // number of the look at all sessions that is under way, or was the last
+		lead     lead      // as of the last look; only Run writes it
+		since    time.Time // since when lead is as it is
+		due      time.Time // when the next look is needed, if before the next look at everything
 	}
 }
 
-// presence is what this node has to do with a session.
+// presence is how a session relates to this node.
 type presence uint8
 
 const (
-	elsewhere presence = iota // nothing: only the leader counts its time
+	elsewhere presence = iota // not at all: only the leader counts its time
 	detached                  // the session's last connection was here
-	pinged                    // its connection is here, and so is a kept one's
-	kept
+	pinged                    // its connection is here, and pings keep it alive
+	kept                      // its connection is here, and keeps it alive
 )
 
-// deadline is when a session ends unless something is heard.
+// deadline says when a session ends unless its client is heard.
 type deadline struct {
-	attachment uint32 // to which all this belongs
+	attachment uint32 // the attachment that all this is about
 	presence   presence
-	ttl        time.Duration // what is given each time
-	end        time.Time     // not of a kept one
-	round      uint64        // in which it was seen last
-	report     report        // how the leader learns of it, if that is another node
+	ttl        time.Duration // the time given from each beginning: ttl, hold or TimeoutMS
+	end        time.Time     // not used for a kept one
+	round      uint64        // the look at which the tree last had the session
+	report     report        // how the leader learns of it, if another node leads
 }
 
-// isOver says whether nothing was heard for too long, as far as is known here.
+// isOver says whether the client has been silent for too long, as far as this node knows.
 func (d *deadline) isOver(now time.Time) bool { return d.presence != kept && !now.Before(d.end) }
 
 // New makes a keeper.
 func New(cfg Config) *Keeper {
-	k := &Keeper{cfg: cfg, least: leastPromise}
+	k := &Keeper{cfg: cfg, least: leastPromise, every: min(scanEvery, max(expireEvery, cfg.ContainerInterval/4))}
 	if cfg.Ensemble == nil {
 		k.cfg.Ensemble, k.least = alone{}, 0
 	}
@@ -158,8 +155,8 @@ func New(cfg Config) *Keeper {
 	return k
 }
 
-// Attach says that a session has a connection here, through that attachment (see
-// tree.Session). If it is kept it lives as long as that, else each Touch gives it ttl.
+// Attach says that a session has a connection here, through that attachment (see tree.Session). A
+// kept session lives as long as the connection; any other gets ttl with each Touch.
 func (k *Keeper) Attach(id int64, attachment uint32, ttl time.Duration, isKept bool) {
 	p := pinged
 	if isKept {
@@ -168,7 +165,7 @@ func (k *Keeper) Attach(id int64, attachment uint32, ttl time.Duration, isKept b
 	k.set(id, attachment, p, ttl)
 }
 
-// Detach says that a session has no connection here any more. It lives for hold.
+// Detach says that a session has no connection here any more. It lives for hold from now on.
 func (k *Keeper) Detach(id int64, attachment uint32, hold time.Duration) {
 	k.set(id, attachment, detached, hold)
 }
@@ -182,7 +179,7 @@ func (k *Keeper) set(id int64, attachment uint32, p presence, ttl time.Duration)
 	k.plan(k.needed(d, now))
 }
 
-// Touch says that the client of a session that is attached here was heard.
+// Touch says that the client of a session that is attached here has been heard.
 func (k *Keeper) Touch(id int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -191,7 +188,7 @@ func (k *Keeper) Touch(id int64) {
 	}
 }
 
-// touch gives a session that is attached here its time. mu is held.
+// touch renews the time of a session that is attached here. mu is held.
 func (k *Keeper) touch(d *deadline, now time.Time) {
 	d.end = now.Add(d.ttl)
 	if d.report.over {
@@ -199,14 +196,14 @@ func (k *Keeper) touch(d *deadline, now time.Time) {
 	}
 }
 
-// Look says that another node may lead. Any goroutine may, with any lock held.
+// Look says that the leader may have changed. Any goroutine may call it, with any lock held.
 func (k *Keeper) Look() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.plan(k.cfg.Now())
 }
 
-// plan has Run look at a time, if it would not by then. mu is held.
+// plan makes Run look at a time, if it would not look by then. mu is held.
 func (k *Keeper) plan(at time.Time) {
 	if !at.Before(k.mu.due) {
 		return
@@ -218,7 +215,7 @@ func (k *Keeper) plan(at time.Time) {
 	}
 }
 
-// needed is when the next look at a session is, if it is not the one at everything. mu is held.
+// needed is when a session must be looked at next, at the latest at the next look at everything. mu is held.
 func (k *Keeper) needed(d *deadline, now time.Time) time.Time {
 	at := now.Add(scanEvery)
 	if !k.mu.lead.self && d.report.next.Before(at) {
@@ -230,9 +227,9 @@ func (k *Keeper) needed(d *deadline, now time.Time) time.Time {
 	return at
 }
 
-// Deadline is when a session ends if nothing is heard of its client from now on, as
-// far as this node knows: the leader of all sessions, another one of those that are
-// attached to it or were last. Not ok: nobody counts here, or has not begun.
+// Deadline is when a session ends if its client is not heard from now on, as far as this node
+// knows: the leader knows it of all sessions, another node of those that are or were last attached
+// to it. ok is false if this node does not count the session's time, or has not begun to.
 func (k *Keeper) Deadline(id int64) (at time.Time, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -268,7 +265,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// untilDue is how long it is to the end of the first round in which something is due.
+// untilDue is the time until the end of the first round in which something is due.
 func (k *Keeper) untilDue() time.Duration {
 	k.mu.Lock()
 	wait := k.mu.due.Sub(k.cfg.Now())
@@ -279,15 +276,15 @@ func (k *Keeper) untilDue() time.Duration {
 	if end.Before(at) {
 		end = end.Add(expireEvery)
 	}
-	if all := now.Truncate(scanEvery).Add(scanEvery); all.Before(end) {
+	if all := now.Truncate(k.every).Add(k.every); all.Before(end) {
 		end = all
 	}
-	return end.Sub(now) // by the same clock: another may be set meanwhile
+	return end.Sub(now) // the difference is taken on one clock, because another one may be set meanwhile
 }
 
-// Turn is one of Run's, as often as once a round, for whoever drives the keeper in its place.
+// Turn is one turn of Run. A caller that drives the keeper without Run calls it once a round.
 func (k *Keeper) Turn() {
-	if now := k.cfg.Now(); now.Sub(k.scanned) > max(scanEvery, k.rests)-expireEvery/2 && k.follow() {
+	if now := k.cfg.Now(); now.Sub(k.scanned) > max(k.every, k.rests)-expireEvery/2 && k.follow() {
 		k.scanned = now
 		k.scan(now)
 		k.rests = scanRests * k.cfg.Now().Sub(now)
@@ -295,8 +292,8 @@ func (k *Keeper) Turn() {
 	k.expire()
 }
 
-// expire looks at all sessions, reports to the leader if that is another node, and
-// proposes to close those whose time is over if this one leads.
+// expire looks at all sessions. If another node leads, it reports to that leader; if this node
+// leads, it proposes to close the sessions whose time is over.
 func (k *Keeper) expire() {
 	k.follow()
 	due := k.lookAtAll()
@@ -314,18 +311,18 @@ func (k *Keeper) expire() {
 		}
 		k.closings.Add(1)
 		k.cfg.Logger.Info().Str("session", znode.Hex(uint64(id))).Msg("session expired")
-		// In the session's own name: refused if it has moved.
+		// The close is in the session's own name, so that it is refused if the session has moved.
 		k.cfg.Replica.Decide(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id, Session: id, Attachment: attachment},
 			func(tree.Result, *tree.Tree, *watch.Table) { k.closings.Add(-1) })
 	}
 }
 
-// lookAtAll compares what is known with the tree, and returns who is due.
+// lookAtAll compares the deadlines with the tree, and returns the sessions that are due.
 func (k *Keeper) lookAtAll() (due []int64) {
 	k.mu.Lock()
 	k.mu.round++
 	k.mu.Unlock()
-	for after, more := int64(math.MinInt64), true; more; { // in steps: a View holds writes up
+	for after, more := int64(math.MinInt64), true; more; { // in steps: a View holds up writes
 		more = false
 		k.cfg.Replica.View(func(t *tree.Tree, _ *watch.Table) {
 			k.mu.Lock()
@@ -347,9 +344,8 @@ func (k *Keeper) lookAtAll() (due []int64) {
 	return due
 }
 
-// look says whether a session's time is over. One that is not known, or was
-// attached elsewhere since, begins if this node leads; if not, sweep will drop it.
-// mu is held.
+// look says whether a session's time is over. For a session that is not known, or was attached
+// elsewhere since, a deadline begins if this node leads; otherwise sweep drops the old one. mu is held.
 func (k *Keeper) look(s *tree.Session, now time.Time) (isDue bool) {
 	d := k.mu.sessions[s.ID]
 	if d == nil || d.attachment != s.Attachment {
@@ -369,7 +365,7 @@ func (k *Keeper) isDue(d *deadline, now time.Time) bool {
 	return d.presence != kept && !now.Before(k.end(d))
 }
 
-// due says whether a session's time is over still, and through which attachment.
+// due says whether a session's time is still over, and through which attachment.
 func (k *Keeper) due(id int64) (attachment uint32, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"coord/tree/znode"
 )
 
-// bench is a replica of one goroutine, and a keeper that looks at it.
+// bench is a replica in one goroutine, and a keeper that works on it.
 type bench struct {
 	*testing.T
 	config session.Config
@@ -25,10 +25,10 @@ type bench struct {
 
 	mu      sync.Mutex
 	tree    *tree.Tree
-	step    time.Duration       // of the clock by which txns are stamped
+	step    time.Duration       // of the clock that stamps txns
 	reaps   []string            // proposed, with their results
 	before  func(path string)   // runs between a keeper's look and its txn
-	stalled []func(tree.Result) // while it is not nil, nothing is applied: the dones
+	stalled []func(tree.Result) // while it is not nil, nothing is applied; these are the waiting dones
 }
 
 func run(t *testing.T, test func(*bench)) {
@@ -105,7 +105,7 @@ func (b *bench) remove(path string) {
 	b.must(tree.Op{Kind: tree.KindDelete, Path: path, Version: tree.AnyVersion})
 }
 
-// after lets time pass and then demands which of the paths are there.
+// after lets time pass and then demands that exactly the given paths exist.
 func (b *bench) after(d time.Duration, there ...string) {
 	b.Helper()
 	time.Sleep(d)
@@ -124,8 +124,8 @@ func (b *bench) after(d time.Duration, there ...string) {
 	}
 }
 
-// The keeper looks once a second: what it first sees a moment after the change
-// goes up to two looks later.
+// The keeper looks once a second, and a znode's time begins at the first look after the change. So
+// the znode goes up to two looks late.
 const slack = 2 * time.Second
 
 func TestAnEmptiedContainerGoesAfterItsInterval(t *testing.T) {
@@ -139,6 +139,21 @@ func TestAnEmptiedContainerGoesAfterItsInterval(t *testing.T) {
 		if len(b.reaps) != 1 {
 			b.Errorf("proposed %v", b.reaps)
 		}
+	})
+}
+
+// With a short container interval, containers and TTL znodes are looked at more often: ZooKeeper's own
+// tests, and those of software built on it, wait for less than a second.
+func TestAShortIntervalIsKept(t *testing.T) {
+	run(t, func(b *bench) {
+		b.stop()
+		b.config.ContainerInterval = 100 * time.Millisecond
+		b.start()
+		b.create("/c", znode.Container, 0)
+		b.create("/c/a", znode.Persistent, 0)
+		b.create("/t", znode.PersistentTTL, time.Millisecond)
+		b.remove("/c/a")
+		b.after(600 * time.Millisecond)
 	})
 }
 
@@ -200,7 +215,7 @@ func TestATTLZnodeWithChildrenStays(t *testing.T) {
 	})
 }
 
-// A deleted znode leaves nothing to one of the same name.
+// A deleted znode leaves no age to a new one of the same name.
 func TestANewZnodeHasATimeOfItsOwn(t *testing.T) {
 	run(t, func(b *bench) {
 		b.create("/a", znode.PersistentTTL, 10*time.Second)
@@ -242,7 +257,7 @@ func TestAChangeBetweenTheLookAndTheTxnWins(t *testing.T) {
 	})
 }
 
-// A new leader gives everybody the whole time.
+// A new leader gives every candidate its whole time.
 func TestARestartBeginsEveryDeadlineAnew(t *testing.T) {
 	run(t, func(b *bench) {
 		b.create("/c", znode.Container, 0)
@@ -252,7 +267,7 @@ func TestARestartBeginsEveryDeadlineAnew(t *testing.T) {
 		for range 3 {
 			b.after(58*time.Second, "/c", "/t")
 			b.stop()
-			b.after(time.Hour, "/c", "/t") // nobody looks
+			b.after(time.Hour, "/c", "/t") // no keeper runs
 			b.start()
 		}
 		b.after(time.Minute + slack)
@@ -278,7 +293,7 @@ func TestARoundProposesOnlySoMany(t *testing.T) {
 	})
 }
 
-// While the replica does not answer, nothing is proposed again and again.
+// While the replica does not answer, proposals are not repeated.
 func TestOneRoundIsUnderWayAtATime(t *testing.T) {
 	run(t, func(b *bench) {
 		b.create("/a", znode.PersistentTTL, time.Second)
