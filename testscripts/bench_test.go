@@ -37,8 +37,8 @@ type benchLoad struct {
 	}
 }
 
-// TestBench: every preset, done to a ZooKeeper and to coord in turn; neither may
-// answer anything with an error, nor keep a znode of it.
+// TestBench runs every preset against a ZooKeeper and coord in turn: neither may
+// answer with an error or keep a znode of it.
 func TestBench(t *testing.T) {
 	needZooKeeper(t)
 	t.Parallel()
@@ -48,7 +48,7 @@ func TestBench(t *testing.T) {
 	both := []string{
 		"--server", z.addr, "--compare", p.addr, "--warmup", "0s", "--rounds", "1", "--hold", "100ms", "--timeout", "60s", "--json",
 	}
-	for _, load := range []string{ // by numbers, where it can be: in a time a busy machine may do nothing
+	for _, load := range []string{ // limited by a number of requests where possible: in a fixed time a busy machine may do nothing
 		"--preset set,set-1k,create,get,mixed,set-64x1,set-1x1,get-1x1,sessions --requests 300", "--preset fanout-1000,fanout-5000 --requests 2",
 		"--preset paced --duration 2s", "--mix get=4,set=3,create=3,delete,exists,children,multi,sync --requests 3000", "--mix create,delete --seq -e --batch 1 --requests 300",
 	} {
@@ -85,7 +85,7 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// cleaned wants nothing of a load in a ZooKeeper.
+// cleaned checks that a load has left nothing in a ZooKeeper.
 func cleaned(t *testing.T, z *zooKeeper) {
 	t.Helper()
 	names, _, err := z.session().Children("/")
@@ -94,11 +94,11 @@ func cleaned(t *testing.T, z *zooKeeper) {
 	}
 }
 
-// TestBenchInterrupted: Ctrl-C and the death of the server, in the middle of a load.
+// TestBenchInterrupted: Ctrl-C, and the death of the server, in the middle of a load.
 func TestBenchInterrupted(t *testing.T) {
 	needZooKeeper(t)
 	t.Parallel()
-	z := startZooKeeper(t, t.TempDir(), "-Dzookeeper.forceSync=no") // it has seconds to answer, and to clean up
+	z := startZooKeeper(t, t.TempDir(), "-Dzookeeper.forceSync=no") // it has only seconds to answer and to clean up
 	begin := func(args ...string) (*exec.Cmd, *strings.Builder, *strings.Builder) {
 		cmd := benchCommand(t, append(args, "--server", z.addr, "--warmup", "0s", "--duration", "1h")...)
 		out, errOut := &strings.Builder{}, &strings.Builder{}
@@ -110,7 +110,7 @@ func TestBenchInterrupted(t *testing.T) {
 			_, n, _ := strings.Cut(askWord(t, z.addr, "srvr"), "Node count: ")
 			return len(strings.TrimSpace(n))
 		}
-		for deadline := time.Now().Add(2 * time.Minute); count() < 4; time.Sleep(20 * time.Millisecond) { // thousands of znodes
+		for deadline := time.Now().Add(2 * time.Minute); count() < 4; time.Sleep(20 * time.Millisecond) { // four digits: thousands of znodes
 			if time.Now().After(deadline) {
 				t.Fatalf("no load comes: %s", errOut)
 			}

@@ -14,12 +14,13 @@ import (
 
 var clientsLies = flag.Bool("clients.lies", false, "run TestClientsNotice: minutes")
 
-// lies are told by changing a reply, if it is one that a lie can be told with. The
-// frame begins with its xid (4 bytes), zxid (8) and error (4).
+// lies are changes of a reply. tell changes the reply if it is of a suitable kind,
+// and says whether it did. The frame begins with its xid (4 bytes), zxid (8) and
+// error (4).
 var lies = []struct {
 	name  string
 	tell  func(op int32, frame []byte) bool
-	spare string // clients that do not ask for what is lied about, or do not show it
+	spare string // clients that do not request what is changed, or do not show it
 }{
 	{name: "a value", tell: func(op int32, f []byte) bool {
 		n := 0
@@ -78,10 +79,10 @@ var lies = []struct {
 		if op != 14 || !ok(f) || len(f) < 16+9+4+9 {
 			return false
 		}
-		if int32(binary.BigEndian.Uint32(f[16:])) == -1 { // an error of the first
+		if int32(binary.BigEndian.Uint32(f[16:])) == -1 { // an error of the first part
 			return int32(binary.BigEndian.Uint32(f[21:])) <= 0 && add(f, 21, -1) && add(f, 25, -1)
 		}
-		for i := 16; i+9 < len(f)-9; i++ { // a set's version: behind its header, in its stat
+		for i := 16; i+9 < len(f)-9; i++ { // the version in the stat of a set, after the header of its result
 			if binary.BigEndian.Uint32(f[i:]) == 5 && f[i+4] == 0 && binary.BigEndian.Uint32(f[i+5:]) == 0 {
 				return add(f, i+9+32, 1)
 			}
@@ -93,7 +94,7 @@ var lies = []struct {
 	}, spare: "zkCli"},
 }
 
-// connecting stands for the op of what opens a session.
+// connecting stands for the op of a connect request.
 const connecting = -100
 
 func ok(frame []byte) bool { return len(frame) > 16 && binary.BigEndian.Uint32(frame[12:]) == 0 }
@@ -103,8 +104,8 @@ func add(frame []byte, at int, n int32) bool {
 	return true
 }
 
-// TestClientsNotice holds the programs of TestClients to their word: when what
-// stands between them and coord changes replies, they must fail.
+// TestClientsNotice: the programs of TestClients must fail if a proxy between them
+// and coord changes replies.
 func TestClientsNotice(t *testing.T) {
 	if !*clientsLies {
 		t.Skip("SKIPPED: takes minutes, runs with -clients.lies")
@@ -162,7 +163,7 @@ func notice(t *testing.T, client string, fails func(*testing.T, *target) bool) {
 	}
 }
 
-// liar passes connections on to addr, and what comes back through tell.
+// liar forwards connections to addr, and passes the replies through tell.
 func liar(t testing.TB, addr string, tell func(op int32, frame []byte)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -242,7 +243,7 @@ func lie(client, server net.Conn, tell func(op int32, frame []byte)) {
 	}
 }
 
-// readFrame returns a frame with its length before it, or a four-letter word.
+// readFrame reads a frame, including its length, or a four-letter word.
 func readFrame(c net.Conn) (frame []byte, word bool, err error) {
 	frame = make([]byte, 4)
 	if _, err := io.ReadFull(c, frame); err != nil {

@@ -24,8 +24,8 @@ var clientsZooKeeper = flag.Bool("clients.zookeeper", false, "run the programs o
 // target is a server that clients connect to.
 type target struct {
 	addr    string
-	restart func() // in the same place, with the same data
-	// impatient ends a client with its first failure.
+	restart func() // at the same address, with the same data
+	// impatient says that clients of this target stop at their first failure.
 	impatient bool
 }
 
@@ -40,7 +40,7 @@ func coordTarget(t testing.TB) *target {
 	}}
 }
 
-// ensembleTarget is a follower of three nodes.
+// ensembleTarget is a follower of an ensemble of three nodes.
 func ensembleTarget(t testing.TB) *target {
 	t.Helper()
 	c := form(t, "--4lw-whitelist", "*")
@@ -53,14 +53,15 @@ func ensembleTarget(t testing.TB) *target {
 	}}
 }
 
-// zooKeeperTarget passes connections on only when it serves: one that it takes
-// while it starts may hear nothing until the client gives up, seconds later.
+// zooKeeperTarget forwards connections only while the server serves: a connection
+// that ZooKeeper accepts while it starts may get no answer until the client gives
+// up, seconds later.
 func zooKeeperTarget(t testing.TB) *target {
 	t.Helper()
 	needZooKeeper(t)
 	dir, port, addr := t.TempDir(), ports.Free(t), "127.0.0.1:"+ports.Free(t)
 	var door net.Listener
-	start := func() *zooKeeper { // with what coord has on unless told otherwise
+	start := func() *zooKeeper { // with the features that coord has on by default
 		z := launchZooKeeper(t, dir, port, "ZooKeeperServerMain", "enforceQuota=true\nextendedTypesEnabled=true\n", "-XX:TieredStopAtLevel=1")
 		z.await()
 		door = passOn(t, addr, z.addr)
@@ -74,7 +75,7 @@ func zooKeeperTarget(t testing.TB) *target {
 	}}
 }
 
-// passOn passes what connects to one address on to another.
+// passOn forwards connections from one address to another.
 func passOn(t testing.TB, from, to string) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", from)
@@ -105,8 +106,8 @@ func passOn(t testing.TB, from, to string) net.Listener {
 	return l
 }
 
-// onServers runs a test against coord and, to hold the test itself against what
-// it speaks of, against ZooKeeper.
+// onServers runs a test against coord and, to check the test itself, against
+// ZooKeeper.
 func onServers(t *testing.T, f func(*testing.T, *target)) {
 	t.Run("coord", func(t *testing.T) {
 		t.Parallel()
@@ -153,32 +154,33 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// clientProgram is one that is given an address, prints "ok …" for each thing
-// tested, RESTART when it wants the server to be restarted, and ends with 0.
+// clientProgram is a program that gets an address, prints "ok …" for each thing
+// that it has tested, prints RESTART when the server has to be restarted, and ends
+// with 0.
 type clientProgram struct {
 	name  string
 	needs []string
-	least int // things tested
-	// command makes the command line, to which the address is added.
+	least int // the least number of things tested
+	// command makes the command line, to which the address is appended.
 	command func(t testing.TB) []string
 }
 
 var clientPrograms = []clientProgram{
 	{name: "kazoo", needs: []string{"/usr/lib/python3/dist-packages/kazoo/client.py"}, least: 27, command: func(testing.TB) []string {
-		return []string{"/usr/bin/python3", "clients/kazoo_client.py"} // the one that has Debian's packages
+		return []string{"/usr/bin/python3", "clients/kazoo_client.py"} // the python3 that has Debian's packages
 	}},
 	{name: "curator", needs: []string{"java", ecj, "/usr/share/java/curator-recipes.jar", "/usr/share/java/curator-x-discovery.jar"}, least: 24, command: compileRecipes},
 	{name: "go-zookeeper", least: 18, command: func(testing.TB) []string { return []string{"coord-go-zk"} }},
 }
 
-// compileRecipes compiles Recipes.java and makes the command line to run it. The
-// compiler is one that Debian's ZooKeeper brings with it: a JDK is 70 MB more.
+// compileRecipes compiles Recipes.java and returns the command line to run it. It
+// uses the compiler that Debian's ZooKeeper depends on: a JDK would be 70 MB more.
 func compileRecipes(t testing.TB) []string {
 	t.Helper()
 	dir := t.TempDir()
 	jars := []string{dir}
 	for jar := range strings.FieldsSeq("curator-recipes curator-x-discovery curator-framework curator-client zookeeper zookeeper-jute slf4j-nop") {
-		jars = append(jars, "/usr/share/java/"+jar+".jar") // these name the others that they need
+		jars = append(jars, "/usr/share/java/"+jar+".jar") // these refer to the others that they need
 	}
 	path := strings.Join(jars, ":")
 	javac := exec.Command("java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-jar", ecj, "-17", "-proc:none", "-nowarn", "-cp", path, "-d", dir, "clients/Recipes.java")
@@ -190,12 +192,12 @@ func compileRecipes(t testing.TB) []string {
 
 const ecj = "/usr/share/java/eclipse-jdt-core.jar"
 
-// A client that says nothing for so long has come to nothing.
+// clientSilence is how long a client may print nothing before it counts as stuck.
 const clientSilence = time.Minute
 
-// client is one that runs, in a process group of its own.
+// client is a running client, in a process group of its own.
 type client struct {
-	*bufio.Scanner // what it prints
+	*bufio.Scanner // its output
 	cmd            *exec.Cmd
 	stdin          io.WriteCloser
 	stdout         io.Reader
@@ -204,14 +206,14 @@ type client struct {
 	silence        *time.Timer
 }
 
-// startClient starts one; without stderr what it prints there is among the rest.
+// startClient starts a client. If stderr is nil, the client's stderr goes to its stdout.
 func startClient(t testing.TB, args, env []string, stderr io.Writer) *client {
 	t.Helper()
 	c := &client{}
 	c.ctx, c.cancel = context.WithCancelCause(t.Context())
 	c.cmd = exec.CommandContext(c.ctx, args[0], args[1:]...)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	c.cmd.Cancel = func() error { return syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) } // a shell may have started it
+	c.cmd.Cancel = func() error { return syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) } // the client may be the child of a shell
 	c.cmd.WaitDelay = clientSilence
 	c.cmd.Env = append(os.Environ(), env...)
 	var err error
@@ -237,7 +239,7 @@ func (c *client) Scan() bool {
 	return c.Scanner.Scan()
 }
 
-// end closes its input and waits for it.
+// end closes the client's stdin and waits for its end.
 func (c *client) end() error {
 	_ = c.stdin.Close()
 	_, _ = io.Copy(io.Discard, c.stdout)
@@ -254,7 +256,7 @@ func (c *client) end() error {
 func tryClient(t testing.TB, p clientProgram, args []string, s *target) (lines []string, err error) {
 	t.Helper()
 	var stderr strings.Builder
-	env := []string{"TMPDIR=" + t.TempDir(), "GORACE=exitcode=0"} // go-zookeeper has races of its own
+	env := []string{"TMPDIR=" + t.TempDir(), "GORACE=exitcode=0"} // go-zookeeper has data races of its own
 	c := startClient(t, append(slices.Clip(args), s.addr), env, &stderr)
 	tested, restarted := 0, false
 	for c.Scan() {
@@ -279,7 +281,7 @@ func tryClient(t testing.TB, p clientProgram, args []string, s *target) (lines [
 	return lines, err
 }
 
-// TestClientsAreDocumented: README and its page have each of them.
+// TestClientsAreDocumented: README and docs/clients.md name each client.
 func TestClientsAreDocumented(t *testing.T) {
 	for _, page := range []string{"../README.md", "../docs/clients.md"} {
 		b, err := os.ReadFile(page)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// typed are lines that somebody types up to TAB, and the words that the program
-// then gets. A + is typed behind TAB: it stands alone where the shell has added a
+// typed are lines that a user types before TAB, and the words that the program then
+// gets. A + is typed after TAB: it is a word of its own if the shell has added a
 // space.
 var typed = []struct{ line, want string }{
 	{"coord stat", "<status><+>"},
@@ -33,8 +33,7 @@ var typed = []struct{ line, want string }{
 	{"true; coord get /app/u", "<get></app/url><+>"},
 }
 
-// program stands for coord: it completes, and writes down what else it is called
-// with.
+// program takes the place of coord: it completes, and records all other calls.
 const program = `#!/bin/sh
 [ "$1" = __complete ] && exec "$REAL" "$@"
 printf '<%s>' "$@" >> "$CALLS"
@@ -62,12 +61,12 @@ func TestCompletion(t *testing.T) {
 		name  string
 		args  []string
 		setup string
-		other map[string]string // what differs there, and why
+		other map[string]string // expectations that differ in this shell
 	}{
 		{"bash", []string{"--noprofile", "--norc", "-i"}, "source <(coord completion bash)", nil},
 		{"zsh", []string{"-f", "-i"}, "autoload -U compinit; compinit -u -D; source <(coord completion zsh)", nil},
 		{"fish", []string{"--no-config", "-i"}, "coord completion fish | source", map[string]string{
-			"coord get /app/ho": "<get></app/hosts/+>", // it adds a space behind all but a slash
+			"coord get /app/ho": "<get></app/hosts/+>", // it adds a space after everything but a slash
 		}},
 	} {
 		t.Run(shell.name, func(t *testing.T) {

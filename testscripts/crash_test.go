@@ -33,7 +33,7 @@ func newRand(t testing.TB) *rand.Rand {
 }
 
 // writer is one connection that writes numbers to keys of its own and remembers
-// what was confirmed.
+// which were confirmed.
 type writer struct {
 	id    int
 	sent  [writerKeys]int // the last number sent to each key
@@ -46,7 +46,7 @@ const (
 	writerKeys = 20
 )
 
-// write keeps up to 64 requests under way until the connection breaks or ctx ends.
+// write keeps up to 64 requests in flight until the connection breaks or ctx ends.
 // Every tenth request is a transaction that writes the same number to two keys.
 func (w *writer) write(ctx context.Context, addr string) {
 	c, err := net.Dial("tcp", addr)
@@ -107,7 +107,7 @@ func (w *writer) write(ctx context.Context, addr string) {
 	}
 }
 
-// value reads the number that a key holds, 0 if it is missing.
+// value is the number in the reply to a GET, 0 if the key is missing.
 func value(t *testing.T, answer string) int {
 	t.Helper()
 	if strings.HasPrefix(answer, "ERR NOTFOUND") {
@@ -129,11 +129,11 @@ func (w *writer) check(t *testing.T, p *process) {
 		if got < w.acked[key] || got > w.sent[key] {
 			t.Fatalf("/k%d-%d holds %d; %d was confirmed, %d sent", w.id, key, got, w.acked[key], w.sent[key])
 		}
-		w.acked[key] = got // what was sent may still come: no number comes twice
+		w.acked[key] = got // an unconfirmed write that took effect is final: no number is sent twice
 	}
 	read := func(key string) int { return value(t, p.ask(fmt.Sprintf("GET /%s%d", key, w.id))) }
 	left, right := read("left"), read("right")
-	for again := read("left"); left != again; again = read("left") { // one that nobody waits for any more came between
+	for again := read("left"); left != again; again = read("left") { // an abandoned request took effect in between
 		left, right = again, read("right")
 	}
 	if left != right {
@@ -145,9 +145,9 @@ func (w *writer) check(t *testing.T, p *process) {
 	w.pairs.acked = left
 }
 
-// TestCrash kills the server under load again and again. After each restart
-// every confirmed write is there, nothing is half there, and the state that the
-// files give is the one that the server has.
+// TestCrash kills the server under load again and again. After each restart every
+// confirmed write is there, no transaction is half done, and the state in the files
+// is that of the server.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	rounds := *crashRounds
@@ -160,15 +160,15 @@ func TestCrash(t *testing.T) {
 	for i := range all {
 		all[i] = &writer{id: i}
 	}
-	flags := []string{"--snapshot-every", "3000"} // often enough to be cut short as well
+	flags := []string{"--snapshot-every", "3000"} // so often that kills interrupt snapshots too
 	confirmed := 0
-	window := 60 // ms; longer as long as nothing was confirmed: the disk may be slow
+	window := 60 // ms; grows while nothing was confirmed, since the disk may be slow
 	for round := range rounds {
 		p := launch(t, dir, flags...)
 		for _, w := range all {
 			w.check(t, p)
 		}
-		if round%5 == 4 { // the files alone give the state that the server has
+		if round%5 == 4 { // the files alone give the same state as the server
 			digest, zxid := p.fact("coord_digest"), p.fact("coord_zxid")
 			p.kill()
 			if d, z := offline(t, dir); d != digest || z != zxid {
@@ -199,7 +199,7 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// offline takes a snapshot of a stopped folder and returns its digest and zxid.
+// offline takes a snapshot of the folder of a stopped server and returns its digest and zxid.
 func offline(t *testing.T, dir string) (digest, zxid string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "offline.coord")

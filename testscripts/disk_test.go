@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// smallDisk mounts a file system of a size in memory for the test.
+// smallDisk mounts a file system of this size, in memory, for the test.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -21,7 +21,7 @@ func smallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// fill lets a file grow until the disk is full.
+// fill makes a file grow until the disk is full.
 func fill(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -37,5 +37,5 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// pause is how long a poll waits before it asks again.
+// pause is the pause between two polls.
 func pause() { time.Sleep(20 * time.Millisecond) }

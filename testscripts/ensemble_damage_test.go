@@ -9,7 +9,7 @@ import (
 )
 
 // TestEnsembleSendsNoDamage: a leader reads its log again for a node that was away, and finds
-// it damaged. It sends nothing of it, and comes back as another node.
+// it damaged. It sends none of it, and comes back as a new node.
 func TestEnsembleSendsNoDamage(t *testing.T) {
 	t.Parallel()
 	c := form(t, patience...)

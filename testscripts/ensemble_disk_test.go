@@ -21,8 +21,8 @@ func flip(t testing.TB, file string, at float64) {
 	flipAt(t, file, int64(float64(info.Size())*at))
 }
 
-// flipRecords is flip for a segment of the log, which may have room behind its records.
-// One that has none stays as it is.
+// flipRecords is flip for a segment of the log, which may have free space after its
+// records. A segment without records stays unchanged.
 func flipRecords(t testing.TB, file string, at float64) {
 	t.Helper()
 	if _, end := frames(t, file); end > 0 {
@@ -45,8 +45,9 @@ func flipAt(t testing.TB, file string, offset int64) {
 	}
 }
 
-// TestEnsembleLosesADisk: wiped, older, damaged in the log: the node comes back as
-// another one in the place of the old, and the ensemble has three voters again.
+// TestEnsembleLosesADisk: if a node's disk is wiped, older, or has a damaged log,
+// the node comes back as a new one in the old one's place, and the ensemble has
+// three voters again.
 func TestEnsembleLosesADisk(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(t *testing.T, n *node){
@@ -125,9 +126,9 @@ func TestEnsembleLosesADisk(t *testing.T) {
 	}
 }
 
-// TestEnsembleOlderCopy: a node comes back with an older copy of its disk, when no leader is there any
-// more to which it has acknowledged anything. The log tells what it had: it comes back
-// as another one in the place of the old.
+// TestEnsembleOlderCopy: a node comes back with an older copy of its disk, when no leader remembers
+// what it has acknowledged. The log says what it had, so it comes back as a new node in the old one's
+// place.
 func TestEnsembleOlderCopy(t *testing.T) {
 	t.Parallel()
 	for name, forget := range map[string]func(lead, other *node){
@@ -156,8 +157,8 @@ func TestEnsembleOlderCopy(t *testing.T) {
 			victim, other := lead.others()[0], lead.others()[1]
 			old := victim.id()
 			victim.copyDisk()
-			// What it acknowledges is told in the log with a later write, within a second or so; on a busy
-			// machine its seconds are long.
+			// A later write records in the log what the node has acknowledged, within a second or so;
+			// longer on a busy machine.
 			for began := time.Now(); time.Since(began) < 6*time.Second; {
 				victim.takes(20)
 			}
@@ -185,8 +186,8 @@ func TestEnsembleOlderCopy(t *testing.T) {
 	}
 }
 
-// copyDisk leaves a copy of the node's disk behind in dir.old, which grows old at once: the node
-// goes on, and has 200 writes more.
+// copyDisk leaves a copy of the node's disk in dir.old. The copy becomes old at once: the node
+// continues and stores 200 more writes.
 func (n *node) copyDisk() {
 	n.c.t.Helper()
 	n.kill()
@@ -198,7 +199,7 @@ func (n *node) copyDisk() {
 	n.c.fill200()
 }
 
-// fill200 writes 200 znodes, through each node in turn.
+// fill200 writes 200 znodes, through the nodes in turn.
 func (c *cluster) fill200() {
 	c.t.Helper()
 	for i := range 200 {
@@ -217,7 +218,8 @@ func (n *node) segments() []string {
 }
 
 // TestEnsemblePowerCut: the whole site loses power, and each log ends in a torn write
-// that was never acknowledged. It starts again by itself and has everything.
+// that was never acknowledged. The ensemble starts again without help and has
+// everything.
 func TestEnsemblePowerCut(t *testing.T) {
 	t.Parallel()
 	c := form(t)
@@ -252,7 +254,7 @@ func TestEnsemblePowerCut(t *testing.T) {
 }
 
 // TestEnsembleFailingDisk: the leader's disk fails. Its process ends with 20, the
-// others go on, and it comes back when the disk is mended.
+// other nodes continue, and it comes back when the disk is repaired.
 func TestEnsembleFailingDisk(t *testing.T) {
 	t.Parallel()
 	need(t, "strace")
@@ -266,11 +268,11 @@ func TestEnsembleFailingDisk(t *testing.T) {
 		lead.under = append(lead.under, "-P", file)
 	}
 	lead.start()
-	_, _ = lead.ready() // unless it fails before
+	_, _ = lead.ready() // unless it fails before that
 	other := c.nodes[(slices.Index(c.nodes, lead)+1)%3]
 	for i := 0; lead.lives(); i++ {
 		switch got := other.ask(fmt.Sprintf("SET /more create %d", i)); {
-		case leaderless(got): // it led
+		case leaderless(got): // it was the leader
 			i--
 			pause()
 		case !strings.HasPrefix(got, "OK"):

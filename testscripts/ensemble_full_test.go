@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// TestEnsembleNearlyFull: the disk of the leader comes below its reserve. Another node leads
-// before anything is lost, this one refuses what it would have to write, and reads go on.
+// TestEnsembleNearlyFull: the free space of the leader's disk falls below the reserve. The
+// leadership moves to another node before anything is lost; the full node refuses writes,
+// and its reads continue.
 func TestEnsembleNearlyFull(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	for _, n := range c.nodes {
 		n.dir = filepath.Join(smallDisk(t, "48m"), "data")
 	}
-	c.form("--election-ticks", "20") // none may come of a pause of the machine
+	c.form("--election-ticks", "20") // so that a pause of the machine causes no election
 	n := c.leader()
 	n.takes(20)
 	away, gone := n.others()[1], time.Now()
@@ -35,7 +36,7 @@ func TestEnsembleNearlyFull(t *testing.T) {
 		got, err := askAt(n.host+":2181", "SET /probe create x")
 		return err == nil && strings.HasPrefix(got, "ERR NOSPACE")
 	})
-	for full := time.Now(); time.Since(full) < 2*time.Second; pause() { // it looks every second
+	for full := time.Now(); time.Since(full) < 2*time.Second; pause() { // it checks its disk every second
 		if c.leader() != n {
 			t.Fatal("a node leads that can do nothing without the full one")
 		}
@@ -43,7 +44,7 @@ func TestEnsembleNearlyFull(t *testing.T) {
 	away.start()
 	away.await()
 	c.eventually("the leadership goes to a node with room", func() bool {
-		_, _ = askAt(n.others()[0].host+":2181", "SET /probe create x") // whoever leads asks its disk when it writes
+		_, _ = askAt(n.others()[0].host+":2181", "SET /probe create x") // the leader checks its disk when it writes
 		return c.leader() != n
 	})
 	n.others()[0].takes(20)

@@ -23,8 +23,9 @@ import (
 
 var ensembleLong = flag.Duration("ensemble.long", 0, "how long TestEnsembleLong makes faults of all kinds")
 
-// harms are what can befall a node while clients write. When one returns, the node is well
-// again, or another one is in its place. The ensemble goes on meanwhile.
+// harms are the faults that a node may suffer while clients write. When a harm returns,
+// the node is well again, or a new one has taken its place. The ensemble continues
+// meanwhile.
 var harms = map[string]func(x *traffic, n *node){
 	"killed":            killed,
 	"all killed":        allKilled,
@@ -66,10 +67,10 @@ func paused(_ *traffic, n *node) {
 	n.takes(20)
 }
 
-// again starts a node anew, with something before its command line.
+// again restarts a node, with something before its command line.
 func (n *node) again(under ...string) {
 	n.kill()
-	n.c.eventually(n.name+" is gone", func() bool { // what strace has run may end after it
+	n.c.eventually(n.name+" is gone", func() bool { // the child of strace may outlive it
 		l, err := net.Listen("tcp", n.host+":2181")
 		return err == nil && l.Close() == nil
 	})
@@ -78,14 +79,15 @@ func (n *node) again(under ...string) {
 	n.await()
 }
 
-// slowDisk: each fsync of one node takes long, and it says so. The others do not wait for a
-// follower; a leader applies what it has on its own disk, and so its writes are slow.
+// slowDisk: each fsync of one node is slow, and the node reports that. The others do not
+// wait for a follower; a leader applies only what is on its own disk, and so its writes are
+// slow.
 func slowDisk(x *traffic, n *node) {
 	const delay, writes = 150 * time.Millisecond, 20
 	led := x.c.leader() == n
 	n.again("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
 		"-e", "inject=fsync,fdatasync:delay_enter="+strconv.FormatInt(delay.Microseconds(), 10))
-	if led { // nobody gives the leadership to a node that lags
+	if led { // no node hands the leadership to a node that lags
 		x.end()
 		n.lead()
 		x.begin()
@@ -108,7 +110,7 @@ func slowDisk(x *traffic, n *node) {
 	n.again()
 }
 
-// failingDisk: an fsync fails. The process ends with 20.
+// failingDisk: an fsync fails, and the process ends with 20.
 func failingDisk(x *traffic, n *node) {
 	n.again("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
 		"-e", "inject=fsync,fdatasync:error=EIO:when=40+")
@@ -119,7 +121,7 @@ func failingDisk(x *traffic, n *node) {
 	n.await()
 }
 
-// ends waits for the end of a node, and asks what it says.
+// ends waits for the end of a node, and checks its exit code and its log.
 func (n *node) ends(t *testing.T, code int, says string) {
 	t.Helper()
 	if got := n.wait(); got != code || !strings.Contains(n.stderr(), says) {
@@ -127,8 +129,8 @@ func (n *node) ends(t *testing.T, code int, says string) {
 	}
 }
 
-// fullDisk: a node's disk is full to the last byte. It ends, and says why; the others go
-// on, and it comes back when there is room.
+// fullDisk: a node's disk is completely full. The node ends and says why; the others
+// continue, and it comes back when there is room.
 func fullDisk(x *traffic, n *node) {
 	filler := filepath.Join(filepath.Dir(n.dir), "filler")
 	began := time.Now()
@@ -139,7 +141,7 @@ func fullDisk(x *traffic, n *node) {
 	n.ends(x.t, 20, "no space left on device")
 	n.others()[0].takes(20)
 	began = time.Now()
-	n.start() // on what room the ballast has left
+	n.start() // with the space that its ballast file has freed
 	for n.lives() && time.Since(began) < time.Minute {
 		fill(x.t, filler)
 		pause()
@@ -155,8 +157,8 @@ func fullDisk(x *traffic, n *node) {
 	n.await()
 }
 
-// damagedLog: bits of its log flip while a node runs. It goes on without harm, and its
-// next start finds them.
+// damagedLog: bits of its log flip while a node runs. The node continues unharmed, and
+// finds the damage at its next start.
 func damagedLog(x *traffic, n *node) {
 	old := n.id()
 	for _, file := range n.segments() {
@@ -167,7 +169,7 @@ func damagedLog(x *traffic, n *node) {
 	n.replaced(x.t, old)
 }
 
-// replaced waits until another node is in the place of one whose data was damaged.
+// replaced waits until a new node has taken the place of one whose data was damaged.
 func (n *node) replaced(t *testing.T, old string) {
 	t.Helper()
 	n.c.whole(old)
@@ -175,15 +177,15 @@ func (n *node) replaced(t *testing.T, old string) {
 	if len(aside) == 0 {
 		t.Errorf("the damaged data of %s is not kept: %s", n.name, n.stderr())
 	}
-	for _, dir := range aside { // its disk is small
+	for _, dir := range aside { // the disk is small
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// damagedSnapshots: bits of all its snapshots flip while a node runs. If it has made no
-// other one by then, its next start is another node's.
+// damagedSnapshots: bits of all its snapshots flip while a node runs. Unless the node
+// has made a new snapshot by then, it is replaced by a new node at its next start.
 func damagedSnapshots(x *traffic, n *node) {
 	old := n.id()
 	files := n.snapshots()
@@ -209,8 +211,8 @@ func (n *node) snapshots() []string {
 	return files
 }
 
-// olderLog: the newest records of a node's log are gone, to the byte, and with them what it
-// has acknowledged. The leader knows it.
+// olderLog: the newest records of a node's log are missing, cut at a record's end, and with
+// them what the node has acknowledged. The leader knows that.
 func olderLog(x *traffic, n *node) {
 	if x.c.leader() == n {
 		n = n.others()[0]
@@ -221,7 +223,7 @@ func olderLog(x *traffic, n *node) {
 	slices.Sort(files)
 	last := files[len(files)-1]
 	at, _ := frames(x.t, last)
-	if len(at) < 4 { // just begun
+	if len(at) < 4 { // the segment was just begun
 		if err := os.Remove(last); err != nil {
 			x.t.Fatal(err)
 		}
@@ -236,8 +238,8 @@ func olderLog(x *traffic, n *node) {
 	n.replaced(x.t, old)
 }
 
-// frames are the offsets at which the records of a segment begin, and where the last one
-// ends; behind that there may be room.
+// frames returns the offsets at which the records of a segment begin, and the end of the
+// last one; free space may follow it.
 func frames(t testing.TB, file string) (at []int64, end int64) {
 	t.Helper()
 	b, err := os.ReadFile(file)
@@ -248,7 +250,7 @@ func frames(t testing.TB, file string) (at []int64, end int64) {
 		at = append(at, end)
 		n, k := binary.Uvarint(rest)
 		if k <= 0 || n > uint64(len(rest)-k) {
-			return at[:len(at)-1], end // just being written, or when its process was killed
+			return at[:len(at)-1], end // the last record is being written, or was when the process was killed
 		}
 		rest = rest[k+int(n):]
 		end = int64(len(b) - len(rest))
@@ -256,8 +258,8 @@ func frames(t testing.TB, file string) (at []int64, end int64) {
 	return at, end
 }
 
-// diverged: the state of a node is not what its log makes it, and all checksums are right.
-// It stops as soon as digests are compared, and never serves that state again.
+// diverged: the state of a node is not what its log yields, and all checksums are right.
+// The node stops as soon as digests are compared, and never serves that state again.
 func diverged(x *traffic, n *node) {
 	old := n.id()
 	n.kill()
@@ -292,9 +294,10 @@ func diverged(x *traffic, n *node) {
 	n.replaced(x.t, old)
 }
 
-// quorumLost: all nodes but one are gone for good. It goes on alone, and grows again: what
-// docs/recovery.md says, word by word. Everything that was confirmed is on it, for at the end
-// there were only two; that the last of it was committed does not stand in its log.
+// quorumLost: all nodes but one are lost for good. That node goes on alone and the ensemble
+// grows again, following docs/recovery.md word by word. The node has everything that was
+// confirmed, because at the end there were only two nodes, although its log does not say that
+// the newest entries were committed.
 func quorumLost(x *traffic, n *node) {
 	first, last := n.others()[0], n.others()[1]
 	first.kill()
@@ -324,9 +327,9 @@ func quorumLost(x *traffic, n *node) {
 		if i == 0 {
 			o.flags = []string{"--join", n.host}
 		}
-		o.start() // the other one with the flags it had
+		o.start() // the other one with the same flags as before
 	}
-	for _, o := range x.c.nodes { // disks are small: what was lost goes, and what the recovery has kept
+	for _, o := range x.c.nodes { // the disks are small: remove what was lost, and what the recovery has kept
 		o.await()
 		kept, _ := filepath.Glob(o.dir + ".*")
 		for _, dir := range kept {
@@ -339,7 +342,7 @@ func quorumLost(x *traffic, n *node) {
 	x.begin()
 }
 
-// TestEnsembleHarm: each kind of harm, under load, at a follower and then at the leader.
+// TestEnsembleHarm: each kind of harm, under load, on a follower and then on the leader.
 func TestEnsembleHarm(t *testing.T) {
 	t.Parallel()
 	need(t, "strace")
@@ -368,8 +371,8 @@ func TestEnsembleHarm(t *testing.T) {
 	}
 }
 
-// TestEnsembleLong makes faults of all kinds at random nodes, for as long as it is told:
-// harms and, where the network can be the test's own, partitions.
+// TestEnsembleLong causes faults of all kinds on random nodes for the given time: harms,
+// and partitions if the test can have a network of its own.
 func TestEnsembleLong(t *testing.T) {
 	if *ensembleLong == 0 {
 		t.Skip("SKIPPED: -ensemble.long says for how long it makes faults")

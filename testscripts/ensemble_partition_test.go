@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A partition of TestEnsembleLong is short or long: over before anybody has noticed, or
-// until others have noticed, and the sync limit is over.
+// A partition of TestEnsembleLong is either short, so that it is over before any node
+// notices, or long: the other nodes notice, and the sync limit passes.
 const (
 	shortPartition = 150 * time.Millisecond
 	longPartition  = 4 * time.Second
@@ -40,8 +40,8 @@ func toIt(t *testing.T, n, o *node)     { apart(t, o, n) }
 func everyOther(n *node) []*node { return n.others() }
 func oneOther(n *node) []*node   { return n.others()[:1] }
 
-// cutFor cuts links of a node. Of three nodes the last one is with the majority whatever is
-// cut, and confirms writes; who is cut off from both confirms none.
+// cutFor cuts links of a node. Whichever links are cut, the last of the three nodes is in
+// the majority and confirms writes; a node that is cut off from both others confirms none.
 func cutFor(d time.Duration, cut func(t *testing.T, n, o *node), which func(n *node) []*node) func(x *traffic, n *node) {
 	return func(x *traffic, n *node) {
 		x.t.Helper()

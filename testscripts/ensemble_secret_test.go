@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestEnsembleSecret: nodes with a secret and certificates, as coord cert makes them,
-// form an ensemble; one with another secret, or with a certificate of another authority,
-// does not get in; nobody writes the secret down.
+// TestEnsembleSecret: nodes with a secret and certificates of coord cert form an
+// ensemble. A node with another secret, or with a certificate of another authority, is
+// not let in. No node shows the secret in its log or its command line.
 func TestEnsembleSecret(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 5)

@@ -11,7 +11,7 @@ import (
 	"github.com/go-zookeeper/zk"
 )
 
-// connectZK opens a session with a real ZooKeeper client, at any of the nodes.
+// connectZK opens a session with go-zookeeper/zk at any of the nodes.
 func connectZK(t *testing.T, timeout time.Duration, hosts ...string) (*zk.Conn, <-chan zk.Event) {
 	t.Helper()
 	var addrs []string
@@ -39,7 +39,8 @@ func (c *cluster) at(conn *zk.Conn) *node {
 }
 
 // TestEnsembleSessions: a session, its ephemeral and its watches move with their client
-// when its node is killed, follower or leader; they end everywhere when the client is gone.
+// when the client's node is killed, follower or leader; they end on all nodes when the
+// client is gone.
 func TestEnsembleSessions(t *testing.T) {
 	t.Parallel()
 	c := form(t)
@@ -78,7 +79,7 @@ func TestEnsembleSessions(t *testing.T) {
 		if got := lead.synced("LS /"); !strings.Contains(got, "owned") {
 			t.Fatalf("round %d: the ephemeral is gone: %s", round, got)
 		}
-		// Written through a node that the client is not at.
+		// The write goes through a node that the client is not connected to.
 		lead.does(fmt.Sprintf("CREATE /awaited%d x", round))
 		select {
 		case e := <-watch:
@@ -91,9 +92,9 @@ func TestEnsembleSessions(t *testing.T) {
 		old.start()
 		old.await()
 	}
-	// Gone without a word: the leader counts, on whatever node it was.
+	// The client disappears silently: the leader expires its session, whichever node served it.
 	stopped := c.at(conn)
-	stopped.signal(syscall.SIGSTOP) // nothing of the client's is heard any more
+	stopped.signal(syscall.SIGSTOP) // so that the end of the client's connection goes unnoticed
 	conn.Close()
 	began := time.Now()
 	c.eventually("the ephemeral ends with its session", func() bool {

@@ -1,6 +1,7 @@
 package testscripts
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -21,16 +22,16 @@ import (
 
 var ensembleRounds = flag.Int("ensemble.rounds", 6, "how many faults TestEnsembleFaults makes")
 
-// cluster is a few hosts, each with a node of its own: all on this machine, with
-// addresses of the loopback network that nobody else has, and the default ports.
+// cluster is a few hosts with a node each: all are on this machine, with loopback
+// addresses that no other test uses, and the default ports.
 type cluster struct {
 	t     testing.TB
-	bin   string // coord, unless it is measured
+	bin   string // coord, or the shipped binary for measurements
 	hosts []string
 	nodes []*node
 }
 
-// node is a host's folder, and the process that uses it, if one does.
+// node is a host's folder, and the process that uses it, if there is one.
 type node struct {
 	*process
 	c     *cluster
@@ -38,10 +39,11 @@ type node struct {
 	host  string
 	dir   string
 	flags []string
-	under []string // what it is started with: strace …
+	bin   string   // if it is not the cluster's
+	under []string // precedes its command line: strace …
 }
 
-// newCluster finds hosts and starts nothing.
+// newCluster finds free addresses and starts nothing.
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -51,7 +53,7 @@ func newCluster(t testing.TB, n int) *cluster {
 	for net16 := fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)); len(c.hosts) < n; {
 		host := fmt.Sprintf("%s.%d", net16, 10+len(c.hosts))
 		_, release, err := ports.Reserve(host + ":2888")
-		if err != nil { // somebody has it: another network
+		if err != nil { // the address is in use: try another network
 			net16, c.hosts = fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250)), nil
 			continue
 		}
@@ -64,7 +66,7 @@ func newCluster(t testing.TB, n int) *cluster {
 	return c
 }
 
-// initial is the list of --initial.
+// initial is the value of --initial.
 func (c *cluster) initial() string {
 	var list []string
 	for _, n := range c.nodes {
@@ -73,16 +75,16 @@ func (c *cluster) initial() string {
 	return strings.Join(list, ",")
 }
 
-// start begins a node and does not wait for it.
+// start starts a node and does not wait for it.
 func (n *node) start(flags ...string) {
 	if len(flags) > 0 {
 		n.flags = flags
 	}
-	n.process = begin(n.c.t, n.c.bin, n.dir, n.under, append([]string{"--name", n.name, "--listen", n.host + ":2181",
+	n.process = begin(n.c.t, cmp.Or(n.bin, n.c.bin), n.dir, n.under, append([]string{"--name", n.name, "--listen", n.host + ":2181",
 		"--peer-listen", n.host + ":2888", "--gossip-listen", n.host + ":2889"}, n.flags...)...)
 }
 
-// await waits until a node lets clients in.
+// await waits until a node accepts clients.
 func (n *node) await() {
 	n.c.t.Helper()
 	if _, err := n.ready(); err != nil {
@@ -108,13 +110,13 @@ func (c *cluster) form(flags ...string) {
 	}
 }
 
-// row is a line of coord members --json.
+// row is a line of ADMIN MEMBERS.
 type row struct {
 	ID, Name, Role, Peer, Client, Digest string
 	Vote, Up                             int `json:",string"`
 }
 
-// members asks a node who they are.
+// members asks a node for the members.
 func (n *node) members() (rows []row, err error) {
 	answer, err := askAt(n.host+":2181", "ADMIN MEMBERS")
 	if err != nil {
@@ -147,7 +149,7 @@ func (n *node) members() (rows []row, err error) {
 	return rows, nil
 }
 
-// votes counts them.
+// votes counts the votes.
 func votes(rows []row) (n int) {
 	for _, r := range rows {
 		n += r.Vote
@@ -155,7 +157,20 @@ func votes(rows []row) (n int) {
 	return n
 }
 
-// eventually fails the test unless so says yes in time.
+// restart kills all nodes, and starts them again on their data.
+func (c *cluster) restart() {
+	for _, n := range c.nodes {
+		n.kill()
+	}
+	for _, n := range c.nodes {
+		n.start()
+	}
+	for _, n := range c.nodes {
+		n.await()
+	}
+}
+
+// eventually fails the test unless so returns true in time.
 func (c *cluster) eventually(what string, so func() bool) {
 	c.t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !so(); time.Sleep(20 * time.Millisecond) {
@@ -170,7 +185,7 @@ func (c *cluster) eventually(what string, so func() bool) {
 	}
 }
 
-// leader waits until all living nodes name the same one.
+// leader waits until all running nodes name the same leader.
 func (c *cluster) leader() *node {
 	c.t.Helper()
 	var lead *node
@@ -216,17 +231,17 @@ func (n *node) lives() bool {
 
 func (n *node) pid() string { return strconv.Itoa(n.cmd.Process.Pid) }
 
-// patience is for an ensemble in which no election may come of a pause of the machine:
-// one would refuse writes, or give another the leadership.
+// patience is for tests in which a pause of the machine must not cause an election:
+// that would refuse writes, or move the leadership.
 var patience = []string{"--election-ticks", "50"}
 
-// leaderless says whether this is the answer of an election, which a pause of the machine
-// may bring about.
+// leaderless says whether a reply comes from an election, which a pause of the machine
+// may cause.
 func leaderless(answer string) bool {
 	return strings.HasPrefix(answer, "ERR NOLEADER") || strings.HasPrefix(answer, "ERR UNCERTAIN")
 }
 
-// does has a write done, over elections.
+// does does a write, and repeats it after elections.
 func (n *node) does(line string) {
 	n.c.t.Helper()
 	uncertain := false
@@ -244,7 +259,7 @@ func (n *node) does(line string) {
 	})
 }
 
-// synced asks behind everything that was acknowledged anywhere.
+// synced sends lines after a SYNC, so that they see everything that was acknowledged by any node.
 func (n *node) synced(lines ...string) (rest string) {
 	n.c.t.Helper()
 	n.c.eventually(n.name+" syncs", func() bool {
@@ -259,7 +274,7 @@ func (n *node) synced(lines ...string) (rest string) {
 	return rest
 }
 
-// agree waits until all living nodes have the same state.
+// agree waits until all running nodes have the same state.
 func (c *cluster) agree() {
 	c.t.Helper()
 	c.eventually("equal digests", func() bool {
@@ -273,7 +288,8 @@ func (c *cluster) agree() {
 	})
 }
 
-// TestEnsembleForms: three empty hosts, one command each, by a list and by a count.
+// TestEnsembleForms: three empty hosts, one command each, form an ensemble, by a
+// list and by a count.
 func TestEnsembleForms(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string]func(c *cluster, i int) []string{
@@ -302,15 +318,9 @@ func TestEnsembleForms(t *testing.T) {
 			c.leader()
 			c.whole("")
 			c.agree()
-			// All at once, and nothing but their folders.
+			// All restart at once, with nothing but their folders.
+			c.restart()
 			for _, n := range c.nodes {
-				n.kill()
-			}
-			for _, n := range c.nodes {
-				n.start()
-			}
-			for _, n := range c.nodes {
-				n.await()
 				if got := n.synced("LS /"); !strings.Contains(got, "by1") {
 					t.Fatalf("%s has lost a write: %s", n.name, got)
 				}
@@ -319,7 +329,7 @@ func TestEnsembleForms(t *testing.T) {
 	}
 }
 
-// TestEnsembleGrows: a single node that has data becomes three, and a fourth observes.
+// TestEnsembleGrows: a single node with data becomes three, and a fourth node observes.
 func TestEnsembleGrows(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 4)
@@ -332,7 +342,7 @@ func TestEnsembleGrows(t *testing.T) {
 		}
 	}
 	stop, wrote := make(chan struct{}), make(chan int)
-	go func() { // while the others come
+	go func() { // while the others join
 		n := 0
 		for ; ; n++ {
 			select {
@@ -374,7 +384,7 @@ func TestEnsembleGrows(t *testing.T) {
 		}
 	}
 	c.agree()
-	// The first one is not needed any more.
+	// The first node is no longer needed.
 	first.kill()
 	if lead := c.leader(); lead == first {
 		t.Fatal("the dead node leads")
@@ -382,8 +392,8 @@ func TestEnsembleGrows(t *testing.T) {
 	c.nodes[1].does("CREATE /without x")
 }
 
-// TestEnsembleFaults: under load nodes are killed, stopped and go on, one, the
-// leader or all of them; what was acknowledged is there on every node.
+// TestEnsembleFaults: under load, one node, the leader or all nodes are killed, or
+// stopped and continued; every node has what was acknowledged.
 func TestEnsembleFaults(t *testing.T) {
 	t.Parallel()
 	random := newRand(t)
@@ -446,8 +456,8 @@ func TestEnsembleFaults(t *testing.T) {
 	}
 }
 
-// TestEnsembleMoves: a node comes back at another address, without being told of
-// anyone, and then all of them do so at once.
+// TestEnsembleMoves: a node comes back at another address, without flags that name the
+// others, and then all nodes do so at once.
 func TestEnsembleMoves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 6)
@@ -480,7 +490,7 @@ func TestEnsembleMoves(t *testing.T) {
 		n.kill()
 	}
 	slices.Reverse(later)
-	for i, n := range c.nodes { // they are told where to look, and not who is where
+	for i, n := range c.nodes { // they know where to look, but not which node is where
 		c.hosts[i], n.host = later[i], later[i]
 	}
 	for _, n := range c.nodes {
@@ -496,9 +506,9 @@ func TestEnsembleMoves(t *testing.T) {
 	c.agree()
 }
 
-// TestEnsembleMovesUnseen: a node is somewhere else, and gossip finds nobody, for its ports
-// have changed on all nodes: the node finds the others, and tells them on its links where
-// it is now.
+// TestEnsembleMovesUnseen: a node has a new address, and gossip finds no node, since its
+// ports have changed on all nodes. The node finds the others, and tells them its new
+// address on the links.
 func TestEnsembleMovesUnseen(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 4)
@@ -558,8 +568,8 @@ func TestEnsembleRolls(t *testing.T) {
 	c.agree()
 }
 
-// TestEnsembleAdds: an operator takes in a node that waits for others, and does
-// without one.
+// TestEnsembleAdds: an operator adds a node that waits for others, and removes it
+// again.
 func TestEnsembleAdds(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 4)
@@ -578,7 +588,7 @@ func TestEnsembleAdds(t *testing.T) {
 		}
 	}
 	if got := c.nodes[0].ask("ADMIN ADD " + fourth.host + ":2888"); !strings.HasPrefix(got, "ERR UNCERTAIN") && (!strings.HasPrefix(got, "LIST 1") || !strings.Contains(got, "name=n4")) {
-		t.Fatalf("add: %s", got) // what is uncertain takes longer than the answer waits
+		t.Fatalf("add: %s", got) // UNCERTAIN: it takes longer than the reply waits
 	}
 	fourth.await()
 	fourth.does("CREATE /fourth x")
@@ -587,7 +597,7 @@ func TestEnsembleAdds(t *testing.T) {
 			t.Errorf("%s: %s", bad, got)
 		}
 	}
-	// Without n3 there are two votes of two: refused while one of these is down.
+	// Without n3 two votes of two are needed: refused while one of these nodes is down.
 	before := []int{strings.Count(c.nodes[0].stderr(), `"peer lost"`), strings.Count(c.nodes[2].stderr(), `"peer lost"`)}
 	c.nodes[1].kill()
 	c.eventually("the others have noticed", func() bool {
@@ -598,7 +608,7 @@ func TestEnsembleAdds(t *testing.T) {
 		if !strings.HasPrefix(got, "ERR") {
 			t.Fatalf("a voter that is needed was removed: %s", got)
 		}
-		return strings.HasPrefix(got, "ERR UNSAFE") // and not that nobody leads yet
+		return strings.HasPrefix(got, "ERR UNSAFE") // not only that no node leads yet
 	})
 	c.nodes[1].start()
 	c.nodes[1].await()
@@ -606,7 +616,7 @@ func TestEnsembleAdds(t *testing.T) {
 		if !strings.HasPrefix(c.leader().ask("ADMIN REMOVE n4"), "ERR") {
 			return true
 		}
-		rows, err := c.nodes[0].members() // it may be, behind an answer that it is uncertain
+		rows, err := c.nodes[0].members() // it may be removed although the reply was UNCERTAIN
 		return err == nil && len(rows) > 0 && !slices.ContainsFunc(rows, func(r row) bool { return r.Name == "n4" })
 	})
 	if code := fourth.wait(); code != 15 {
@@ -619,8 +629,8 @@ func TestEnsembleAdds(t *testing.T) {
 	c.agree()
 }
 
-// TestEnsembleWithoutItsLeader: the node that is asked to do without the leader is the one
-// that leads next, and does it.
+// TestEnsembleWithoutItsLeader: a follower that is asked to remove the leader leads next,
+// and removes it.
 func TestEnsembleWithoutItsLeader(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -636,8 +646,8 @@ func TestEnsembleWithoutItsLeader(t *testing.T) {
 	other.does("CREATE /alone x")
 }
 
-// TestEnsembleLeaves: who leaves is told so, and ends as it was asked to, leader or not, also
-// if it hears from others first that it is no member any more.
+// TestEnsembleLeaves: a node that leaves gets its reply and ends normally, leader or not,
+// even if other nodes tell it first that it is no longer a member.
 func TestEnsembleLeaves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 5)
@@ -664,8 +674,8 @@ func TestEnsembleLeaves(t *testing.T) {
 	c.agree()
 }
 
-// TestEnsembleLeaderCannotLeave: of a leader whose followers have just ended too few would be left, and
-// it is told that at once.
+// TestEnsembleLeaderCannotLeave: a leader whose followers have just ended is refused at once, since too
+// few voters would remain.
 func TestEnsembleLeaderCannotLeave(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -678,15 +688,15 @@ func TestEnsembleLeaderCannotLeave(t *testing.T) {
 	}
 }
 
-// TestEnsembleTransfersTwice: a node that is to lead while the leadership is on its way to another one has it
-// from that one.
+// TestEnsembleTransfersTwice: while the leadership is being transferred to one node, a transfer to another
+// node is requested. The second node gets the leadership from the first.
 func TestEnsembleTransfersTwice(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 4)
 	c.form("--election-ticks", "20")
 	lead := c.leader()
 	others := lead.others()
-	others[2].signal(syscall.SIGSTOP) // a hand-over waits for it, half an election's time
+	others[2].signal(syscall.SIGSTOP) // a hand-over waits for it for half an election timeout
 	first := make(chan string)
 	go func() {
 		got, err := askAt(lead.host+":2181", "ADMIN TRANSFER "+others[0].name)
@@ -710,8 +720,8 @@ func TestEnsembleTransfersTwice(t *testing.T) {
 	t.Log(<-first)
 }
 
-// TestEnsembleIsRecoveredMeanwhile: a node waits for an ensemble that has lost its quorum, and joins what
-// becomes of that: another cluster.
+// TestEnsembleIsRecoveredMeanwhile: a node waits to join an ensemble that has lost its quorum, and joins
+// its successor after a recovery, which is another cluster.
 func TestEnsembleIsRecoveredMeanwhile(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -739,7 +749,7 @@ func TestEnsembleIsRecoveredMeanwhile(t *testing.T) {
 	if got := fresh.synced("GET /kept"); strings.Contains(got, "ERR") {
 		t.Errorf("it lacks what was kept: %s", got)
 	}
-	said := map[string]bool{} // why it was not taken in, once each
+	said := map[string]bool{} // reasons why it was not taken in, each at most once
 	for line := range strings.Lines(fresh.stderr()) {
 		if why, _, _ := strings.Cut(line, `,"time":`); strings.Contains(line, refused) && !strings.Contains(line, `"level":"debug"`) {
 			if said[why] {
@@ -750,8 +760,8 @@ func TestEnsembleIsRecoveredMeanwhile(t *testing.T) {
 	}
 }
 
-// TestEnsembleOfStrangers: a node comes back to an ensemble whose leader it has never heard of,
-// and gossip does not reach it: the others have moved theirs meanwhile, and it has too.
+// TestEnsembleOfStrangers: a node comes back to an ensemble whose leader it does not know, and
+// gossip does not reach it: its own gossip port and those of the others have changed meanwhile.
 func TestEnsembleOfStrangers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 4)

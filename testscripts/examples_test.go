@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// examples are the scripts in examples/, each with the lines that it must
-// print, in this order; others may stand between them.
+// examples are the scripts in examples/, each with lines that it must print in this
+// order; other lines may be between them.
 var examples = map[string][]string{
 	"config-push": {
 		`host1 has http://old.example`, `host2 has http://old.example`, `host3 has http://old.example`,
@@ -44,8 +44,8 @@ var examples = map[string][]string{
 	},
 }
 
-// TestExamples runs each script of examples/ against a server of its own, to
-// its end and ended in the middle: it must leave nothing either way.
+// TestExamples runs each script of examples/ against a server of its own, once to
+// its end and once interrupted: it must leave nothing behind either way.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	need(t, "bash")
@@ -93,8 +93,8 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// runExample runs a script and checks that it leaves no session, znode, process
-// or file. With interrupt it gets SIGTERM behind its first line.
+// runExample runs a script and checks that it leaves no session, znode, process or
+// file behind. With interrupt the script gets SIGTERM after its first line.
 func runExample(t *testing.T, p *process, file string, interrupt bool) (string, string, int) {
 	t.Helper()
 	tmp := t.TempDir()
@@ -113,7 +113,7 @@ func runExample(t *testing.T, p *process, file string, interrupt bool) (string, 
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// Ends when the last process that has the script's stdout does.
+	// Ends when no process has the script's stdout open any more.
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if interrupt && stdout.Len() == 0 {
 			_ = c.Process.Signal(syscall.SIGTERM)
@@ -122,7 +122,7 @@ func runExample(t *testing.T, p *process, file string, interrupt bool) (string, 
 	}
 	_ = c.Wait()
 
-	// The end of a killed process, and of a connection, is seen a moment later.
+	// The end of a killed process, and of a connection, takes a moment to show.
 	var left string
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if left = leftovers(t, p, tmp); left == "" {
@@ -146,7 +146,7 @@ func leftovers(t *testing.T, p *process, tmp string) string {
 	if files, err := os.ReadDir(tmp); err != nil || len(files) > 0 {
 		return "files in " + tmp
 	}
-	// Whatever the script has started has its TMPDIR, unlike the server.
+	// Every process that the script has started has its TMPDIR; the server does not.
 	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, file := range environs {
 		if b, err := os.ReadFile(file); err == nil && bytes.Contains(b, []byte("TMPDIR="+tmp+"\x00")) {

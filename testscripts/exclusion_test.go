@@ -16,9 +16,9 @@ import (
 
 var exclusionTime = flag.Duration("exclusion.time", 15*time.Second, "how long TestMutualExclusion goes on; a minute with COORD_TEST_ALL")
 
-// critical is the program coord-critical, what runs under a lock: it writes to
-// two resources, of which one minds the fencing token. Its arguments are their
-// files and how many writes it makes.
+// critical is the program coord-critical, which runs under a lock: it writes to two
+// resources, one of which checks the fencing token. Its arguments are the files of
+// the two and the number of writes.
 func critical() {
 	fenced, plain := os.Args[1], os.Args[2]
 	n, _ := strconv.Atoi(os.Args[3])
@@ -41,7 +41,7 @@ func critical() {
 	say("leave")
 }
 
-// fencedWrite is a resource that checks the token with each write, in one step.
+// fencedWrite is a resource that checks the token with each write, atomically.
 func fencedWrite(file, token string) bool {
 	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -61,8 +61,8 @@ func fencedWrite(file, token string) bool {
 	return err == nil
 }
 
-// holder runs coord lock again and again until stop; each time the chaos may kill
-// or stop it.
+// holder runs coord lock again and again until stop. Each run may be killed or
+// stopped by the test.
 type holder struct {
 	mu  sync.Mutex
 	cmd *exec.Cmd // nil while none runs
@@ -95,7 +95,7 @@ func (h *holder) run(t *testing.T, server, fenced, plain string, stop <-chan str
 	}
 }
 
-// hit sends the holder's coord a signal, if it runs.
+// hit sends a signal to the holder's coord, if it runs.
 func (h *holder) hit(sig syscall.Signal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -104,11 +104,11 @@ func (h *holder) hit(sig syscall.Signal) {
 	}
 }
 
-// TestMutualExclusion: eight holders of one lock, killed, stopped and continued,
-// and their server killed. At the resource that checks tokens no holder writes
-// once a later one has. At the one that does not, two overlap only if a coord was
-// stopped: here none is for longer than its session lives, but for those that
-// TestStoppedHolder shows.
+// TestMutualExclusion: eight holders compete for one lock while they are killed,
+// stopped and continued, and their server is killed. At the resource that checks
+// tokens, no holder writes after a later one has. At the other resource, two
+// holders can overlap only if a coord was stopped for longer than its session
+// lives. That does not happen here; TestStoppedHolder shows it.
 func TestMutualExclusion(t *testing.T) {
 	t.Parallel()
 	d := *exclusionTime
@@ -139,7 +139,7 @@ func TestMutualExclusion(t *testing.T) {
 		case 0, 1, 2:
 			h.hit(syscall.SIGKILL)
 			killed++
-		case 3, 4, 5: // shorter than the time that its session lives
+		case 3, 4, 5: // shorter than the TTL of its session
 			h.hit(syscall.SIGSTOP)
 			time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
 			h.hit(syscall.SIGCONT)
@@ -168,7 +168,7 @@ func TestMutualExclusion(t *testing.T) {
 	}
 }
 
-// checkFenced: the tokens of the writes never fall.
+// checkFenced checks that the tokens of the writes never decrease.
 func checkFenced(t *testing.T, file string) {
 	t.Helper()
 	b, err := os.ReadFile(file)
@@ -188,8 +188,8 @@ func checkFenced(t *testing.T, file string) {
 	}
 }
 
-// overlaps counts who did something after a later one had entered. Who was killed
-// does not leave.
+// overlaps counts actions of holders after a later holder had entered. A holder
+// that was killed does not leave.
 func overlaps(t *testing.T, file string) (n int) {
 	t.Helper()
 	b, err := os.ReadFile(file)
@@ -210,9 +210,9 @@ func overlaps(t *testing.T, file string) (n int) {
 	return n
 }
 
-// TestStoppedHolder is the case that is left without fencing: a coord that is
-// stopped (its command is not, here, so that it can be seen) loses its lock and
-// does not know. The resource that checks tokens refuses what comes too late.
+// TestStoppedHolder is the case that needs fencing: a coord that is stopped loses
+// its lock and does not know it. (Its command is not stopped here, so that the
+// overlap shows.) The resource that checks tokens refuses late writes.
 func TestStoppedHolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

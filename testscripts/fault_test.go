@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestFailingDisk lets the n-th write to, or fsync of, the log fail. The server
-// ends with 20 and never confirms what it could not keep; the next start has
-// everything that was confirmed.
+// TestFailingDisk makes the n-th write to the log, or the n-th fsync of it, fail.
+// The server ends with 20 and never confirms what it could not store; the next
+// start has everything that was confirmed.
 func TestFailingDisk(t *testing.T) {
 	t.Parallel()
 	need(t, "strace")
@@ -21,7 +21,7 @@ func TestFailingDisk(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %s %d", call, errno, n), func(t *testing.T) {
 					t.Parallel()
 					dir := filepath.Join(t.TempDir(), "data")
-					launch(t, dir).kill() // the folder is formed without faults
+					launch(t, dir).kill() // create the folder without faults
 					segments, _ := filepath.Glob(filepath.Join(dir, "wal", "*"))
 					wrapper := []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
 						"-e", fmt.Sprintf("inject=%s:error=%s:when=%d+", call, errno, n+2)}
@@ -59,9 +59,9 @@ func TestFailingDisk(t *testing.T) {
 	}
 }
 
-// TestFullDisk fills a small file system beside the server. Writes are refused
-// while reads and deletes go on; when there is room again writes are taken, and
-// nothing confirmed is lost.
+// TestFullDisk fills a small file system. The server refuses writes while reads and
+// deletes go on; when there is room again, it accepts writes, and nothing that was
+// confirmed is lost.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	mount := smallDisk(t, "24m")
@@ -73,7 +73,7 @@ func TestFullDisk(t *testing.T) {
 	filler := filepath.Join(mount, "filler")
 	fill(t, filler)
 	refused := ""
-	for i := range 200 { // the first one after the fill may still be taken
+	for i := range 200 { // the first one after the fill may still be accepted
 		if refused = p.ask(fmt.Sprintf("SET /a %d", i)); strings.HasPrefix(refused, "ERR NOSPACE") {
 			break
 		}
@@ -107,8 +107,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestSmallDisk: on a disk that holds the data twice, and the log of it a few times, writes go on for ever, and
-// when it is the data that is too much, deleting some of it is all that is needed.
+// TestSmallDisk: on a disk with room for the data twice and for a few times its log, writes go on for ever.
+// When the data itself is too large, deleting some of it is enough.
 func TestSmallDisk(t *testing.T) {
 	t.Parallel()
 	const disk, value, batch = 96 << 20, 3000, 50
@@ -116,7 +116,7 @@ func TestSmallDisk(t *testing.T) {
 	dir := filepath.Join(mount, "data")
 	p := launch(t, dir)
 	text := strings.Repeat("0123456789", value/10)
-	// sets says how many of a batch were taken.
+	// sets returns how many writes of a batch were accepted.
 	sets := func(path string, from int) (taken int) {
 		var lines []string
 		for i := range batch {

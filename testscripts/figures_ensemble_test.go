@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// three is an ensemble of the binary as it is shipped.
+// three is an ensemble of three nodes of the shipped binary.
 func three(b *testing.B, hosts int) *cluster {
 	b.Helper()
 	bin, err := release()
@@ -27,8 +27,8 @@ func three(b *testing.B, hosts int) *cluster {
 	return c
 }
 
-// stamps writes through a node, one write at a time, and tells when each was
-// acknowledged, until stop is closed. A connection that is lost is made again.
+// stamps writes through a node, one write at a time, and reports when each was
+// acknowledged, until stop is closed. It reconnects when it loses the connection.
 func stamps(b *testing.B, addr string, stop <-chan struct{}, acked chan<- time.Time) {
 	defer close(acked)
 	for {
@@ -60,8 +60,7 @@ func stamps(b *testing.B, addr string, stop <-chan struct{}, acked chan<- time.T
 	}
 }
 
-// outage is how long no write is acknowledged around a blow to the leader: the longest
-// time between two of them, from the blow on.
+// outage is the longest time without an acknowledged write after a blow to the leader.
 func (c *cluster) outage(b *testing.B, blow func(lead *node)) time.Duration {
 	lead := c.leader()
 	other := c.nodes[(slices.Index(c.nodes, lead)+1)%3]
@@ -70,7 +69,7 @@ func (c *cluster) outage(b *testing.B, blow func(lead *node)) time.Duration {
 	time.Sleep(300 * time.Millisecond)
 	at := time.Now()
 	blow(lead)
-	// Until writes have gone on for a while.
+	// Until writes have continued for a while.
 	longest, last := time.Duration(0), at
 	for t := range acked {
 		if t.Before(at) {
@@ -88,8 +87,8 @@ func (c *cluster) outage(b *testing.B, blow func(lead *node)) time.Duration {
 	return longest
 }
 
-// BenchmarkFigureFailover is how long writes stand still when the leader is killed,
-// stopped, or restarted in order.
+// BenchmarkFigureFailover measures how long writes stop when the leader is killed,
+// stopped, or restarted in an orderly way.
 func BenchmarkFigureFailover(b *testing.B) {
 	for name, f := range map[string]struct {
 		rounds int
@@ -117,8 +116,8 @@ func BenchmarkFigureFailover(b *testing.B) {
 	}
 }
 
-// BenchmarkFigureJoin is how long a fourth node needs to have a million znodes, while
-// a client writes, and what that client feels.
+// BenchmarkFigureJoin measures how long a fourth node needs to receive a million
+// znodes while a client writes, and how that affects the client.
 func BenchmarkFigureJoin(b *testing.B) {
 	for range b.N {
 		c := three(b, 4)
@@ -146,8 +145,8 @@ func BenchmarkFigureJoin(b *testing.B) {
 	}
 }
 
-// BenchmarkFigureIdleEnsemble is what three nodes with ten sessions take that have
-// nothing to do.
+// BenchmarkFigureIdleEnsemble measures the resources that three idle nodes with ten
+// sessions use.
 func BenchmarkFigureIdleEnsemble(b *testing.B) {
 	for range b.N {
 		c := three(b, 3)

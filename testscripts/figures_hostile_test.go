@@ -18,9 +18,9 @@ import (
 	"coord/server/zkproto"
 )
 
-// BenchmarkFigureHostile compares the p99 of a client that does what clients do, 500
-// gets and sets a second over ZooKeeper's protocol, with and without others beside it
-// that do what none should, in turns.
+// BenchmarkFigureHostile compares the p99 of a well-behaved client, with 500 gets and
+// sets per second over ZooKeeper's protocol, with and without misbehaving clients, in
+// turns.
 func BenchmarkFigureHostile(b *testing.B) {
 	p := startRelease(b, b.TempDir(), "--max-client-conns", "0")
 	load(b, p.addr, 1, 1, 1, 1, func(dst []byte, _, _ int) []byte {
@@ -56,7 +56,7 @@ func BenchmarkFigureHostile(b *testing.B) {
 			for range 5 {
 				off := healthy()
 				stop := startHostile(b, p.addr, h.name, h.conns)
-				time.Sleep(2 * time.Second) // until it does what it does all the time
+				time.Sleep(2 * time.Second) // until its behaviour is steady
 				on := healthy()
 				stop()
 				with = append(with, time.Duration(on*1e3))
@@ -69,8 +69,8 @@ func BenchmarkFigureHostile(b *testing.B) {
 	}
 }
 
-// startHostile starts the program coord-hostile: a process of its own, so that what is
-// measured does not wait for it within this one.
+// startHostile starts the program coord-hostile. It is a process of its own, so that
+// the measured client does not wait for it within this process.
 func startHostile(b *testing.B, addr, name string, conns int) (stop func()) {
 	b.Helper()
 	cmd := exec.Command("coord-hostile", addr, name, strconv.Itoa(conns))
@@ -84,8 +84,8 @@ func startHostile(b *testing.B, addr, name string, conns int) (stop func()) {
 	}
 }
 
-// hostile is the program coord-hostile: clients that do one thing that none should,
-// until it is killed.
+// hostile is the program coord-hostile: clients that misbehave in one way until the
+// program is killed.
 func hostile() {
 	do := map[string]func(net.Conn){
 		"half-open": silent, "malformed": malformed, "not-reading": notReading, "flooding": flooding,
@@ -97,14 +97,14 @@ func hostile() {
 	select {}
 }
 
-// silent has a connection and says nothing; when it is closed, it has another one.
+// silent opens a connection and sends nothing; again reconnects when it is closed.
 func silent(c net.Conn) { _, _ = c.Read(make([]byte, 1)) }
 
-// malformed sends a hundred frames a second that are none, each on a new connection.
+// malformed sends a hundred malformed frames per second, each on a new connection.
 func malformed(c net.Conn) {
 	bad := [][]byte{
 		{0x00, 0xff, 0xff, 0xff, 1, 2, 3},
-		binary.BigEndian.AppendUint32(nil, 45), // a connect request that never comes whole
+		binary.BigEndian.AppendUint32(nil, 45), // a connect request that is never complete
 		append(binary.BigEndian.AppendUint32(nil, 8), "garbage!"...),
 		append(firstFrame(), append(binary.BigEndian.AppendUint32(nil, 12), "no request.."...)...),
 	}
@@ -112,9 +112,9 @@ func malformed(c net.Conn) {
 	time.Sleep(10 * time.Millisecond)
 }
 
-// notReading asks for 64 KiB as often as it can, and reads none of it. What its own
-// system receives for it is kept small: on one machine that would be taken from the
-// same memory as what the server's has to send.
+// notReading requests 64 KiB as often as it can, and reads none of it. Its own
+// receive buffer is kept small: on one machine it would use the same memory as the
+// server's send buffer.
 func notReading(c net.Conn) {
 	_, _ = c.(*net.TCPConn).SetReadBuffer(64<<10), c.(*net.TCPConn).SetWriteBuffer(64<<10)
 	many := requests(zkproto.OpGetData)
@@ -125,7 +125,7 @@ func notReading(c net.Conn) {
 	}
 }
 
-// flooding asks for small things as fast as it is answered, 1,000 at a time.
+// flooding sends small requests as fast as they are answered, 1,000 at a time.
 func flooding(c net.Conn) {
 	go func() { _, _ = io.Copy(io.Discard, c) }()
 	many := requests(zkproto.OpExists)
@@ -136,7 +136,7 @@ func flooding(c net.Conn) {
 	}
 }
 
-// requests are a thousand.
+// requests are a thousand encoded requests.
 func requests(op zkproto.Op) (b []byte) {
 	for range 1000 {
 		b = zkproto.AppendRequest(b, &zkproto.Request{Xid: 1, Part: zkproto.Part{Op: op, Path: "/big"}})

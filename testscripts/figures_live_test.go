@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// dialAll opens n connections that each say something and read its answer.
+// dialAll opens n connections; each sends what say returns and reads the reply.
 func dialAll(b testing.TB, addr string, n int, say func(i int) string) []net.Conn {
 	conns := make([]net.Conn, n)
 	for i := range conns {
@@ -38,12 +38,12 @@ func closeAll(conns []net.Conn) {
 	}
 }
 
-// BenchmarkFigureSessions: 10,000 text sessions that say nothing.
+// BenchmarkFigureSessions: 10,000 idle text sessions.
 func BenchmarkFigureSessions(b *testing.B) {
 	for range b.N {
 		p := startRelease(b, b.TempDir())
 		conns := dialAll(b, p.addr, 10_000, func(int) string { return "SESSION NEW ttl=1m live=tcp\n" })
-		time.Sleep(8 * time.Second) // then what their coming has taken is given back
+		time.Sleep(8 * time.Second) // by then the memory that opening them has used is returned
 		b.ReportMetric(float64(p.rss())/(1<<20), "RSS-MiB")
 		cpu := p.cpu()
 		time.Sleep(10 * time.Second)
@@ -52,9 +52,9 @@ func BenchmarkFigureSessions(b *testing.B) {
 	}
 }
 
-// BenchmarkFigureStalled compares the p99 of a client that writes, with and
-// without 1,000 clients that follow what it writes and never read, in turns; at
-// first, while all fall behind, and from then on.
+// BenchmarkFigureStalled compares the p99 of a client that writes, with and without
+// 1,000 clients that follow the writes and never read, in turns: first while all of
+// them fall behind, then afterwards.
 func BenchmarkFigureStalled(b *testing.B) {
 	p := startRelease(b, b.TempDir())
 	load(b, p.addr, 1, 1, 1, 1, func(dst []byte, _, _ int) []byte { return append(dst, "CREATE /app \"\"\n"...) })
@@ -86,9 +86,9 @@ func BenchmarkFigureStalled(b *testing.B) {
 	}
 }
 
-// BenchmarkFigureHandover: how long until the next one has the lock, when its
-// holder's connection dies, when its holder falls silent (ttl 1 s), and when it is
-// given back with 1,000 waiting.
+// BenchmarkFigureHandover measures how long it takes until the next client has the
+// lock when the holder's connection dies, when the holder falls silent (ttl 1 s),
+// and when the holder releases it while 1,000 clients wait.
 func BenchmarkFigureHandover(b *testing.B) {
 	p := startRelease(b, b.TempDir())
 	for range b.N {
@@ -118,7 +118,7 @@ func BenchmarkFigureHandover(b *testing.B) {
 			if _, err := io.WriteString(c, "LOCK /many timeout=5m\n"); err != nil {
 				b.Fatal(err)
 			}
-			for strings.Count(p.ask("LS /many limit=2000"), "ITEM") < i+2 { // in their order
+			for strings.Count(p.ask("LS /many limit=2000"), "ITEM") < i+2 { // so that they queue in this order
 				time.Sleep(100 * time.Microsecond)
 			}
 		}
@@ -142,7 +142,7 @@ func BenchmarkFigureHandover(b *testing.B) {
 	}
 }
 
-// handover waits for the lock while lose happens.
+// handover measures how long a client waits for the lock after lose was called.
 func handover(b *testing.B, addr string, lose func()) time.Duration {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -161,7 +161,7 @@ func handover(b *testing.B, addr string, lose func()) time.Duration {
 	return time.Since(start)
 }
 
-// BenchmarkFigureGet is a whole coord get.
+// BenchmarkFigureGet measures one whole coord get.
 func BenchmarkFigureGet(b *testing.B) {
 	p := startRelease(b, b.TempDir())
 	bin, err := release()

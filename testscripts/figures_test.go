@@ -22,29 +22,14 @@ import (
 	"coord/wal"
 )
 
-// The figures of docs/benchmarks.md: the real binary in a process of its own, so
-// that its CPU time and memory are its own, and a load from this one.
+// The figures of docs/benchmarks.md: the real binary runs in a process of its own,
+// so that CPU time and memory are measured separately; the load comes from this
+// process.
 //
 //	go test ./testscripts -run '^$' -bench Figure -benchtime 1x -timeout 30m
 
-// shared is the folder of release, once it is made.
-var shared string
-
-// release is the binary as it is shipped; the test binary is not.
-var release = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "coord-figures")
-	if err != nil {
-		return "", err
-	}
-	shared = dir
-	bin := filepath.Join(dir, "coord")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "coord")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return bin, nil
-})
+// release builds the binary as it is shipped; the test binary differs.
+var release = sync.OnceValues(func() (string, error) { return build("release") })
 
 func startRelease(b *testing.B, dir string, flags ...string) *process {
 	b.Helper()
@@ -59,7 +44,7 @@ func startRelease(b *testing.B, dir string, flags ...string) *process {
 	return p
 }
 
-// cpu is the processor time the process has used.
+// cpu is the processor time that the process has used.
 func (p *process) cpu() time.Duration {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
@@ -71,7 +56,7 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(user+sys) * 10 * time.Millisecond
 }
 
-// written is how many bytes the process has had written to a disk.
+// written is the number of bytes that the process has caused to be written to disk.
 func (p *process) written() int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
 	if err != nil {
@@ -87,7 +72,7 @@ func (p *process) written() int64 {
 	return 0
 }
 
-// rss is the memory the process has now, in bytes.
+// rss is the resident memory of the process, in bytes.
 func (p *process) rss() int64 {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	for l := range strings.Lines(string(b)) {
@@ -99,7 +84,7 @@ func (p *process) rss() int64 {
 	return 0
 }
 
-// number reads a fact that is a number.
+// number is a numeric fact of INFO.
 func (p *process) number(key string) float64 {
 	x, err := strconv.ParseFloat(p.fact(key), 64)
 	if err != nil {
@@ -108,10 +93,10 @@ func (p *process) number(key string) float64 {
 	return x
 }
 
-// load keeps up to outstanding requests under way on each of conns connections
-// until each has sent perConn: as soon as half of them are answered, as many new
-// ones follow in one write. request appends the i-th request of a connection,
-// lines is how many lines an answer has. It returns the latencies.
+// load keeps up to outstanding requests in flight on each of conns connections
+// until each connection has sent perConn: when half of them are answered, it sends
+// as many new ones in one write. request appends the i-th request of a connection;
+// lines is the number of lines in a reply. It returns the latencies.
 func load(b testing.TB, addr string, conns, outstanding, perConn, lines int, request func(dst []byte, conn, i int) []byte) []time.Duration {
 	b.Helper()
 	var wg sync.WaitGroup
@@ -142,7 +127,7 @@ func load(b testing.TB, addr string, conns, outstanding, perConn, lines int, req
 						return
 					}
 				}
-				// One answer, and all others that are here already.
+				// One reply, and all others that have arrived.
 				for first := true; done < sent && (first || r.Buffered() > 0); first = false {
 					for range lines {
 						l, err := r.ReadSlice('\n')
@@ -194,8 +179,8 @@ func BenchmarkFigureWrites(b *testing.B) {
 	}
 }
 
-// bareLog appends batches of so many entries of 150 bytes, each batch fsynced,
-// for two seconds, and returns the entries a second.
+// bareLog appends batches of this many entries of 150 bytes, each batch with an
+// fsync, for two seconds, and returns the entries per second.
 func bareLog(b *testing.B, batch int) float64 {
 	l, _, err := wal.Open(filepath.Join(b.TempDir(), "wal"), wal.Options{Meta: wal.Meta{NodeID: 1}})
 	if err != nil {
@@ -238,9 +223,9 @@ func BenchmarkFigureReads(b *testing.B) {
 	}
 }
 
-// million fills the server with a million znodes of 100 bytes, 8-byte names,
-// 1,000 a folder. No two values are alike: they are hexadecimal digits, which
-// compress to a half.
+// million fills the server with a million znodes of 100 bytes, with names of 8
+// bytes, 1,000 in a folder. No two values are equal: they are hexadecimal digits,
+// which compress to half their size.
 func (p *process) million(b testing.TB) {
 	digits := make([]byte, 1<<20)
 	for i := range digits {
@@ -288,8 +273,8 @@ func BenchmarkFigureIdle(b *testing.B) {
 	}
 }
 
-// echo is the program coord-echo: a bare server that sends back what it gets. Its
-// address is its first line.
+// echo is the program coord-echo: a bare server that sends back what it receives.
+// It prints its address as its first line.
 func echo() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -337,8 +322,8 @@ func startEcho(b *testing.B) (addr string) {
 	return strings.TrimSpace(addr)
 }
 
-// BenchmarkFigureOneByOne compares one connection with one request under way
-// with a bare echo server in Go, in turns.
+// BenchmarkFigureOneByOne compares one connection with one request in flight with a
+// bare echo server in Go, in turns.
 func BenchmarkFigureOneByOne(b *testing.B) {
 	p := startRelease(b, b.TempDir())
 	load(b, p.addr, 1, 1, 1, 1, func(dst []byte, _, _ int) []byte {
@@ -361,8 +346,8 @@ func BenchmarkFigureOneByOne(b *testing.B) {
 	}
 }
 
-// paced sends writes at a fixed rate for a time and returns the latencies,
-// counted from when each was due.
+// paced sends writes at a fixed rate for some time and returns the latencies,
+// counted from the moment when each write was due.
 func paced(b testing.TB, addr string, perSecond int, d time.Duration, stop <-chan struct{}) []time.Duration {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -399,8 +384,8 @@ func paced(b testing.TB, addr string, perSecond int, d time.Duration, stop <-cha
 	return lat
 }
 
-// BenchmarkFigureSnapshot compares the latency of writes paced at 2,000 a second
-// with and without a snapshot of a million znodes being taken, in turns.
+// BenchmarkFigureSnapshot compares the latency of writes, paced at 2,000 per
+// second, with and without a concurrent snapshot of a million znodes, in turns.
 func BenchmarkFigureSnapshot(b *testing.B) {
 	dir := b.TempDir()
 	p := startRelease(b, dir, "--snapshot-every", "1000000000")
@@ -413,7 +398,7 @@ func BenchmarkFigureSnapshot(b *testing.B) {
 			b.Errorf("snapshot: %v: %s", err, out)
 		}
 	}
-	// The stream alone, as another host would take it.
+	// The backup stream alone, as if another host received it.
 	stream := func(done chan<- struct{}) {
 		defer close(done)
 		c, err := net.Dial("tcp", p.addr)
@@ -425,7 +410,7 @@ func BenchmarkFigureSnapshot(b *testing.B) {
 		_, _ = io.WriteString(c, "SNAPSHOT\nQUIT\n")
 		_, _ = io.Copy(io.Discard, c)
 	}
-	// The server's own: one follows the other.
+	// The server's own snapshots, one after the other.
 	for range b.N {
 		var lat [2][]time.Duration
 		for round := range 6 {
@@ -443,7 +428,7 @@ func BenchmarkFigureSnapshot(b *testing.B) {
 	}
 	p.kill()
 	p = startRelease(b, dir, "--snapshot-every", "1000000000")
-	const rounds = 10 // short ones in turns: the disk of a shared machine has its moods
+	const rounds = 10 // short rounds in turns: the speed of a shared machine's disk varies
 	for range b.N {
 		for _, kind := range []struct {
 			name     string
@@ -465,7 +450,7 @@ func BenchmarkFigureSnapshot(b *testing.B) {
 }
 
 // BenchmarkFigureStart starts from a snapshot of a million znodes and a log of
-// 100,000 entries behind it, each an entry of its own.
+// 100,000 entries after it, with one write each.
 func BenchmarkFigureStart(b *testing.B) {
 	dir := b.TempDir()
 	p := startRelease(b, dir, "--snapshot-every", "1000000")
@@ -476,7 +461,7 @@ func BenchmarkFigureStart(b *testing.B) {
 	p.kill()
 	p = startRelease(b, dir, "--snapshot-every", "100000000")
 	batches := p.number("coord_batches")
-	for round := range 50 { // two connections and one request each: no two share an entry for long
+	for round := range 50 { // two connections with one request each: few writes share an entry
 		if p.number("coord_batches")-batches >= 100_000 {
 			break
 		}

@@ -15,25 +15,25 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// register is what a client has asked of one key.
+// register is one operation of a client on a key.
 type register struct {
 	key   int
 	write bool
-	value string // written
+	value string // the value written
 }
 
-// told is what came back of it. A write whose outcome is unknown may happen at any
-// time from then on.
+// told is the outcome. A write with an unknown outcome may take effect at any time
+// from then on.
 type told struct {
-	value   string // read
+	value   string // the value read
 	unknown bool
 }
 
-// history is what clients have asked and been told, for porcupine to judge.
+// history is all operations with their outcomes, for porcupine to check.
 type history struct {
 	mu   sync.Mutex
 	ops  []porcupine.Operation
-	next int // unique values
+	next int // the last value used; each is unique
 }
 
 const historyKeys = 4
@@ -63,8 +63,8 @@ var registerModel = porcupine.Model{
 	},
 }
 
-// client writes and reads (linearizably) keys through one of some addresses until
-// ctx ends, and goes to another one when it loses its connection or is refused.
+// client writes and reads (linearizably) until ctx ends, through one of the
+// addresses. It goes to the next one when it loses its connection or is refused.
 func (h *history) client(ctx context.Context, id int, addrs []string, random *rand.Rand) {
 	for at := id; ctx.Err() == nil; at++ {
 		d := net.Dialer{Timeout: 500 * time.Millisecond}
@@ -82,7 +82,7 @@ func (h *history) client(ctx context.Context, id int, addrs []string, random *ra
 	}
 }
 
-// one asks one thing. It says whether the connection is of use still.
+// one does one operation. It says whether the connection is still usable.
 func (h *history) one(c net.Conn, in *bufio.Reader, id int, random *rand.Rand) bool {
 	ask := register{key: random.IntN(historyKeys), write: random.IntN(2) == 0}
 	line := fmt.Sprintf("GET /h%d lin\n", ask.key)
@@ -113,14 +113,14 @@ func (h *history) one(c net.Conn, in *bufio.Reader, id int, random *rand.Rand) b
 		got.unknown = false
 	case strings.HasPrefix(answer, "ERR UNCERTAIN"), ask.write && !strings.HasPrefix(answer, "ERR NOLEADER"):
 	default:
-		return false // it did not happen
+		return false // the operation did not happen
 	}
 	if !ask.write && got.unknown {
 		return false
 	}
 	op := porcupine.Operation{ClientId: id, Input: ask, Call: began.UnixNano(), Output: got, Return: time.Now().UnixNano()}
 	if got.unknown {
-		op.Return = 1 << 62 // it may happen at any time
+		op.Return = 1 << 62 // it may take effect at any time
 	}
 	h.mu.Lock()
 	h.ops = append(h.ops, op)
@@ -128,7 +128,7 @@ func (h *history) one(c net.Conn, in *bufio.Reader, id int, random *rand.Rand) b
 	return !got.unknown
 }
 
-// check judges all of it.
+// check checks the whole history.
 func (h *history) check(t *testing.T) {
 	t.Helper()
 	unknown := 0
@@ -146,7 +146,7 @@ func (h *history) check(t *testing.T) {
 	}
 }
 
-// TestHistoryNotices: the judge finds a read of what was overwritten.
+// TestHistoryNotices: porcupine rejects a read of an overwritten value.
 func TestHistoryNotices(t *testing.T) {
 	t.Parallel()
 	op := func(client int, in register, out told, call, ret int64) porcupine.Operation {

@@ -1,6 +1,6 @@
-// Package testscripts drives the whole binary: as scripts (*.txtar, one
-// behaviour each), killed under load, with disks that fail, and against the
-// programs that people script it with.
+// Package testscripts tests the whole binary: with scripts (*.txtar, one behaviour
+// each), with kills under load, with failing disks, and with the programs that
+// people use to script it.
 package testscripts
 
 import (
@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,32 +31,56 @@ import (
 
 var update = flag.Bool("update", false, "rewrite what the scripts compare with")
 
-// atOnce is how many tests run at a time where there are fewer processors, unless -parallel says
-// otherwise: most of their time they wait for processes that wait.
+// atOnce is how many tests run in parallel on machines with fewer processors, unless -parallel
+// is given: most of the time the tests wait for processes that themselves wait.
 const atOnce = 6
 
-// TestMain lets the test binary be coord: under that name it is in the PATH of
-// every script and of every exec.Command here.
+// TestMain lets the test binary be coord: that name is in the PATH of every script
+// and every exec.Command here.
 func TestMain(m *testing.M) {
 	_ = flag.Set("test.parallel", strconv.Itoa(max(atOnce, runtime.GOMAXPROCS(0))))
 	testscript.Main(tidy{m}, map[string]func(){
 		"coord":      func() { os.Exit(cmd.Run()) },
 		"coord-echo": echo,
-		// Clients that are none: see BenchmarkFigureHostile.
+		// Misbehaving clients: see BenchmarkFigureHostile.
 		"coord-hostile": hostile,
-		// What runs under a lock: see TestMutualExclusion.
+		// The command that runs under a lock: see TestMutualExclusion.
 		"coord-critical": critical,
 		// A client of ZooKeeper's protocol: see TestClients.
 		"coord-go-zk": func() { os.Exit(clients.GoZK(os.Args[1], os.Stdin, os.Stdout)) },
 	})
 }
 
-// tidy removes what the tests and benchmarks have shared.
+// shared is the folder of the binaries that tests and benchmarks build, once it exists.
+var shared struct {
+	sync.Mutex
+	dir string
+}
+
+// tidy removes the shared folder after the tests.
 type tidy struct{ *testing.M }
 
 func (m tidy) Run() int {
-	defer func() { _ = os.RemoveAll(shared) }()
+	defer func() { _ = os.RemoveAll(shared.dir) }()
 	return m.M.Run()
+}
+
+// build builds a binary as it is shipped, with these variables in the environment, one at a time.
+func build(name string, env ...string) (bin string, err error) {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.dir == "" {
+		if shared.dir, err = os.MkdirTemp("", "coord-shared"); err != nil {
+			return "", err
+		}
+	}
+	bin = filepath.Join(shared.dir, name)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "coord")
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return bin, nil
 }
 
 func TestScript(t *testing.T) {
@@ -66,7 +91,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			// Each script has its own port, from its first server to its last.
+			// Each script has its own port for all its servers.
 			a, release, err := ports.Reserve("127.0.0.1:0")
 			if err != nil {
 				return err
@@ -105,8 +130,8 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// cmdAwait runs a command until it succeeds (with !: until it fails): await
-// coord status.
+// cmdAwait runs a command until it succeeds (with !: until it fails): await coord
+// status.
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -121,8 +146,8 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdFlip changes one bit of a file: flip FILE OFFSET; a negative offset counts
-// from the end.
+// cmdFlip flips one bit of a file: flip FILE OFFSET. A negative offset counts from
+// the end.
 func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 	var offset int
 	_, err := fmt.Sscan(args[1], &offset)
@@ -141,8 +166,8 @@ func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(files[0], b, 0o600))
 }
 
-// need skips a test for want of a program, or of a file of a library, loudly; with
-// COORD_TEST_ALL it fails.
+// need skips a test, and says so, if a program or a file of a library is missing;
+// with COORD_TEST_ALL the test fails.
 func need(t testing.TB, tools ...string) {
 	t.Helper()
 	for _, tool := range tools {
@@ -165,7 +190,7 @@ type process struct {
 	cmd   *exec.Cmd
 	addr  string
 	dir   string
-	log   string   // file with what it wrote to stderr
+	log   string   // the file with its stderr
 	ended chan int // its exit code, once
 }
 
@@ -179,8 +204,8 @@ func launch(t testing.TB, dir string, flags ...string) *process {
 	return p
 }
 
-// tryLaunch is launch for a server that may not become ready: then it has ended.
-// wrapper stands before it on the command line (strace …).
+// tryLaunch is launch for a server that may end before it is ready. wrapper
+// precedes it on the command line (strace …).
 func tryLaunch(t testing.TB, dir string, wrapper []string, flags ...string) (*process, error) {
 	t.Helper()
 	return startBinary(t, "coord", dir, wrapper, flags...)
@@ -220,7 +245,7 @@ func begin(t testing.TB, bin, dir string, wrapper []string, flags ...string) *pr
 	return p
 }
 
-// ready waits until clients are let in, or the server has ended.
+// ready waits until the server accepts clients, or has ended.
 func (p *process) ready() (*process, error) {
 	p.t.Helper()
 	began := time.Now()
@@ -233,7 +258,8 @@ func (p *process) ready() (*process, error) {
 		case code := <-p.ended:
 			p.ended <- code
 			return p, fmt.Errorf("the server ended with %d: %s", code, p.stderr())
-		// Exact for what is quick, and no load beside what is measured for seconds.
+		// Polls often at first, to be exact, and rarely later, so as not to disturb
+		// a measurement of seconds.
 		case <-time.After(max(time.Millisecond, time.Since(began)/50)):
 		}
 	}
@@ -241,7 +267,7 @@ func (p *process) ready() (*process, error) {
 	return nil, nil
 }
 
-// listening looks for the line that says where.
+// listening returns the address in the log line "ready", or "".
 func (p *process) listening() string {
 	for line := range strings.Lines(p.stderr()) {
 		var l struct {
@@ -263,7 +289,7 @@ func (p *process) stderr() string {
 // signal sends a signal to the whole process group: strace and the server.
 func (p *process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, sig) }
 
-// wait returns the exit code, 128+n for signal n.
+// wait returns the exit code, or 128+n for signal n.
 func (p *process) wait() int {
 	select {
 	case code := <-p.ended:
@@ -275,13 +301,13 @@ func (p *process) wait() int {
 	}
 }
 
-// kill ends the server as a power cut would, but for the page cache.
+// kill ends the server like a power cut, except that the page cache survives.
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL)
 	p.wait()
 }
 
-// ask sends lines on one connection and returns the answers.
+// ask sends lines on one connection and returns the replies.
 func (p *process) ask(lines ...string) string {
 	p.t.Helper()
 	answer, err := askAt(p.addr, lines...)
@@ -308,7 +334,7 @@ func askAt(addr string, lines ...string) (string, error) {
 	return string(b), err
 }
 
-// fact reads one of the facts that INFO lists.
+// fact returns one of the facts that INFO lists.
 func (p *process) fact(key string) string {
 	p.t.Helper()
 	for l := range strings.Lines(p.ask("INFO")) {
@@ -320,7 +346,7 @@ func (p *process) fact(key string) string {
 	return ""
 }
 
-// run executes coord and returns what it printed and its exit code.
+// run runs coord and returns its output and its exit code.
 func run(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	c := exec.Command("coord", args...)

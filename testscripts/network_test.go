@@ -15,13 +15,14 @@ import (
 	"time"
 )
 
-// Partitions need a network that is the test's alone. So the test runs itself again
-// in a network namespace, in which packets from one address of the loopback network
-// to another can be dropped, each direction by itself.
+// A test with partitions needs a network of its own. So it runs itself again in a
+// network namespace, in which packets from one address of the loopback network to
+// another can be dropped, for each direction separately. inNamespace is set in that
+// second run.
 const inNamespace = "COORD_TEST_NAMESPACE"
 
-// ownsNetwork says whether the network is the test's alone. mayOwn: it is not, and it
-// could run itself again in one.
+// ownsNetwork says whether the test has a network of its own. If not, mayOwn says
+// whether it could run itself again in one.
 func ownsNetwork(t *testing.T) (owns, mayOwn bool) {
 	t.Helper()
 	if os.Getenv(inNamespace) == "" {
@@ -44,13 +45,13 @@ func runInNetwork(t *testing.T, flags ...string) {
 	}
 }
 
-// apart drops what goes from one node to another.
+// apart drops all packets from one node to another.
 func apart(t *testing.T, from, to *node) {
 	t.Helper()
 	ip(t, "rule", "add", "pref", "10", "from", from.host, "to", to.host, "blackhole")
 }
 
-// heal drops nothing any more.
+// heal stops dropping packets.
 func heal(t *testing.T) {
 	t.Helper()
 	for exec.Command("ip", "rule", "del", "pref", "10").Run() == nil {
@@ -64,8 +65,8 @@ func ip(t *testing.T, args ...string) {
 	}
 }
 
-// TestEnsembleNetwork cuts links while clients write and read, and judges what they
-// were told.
+// TestEnsembleNetwork cuts links while clients write and read, and checks that
+// their history is linearizable.
 func TestEnsembleNetwork(t *testing.T) {
 	t.Parallel()
 	need(t, "ip", "unshare")
@@ -126,7 +127,7 @@ func TestEnsembleNetwork(t *testing.T) {
 			}
 			return others(lead)[0]
 		},
-		"two of three links": func(lead *node) *node { // a line with the leader at one end
+		"two of three links": func(lead *node) *node { // a line of nodes with the leader at one end
 			both(lead, others(lead)[0])
 			return others(lead)[1]
 		},
@@ -144,7 +145,7 @@ func TestEnsembleNetwork(t *testing.T) {
 		}
 		t.Logf("%s, healed: all write after %v", name, time.Since(began).Round(10*time.Millisecond))
 	}
-	// A minority refuses, in words, and ends ZooKeeper's clients.
+	// A minority refuses writes with an error and disconnects ZooKeeper's clients.
 	lead := c.leader()
 	for _, o := range others(lead) {
 		both(lead, o)
@@ -164,8 +165,8 @@ func TestEnsembleNetwork(t *testing.T) {
 	c.agree()
 }
 
-// aHolderIsCutOff: the node of whoever has a lock is cut off from the others. The next one gets the
-// lock, at another node, and the command of the first is dead by then.
+// aHolderIsCutOff partitions the node of a client that holds a lock from the others. The next
+// client gets the lock, at another node, and by then the command of the first client is dead.
 func aHolderIsCutOff(c *cluster, at *node) {
 	t := c.t.(*testing.T)
 	dir := t.TempDir()
@@ -180,7 +181,7 @@ func aHolderIsCutOff(c *cluster, at *node) {
 		}
 		return cmd
 	}
-	first := lock(at, "2000") // 10 s at the least
+	first := lock(at, "2000") // takes at least 10 s
 	c.eventually("somebody has the lock", func() bool { _, err := os.Stat(plain); return err == nil })
 	second := lock(next, "5")
 	c.eventually("somebody waits for it", func() bool {

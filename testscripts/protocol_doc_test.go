@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// example is what docs/text-protocol.md shows: a script, and what it prints.
+// example is an example in docs/text-protocol.md: a script and its output.
 var example = regexp.MustCompile("(?s)```(sh|python|tcl)\n(.*?)```\n```text\n(.*?)```")
 
-// TestProtocolDoc runs the examples of docs/text-protocol.md, in their order, with
-// the real server: package text has them with one on a map.
+// TestProtocolDoc runs the examples of docs/text-protocol.md, in order, with the
+// real server; package text runs them with a server on a map.
 func TestProtocolDoc(t *testing.T) {
 	t.Parallel()
 	need(t, "bash", "nc", "python3", "expect", "telnet")

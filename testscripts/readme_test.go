@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// session is one ```console block: commands behind "$ ", each with its output.
+// session is a ```console block: commands after "$ ", each with its output.
 var (
 	session  = regexp.MustCompile("(?ms)^```console\n(.*?)^```$")
 	volatile = regexp.MustCompile(`0x[0-9a-f]+`)
 )
 
-// TestReadme runs every command that the README shows, in its order, and
-// compares what it prints with what the README says it prints.
+// TestReadme runs every command that the README shows, in order, and compares the
+// output with the README.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	need(t, "bash", "nc", "jq")

@@ -14,14 +14,14 @@ import (
 )
 
 // traffic is a few clients that write to the nodes of an ensemble in turn. Each connection
-// has keys of its own: what an earlier one has sent and was never told of may happen
-// later, and must not look like the loss of what this one was told.
+// has keys of its own: an unconfirmed write of an earlier connection may take effect
+// later, and must not look like the loss of a confirmed one.
 type traffic struct {
 	t       *testing.T
 	c       *cluster
 	stop    context.CancelFunc
 	clients sync.WaitGroup
-	// confirmed is how many writes were, up to the last check; more than 0.
+	// confirmed is the number of confirmed writes up to the last check, which wants more than 0.
 	confirmed int
 	mu        struct {
 		sync.Mutex
@@ -29,7 +29,7 @@ type traffic struct {
 	}
 }
 
-// pair is two keys that one connection writes, always both and always the same.
+// pair is two keys that one connection writes, always both with the same number.
 type pair struct {
 	id, sent, acked int
 	news            int // confirmed since the last check
@@ -37,11 +37,12 @@ type pair struct {
 
 const (
 	trafficClients = 4
-	// trafficPace is between two writes of a client: all nodes of a test are on one machine.
+	// trafficPace is the pause between two writes of a client: all nodes of a test are on
+	// one machine.
 	trafficPace = 2 * time.Millisecond
 )
 
-// underTraffic forms an ensemble on small disks, and has clients write to it.
+// underTraffic forms an ensemble on small disks and starts clients that write to it.
 func underTraffic(t *testing.T, flags ...string) *traffic {
 	t.Helper()
 	c := newCluster(t, 3)
@@ -75,13 +76,13 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// end has the clients stop.
+// end stops the clients.
 func (x *traffic) end() {
 	x.stop()
 	x.clients.Wait()
 }
 
-// take gives a client keys that nobody has written since the last check.
+// take gives a client keys that no client has written since the last check.
 func (x *traffic) take() (p *pair) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -107,7 +108,7 @@ func (x *traffic) client(ctx context.Context, addr string) {
 	for ctx.Err() == nil {
 		p.sent++
 		fmt.Fprintf(c, "TXN 2\nSET /left%d create \"%d %s\"\nSET /right%d create %d\n", p.id, p.sent, padding, p.id, p.sent)
-		for range 3 { // LIST, and a line for each
+		for range 3 { // LIST, and a line for each operation
 			if line, err := in.ReadString('\n'); err != nil || strings.HasPrefix(line, "ERR") {
 				return
 			}
@@ -118,7 +119,7 @@ func (x *traffic) client(ctx context.Context, addr string) {
 	}
 }
 
-// check compares what a node has with what was confirmed.
+// check compares the pair on a node with what was confirmed.
 func (p *pair) check(t *testing.T, n *node) {
 	t.Helper()
 	left, right := value(t, n.ask(fmt.Sprintf("GET /left%d", p.id))), value(t, n.ask(fmt.Sprintf("GET /right%d", p.id)))
@@ -128,7 +129,7 @@ func (p *pair) check(t *testing.T, n *node) {
 	p.sent, p.acked = left, left
 }
 
-// check stops the clients, and looks for what was ever confirmed.
+// check stops the clients, and checks that everything that was ever confirmed is there.
 func (x *traffic) check() {
 	x.t.Helper()
 	x.end()
@@ -143,7 +144,7 @@ func (x *traffic) check() {
 	for i, n := range x.c.nodes {
 		n.synced()
 		for j, p := range x.mu.idle {
-			if j%len(x.c.nodes) == i { // they agree
+			if j%len(x.c.nodes) == i { // one node each is enough: agree compares the nodes
 				p.check(x.t, n)
 			}
 		}
@@ -151,12 +152,12 @@ func (x *traffic) check() {
 	x.c.agree()
 }
 
-// others are the nodes beside one.
+// others are the other nodes.
 func (n *node) others() []*node {
 	return slices.DeleteFunc(slices.Clone(n.c.nodes), func(o *node) bool { return o == n })
 }
 
-// takes waits until so many writes through a node were confirmed, one after the other.
+// takes waits until this many writes through the node were confirmed, one after the other.
 func (n *node) takes(writes int) (took time.Duration) {
 	n.c.t.Helper()
 	began, i := time.Now(), 0
@@ -171,7 +172,7 @@ func (n *node) takes(writes int) (took time.Duration) {
 	return time.Since(began)
 }
 
-// id is a node's, as another one knows it.
+// id is the node's id, as another node knows it.
 func (n *node) id() (id string) {
 	n.c.t.Helper()
 	n.c.eventually("the id of "+n.name, func() bool {
@@ -185,7 +186,7 @@ func (n *node) id() (id string) {
 	return id
 }
 
-// whole waits until three voters are up, and none of them is the one that was.
+// whole waits until three voters are up, none of them with the id gone.
 func (c *cluster) whole(gone string) {
 	c.t.Helper()
 	c.eventually("three voters, and not "+gone, func() bool {
@@ -194,13 +195,13 @@ func (c *cluster) whole(gone string) {
 	})
 }
 
-// follower is one of those that do not lead.
+// follower is a node that does not lead.
 func (c *cluster) follower() *node {
 	c.t.Helper()
 	return c.leader().others()[0]
 }
 
-// lead gives a node the leadership.
+// lead makes the node the leader.
 func (n *node) lead() {
 	n.c.t.Helper()
 	n.c.eventually(n.name+" leads", func() bool {

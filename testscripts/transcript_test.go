@@ -10,24 +10,24 @@ import (
 	"testing"
 )
 
-// transcript is a session of a client that takes commands from its input. Its
-// file has the commands, behind "> ", each with what it made the client print
-// when it was given to a real ZooKeeper; -update writes that.
+// transcript is a session of a client that reads commands from stdin. Its file has
+// the commands, after "> ", each with the output of the client with a real
+// ZooKeeper; -update writes the file.
 type transcript struct {
 	name, file string
-	command    []string // the address is added
+	command    []string // the address is appended
 	env        []string
-	// end is a command that changes nothing, ended how a line of it begins: there the
-	// output of the command before ends.
+	// end is a command that changes nothing; ended is the beginning of a line of its
+	// output, which marks the end of the previous command's output.
 	end, ended string
-	connected  string // the line that says that it is connected again
-	// drop are lines of no meaning, aside those that come when they like: they stand
-	// in their own order at the end.
+	connected  string // the line that says that the client is connected again
+	// drop are lines without meaning. aside are lines that come at any time: they
+	// are moved to the end, in their own order.
 	drop, aside *regexp.Regexp
 	normalise   func(string) string
 }
 
-// logged is what a logger may write.
+// logged matches lines of a logger.
 const logged = `^SLF4J: |^log4j:|^\d{4}-\d\d-\d\d [0-9:,]+|- (INFO|WARN) +\[|^$`
 
 var transcripts = []transcript{
@@ -50,10 +50,10 @@ var transcripts = []transcript{
 	},
 }
 
-// asides stands above the lines that were set aside.
+// asides precedes the lines that were moved to the end.
 const asides = "# What the watches said:\n"
 
-// run holds a client's transcript against the one in the file.
+// run compares a client's transcript with the file.
 func (c transcript) run(t *testing.T) {
 	need(t, c.command[0])
 	want := c.read(t)
@@ -87,8 +87,8 @@ func (c transcript) read(t testing.TB) string {
 	return string(b)
 }
 
-// record gives the commands of a transcript to the client and returns what comes
-// of it. The command RESTART restarts the server.
+// record feeds the commands of a transcript to the client and returns the new
+// transcript. The command RESTART restarts the server.
 func (c transcript) record(t testing.TB, script string, s *target) (string, error) {
 	t.Helper()
 	run := startClient(t, append(slices.Clip(c.command), s.addr), c.env, nil)
@@ -124,7 +124,7 @@ func (c transcript) record(t testing.TB, script string, s *target) (string, erro
 	}
 	err := run.end()
 	if run.cmd.ProcessState.Exited() {
-		err = nil // the code of a shell is that of some command
+		err = nil // the exit code of a shell is that of one of its commands
 	}
 	if c.aside != nil {
 		said.WriteString(asides + aside.String())
@@ -172,8 +172,8 @@ func sortLines(s string) string {
 	return strings.Join(lines, "")
 }
 
-// numbered replaces numbers by their place among those that are there, 0 aside: which
-// they are may differ, which of them are equal or higher may not.
+// numbered replaces numbers except 0 by their rank: their values may differ between
+// servers, but not which are equal or larger.
 func numbered(s string, re *regexp.Regexp, prefix string) string {
 	var all []uint64
 	for _, m := range re.FindAllStringSubmatch(s, -1) {
@@ -194,7 +194,7 @@ func numbered(s string, re *regexp.Regexp, prefix string) string {
 	})
 }
 
-// diffCommands shows the commands of which the output differs.
+// diffCommands shows the commands whose output differs.
 func diffCommands(want, got string) string {
 	var b strings.Builder
 	w, g := commandBlocks(want), commandBlocks(got)

@@ -17,7 +17,7 @@ import (
 	"coord/testscripts/words"
 )
 
-// allWords are ZooKeeper's, those that change something last.
+// allWords are ZooKeeper's words; those that change something are last.
 const allWords = "conf cons dump envi dirs wchs wchc wchp hash isro ruok srvr stat mntr gtmk crst srst"
 
 func askWord(t testing.TB, addr, word string) string {
@@ -41,8 +41,8 @@ func checkWords(t *testing.T, addr string, side words.Side, situation string) {
 	}
 }
 
-// TestWordsOfZooKeeper holds the shapes against a real ZooKeeper: idle; with
-// sessions, ephemerals and watches; and with many changes behind it.
+// TestWordsOfZooKeeper compares the shapes with a real ZooKeeper: idle; with
+// sessions, ephemerals and watches; and after many changes.
 func TestWordsOfZooKeeper(t *testing.T) {
 	needZooKeeper(t)
 	t.Parallel()
@@ -81,7 +81,7 @@ func TestWordsOfZooKeeper(t *testing.T) {
 	}
 }
 
-// zkClient speaks as much of ZooKeeper's protocol as makes something to show.
+// zkClient speaks just enough of ZooKeeper's protocol to give the words something to show.
 type zkClient struct {
 	t       testing.TB
 	c       net.Conn
@@ -126,7 +126,7 @@ func (z *zkClient) receive() []byte {
 	return frame
 }
 
-// request sends an operation, which must be answered with one of the codes.
+// request sends an operation, whose reply must have one of the codes.
 func (z *zkClient) request(op zkproto.Op, body []byte, codes ...int32) {
 	z.t.Helper()
 	z.xid++
@@ -147,7 +147,7 @@ func str(b []byte, s string) []byte {
 func (z *zkClient) create(path string, ephemeral bool) {
 	z.t.Helper()
 	b := str(str(nil, path), "x")
-	b = binary.BigEndian.AppendUint32(b, 1) // one ACL: all to anyone
+	b = binary.BigEndian.AppendUint32(b, 1) // one ACL entry: all permissions for anyone
 	b = binary.BigEndian.AppendUint32(b, 31)
 	b = str(str(b, "world"), "anyone")
 	flags := uint32(0)
@@ -194,7 +194,7 @@ func TestWordsAreDocumented(t *testing.T) {
 	}
 }
 
-// TestWordsOfCoord holds the same shapes against the binary.
+// TestWordsOfCoord compares the same shapes with the binary.
 func TestWordsOfCoord(t *testing.T) {
 	t.Parallel()
 	p := launch(t, t.TempDir(), "--4lw-whitelist", "*")
@@ -210,12 +210,12 @@ func TestWordsOfCoord(t *testing.T) {
 	if _, err := io.ReadFull(busy, make([]byte, 80)); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { // what has come is counted behind the last request, and its answer may be earlier
+	await(t, func() bool { // a request is counted after it was handled, perhaps after its reply
 		return strings.Contains(askWord(t, p.addr, "cons"), "(queued=0,recved=3,sent=3,sid=0x0,lop=GETD,est=")
 	})
 	checkWords(t, p.addr, words.Coord, "busy")
 
-	// What the words say is what there is.
+	// The words report the actual values.
 	conf := askWord(t, p.addr, "conf")
 	_, port, _ := net.SplitHostPort(p.addr)
 	for _, want := range []string{"clientPort=" + port, "dataDir=" + filepath.Join(p.dir, "snapshot"), "dataLogDir=" + filepath.Join(p.dir, "wal"), "maxClientCnxns=0"} {

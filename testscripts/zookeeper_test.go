@@ -45,23 +45,25 @@ func needZooKeeper(t testing.TB) {
 	zookeeper.Classpath(t)
 }
 
-// zooKeeper is a real one.
+// zooKeeper is a real ZooKeeper server.
 type zooKeeper struct {
 	t     testing.TB
 	addr  string
 	dir   string // dataDir
 	p     *exec.Cmd
-	log   strings.Builder // complete once it has ended
+	log   strings.Builder // complete once the process has ended
 	ended chan struct{}
-	// version is what it says it is: 3, 8, 0. Known when it serves.
+	// version is the version that the server reports, such as 3, 8, 0. It is known
+	// once the server serves.
 	version [3]int
 }
 
-// since says whether it is of a version or newer. What it writes, and what it takes
-// from clients, depends on that.
+// since says whether the server has this version or a newer one. What it writes,
+// and what it accepts from clients, depends on that.
 func (z *zooKeeper) since(version ...int) bool { return slices.Compare(z.version[:], version) >= 0 }
 
-// digests is what an import says of the digests that it notes, started with these properties.
+// digests is what an import reports about the digests that the server records with these
+// properties.
 func (z *zooKeeper) digests(props ...string) string {
 	if !z.since(3, 6, 0) || slices.Contains(props, "-Dzookeeper.digest.enabled=false") {
 		return "noted none"
@@ -69,14 +71,15 @@ func (z *zooKeeper) digests(props ...string) string {
 	return "equal"
 }
 
-// startZooKeeper starts one on dir/data; props are Java's, but for dataLogDir.
+// startZooKeeper starts a server on dir/data and waits for it. props are Java
+// properties, except dataLogDir.
 func startZooKeeper(t testing.TB, dir string, props ...string) *zooKeeper {
 	t.Helper()
 	logDir := ""
 	props = slices.DeleteFunc(slices.Clone(props), func(p string) bool {
 		if strings.HasPrefix(p, "dataLogDir=") {
 			logDir = p + "\n"
-			must(t, os.MkdirAll(strings.TrimPrefix(p, "dataLogDir="), 0o700)) // older ones do not
+			must(t, os.MkdirAll(strings.TrimPrefix(p, "dataLogDir="), 0o700)) // older ones do not create it
 			return true
 		}
 		return false
@@ -86,7 +89,7 @@ func startZooKeeper(t testing.TB, dir string, props ...string) *zooKeeper {
 	return z
 }
 
-// launchZooKeeper is startZooKeeper without the waiting, for a server of any kind.
+// launchZooKeeper is startZooKeeper without the waiting, for a server of any class.
 func launchZooKeeper(t testing.TB, dir, port, class, more string, props ...string) *zooKeeper {
 	t.Helper()
 	z := &zooKeeper{t: t, addr: "127.0.0.1:" + port, dir: filepath.Join(dir, "data"), ended: make(chan struct{})}
@@ -102,13 +105,13 @@ func launchZooKeeper(t testing.TB, dir, port, class, more string, props ...strin
 	must(t, z.p.Start())
 	go func() {
 		defer close(z.ended)
-		_ = z.p.Wait() // killed, or its output says why
+		_ = z.p.Wait() // killed, or its output says why it ended
 	}()
 	t.Cleanup(z.kill)
 	return z
 }
 
-// await waits until it serves, and says what it is: standalone, leader, follower.
+// await waits until the server serves, and returns its mode: standalone, leader, follower.
 func (z *zooKeeper) await() (mode string) {
 	z.t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
@@ -130,14 +133,14 @@ func (z *zooKeeper) await() (mode string) {
 	return ""
 }
 
-// kill ends it as a crash would.
+// kill ends the server like a crash.
 func (z *zooKeeper) kill() {
 	_ = z.p.Process.Kill()
 	<-z.ended
 }
 
-// session opens one, which ends with the test unless it is closed; nor does it expire,
-// when its server is gone, while somebody looks.
+// session opens a session, which ends with the test unless it is closed. Its timeout
+// is so long that it does not expire during a test, even when its server is gone.
 func (z *zooKeeper) session() *zk.Conn {
 	z.t.Helper()
 	c, events, err := zk.Connect([]string{z.addr}, 2*time.Minute, zk.WithLogger(quiet{}))
@@ -147,7 +150,7 @@ func (z *zooKeeper) session() *zk.Conn {
 	z.t.Cleanup(c.Close)
 	must(z.t, c.AddAuth("digest", []byte("ann:secret")))
 	go func() {
-		for range events { // else it blocks
+		for range events { // otherwise the client would block
 			continue
 		}
 	}()
@@ -165,7 +168,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// seen is a znode as a client of ZooKeeper saw it.
+// seen is a znode as a client of ZooKeeper has seen it.
 type seen struct {
 	Path string
 	Data []byte `json:",omitempty"`
@@ -174,7 +177,7 @@ type seen struct {
 	Stat zk.Stat
 }
 
-// look reads all znodes, as one from whom nothing is hidden.
+// look reads all znodes as the superuser, from whom nothing is hidden.
 func (z *zooKeeper) look() []seen {
 	z.t.Helper()
 	c := z.session()
@@ -190,7 +193,7 @@ func (z *zooKeeper) look() []seen {
 		acl, _, err := c.GetACL(path)
 		must(z.t, err)
 		s := seen{Path: path, Data: data, Null: data == nil, Stat: *stat}
-		if owner := uint64(stat.EphemeralOwner); z.version == [3]int{3, 5, 3} && owner>>56 == 0x80 && owner<<8 != 0 { // a TTL; later ones look otherwise
+		if owner := uint64(stat.EphemeralOwner); z.version == [3]int{3, 5, 3} && owner>>56 == 0x80 && owner<<8 != 0 { // a TTL; later versions encode it differently
 			s.Stat.EphemeralOwner = znode.TTLOwner(int64(owner << 8 >> 8))
 		}
 		for i, e := range acl {
@@ -212,15 +215,15 @@ func (z *zooKeeper) look() []seen {
 	return all
 }
 
-// upgraded adds to what 3.4 has the znode that later ones have and so does an import.
+// upgraded adds to a tree of 3.4 the znode that later versions have, and so an import has too.
 func upgraded(all []seen) []seen {
 	system := slices.IndexFunc(all, func(s seen) bool { return s.Path == znode.SystemPath })
 	all[system].Stat.NumChildren++
-	all[system].Stat.Cversion-- // of twice the creates, which those of the system are not, less the children
+	all[system].Stat.Cversion-- // clients see twice the creates minus the children, and system znodes do not count as creates
 	return append(all, seen{Path: znode.ConfigPath, ACL: znode.ReadACL.String(), Stat: zk.Stat{Aversion: -1}})
 }
 
-// imported is what an import has of the same.
+// imported returns the znodes of an import in the form of look.
 func imported(z *zkimport.Import) []seen {
 	tr := z.Tree
 	var all []seen
@@ -240,7 +243,7 @@ func imported(z *zkimport.Import) []seen {
 	return all
 }
 
-// compare says where an import differs from what a client saw.
+// compareSeen reports where an import differs from what a client saw.
 func compareSeen(t testing.TB, got, want []seen) {
 	t.Helper()
 	want = slices.Clone(want)
@@ -286,7 +289,7 @@ var (
 	opened  = zk.WorldACL(zk.PermAll)
 )
 
-// furnish makes some of everything that the version has. owner's session stays open.
+// furnish creates something of every kind that the version has. owner's session stays open.
 func (z *zooKeeper) furnish(owner *zk.Conn) {
 	t, c, brief := z.t, z.session(), z.session()
 	t.Helper()
@@ -375,7 +378,7 @@ func (z *zooKeeper) furnish(owner *zk.Conn) {
 	}
 }
 
-// furnishContainers makes containers, and what only clients of ZooKeeper's own make.
+// furnishContainers creates containers, and what only ZooKeeper's own clients can create.
 func (z *zooKeeper) furnishContainers(c *zk.Conn) {
 	t := z.t
 	t.Helper()
@@ -410,7 +413,7 @@ func (z *zooKeeper) furnishTTL(c *zk.Conn) {
 	raw.request(zkproto.OpCloseSession, nil, 0)
 }
 
-// rawCreate is the request that makes an open znode.
+// rawCreate is the request that creates an open znode.
 func rawCreate(path string, flags uint32) []byte {
 	var b []byte
 	add := func(s string) { b = append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...) }
@@ -442,7 +445,7 @@ func rawMulti(parts ...rawPart) []byte {
 	return b
 }
 
-// fill makes values of all sizes; the largest is the largest that a client may send.
+// fill creates values of all sizes; the largest is the largest that a client may send.
 func (z *zooKeeper) fill() {
 	z.t.Helper()
 	c := z.session()
@@ -454,7 +457,7 @@ func (z *zooKeeper) fill() {
 	}
 }
 
-// superDigest is super:admin.
+// superDigest is for the user super with the password admin.
 const superDigest = "super:xQJmxLMiHGwaqBvst5y6rkB6HQs="
 
 var javaProps = []string{
@@ -462,17 +465,17 @@ var javaProps = []string{
 	"-Dzookeeper.DigestAuthenticationProvider.superDigest=" + superDigest,
 }
 
-// roomy is more room in a log, in KiB, than clients fill in one go. With less, ZooKeeper
-// 3.9, and old ones too, allocate the next where data is already, and one byte of that
-// becomes zero: neither they nor an import read such a log.
+// roomy is more space in a log, in KiB, than clients fill between two allocations. With
+// less, ZooKeeper 3.9 and some old versions allocate the next part where data is
+// already, which zeroes one byte of it: neither they nor an import can read such a log.
 const roomy = "-Dzookeeper.preAllocSize=16384"
 
-// TestImport: a real ZooKeeper with some of everything, its clients writing while
-// it takes snapshots, is killed and imported. Every znode is as its clients saw
+// TestImport: a real ZooKeeper with something of every kind takes snapshots while
+// its clients write, and is killed and imported. Every znode is as its clients saw
 // it, whichever snapshot the import begins with.
 func TestImport(t *testing.T) {
 	needZooKeeper(t)
-	// What else a newer one may leave out is left out in one case each.
+	// Each other case lacks something else that newer versions may leave out.
 	for _, c := range []struct {
 		name, method string
 		props        []string
@@ -491,7 +494,7 @@ func TestImport(t *testing.T) {
 			}
 			found := 0
 			named := !slices.Contains(props, "-Dzookeeper.closeSessionTxn.enabled=false")
-			// Whether a snapshot is fuzzy is luck: as a rule the first round has some.
+			// Whether a snapshot is fuzzy depends on timing: usually one of the first round is.
 			for round := 0; found == 0; round++ {
 				if round == 8 {
 					t.Fatal("no snapshot was fuzzy")
@@ -522,9 +525,10 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// fromEach imports with each of the snapshots as the newest, and removes all but
-// the oldest on the way. Each time the tree is the one that clients saw. named says
-// that a closed session's ephemerals are in the log; see lostPzxids for when not.
+// fromEach imports from each of the snapshots: after each import it removes the
+// newest snapshot, until only the oldest is left. Each time the tree must be the
+// one that clients saw. named says that the log contains the ephemerals of a closed
+// session; otherwise see lostPzxids.
 func fromEach(t testing.TB, dir, logDir string, want []seen, digest string, named bool) (found, snapshots int) {
 	t.Helper()
 	all := wholeSnapshots(t, dir, logDir)
@@ -549,9 +553,9 @@ func fromEach(t testing.TB, dir, logDir string, want []seen, digest string, name
 	return found, len(all)
 }
 
-// wholeSnapshots are the names of the snapshots, oldest first, behind a kill. When that
-// came while ZooKeeper wrote the newest, which has its name from the start, an import
-// passes over it; it is removed here.
+// wholeSnapshots are the names of the snapshots after a kill, oldest first. ZooKeeper
+// gives a snapshot its name before it is complete; if the kill interrupted the newest
+// one, an import skips it, and it is removed here.
 func wholeSnapshots(t testing.TB, dir, logDir string) []string {
 	t.Helper()
 	all, err := filepath.Glob(filepath.Join(dir, "version-2", "snapshot.*"))
@@ -575,9 +579,9 @@ func wholeSnapshots(t testing.TB, dir, logDir string) []string {
 	return all[:len(all)-1]
 }
 
-// lostPzxids mends what a fuzzy snapshot may lose of a session that ended without
-// naming its ephemerals (zkimport, Fuzzy snapshots): the pzxid of a parent. Only the
-// sessions of churn that close can be such; those that do not, which write the same,
+// lostPzxids repairs what a fuzzy snapshot may lose of a session whose end is logged
+// without its ephemerals (zkimport, Fuzzy snapshots): the pzxid of a parent. Only
+// sessions of churn that close can cause that; the others, which write the same,
 // show that nothing else loses one.
 func lostPzxids(got, want []seen) (lost int) {
 	saw := map[string]int64{}
@@ -595,9 +599,10 @@ func lostPzxids(got, want []seen) (lost int) {
 }
 
 // TestImportKilled: a real ZooKeeper is killed while clients write. The import has
-// all that was confirmed, and is what the same ZooKeeper has when it goes on: before
-// it did, and behind that, where the log that was cut is not the last. When a kill
-// leaves half a record is luck, so one case makes it.
+// everything that was confirmed, and equals what the same ZooKeeper has after a
+// restart: when imported before the restart, and afterwards, when the torn log is no
+// longer the last one. A kill leaves half a record only by chance, so one case makes
+// it.
 func TestImportKilled(t *testing.T) {
 	needZooKeeper(t)
 	for _, torn := range []bool{false, true} {
@@ -636,8 +641,8 @@ func TestImportKilled(t *testing.T) {
 	}
 }
 
-// tearLog makes zeros of the end of the last record of the newest log, as if it had
-// not been written: there it had room that is zeros.
+// tearLog zeroes the end of the last record of the newest log, as if it had not
+// been written: the log was allocated there as zeros.
 func tearLog(t testing.TB, dir string) {
 	t.Helper()
 	logs, err := filepath.Glob(filepath.Join(dir, "version-2", "log.*"))
@@ -652,8 +657,8 @@ func tearLog(t testing.TB, dir string) {
 	must(t, os.WriteFile(logs[0], b, 0o600))
 }
 
-// killLoaded kills it while clients make znodes, most of them larger than the buffer
-// of the log. It returns the paths of those that were confirmed.
+// killLoaded kills the server while clients create znodes, most of them larger than
+// the buffer of the log. It returns the paths of those that were confirmed.
 func (z *zooKeeper) killLoaded() (confirmed []string) {
 	z.t.Helper()
 	var mu sync.Mutex
@@ -670,7 +675,7 @@ func (z *zooKeeper) killLoaded() (confirmed []string) {
 				data := bytes.Repeat([]byte{byte(i)}, 4000+7000*i)
 				for {
 					path, err := c.Create(fmt.Sprintf("/load%d/n-", w), data, zk.FlagSequence, opened)
-					if err != nil { // it is dead
+					if err != nil { // the server is dead
 						return
 					}
 					mu.Lock()
@@ -696,8 +701,9 @@ func (z *zooKeeper) killLoaded() (confirmed []string) {
 	return confirmed
 }
 
-// churn writes from several sessions at once. Of two, one closes now and then, with
-// an ephemeral of its own, and another one goes on.
+// churn writes from several sessions at once. Half of the writers close their
+// session now and then, while it has an ephemeral, and continue with another
+// session.
 func (z *zooKeeper) churn(d time.Duration) {
 	z.t.Helper()
 	deadline := time.Now().Add(d)
@@ -724,7 +730,7 @@ func (z *zooKeeper) churn(d time.Duration) {
 					c, next = next[0], next[1:]
 				}
 				dir := fmt.Sprintf("%s/d%d", top, i%7)
-				// Of these some fail, each time others: that is as it should be.
+				// Some of these fail, different ones each time, as intended.
 				_, _ = c.Create(dir, nil, 0, opened)
 				for j := range 12 {
 					_, _ = c.Create(fmt.Sprintf("%s/s%d-", dir, j), fmt.Append(nil, i), zk.FlagSequence, opened)
@@ -745,7 +751,7 @@ func (z *zooKeeper) churn(d time.Duration) {
 					_, _ = c.Multi(&zk.DeleteRequest{Path: dir + "/m/n", Version: -1}, &zk.DeleteRequest{Path: dir + "/m", Version: -1})
 					_ = c.Delete(dir+"/x", -1)
 				}
-				if i%5 == 0 { // and all of another one, which is made anew
+				if i%5 == 0 { // and everything in another one, which is created again later
 					other := fmt.Sprintf("%s/d%d", top, (i+3)%7)
 					names, _, _ := c.Children(other)
 					for _, n := range names {
@@ -765,14 +771,14 @@ func (z *zooKeeper) churn(d time.Duration) {
 	}
 	group.Wait()
 	for _, c := range closed {
-		// Close does not wait for long until the session has ended.
+		// Close does not wait long for the end of the session.
 		id := fmt.Sprintf("0x%x", uint64(c.SessionID()))
 		await(z.t, func() bool { return !strings.Contains(askWord(z.t, z.addr, "dump"), id) })
 	}
 }
 
-// TestImportThrough: the whole way, from a ZooKeeper that was stopped to a coord
-// that serves: what is kept, what is dropped, what comes next.
+// TestImportThrough: the whole migration, from a stopped ZooKeeper to a serving
+// coord: what is kept, what is dropped, what comes next.
 func TestImportThrough(t *testing.T) {
 	needZooKeeper(t)
 	t.Parallel()
@@ -787,7 +793,7 @@ func TestImportThrough(t *testing.T) {
 	before := hashes(t, z.dir)
 	digest := z.digests()
 
-	// A server does not take the folder, and says what does.
+	// A server refuses the folder, and names the command for it.
 	data := filepath.Join(base, "coord")
 	if _, stderr, code := run(t, "server", "--data-dir", z.dir, "--listen", "127.0.0.1:0"); code != 13 || !strings.Contains(stderr, "coord restore --from-zookeeper") {
 		t.Errorf("a server on it: %d %s", code, stderr)
@@ -832,7 +838,7 @@ func TestImportThrough(t *testing.T) {
 		t.Errorf("a second time: %d %s", code, stderr)
 	}
 
-	// What coord's clients see is what those of the same ZooKeeper see when it goes on.
+	// Coord's clients see what clients of the same ZooKeeper see after a restart.
 	ours := &zooKeeper{t: t, addr: launch(t, data, "--super-digest", superDigest).addr}
 	ours.await()
 	again := startZooKeeper(t, base, props...)
@@ -840,14 +846,14 @@ func TestImportThrough(t *testing.T) {
 	compareSeen(t, theirs, want)
 	theirs = slices.DeleteFunc(theirs, func(s seen) bool { return s.Path == znode.ConfigPath || s.Stat.EphemeralOwner == owner.SessionID() })
 	for i := range theirs {
-		if s := &theirs[i]; s.Path == "/members" { // two ephemerals went
+		if s := &theirs[i]; s.Path == "/members" { // its two ephemerals are gone
 			s.Stat.Cversion, s.Stat.NumChildren = s.Stat.Cversion+2, 0
 			s.Stat.Pzxid = 0x1_0000_0001 // with the first change of the next epoch
 		}
 	}
 	compareSeen(t, slices.DeleteFunc(ours.look(), func(s seen) bool { return s.Path == znode.ConfigPath }), theirs)
 
-	// The next sequential name is the one that ZooKeeper gives out.
+	// The next sequential name is the one that ZooKeeper would give.
 	next := func(z *zooKeeper) map[string]string {
 		c, all := z.session(), map[string]string{}
 		must(t, c.AddAuth("digest", []byte("super:admin")))
@@ -868,9 +874,9 @@ func TestImportThrough(t *testing.T) {
 	}
 }
 
-// TestImportEnsemble: of three servers the leader is killed, and the others go on
-// in a new epoch. Their folders have all; that of the first leader has what was
-// then. What names the servers goes.
+// TestImportEnsemble: the leader of three servers is killed, and the others
+// continue in a new epoch. Their folders have everything; the folder of the first
+// leader has the state at the kill. The list of servers is dropped.
 func TestImportEnsemble(t *testing.T) {
 	needZooKeeper(t)
 	t.Parallel()
@@ -899,7 +905,7 @@ func TestImportEnsemble(t *testing.T) {
 	}
 	first := all[leader]
 	first.furnish(first.session())
-	if first.since(3, 5, 5) { // those before were betas: 3.5.3 does not come back behind it
+	if first.since(3, 5, 5) { // earlier ones were betas: 3.5.3 does not restart after it
 		other := (leader + 1) % len(all)
 		first.reconfigure(servers[other], all[other].addr)
 	}
@@ -929,7 +935,7 @@ func TestImportEnsemble(t *testing.T) {
 	for _, z := range others {
 		z.kill()
 	}
-	epochOf := func(all []seen) (epoch int64) { // that of the last change: there may have been several elections
+	epochOf := func(all []seen) (epoch int64) { // the epoch of the last change: there may have been several elections
 		for _, s := range all {
 			epoch = max(epoch, s.Stat.Mzxid>>32)
 		}
@@ -956,7 +962,7 @@ func TestImportEnsemble(t *testing.T) {
 	}
 	data := filepath.Join(base, "coord")
 	out, stderr, code := run(t, "restore", "--from-zookeeper", others[0].dir, "--data-dir", data)
-	var epoch, old int // they may have needed several elections
+	var epoch, old int // there may have been several elections
 	if m := regexp.MustCompile(`epoch (\d+) after (\d+)`).FindStringSubmatch(out); m != nil {
 		epoch, _ = strconv.Atoi(m[1])
 		old, _ = strconv.Atoi(m[2])
@@ -969,8 +975,8 @@ func TestImportEnsemble(t *testing.T) {
 	}
 }
 
-// reconfigure changes the members of the ensemble to what they are: one of them gets
-// the address that its clients have anyway.
+// reconfigure changes the members of the ensemble to what they already are: one
+// server gets the client address that it has anyway.
 func (z *zooKeeper) reconfigure(server, addr string) {
 	z.t.Helper()
 	c := z.session()
@@ -998,8 +1004,8 @@ func hashes(t testing.TB, dir string) map[string]string {
 	return all
 }
 
-// TestImportGolden writes the folder that the tests of package zkimport read,
-// with -update.
+// TestImportGolden writes the folder that the tests of package zkimport read, with
+// -update.
 func TestImportGolden(t *testing.T) {
 	if !*update {
 		t.Skip("only with -update")

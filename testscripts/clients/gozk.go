@@ -1,7 +1,7 @@
-// Package clients has the programs that hold coord against ZooKeeper's own
-// clients. Each takes the server's address, prints a line for each thing that it
-// has tested and ends with 0 when all was as it must be. All of them pass
-// against ZooKeeper 3.8; ../clients_test.go runs them.
+// Package clients has the programs that test coord with ZooKeeper's own clients.
+// Each gets the server's address, prints a line for each thing that it has tested,
+// and ends with 0 if everything was right. All of them pass against ZooKeeper 3.8;
+// ../clients_test.go runs them.
 package clients
 
 import (
@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	// patience is how long what must happen may take.
+	// patience is the longest wait for something that must happen.
 	patience = 20 * time.Second
-	// sessionTimeout is longer than the restart of a server on a busy machine.
+	// sessionTimeout is longer than a restart of the server takes on a busy machine.
 	sessionTimeout = 30 * time.Second
 )
 
-// GoZK drives github.com/go-zookeeper/zk: each call of its API and its lock.
+// GoZK tests github.com/go-zookeeper/zk: each call of its API, and its lock.
 func GoZK(addr string, in io.Reader, out io.Writer) (code int) {
 	g := &goZK{addr: addr, in: bufio.NewScanner(in), out: out}
 	for _, part := range []struct {
@@ -76,7 +76,7 @@ type goZK struct {
 
 var everyone = zk.WorldACL(zk.PermAll)
 
-// failure is what a part ends with that met something wrong.
+// failure is the panic value of a part that has found something wrong.
 type failure struct{ error }
 
 func protect(f func()) (err error) {
@@ -95,7 +95,7 @@ func protect(f func()) (err error) {
 
 func fail(format string, args ...any) {
 	where := ""
-	for depth := 2; ; depth++ { // the line of the part
+	for depth := 2; ; depth++ { // find the line in the part
 		pc, _, line, ok := runtime.Caller(depth)
 		if !ok {
 			break
@@ -192,7 +192,7 @@ func (g *goZK) connect() {
 	g.c, g.events = c, events
 }
 
-// mkdir makes the part's own znode.
+// mkdir creates the part's own znode.
 func (g *goZK) mkdir(path string) {
 	same("the path", must(g.c.Create(path, nil, 0, everyone)), path)
 }
@@ -324,7 +324,7 @@ func (g *goZK) errors() {
 		{"/errors/e/child", everyone, zk.ErrNoChildrenForEphemerals},
 		{"/errors/acl", nil, zk.ErrInvalidACL},
 		{"/errors/acl", []zk.ACL{{Perms: zk.PermAll, Scheme: "nonsense", ID: "x"}}, zk.ErrInvalidACL},
-		{"/errors/acl", zk.AuthACL(zk.PermAll), zk.ErrInvalidACL}, // nobody has said who they are
+		{"/errors/acl", zk.AuthACL(zk.PermAll), zk.ErrInvalidACL}, // the client has not authenticated
 		{"/", everyone, zk.ErrNodeExists},
 	} {
 		_, err := g.c.Create(c.path, nil, 0, c.acl)
@@ -344,7 +344,8 @@ func (g *goZK) large() {
 	id := over.SessionID()
 	_, err = over.Set("/large", make([]byte, 1_300_000), -1)
 	refused("1.3 MB", err, zk.ErrConnectionClosed)
-	// With one server to choose from the client fails what it is asked before it is back.
+	// With only one server in its list, the client fails requests that come before it is
+	// connected again.
 	within("connected again", func() bool { return over.State() == zk.StateHasSession })
 	same("the version", must2(over.Get("/large")).Version, int32(0)) // connected again
 	same("the session", over.SessionID(), id)
@@ -369,7 +370,7 @@ func (g *goZK) watches() {
 	must(g.c.Set("/watches/a", []byte("1"), -1))
 	event("get", changed, zk.EventNodeDataChanged, "/watches/a")
 	event("exists", changed2, zk.EventNodeDataChanged, "/watches/a")
-	must(g.c.Set("/watches/a", []byte("2"), -1)) // once only
+	must(g.c.Set("/watches/a", []byte("2"), -1)) // a watch triggers only once
 
 	_, _, gone, err := g.c.GetW("/watches/a")
 	same("error", err, nil)
@@ -377,7 +378,7 @@ func (g *goZK) watches() {
 	same("error", err, nil)
 	_, _, child, err = g.c.ChildrenW("/watches")
 	same("error", err, nil)
-	// Who else changes something is seen as well; setting an ACL is no event.
+	// Changes by another client trigger watches too; setting an ACL does not.
 	other, _ := g.dial()
 	must(other.SetACL("/watches/a", everyone, -1))
 	must(g.c.Sync("/watches"))
@@ -519,7 +520,7 @@ func (g *goZK) reconfig() {
 	}
 	value, s, err := g.c.Get("/zookeeper/config")
 	same("the error", err, nil)
-	if of := string(value); of != "" && !strings.HasPrefix(of, "server.") { // of an ensemble it names the servers
+	if of := string(value); of != "" && !strings.HasPrefix(of, "server.") { // in an ensemble it lists the servers
 		fail("the value is %q", of)
 	} else if of == "" {
 		same("the version", s.Version, int32(0))
@@ -571,7 +572,7 @@ func (g *goZK) lock() {
 
 func (g *goZK) words() {
 	same("ruok", zk.FLWRuok([]string{g.addr}, patience), []bool{true})
-	// It takes a connection without a session, its own, for a mistake.
+	// The client takes a connection without a session, its own, for an error.
 	cons, _ := zk.FLWCons([]string{g.addr}, patience)
 	if len(cons) != 1 {
 		fail("%d servers", len(cons))

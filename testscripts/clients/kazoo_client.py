@@ -1,10 +1,10 @@
-"""Drives kazoo: its calls, its recipes, its transactions, its states.
+"""Tests kazoo: its calls, recipes, transactions and states.
 
     kazoo_client.py HOST:PORT
 
-prints "ok ..." for each thing tested, or "FAIL ..." and why, and ends with 0
-when all is as it must be. Behind the line RESTART the server is to be restarted
-with its data; then a line is to be sent.
+prints "ok ..." for each thing tested, or "FAIL ..." and the reason, and ends with 0
+if everything was right. After the line RESTART the caller must restart the server
+with its data, and then send a line.
 """
 
 import queue
@@ -23,7 +23,7 @@ from kazoo.security import ACL, Id, OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
 ADDR = sys.argv[1]
 PATIENCE = 20
-SESSION = 30  # longer than the restart of a server on a busy machine
+SESSION = 30  # longer than a restart of the server takes on a busy machine
 PARTS = []
 CLIENTS = []
 
@@ -517,7 +517,7 @@ def party(zk):
         b.leave()
         same(list(a), ["a"])
         b.join()
-        other.stop() # without leaving: its session ends
+        other.stop() # without leaving: only its session ends
         same(list(a), ["a"])
         a.leave()
         same(len(a), 0)
@@ -638,7 +638,7 @@ def restart(zk):
     other = dial()
     same(other.Lock("/restart-lock").acquire(blocking=False), False)
     same(held.contenders(), ["held"])
-    # The watches read again what they watch, and go on.
+    # The watches read again what they watch, and continue.
     other.set("/restart", b"1")
     values.until(b"1")
     other.create("/restart/new")
@@ -677,7 +677,7 @@ def main():
         else:
             print("ok " + name)
         sys.stdout.flush()
-        while len(CLIENTS) > 1: # those of the part
+        while len(CLIENTS) > 1: # the clients of the part
             c = CLIENTS.pop()
             c.stop()
             c.close()
