@@ -1,5 +1,4 @@
-// Coord is a coordination daemon for small hosts, and its command line: see
-// README.md.
+// Coord is a coordination daemon for small hosts and its command line: see README.md.
 package main
 
 import (

@@ -1,13 +1,11 @@
-// Package gossip says who seems to be there and at which addresses, by
-// memberlist. All of it is hints: whoever has the secret can claim anything, news
-// may be old, and what is silent may live. So it selects whom to dial and nothing
-// else; voters change by a committed entry, and who a node is it proves to its
-// peers.
+// Package gossip shows which nodes seem to be there and at which addresses. It uses memberlist. All
+// of this is only hints: whoever has the secret can claim anything, news may be old, and a silent
+// node may be alive. So gossip selects which nodes to dial and nothing else. Voters change by a
+// committed entry, and a node proves its identity to its peers.
 //
-// A node is known to memberlist as its id and its boot counter, so that one that
-// comes back at another address is somebody new and no conflict; of several boots
-// the highest counts. The cluster's name is memberlist's label, and traffic is
-// encrypted with a key made of the cluster's secret if there is one.
+// memberlist knows a node by its id and its boot counter, so that a node that comes back at another address
+// is a new member and not a conflict; of several boots of a node the highest counts. The cluster's name is
+// memberlist's label. If the cluster has a secret, traffic is encrypted with a key derived from it.
 package gossip
 
 import (
@@ -32,55 +30,55 @@ import (
 // DefaultPort is the port of a seed that names none.
 const DefaultPort = 2889
 
-// Role is what a node wants to be, once it is a member.
+// The values of Member.Role: what a node wants to be once it is a member.
 const (
 	Participant byte = 1 // a voter, when there is room for one
 	Observer    byte = 2
 )
 
-// Member is what a node says of itself.
+// Member is what a node announces about itself.
 type Member struct {
 	Node, Boot uint64
 	Cluster    [16]byte // zero: blank
-	Name, Host string   // for people; where peers and clients reach it, its gossip's address if it does not say
+	Name, Host string   // Name is for people; Host is where peers and clients reach the node, "" for its gossip address
 	GossipPort uint16   // gossip sets it
 	PeerPort   uint16
 	ClientPort uint16
 	Role       byte
 	State      byte
-	Expect     uint8  // how many blank nodes it wants to found with
-	View       uint64 // a hash of those it sees
+	Expect     uint8  // how many blank nodes it wants to found an ensemble with
+	View       uint64 // a hash of the nodes that it sees
 	Proto      uint8
 }
 
 // Config of a Gossip.
 type Config struct {
-	Self      Member // as it begins, see Update
+	Self      Member // as it is at the start, see Update
 	Label     string // the cluster's name
-	Secret    []byte // the cluster's; none: not encrypted
+	Secret    []byte // of the cluster; none: traffic is not encrypted
 	Listen    netip.AddrPort
-	Advertise string   // a host or an address; "" for one of this host's
+	Advertise string   // a host or an address; "" for one of this host's addresses
 	Seeds     []string // HOST[:PORT]
-	// Known gives more of them before each round of calls; nil: none. Any goroutine's.
+	// Known returns more seeds before each round of calls; nil: there are none. Any goroutine may call it.
 	Known func() []string
-	// Probe is how often a member is asked whether it lives, and the measure of all
-	// other times of memberlist. One that is silent is gone after some six of them.
+	// Probe is how often a member is asked whether it is alive, and the unit of all other times of
+	// memberlist. A silent member counts as gone after some six probes.
 	Probe time.Duration
-	// Rejoin is how often seeds and members that are gone are called again: up to
-	// twice that, at random.
+	// Rejoin is how often seeds and members that are gone are called again; the interval varies
+	// randomly up to twice that.
 	Rejoin time.Duration
 	Logger zerolog.Logger
 }
 
-// DefaultConfig has the times of a few nodes that have links to each other besides: probes of
-// each second, as on a local network of many, were a quarter of what an idle node takes.
+// DefaultConfig has intervals for a few nodes that also have links to each other. With a probe each
+// second, as usual for many nodes on a local network, probing took a quarter of what an idle node uses.
 func DefaultConfig() Config { return Config{Probe: 2 * time.Second, Rejoin: 15 * time.Second} }
 
 const (
-	// memory is how long a member that is gone is called again. memberlist forgets it
-	// after half a minute, and then two halves would never find each other.
+	// memory is how long a member that is gone is still called. memberlist forgets it after half a
+	// minute; without memory, the two halves of a partitioned cluster would never find each other again.
 	memory = 24 * time.Hour
-	// maxMembers bounds what is remembered, of boots and not of nodes.
+	// maxMembers bounds how many boots, not nodes, are remembered.
 	maxMembers = 1024
 	// maxJoins bounds the addresses that one round calls.
 	maxJoins       = 64
@@ -90,7 +88,7 @@ const (
 	labelMax       = memberlist.LabelMaxSize
 )
 
-// Validate says what is wrong with a Config.
+// Validate returns what is wrong with a Config.
 func (c *Config) Validate() error {
 	switch {
 	case len(c.Label) > labelMax:
@@ -103,12 +101,11 @@ func (c *Config) Validate() error {
 	return c.Self.check()
 }
 
-// Gossip is one member. Its methods may be called from any goroutine, whether it
-// runs or not.
+// Gossip is one member. Any goroutine may call its methods, whether Run is running or not.
 type Gossip struct {
 	cfg     Config
 	members members
-	updated chan struct{} // of one
+	updated chan struct{} // holds one
 }
 
 // New makes a member that takes part while Run runs.
@@ -121,16 +118,16 @@ func New(cfg Config) (*Gossip, error) {
 	return g, nil
 }
 
-// Members are those who seem to live, this node among them: each once, with its
-// newest boot, in the order of their ids.
+// Members are the nodes that seem to be alive, this node among them: each once, with its newest
+// boot, in the order of their ids.
 func (g *Gossip) Members() []Member { return g.members.list() }
 
-// Changed has something to receive after Members has changed. Who answers that with
-// Update does not hear of it for ever.
+// Changed has something to receive after Members has changed. A receiver that calls Update in
+// response does not wake itself up for ever, because an Update without a change is no news.
 func (g *Gossip) Changed() <-chan struct{} { return g.members.changed }
 
-// Update changes what this node says of itself: not its id and boot, which are
-// its name, nor its gossip's port. What it says already is no news to anybody.
+// Update changes what this node announces about itself, except its id and boot, which are its name,
+// and its gossip port. An Update without a change is not announced.
 func (g *Gossip) Update(m Member) error {
 	m.Node, m.Boot = g.cfg.Self.Node, g.cfg.Self.Boot
 	if err := m.check(); err != nil {
@@ -145,8 +142,8 @@ func (g *Gossip) Update(m Member) error {
 	return nil
 }
 
-// Run takes part until ctx ends, and says so to the others then. ready is told
-// where it listens.
+// Run takes part until ctx ends, and then tells the others that it leaves. It calls ready with the
+// address on which it listens.
 func (g *Gossip) Run(ctx context.Context, ready func(netip.AddrPort)) error {
 	logger := newLogger(g.cfg.Logger)
 	dial, hangUp := context.WithCancel(context.Background())
@@ -176,16 +173,15 @@ func (g *Gossip) Run(ctx context.Context, ready func(netip.AddrPort)) error {
 	group.Go(func() error { return g.rejoin(ctx, list, self) })
 	group.Go(func() error { <-ctx.Done(); hangUp(); return nil })
 	err = group.Wait()
-	// Leave waits for its broadcast; after Shutdown it would panic.
+	// Leave waits for its broadcast; it would panic after Shutdown.
 	if err := list.Leave(leaveTimeout); err != nil {
 		g.cfg.Logger.Debug().Err(err).Msg("the others may not know that this node leaves")
 	}
 	return errors.Join(err, list.Shutdown())
 }
 
-// config is memberlist's. The name, the advertised address and where lines go are
-// always ours: what memberlist would choose is the host's name, no address on a
-// host that is offline, and stderr.
+// config makes memberlist's configuration. It always sets the name, the advertised address and the logger
+// itself: memberlist would choose the host's name, no address on a host that is offline, and stderr.
 func (g *Gossip) config(t transport, self netip.AddrPort, logger *log.Logger) (*memberlist.Config, error) {
 	c := memberlist.DefaultLANConfig()
 	c.Name = gossipName(g.cfg.Self.Node, g.cfg.Self.Boot)
@@ -210,10 +206,10 @@ func (g *Gossip) config(t transport, self netip.AddrPort, logger *log.Logger) (*
 	return c, nil
 }
 
-// gossipName is a node's name in memberlist: a boot each.
+// gossipName is a node's name in memberlist, another one for each boot.
 func gossipName(node, boot uint64) string { return fmt.Sprintf("%016x.%d", node, boot) }
 
-// announce tells the others what Update changes.
+// announce tells the others what Update has changed.
 func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) error {
 	for {
 		select {
@@ -227,16 +223,14 @@ func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) erro
 	}
 }
 
-// rejoin calls the seeds and the members that are gone, again and again: soon
-// while nobody else is there.
+// rejoin calls the seeds and the members that are gone, again and again: more often while no other member is there.
 func (g *Gossip) rejoin(ctx context.Context, list *memberlist.Memberlist, self netip.AddrPort) error {
 	for soon := g.cfg.Rejoin / 16; ; soon = min(2*soon, g.cfg.Rejoin) {
 		for _, addr := range g.absent(ctx, self) {
 			if ctx.Err() != nil {
 				return nil
 			}
-			// Whether it was one of ours shows in the events: the count it returns has
-			// this node itself in it.
+			// The events show whether it was one of ours; the count that Join returns includes this node itself.
 			if _, err := list.Join([]string{addr.String()}); err != nil {
 				g.cfg.Logger.Debug().Err(err).Str("addr", addr.String()).Msg("nobody answers")
 			}
@@ -253,8 +247,7 @@ func (g *Gossip) rejoin(ctx context.Context, list *memberlist.Memberlist, self n
 	}
 }
 
-// absent are the addresses of seeds and remembered members at which nobody is
-// known to live.
+// absent returns the addresses of seeds and remembered members at which no living member is known.
 func (g *Gossip) absent(ctx context.Context, self netip.AddrPort) (addrs []netip.AddrPort) {
 	alive, gone := g.members.addresses(time.Now())
 	seeds := g.cfg.Seeds

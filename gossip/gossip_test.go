@@ -18,15 +18,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// member is a Gossip that runs.
+// member is a running Gossip.
 type member struct {
 	*Gossip
 	addr netip.AddrPort
-	stop func() // and say so
+	stop func() // stops it, with a message to the others
 	end  chan error
 }
 
-// quick is a Config whose times are a fiftieth of the usual ones.
+// quick is a Config with a fiftieth of the usual times.
 func quick(node, boot uint64, seeds ...netip.AddrPort) Config {
 	cfg := DefaultConfig()
 	cfg.Self = Member{Node: node, Boot: boot, Name: fmt.Sprintf("n%d", node), PeerPort: 2888}
@@ -66,7 +66,7 @@ func run(t *testing.T, cfg Config) *member {
 	return m
 }
 
-// sees waits until a member sees others as it should.
+// sees waits until the list of members satisfies ok.
 func (m *member) sees(t *testing.T, what string, ok func(all []Member) bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -99,8 +99,8 @@ func find(all []Member, node uint64) Member {
 	return Member{}
 }
 
-// TestThreeMembers: they find each other, see what changes, notice who leaves and
-// who dies, and take who comes back elsewhere with a higher boot at once.
+// TestThreeMembers: they find each other, see each other's changes, notice a member that leaves and
+// one that dies, and accept at once a member that comes back elsewhere with a higher boot.
 func TestThreeMembers(t *testing.T) {
 	a := run(t, quick(1, 1))
 	b := run(t, quick(2, 1, a.addr))
@@ -109,7 +109,7 @@ func TestThreeMembers(t *testing.T) {
 	for _, m := range all {
 		m.seesNodes(t, 1, 2, 3)
 	}
-	a.sees(t, "2 as it is", func(all []Member) bool { // who was silent for a moment may be missing for another one
+	a.sees(t, "2 as it is", func(all []Member) bool { // a member that was silent for a moment may be missing for another
 		x := find(all, 2)
 		return x.Host == "127.0.0.1" && x.GossipPort == b.addr.Port() && x.PeerPort == 2888 && x.Name == "n2"
 	})
@@ -130,20 +130,20 @@ func TestThreeMembers(t *testing.T) {
 	a.seesNodes(t, 1, 2)
 	b.seesNodes(t, 1, 2)
 
-	// The address of one that was killed is not free, and its old name not yet dead.
+	// The address of a killed member is not free yet, and its old name not dead yet.
 	b2 := quick(2, 2, a.addr)
 	b2.Self.PeerPort = 9999
 	again := run(t, b2)
 	a.sees(t, "the new boot of 2", func(all []Member) bool { return find(all, 2).PeerPort == 9999 && find(all, 2).Boot == 2 })
 	again.seesNodes(t, 1, 2)
 	b.stop()
-	time.Sleep(300 * time.Millisecond) // the end of the old boot is none of the new one's
+	time.Sleep(300 * time.Millisecond) // the end of the old boot is not that of the new one
 	a.sees(t, "the new boot of 2 still", func(all []Member) bool { return find(all, 2).Boot == 2 })
 }
 
-// TestNoNews: what a node says again, of itself or by gossip, is told to nobody. A
-// node that waits for others says what it is whenever something has changed, and
-// would do so for ever.
+// TestNoNews: an announcement without a change, by the node itself or through gossip, is not
+// reported. A node that waits for others announces its state whenever something has changed, and
+// would otherwise do so for ever.
 func TestNoNews(t *testing.T) {
 	g, err := New(quick(1, 1))
 	if err != nil {
@@ -197,7 +197,7 @@ func TestNoNews(t *testing.T) {
 	isNews("it is back", true)
 }
 
-// TestASilentMemberIsGone: one whose packets stop without a word.
+// TestASilentMemberIsGone: its packets stop without a Leave.
 func TestASilentMemberIsGone(t *testing.T) {
 	a := run(t, quick(1, 1))
 	cfg := quick(2, 1, a.addr)
@@ -246,20 +246,20 @@ func TestStrangersNeverMix(t *testing.T) {
 	for _, cfg := range []Config{label, key, plain, ensemble} {
 		strangers = append(strangers, run(t, cfg))
 	}
-	friend := run(t, quick(6, 1, first.addr)) // blank: ours to be
+	friend := run(t, quick(6, 1, first.addr)) // blank: it may become ours
 	first.seesNodes(t, 1, 6)
 	time.Sleep(time.Second)
 	first.seesNodes(t, 1, 6)
 	friend.sees(t, "1", func(all []Member) bool { return find(all, 1).Node == 1 })
 	for _, m := range strangers {
 		for _, x := range m.Members() {
-			// The blank one may be of the other ensemble as well.
+			// The blank member may belong to the other ensemble as well.
 			if x.Node != m.cfg.Self.Node && (m.cfg.Self.Node != 5 || x.Node != 6) {
 				t.Errorf("node %d sees %+v", m.cfg.Self.Node, x)
 			}
 		}
 	}
-	// One that was blank and is now of another ensemble is no member any more.
+	// A member that was blank and now belongs to another ensemble is no member any more.
 	news := friend.cfg.Self
 	news.Cluster = [16]byte{2}
 	if err := friend.Update(news); err != nil {
@@ -268,14 +268,13 @@ func TestStrangersNeverMix(t *testing.T) {
 	first.seesNodes(t, 1)
 }
 
-// ownAddr is an address of this host at which no other program asks for any port: what was
-// free there still is so later.
+// ownAddr is an address of this host at which no other program asks for just any port, so that a
+// port that was free there is still free later.
 const ownAddr = "127.66.0.1:0"
 
-// TestAnIsolatedMemberComesBack: the seed is not there for longer than memberlist
-// remembers, and then is.
+// TestAnIsolatedMemberComesBack: the seed is away for longer than memberlist remembers it, and then comes back.
 func TestAnIsolatedMemberComesBack(t *testing.T) {
-	l, err := net.Listen("tcp", ownAddr) // nobody takes the port meanwhile
+	l, err := net.Listen("tcp", ownAddr) // so that no other process takes the port meanwhile
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,8 +289,7 @@ func TestAnIsolatedMemberComesBack(t *testing.T) {
 	b.seesNodes(t, 1, 2)
 }
 
-// TestAMemberIsRemembered: one that comes back after memberlist has forgotten it,
-// and has no seed, is called.
+// TestAMemberIsRemembered: a member without seeds that comes back after memberlist has forgotten it is called.
 func TestAMemberIsRemembered(t *testing.T) {
 	a := run(t, quick(1, 1))
 	cfg := quick(2, 1, a.addr)
@@ -308,12 +306,12 @@ func TestAMemberIsRemembered(t *testing.T) {
 	b.seesNodes(t, 1, 2)
 }
 
-// TestNothingIsLeft of a member that ended, while it joined or after.
+// TestNothingIsLeft of a member that was stopped, while it was joining or after.
 func TestNothingIsLeft(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 3 {
 		a := run(t, quick(1, 1))
-		dead := netip.MustParseAddrPort("192.0.2.1:2889") // nobody's, by RFC 5737
+		dead := netip.MustParseAddrPort("192.0.2.1:2889") // no host has this address, by RFC 5737
 		b := run(t, quick(2, 1, a.addr, dead))
 		a.seesNodes(t, 1, 2)
 		b.stop()
@@ -398,7 +396,7 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
-// TestLog: lines of memberlist have a level, and no bracket.
+// TestLog: memberlist's lines get a level, and lose the bracket.
 func TestLog(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
@@ -417,8 +415,8 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestLogRepeats: what memberlist repeats of a host that is away is a warning now and
-// then; another trouble is one at once.
+// TestLogRepeats: what memberlist repeats about a host that is away is a warning only now and then;
+// another trouble is one at once.
 func TestLogRepeats(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
@@ -432,7 +430,7 @@ func TestLogRepeats(t *testing.T) {
 	}
 }
 
-// TestValidate and the limit of what is remembered.
+// TestValidate checks Validate and the limit of what is remembered.
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(c *Config){

@@ -9,21 +9,21 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// levels of memberlist's lines: what heals by itself is no news.
+// levels maps memberlist's levels to ours: what heals by itself is no news.
 var levels = map[string]zerolog.Level{
 	"ERR": zerolog.WarnLevel, "ERROR": zerolog.WarnLevel, "WARN": zerolog.DebugLevel, "INFO": zerolog.DebugLevel, "DEBUG": zerolog.DebugLevel,
 }
 
-// warnEvery is how often one trouble is a warning: while a host is away memberlist
-// has the same to say of it every second.
+// warnEvery is how often the same trouble is logged as a warning: while a host is away memberlist
+// reports the same about it every second.
 const warnEvery = time.Minute
 
-// logWriter takes lines like "[WARN] memberlist: what".
+// logWriter takes lines of the form "[WARN] memberlist: text".
 type logWriter struct {
 	log zerolog.Logger
 
 	mu     sync.Mutex
-	warned map[string]time.Time // by what comes before the first colon
+	warned map[string]time.Time // by the text before the first colon
 }
 
 func (w *logWriter) Write(p []byte) (int, error) {

@@ -12,15 +12,15 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// members is what is known of all, and memberlist's delegate. memberlist calls it
-// with its own lock held: so it copies, takes a leaf lock and calls nobody.
+// members is what is known about all nodes, and memberlist's delegate. memberlist calls it with its
+// own lock held, so it copies what it needs, takes only a leaf lock and calls nothing.
 type members struct {
-	changed chan struct{} // of one
+	changed chan struct{} // holds one
 
 	mu struct {
 		sync.Mutex
 		self  Member
-		known map[string]*known // by gossip's name
+		known map[string]*known // by the name in memberlist
 	}
 }
 
@@ -28,7 +28,7 @@ type members struct {
 type known struct {
 	Member
 	addr netip.AddrPort
-	gone time.Time // zero: it seems to live
+	gone time.Time // zero: it seems to be alive
 }
 
 func (s *members) init(self Member) {
@@ -44,7 +44,7 @@ func (s *members) tell() {
 	}
 }
 
-// setSelf says whether it is news.
+// setSelf says whether m changes what this node announces.
 func (s *members) setSelf(m Member) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,14 +63,14 @@ func (s *members) setPort(port uint16) {
 	s.mu.self.GossipPort = port
 }
 
-// foreign says whether a member is of another ensemble than this node. While
-// either is blank it is not.
+// foreign says whether a member belongs to another ensemble than this node. A blank node belongs to
+// none. mu is held.
 func (s *members) foreign(m *Member) bool {
 	ours := s.mu.self.Cluster
 	return ours != [16]byte{} && m.Cluster != [16]byte{} && ours != m.Cluster
 }
 
-// newest is the last boot of each node that is known to have one, living or not.
+// newest is the last known boot of each node, alive or not. mu is held.
 func (s *members) newest() map[uint64]*known {
 	last := map[uint64]*known{}
 	for _, k := range s.mu.known {
@@ -101,8 +101,8 @@ func (s *members) list() []Member {
 	return all
 }
 
-// addresses are those of members that live, and of those that are gone and worth
-// a call; what is too old is forgotten.
+// addresses returns those of living members, and those of members that are gone and worth a call.
+// It forgets what is too old.
 func (s *members) addresses(now time.Time) (alive, gone []netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *members) addresses(now time.Time) (alive, gone []netip.AddrPort) {
 	return alive, gone
 }
 
-// NotifyAlive refuses who is not ours: memberlist.AliveDelegate.
+// NotifyAlive refuses members that are not ours: memberlist.AliveDelegate.
 func (s *members) NotifyAlive(n *memberlist.Node) error {
 	m, err := decodeMember(n.Meta)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *members) NotifyAlive(n *memberlist.Node) error {
 	defer s.mu.Unlock()
 	k := s.mu.known[n.Name]
 	if s.foreign(&m) {
-		if k != nil && k.Cluster != m.Cluster { // it was blank; memberlist keeps what it was
+		if k != nil && k.Cluster != m.Cluster { // it was blank; memberlist keeps the old entry
 			k.Member = m
 			s.tell()
 		}
@@ -145,10 +145,10 @@ func (s *members) NotifyAlive(n *memberlist.Node) error {
 	return nil
 }
 
-// NotifyJoin, NotifyUpdate and NotifyLeave: memberlist.EventDelegate.
+// NotifyJoin, NotifyUpdate and NotifyLeave are memberlist.EventDelegate.
 func (s *members) NotifyJoin(n *memberlist.Node) { s.note(n) }
 
-// NotifyUpdate is NotifyJoin of one that is known.
+// NotifyUpdate does what NotifyJoin does, for a known member.
 func (s *members) NotifyUpdate(n *memberlist.Node) { s.note(n) }
 
 func (s *members) note(n *memberlist.Node) {
@@ -166,7 +166,7 @@ func (s *members) note(n *memberlist.Node) {
 	}
 }
 
-// NotifyLeave is told of who left and of who is silent alike.
+// NotifyLeave is called for members that left and for members that fell silent.
 func (s *members) NotifyLeave(n *memberlist.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +176,7 @@ func (s *members) NotifyLeave(n *memberlist.Node) {
 	}
 }
 
-// NodeMeta is what this node says of itself: memberlist.Delegate.
+// NodeMeta is what this node announces about itself: memberlist.Delegate.
 func (s *members) NodeMeta(limit int) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,7 +187,7 @@ func (s *members) NodeMeta(limit int) []byte {
 	return b
 }
 
-// Nothing of our own is sent along.
+// We send no data of our own along.
 
 // NotifyMsg is not used.
 func (s *members) NotifyMsg([]byte) {}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// What a member says of itself, in memberlist's meta, integers in network order:
+// What a member announces about itself, in memberlist's meta; integers are in network order:
 //
 //	version  u8     1
 //	node     u64
@@ -21,10 +21,10 @@ import (
 //	name     u8 length, bytes
 //	host     u8 length, bytes
 //
-// What follows is a later version's and not looked at.
+// Bytes after these belong to a later version and are ignored.
 const metaVersion = 1
 
-// Limits of a member's texts: all of it must have less than memberlist's 512 bytes.
+// Limits of a member's texts: the whole meta must stay below memberlist's 512 bytes.
 const (
 	MaxName = 128
 	MaxHost = 253 // of DNS

@@ -14,8 +14,7 @@ func sampleMember() Member {
 	}
 }
 
-// TestMetaBytes: these bytes are a promise to other versions, and what follows
-// them is theirs.
+// TestMetaBytes: these bytes are a promise to other versions; later versions may append to them.
 func TestMetaBytes(t *testing.T) {
 	t.Parallel()
 	want := "01" + "0000000000000001" + "0000000000000002" + "03" + strings.Repeat("00", 15) + "0b49" + "0b48" + "0885" +

@@ -13,8 +13,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// transport is memberlist's own, whose streams end with a context: a join that
-// waits for a dead host does not hold up the end.
+// transport is memberlist's own, but its outgoing streams end with a context, so that a join that
+// waits for a dead host does not delay the end of Run.
 type transport struct {
 	*memberlist.NetTransport
 	ctx context.Context
@@ -42,7 +42,7 @@ func (s *stream) Close() error {
 	return s.Conn.Close()
 }
 
-// listen opens the port, of TCP and UDP; with port 0 one that both have free.
+// listen opens the port, for TCP and UDP; if it is 0, a port that is free for both.
 func listen(ctx context.Context, at netip.AddrPort, logger *log.Logger) (transport, uint16, error) {
 	for try := 0; ; try++ {
 		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
@@ -52,7 +52,7 @@ func listen(ctx context.Context, at netip.AddrPort, logger *log.Logger) (transpo
 			return transport{t, ctx}, uint16(t.GetAutoBindPort()), nil
 		}
 		if at.Port() != 0 || try == 10 {
-			if l, other := net.Listen("tcp", at.String()); other == nil { // memberlist's error hides which it is
+			if l, other := net.Listen("tcp", at.String()); other == nil { // memberlist's error hides the cause
 				_ = l.Close()
 			} else if errors.Is(other, syscall.EADDRINUSE) {
 				err = other
@@ -62,8 +62,8 @@ func listen(ctx context.Context, at netip.AddrPort, logger *log.Logger) (transpo
 	}
 }
 
-// Host is where others are told to find this node: the host that was asked for, as
-// it is, or else the address that a Gossip which listens on bind would advertise.
+// Host is the host that other nodes are told for this node: the host that was asked for, unchanged,
+// or else the address that a Gossip listening on bind would advertise.
 func Host(ctx context.Context, host string, bind netip.Addr) (string, error) {
 	if host != "" {
 		return host, nil
@@ -72,9 +72,8 @@ func Host(ctx context.Context, host string, bind netip.Addr) (string, error) {
 	return ip.String(), err
 }
 
-// advertised is the address that others are told: what was asked for, else that
-// of the port, else one of this host's by which others might reach it. A host
-// without any has itself to talk to.
+// advertised is the address that other nodes are told: the one asked for, else the one that gossip
+// listens on, else one of this host's addresses at which others might reach it, else 127.0.0.1.
 func advertised(ctx context.Context, host string, bind netip.Addr, local func() ([]net.Addr, error)) (netip.Addr, error) {
 	if host != "" {
 		ips, err := resolve(ctx, host)
@@ -115,8 +114,8 @@ func advertised(ctx context.Context, host string, bind netip.Addr, local func() 
 	return best, nil
 }
 
-// resolve gives the IPs of a host, those of version 4 first. memberlist would ask
-// name servers by itself, over TCP and for everything.
+// resolve returns the IP addresses of a host, IPv4 first. memberlist would query name servers by
+// itself, over TCP and for every name.
 func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip.Unmap()}, nil
@@ -138,7 +137,7 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	return append(four, six...), nil
 }
 
-// resolveSeed gives the addresses of HOST[:PORT].
+// resolveSeed returns the addresses of HOST[:PORT].
 func resolveSeed(ctx context.Context, seed string) ([]netip.AddrPort, error) {
 	host, port, err := net.SplitHostPort(seed)
 	if err != nil {

@@ -8,12 +8,12 @@ import (
 	"coord/snapshot"
 )
 
-// inBackground runs f on a thread of its own with the lowest priority, so that
-// whoever serves clients gets the processor first, and waits for it to end.
+// inBackground runs f on a thread of its own with the lowest priority, so that threads that serve
+// clients get the processor first. It waits for f to return.
 func inBackground(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// Never unlocked: the thread ends with the goroutine, and with it its priority.
+		// The thread is never unlocked: it ends with the goroutine, and its priority with it.
 		runtime.LockOSThread()
 		snapshot.GiveWay(unix.Gettid())
 		done <- f()

@@ -22,36 +22,36 @@ import (
 	"coord/wal"
 )
 
-// machine is the founding's state machine with what it asks for done: records on
-// the disk, messages as requests of package peer, gossip. Whoever brings it news does its
-// effects, in their order and under its lock, so that a reply leaves behind the
-// record that it relies on.
+// machine runs the founding's state machine and carries out its effects: records written to the
+// disk, messages sent as requests of package peer, news for gossip. The goroutine that brings it
+// news carries out the effects, in their order and under its lock, so that a reply leaves only
+// after the record that it relies on is durable.
 type machine struct {
 	e    *ensemble
 	born chan struct{} // closed when the identity says Member
-	was  string        // what it waited for, when it was logged last
+	was  string        // the reason for waiting that was last logged
 
 	mu     sync.Mutex
 	m      *founding.Machine
 	asking map[string]bool // questions under way
-	// complaints are the last ones by address.
+	// complaints holds the last complaint about each address.
 	complaints map[string]string
 	joining    bool
-	doors      []string // addresses of members, to be asked to take this node in
+	doors      []string // addresses of members that may be asked to take this node in
 	lineage    lineage
 }
 
-// lineage is what a joiner must know of the data that it will hold.
+// lineage is what a joining node must know about the data that it will hold.
 type lineage struct {
 	Lineage    string `json:"lineage"`
 	Generation uint32 `json:"generation"`
 }
 
 const (
-	// foundingTick is how often what is not answered is asked again.
+	// foundingTick is how often unanswered questions are asked again.
 	foundingTick = 250 * time.Millisecond
-	// quietTicks are those that a node which founds alone listens before: members of
-	// an ensemble that knew its lost disk call at least once a second.
+	// quietTicks is how many ticks a node that founds alone listens first: members of an ensemble
+	// that knew this node before its disk was lost call at least once a second.
 	quietTicks = 6
 )
 
@@ -80,7 +80,7 @@ func (m *machine) init(e *ensemble) {
 	m.m = founding.New(conf, record)
 }
 
-// guesses are the peer addresses that the seeds probably have; gossip will know.
+// guesses are the probable peer addresses of the seeds; gossip will find the true ones.
 func (e *ensemble) guesses() (nodes []founding.Node) {
 	add := func(addr string) {
 		if addr != e.self.peerAddr() && !slices.ContainsFunc(nodes, func(n founding.Node) bool { return n.Addr == addr }) {
@@ -107,7 +107,7 @@ func (e *ensemble) guesses() (nodes []founding.Node) {
 	return nodes
 }
 
-// recordOf is what the founding knows over restarts.
+// recordOf is what the founding remembers across restarts.
 func recordOf(id *datadir.Identity) founding.Record {
 	r := founding.Record{Voted: id.Voted, Reason: id.Reason}
 	for _, plan := range id.Released {
@@ -127,13 +127,13 @@ func recordOf(id *datadir.Identity) founding.Record {
 	return r
 }
 
-// belong returns when this node is a member of an ensemble, as its folder says.
+// belong returns once the folder says that this node is a member of an ensemble.
 func (m *machine) belong(ctx context.Context) error {
 	ticker := time.NewTicker(foundingTick)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-m.born: // first, for it may be so already
+		case <-m.born: // checked first: the node may be a member already
 			return nil
 		default:
 		}
@@ -151,7 +151,7 @@ func (m *machine) belong(ctx context.Context) error {
 	}
 }
 
-// candidates are the nodes that gossip shows, as the founding sees them.
+// candidates are the nodes that gossip shows, in the form the founding takes.
 func (e *ensemble) candidates() (list []founding.Candidate) {
 	for _, m := range e.gossip.Members() {
 		list = append(list, founding.Candidate{
@@ -162,7 +162,7 @@ func (e *ensemble) candidates() (list []founding.Candidate) {
 	return list
 }
 
-// tell says what this node waits for: to gossip, and to the log when it is news.
+// tell reports what this node waits for: to gossip, and to the log when it has changed.
 func (m *machine) tell() {
 	m.mu.Lock()
 	said := m.e.said()
@@ -179,21 +179,21 @@ func (m *machine) tell() {
 	}
 }
 
-// waiting says in words what this node waits for.
+// waiting says in words what this node waits for; "" if it is a member.
 func (m *machine) waiting() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.m.Waiting()
 }
 
-// isJoining says whether a member of the ensemble was found.
+// isJoining says whether a member of the ensemble has been found.
 func (m *machine) isJoining() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.joining
 }
 
-// contact tells of a member that expects another node here.
+// contact reports a member that expects another node at this address.
 func (m *machine) contact(cluster [16]byte, expects uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -202,8 +202,8 @@ func (m *machine) contact(cluster [16]byte, expects uint64) {
 	}
 }
 
-// do brings the machine news and does what it asks for. It returns the reply, if
-// the news was a question.
+// do brings the machine news and carries out the effects. It returns the reply if the news was a
+// question.
 func (m *machine) do(news func(*founding.Machine) []founding.Effect) (reply *founding.Message) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -212,7 +212,7 @@ func (m *machine) do(news func(*founding.Machine) []founding.Effect) (reply *fou
 		case founding.Write:
 			if err := m.write(x); err != nil {
 				m.e.end(explain(err))
-				return nil // nothing that relies on it may leave
+				return nil // nothing that relies on the record may be sent
 			}
 		case founding.Send:
 			m.send(x)
@@ -225,7 +225,7 @@ func (m *machine) do(news func(*founding.Machine) []founding.Effect) (reply *fou
 	return reply
 }
 
-// write makes a record durable. Locked.
+// write makes a record durable. mu is held.
 func (m *machine) write(w founding.Write) error {
 	n := m.e.n
 	id := n.identity
@@ -264,8 +264,8 @@ func (m *machine) write(w founding.Write) error {
 	return nil
 }
 
-// become makes the folder a member's: born with a plan, or an empty one that
-// will be sent a snapshot.
+// become makes the folder a member's: a founder's, born with a plan, or an empty one that will be
+// sent a snapshot.
 func (m *machine) become(id datadir.Identity, plan *founding.Plan) error {
 	at, t := replica.Point{}, tree.New()
 	if plan != nil {
@@ -285,8 +285,8 @@ func (m *machine) become(id datadir.Identity, plan *founding.Plan) error {
 	return nil
 }
 
-// furnish puts a first snapshot and an empty log behind it into the folder, and then
-// makes it id's. What a try that was cut short has left goes.
+// furnish puts a first snapshot and an empty log after it into the folder, and then makes it id's.
+// It removes what an interrupted attempt has left.
 func (n *node) furnish(ctx context.Context, id datadir.Identity, at replica.Point, t *tree.Tree) error {
 	for _, path := range []string{n.dir.WAL(), n.dir.Snapshots()} {
 		if err := os.RemoveAll(path); err != nil {
@@ -311,7 +311,7 @@ func (n *node) furnish(ctx context.Context, id datadir.Identity, at replica.Poin
 	return nil
 }
 
-// newLog makes an empty log that begins behind a place.
+// newLog creates an empty log that begins after a place.
 func newLog(path string, id datadir.Identity, at replica.Point) error {
 	l, _, err := wal.Open(path, wal.Options{Meta: wal.Meta{ClusterID: id.Cluster, NodeID: id.Node}})
 	if err != nil {
@@ -321,8 +321,8 @@ func newLog(path string, id datadir.Identity, at replica.Point) error {
 	return errors.Join(err, l.Close())
 }
 
-// send asks another node, at the address that gossip knows for its id if it does.
-// Locked.
+// send asks another node, at the address that gossip knows for its id, else at the address that the
+// founding gave. mu is held.
 func (m *machine) send(s founding.Send) {
 	addr := s.To.Addr
 	for _, g := range m.e.gossip.Members() {
@@ -355,8 +355,8 @@ func (m *machine) send(s founding.Send) {
 	})
 }
 
-// complain tells why a node does not do what it is asked for: once, and not that it is
-// not there yet, which waiting says. Locked.
+// complain logs why a node does not do what it was asked: once for each address and reason, and not
+// at all if the node is not there yet, because waiting says that. mu is held.
 func (m *machine) complain(addr, what string, err error) {
 	level := zerolog.WarnLevel
 	if _, ok := errors.AsType[*net.OpError](err); ok || m.complaints[addr] == err.Error() || errors.Is(err, context.DeadlineExceeded) {
@@ -367,8 +367,8 @@ func (m *machine) complain(addr, what string, err error) {
 	m.e.log.WithLevel(level).Err(err).Str("addr", addr).Msg(what)
 }
 
-// join asks a member, and then every other one that is found, until this node is
-// one too. Locked.
+// join asks a member, and then each other one that has been found, until this node is a member too.
+// mu is held.
 func (m *machine) join(j founding.Join) {
 	if bound, ok := m.e.n.boundTo(); ok && snapshot.ID(j.Cluster) != bound {
 		m.e.log.Warn().Stringer("cluster", j.Cluster).Msg("another cluster than the one this node's data is of: not joined")
@@ -411,7 +411,8 @@ func (m *machine) join(j founding.Join) {
 	})
 }
 
-// boundTo is the cluster of a lost node's data, the only one that it may join, if that is known.
+// boundTo is the cluster of a lost node's data, which is the only one it may join, if that is
+// known.
 func (n *node) boundTo() (cluster snapshot.ID, bound bool) {
 	if n.lost == nil || n.lost.cluster == (snapshot.ID{}) {
 		return snapshot.ID{}, false
@@ -419,8 +420,9 @@ func (n *node) boundTo() (cluster snapshot.ID, bound bool) {
 	return n.lost.cluster, true
 }
 
-// another is the cluster of a member by now, which was of one when it was found, and has been recovered
-// or restored since. A blank node joins that instead; one that had data does not.
+// another returns the id of the cluster to join when a member that was found in cluster was has been
+// recovered or restored since, and is of cluster now. A blank node joins the new one; a node that had
+// data does not.
 func (n *node) another(was snapshot.ID, now string) (snapshot.ID, error) {
 	if _, bound := n.boundTo(); bound {
 		return was, fmt.Errorf("it is of cluster %s by now, not of %s", now, was)
@@ -428,8 +430,8 @@ func (n *node) another(was snapshot.ID, now string) (snapshot.ID, error) {
 	return snapshot.ParseID(now)
 }
 
-// The first byte of a request of package peer says whose it is. The rest is a
-// message of the founding, or JSON: docs/sync-protocol.md.
+// The first byte of a request of package peer says which room it is for. The rest is a message of
+// the founding, or JSON: docs/sync-protocol.md.
 const (
 	requestFounding = 'F'
 	requestMember   = 'M'
@@ -469,7 +471,8 @@ func (e *ensemble) Request(ctx context.Context, theirs peer.Hello, body []byte) 
 	}
 }
 
-// strangers are the nodes of a list of first members that are no members, by their names and addresses.
+// strangers are the names in a list of first members of which neither the name nor the address is a
+// member's.
 func strangers(list []Founder, members roster) (names []string) {
 	for _, f := range list {
 		if !slices.ContainsFunc(members, func(m member) bool { return m.name == f.Name || m.peerAddr() == f.Addr }) {
@@ -479,12 +482,13 @@ func strangers(list []Founder, members roster) (names []string) {
 	return names
 }
 
-// compareList warns if the list of --initial has others than this node's cluster has: it counts on a first
-// start only, and this was none. The members may have changed since, or the folder is another node's.
+// compareList warns if --initial lists nodes that are not members of this node's cluster. The list counts
+// on a first start only, and this is a later one. The members may have changed since, or the folder may be
+// another node's.
 func (e *ensemble) compareList() {
 	var members roster
 	e.replica.Load().View(func(t *tree.Tree, _ *watchTable) { members, _ = rosterOf(t) })
-	if len(members) == 0 { // it was stopped before they were written
+	if len(members) == 0 { // it was stopped before the roster was written
 		if st := e.replica.Load().Status(); len(st.Members.Voters)+len(st.Members.Others) > 1 {
 			return
 		}
@@ -496,14 +500,14 @@ func (e *ensemble) compareList() {
 	}
 }
 
-// lost is what a node was that must come back as another one.
+// lost says what a node was that must come back as another one.
 type lost struct {
 	cluster snapshot.ID
 	reason  string
 }
 
-// setAside moves what is left of a lost node's data out of the way, now that the
-// ensemble is known to be there.
+// setAside moves what is left of a lost node's data out of the way, now that the ensemble is known
+// to be there.
 func (n *node) setAside() error {
 	if n.lost == nil {
 		return nil

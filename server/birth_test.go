@@ -14,8 +14,8 @@ import (
 	"coord/snapshot"
 )
 
-// What keeps a node from being taken in is said once for each address and reason, not twice
-// a second for as long as it lasts; that somebody is not there yet, waiting says.
+// The reason why a node is not taken in is logged once for each address and reason, not twice a
+// second while it lasts. A node that is not there yet is no reason: waiting says that.
 func TestComplain(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
@@ -36,8 +36,8 @@ func TestComplain(t *testing.T) {
 	}
 }
 
-// A node whose data was lost says of which cluster that was, and the leader of another one, as a recovery
-// leaves, does not list it as a member that never comes.
+// A node whose data was lost says which cluster it was in. The leader of another cluster, as a recovery
+// makes one, does not list it as a member that will never come.
 func TestALostNodeIsOfOneCluster(t *testing.T) {
 	t.Parallel()
 	was, now := snapshot.NewID(), snapshot.NewID()
@@ -59,7 +59,7 @@ func TestALostNodeIsOfOneCluster(t *testing.T) {
 	}
 }
 
-// Of a list of first members those are none who are known neither by their name nor by their address.
+// Of a list of first members, those are strangers whose name and address are both no member's.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	list := []Founder{{Name: "n1", Addr: "h1:1"}, {Name: "n2", Addr: "h2:2"}, {Name: "n3", Addr: "[::3]:3"}}

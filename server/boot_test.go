@@ -18,7 +18,7 @@ import (
 	"coord/wal"
 )
 
-// TestAStartIsCounted in the folder, before it is told.
+// TestAStartIsCounted: the boot count is in the folder before any other node is told of it.
 func TestAStartIsCounted(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -38,8 +38,7 @@ func TestAStartIsCounted(t *testing.T) {
 	}
 }
 
-// TestNoStartFromWhatIsNoMember: a folder that is bound to a founding, removed or
-// faulty is left as it is.
+// TestNoStartFromWhatIsNoMember: a folder that is promised to a founding, removed or faulty is left as it is.
 func TestNoStartFromWhatIsNoMember(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[datadir.State]error{datadir.Promised: server.ErrConfig, datadir.Removed: server.ErrForeign, datadir.Faulty: server.ErrDamaged} {
@@ -65,8 +64,8 @@ func TestNoStartFromWhatIsNoMember(t *testing.T) {
 	}
 }
 
-// TestNotOpened: a snapshot that cannot be opened (its mode, a failing disk) keeps no node
-// from a start that needs it not, and is named; one that is needed is no damage.
+// TestNotOpened: a snapshot that cannot be opened (its mode, a failing disk) is named, and does not
+// prevent a start that does not need it. If the start needs it, the error is not damage.
 func TestNotOpened(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -93,8 +92,8 @@ func TestNotOpened(t *testing.T) {
 	}
 }
 
-// TestWaitingKept: of a node that was killed while it took over a snapshot, which does not
-// read any more, that is left as it is. Others that wait go.
+// TestWaitingKept: a node was killed while it took over a snapshot, which can no longer be read.
+// The start fails and leaves that file as it is. Other waiting snapshots are removed.
 func TestWaitingKept(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
@@ -129,7 +128,7 @@ func TestWaitingKept(t *testing.T) {
 	}
 }
 
-// resetLog makes the log of a stopped server begin behind all its snapshots.
+// resetLog makes the log of a stopped server begin after all its snapshots.
 func resetLog(t *testing.T, dir string) {
 	t.Helper()
 	id, _, err := datadir.ReadIdentity(dir)

@@ -19,75 +19,79 @@ import (
 	"coord/tree/znode"
 )
 
-// Config is everything that decides what a server does. cmd maps flags, COORD_*
-// and the configuration file to it.
+// Config is everything that decides what a server does. cmd fills it from flags, COORD_* variables
+// and the configuration file.
 type Config struct {
-	DataDir string // the data folder, made if it is missing
-	Name    string // for people; the host's name unless told
+	DataDir string // the data folder, created if it is missing
+	Name    string // for people; by default the name of the host
 	Listen  []string
-	// Cluster is the name of the cluster: for people, and the label by which the nodes of
-	// an ensemble know each other's gossip.
+	// Cluster is the name of the cluster: for people, and the label that keeps the gossip of
+	// different ensembles apart.
 	Cluster string
 
-	MaxClientConns int      // from one address, 0 for no limit; unix sockets are exempt
+	MaxClientConns int      // from one address, 0 for no limit; unix sockets are not counted
 	FourLetter     []string // the four-letter words that are answered; "*" for all
 	MaxFrame       int      // bytes of the largest request and of the largest value
-	// What only ZooKeeper's clients see: the bounds of the session timeouts that they
-	// ask for (0: two and twenty ticks), the longest frame (0: room for MaxFrame),
-	// and whether reconfig is switched off or not possible.
+	// These concern ZooKeeper's clients alone: the bounds for the session timeouts they ask for (0:
+	// two and twenty ticks), the longest frame (0: enough for MaxFrame), and whether reconfig is
+	// answered as switched off or as not possible.
 	TickTime, MinSession, MaxSession time.Duration
 	ZooKeeperFrame                   int
 	ReconfigEnabled                  bool
-	SuperDigest                      string // user:base64(sha1(user:password)) of the operator; once set, loopback alone is none
+	SuperDigest                      string // user:base64(sha1(user:password)) of the operator; once it is set, a client on loopback is no operator by that alone
 
 	SnapshotTxns  int   // a snapshot after so many txns …
-	SnapshotBytes int64 // … or bytes of log
-	SnapshotKeep  int   // newest snapshots kept, with the log back to the oldest of them
-	// SnapshotMaxAge removes older snapshots, but never the newest two; 0 is never.
+	SnapshotBytes int64 // … or so many bytes of log
+	SnapshotKeep  int   // how many of the newest snapshots are kept, with the log back to the oldest of them
+	// SnapshotMaxAge removes snapshots older than this, but never the newest two; 0 means never.
 	SnapshotMaxAge time.Duration
 
-	Settings tree.Settings // what all nodes must agree on; the leader puts it into the state
+	Settings tree.Settings // what all nodes must agree on; the leader writes it into the state
 	// ContainerInterval is how long a container stays empty before it is deleted.
 	ContainerInterval time.Duration
-	// ReserveBytes is the free space below which writes are refused; 0 derives it from the disk.
+	// ReserveBytes is the free space below which writes are refused; 0 derives it from the size of
+	// the disk.
 	ReserveBytes int64
 
 	Ensemble *Ensemble // nil: the node is alone and opens no port for peers
 
 	Version string // of the binary
-	Built   string // when, as 01/02/2006 15:04 GMT
+	Built   string // build time, as 01/02/2006 15:04 GMT
 }
 
-// Ensemble says how a node is one of several.
+// Ensemble configures a node that is one of several.
 type Ensemble struct {
 	PeerListen, GossipListen string // ADDR:PORT
-	// Advertise is the host, a name or an address, at which others reach this node; "": found out.
+	// Advertise is the host, a name or an address, at which others reach this node; "" means that
+	// the node finds it out.
 	Advertise string
-	// How the ensemble comes about, on a first start. With Join alone the node never founds
-	// one; with none of them it does so by itself, and others may join. Initial excludes the others.
+	// How the ensemble comes about, on a first start only. A node with Join alone never founds an
+	// ensemble. A node with none of the three founds one by itself, and others may join it. Initial
+	// excludes the other two.
 	Join    []string  // HOST[:GOSSIP-PORT] of members
-	Expect  int       // found with so many blank nodes; 0: not so
-	Initial []Founder // found with exactly these, this node (Config.Name) among them
+	Expect  int       // found with this many blank nodes; 0: not used
+	Initial []Founder // found with exactly these nodes, this one (Config.Name) among them
 
 	Observer bool        // never votes
-	Secret   peer.Secret // of the cluster; may be empty on loopback alone
-	// Tick is raft's unit of time. A leader is heard of every HeartbeatTicks; after
-	// ElectionTicks of silence another one is elected.
+	Secret   peer.Secret // of the cluster; may be empty only on loopback
+	// Tick is raft's unit of time. The leader sends a heartbeat every HeartbeatTicks; after
+	// ElectionTicks of silence another leader is elected.
 	Tick                          time.Duration
 	HeartbeatTicks, ElectionTicks int
-	// SyncLimit is how long this node may be without a leader before clients are sent elsewhere.
+	// SyncLimit is how long this node may be without a leader before it sends its clients
+	// elsewhere.
 	SyncLimit time.Duration
-	// Files, in PEM: this node's certificate and key for peers, and the authority of all of them.
+	// PEM files: this node's certificate and key for peers, and the authority that all nodes trust.
 	TLSCert, TLSKey, TLSCA string
 }
 
-// Founder is a node of which an ensemble is founded. All of them have the same list.
+// Founder is one of the nodes that found an ensemble. All of them have the same list.
 type Founder struct {
 	Name, Addr string // Addr is HOST:PEER-PORT
 	GossipPort int    // 0: gossip.DefaultPort
 }
 
-// DefaultEnsemble is what is usual of all that is not particular to a node.
+// DefaultEnsemble holds the defaults of the settings that do not depend on the node.
 func DefaultEnsemble() Ensemble {
 	return Ensemble{
 		PeerListen: DefaultPeerListen, GossipListen: DefaultGossipListen,
@@ -95,7 +99,7 @@ func DefaultEnsemble() Ensemble {
 	}
 }
 
-// The defaults that cmd shows.
+// Defaults, which cmd also shows.
 const (
 	DefaultListen       = "127.0.0.1:2181"
 	DefaultDataDir      = "./coord-data"
@@ -114,7 +118,7 @@ const (
 	MaxSyncLimit = 24 * time.Hour
 )
 
-// DefaultConfig is a whole ensemble of one on loopback.
+// DefaultConfig is a complete configuration of a single node on loopback.
 func DefaultConfig() Config {
 	name, err := os.Hostname()
 	if err != nil || name == "" {
@@ -132,7 +136,7 @@ func DefaultConfig() Config {
 // MaxMaxFrame is the largest MaxFrame: the log takes entries of 4 MiB.
 const MaxMaxFrame = 3 << 20
 
-// sessionBounds are those of the timeouts of ZooKeeper's clients.
+// sessionBounds are the bounds for the timeouts that ZooKeeper's clients ask for.
 func (c Config) sessionBounds() (least, most time.Duration) {
 	if least = c.MinSession; least == 0 {
 		least = 2 * c.TickTime
@@ -143,7 +147,7 @@ func (c Config) sessionBounds() (least, most time.Duration) {
 	return least, most
 }
 
-// Validate says what is wrong, in words for the command line.
+// Validate returns all that is wrong with the configuration, in words for the command line.
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
@@ -176,7 +180,7 @@ func (c Config) Validate() error {
 	}
 	if c.SuperDigest != "" {
 		_, hash, _ := strings.Cut(c.SuperDigest, ":")
-		switch { // what it is is not shown: it may be a password
+		switch { // the value is not shown: it may be a password
 		case strings.Count(c.SuperDigest, ":") != 1:
 			bad("the super digest is not user:hash")
 		case !znode.IsDigest(hash):
@@ -189,7 +193,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// validate is Validate of an ensemble, for a node and a cluster of these names.
+// validate checks an ensemble's settings for a node and a cluster of these names.
 func (e *Ensemble) validate(name, cluster string, bad func(format string, a ...any)) {
 	if len(name) > gossip.MaxName || len(cluster) > founding.MaxText {
 		bad("a node's name has at most %d bytes in an ensemble, and the cluster's %d", gossip.MaxName, founding.MaxText)
@@ -283,8 +287,9 @@ func checkFounders(all []Founder, self string, bad func(format string, a ...any)
 	}
 }
 
-// isOtherKind says whether a host is known by an IPv4 address, and this node by an IPv6 one for
-// its peers, or the other way round: links are made from the address that it listens on.
+// isOtherKind says whether host is an IPv4 address while this node listens for its peers on an IPv6
+// one, or the other way round. Then no link is possible, because links are dialled from the address
+// that the node listens on.
 func (e *Ensemble) isOtherKind(host string) bool {
 	own, _, _ := splitAddr(e.PeerListen)
 	from, err := netip.ParseAddr(own)
@@ -292,7 +297,7 @@ func (e *Ensemble) isOtherKind(host string) bool {
 	return err == nil && toErr == nil && !from.IsUnspecified() && from.Unmap().Is4() != to.Unmap().Is4()
 }
 
-// splitSeed takes a HOST or HOST:PORT apart; without a port that is 1.
+// splitSeed splits HOST or HOST:PORT. Without a port it returns port 1.
 func splitSeed(seed string) (host string, port int) {
 	host, port, err := splitAddr(seed)
 	if err != nil {
@@ -301,7 +306,7 @@ func splitSeed(seed string) (host string, port int) {
 	return host, port
 }
 
-// checkSeed judges a HOST or HOST:PORT.
+// checkSeed checks that a seed is HOST or HOST:PORT.
 func checkSeed(seed string) error {
 	if host, port := splitSeed(seed); port == 0 || !isHost(host) {
 		return fmt.Errorf("%q is not HOST or HOST:PORT", seed)
@@ -319,7 +324,7 @@ func splitAddr(addr string) (host string, port int, err error) {
 	return host, int(n), nil
 }
 
-// isHost says whether others may reach something by this name or address.
+// isHost says whether a name or address is one at which others may reach a node.
 func isHost(host string) bool {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return !a.IsUnspecified()
@@ -327,7 +332,7 @@ func isHost(host string) bool {
 	return host != "" && len(host) <= gossip.MaxHost && !strings.ContainsAny(host, " \t\n\"/:,[]")
 }
 
-// IsLoopback says whether a host is this one alone.
+// IsLoopback says whether a host can be reached from this machine only.
 func IsLoopback(host string) bool {
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.IsLoopback() || host == "localhost"

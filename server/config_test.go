@@ -14,7 +14,7 @@ import (
 	"coord/server"
 )
 
-// TestValidateEnsemble: what an operator can get wrong, each with its words.
+// TestValidateEnsemble: each mistake that an operator can make has its own error text.
 func TestValidateEnsemble(t *testing.T) {
 	t.Parallel()
 	three := []server.Founder{{Name: "n1", Addr: "h1:2888"}, {Name: "n2", Addr: "10.0.0.2:2888", GossipPort: 7}, {Name: "n3", Addr: "[fe80::3]:2888"}}
@@ -124,7 +124,7 @@ func TestValidateEnsemble(t *testing.T) {
 	}
 }
 
-// A host that can never be joined is named: of the others one may do.
+// A host that can never be joined is named in a warning only, because another one may be reachable.
 func TestAHostOfTheOtherKindToJoin(t *testing.T) {
 	t.Parallel()
 	cfg, e := testConfig(t), server.DefaultEnsemble()
@@ -144,7 +144,7 @@ func TestAHostOfTheOtherKindToJoin(t *testing.T) {
 	}
 }
 
-// A list of first members does nothing to a node that is a member already: it says so, if they are others.
+// A list of first members has no effect on a node that is a member already; the node warns if the list names others.
 func TestAListForAnotherFolder(t *testing.T) {
 	t.Parallel()
 	cfg, e := testConfig(t), server.DefaultEnsemble()
@@ -163,7 +163,7 @@ func TestAListForAnotherFolder(t *testing.T) {
 	}
 }
 
-// lines are those of a log.
+// lines are the lines of a log.
 type lines chan string
 
 func (l lines) Write(b []byte) (int, error) {
@@ -171,7 +171,7 @@ func (l lines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// until returns the lines up to one that says something.
+// until returns the lines up to the first that contains what.
 func (l lines) until(t *testing.T, what string) (all string) {
 	t.Helper()
 	timeout := time.After(30 * time.Second)

@@ -1,5 +1,4 @@
-// Package server wires the rooms of one node together: it takes the data folder,
-// starts what lies in it, lets clients in, and stops everything in reverse. It is
-// the only package that knows all the others; it decides nothing that one of
-// them could decide.
+// Package server wires the packages of one node together: it opens the data folder, starts what the
+// folder holds, lets clients in, and stops everything in reverse order. It is the only package that
+// knows all the others, and it decides nothing that one of them could decide.
 package server

@@ -29,51 +29,50 @@ import (
 	"coord/tree"
 )
 
-// ensemble is a node's part among others: it joins the rooms that know one thing
-// each. peer carries bytes, gossip shows who seems to be there, founding says how an
-// ensemble is born, replica keeps the log; the steward does what takes time.
+// ensemble is a node's part in an ensemble. It connects the rooms that know one thing each: peer
+// carries bytes, gossip shows which nodes seem to be there, founding says how an ensemble begins,
+// replica keeps the log. The steward does what takes time.
 //
-// It lives longer than the replica: a node must be a member before it has a log, and
-// founding and joining are talked over the same links. Peers are named to the links
-// only when there is a replica that can hear of them.
+// It lives longer than the replica: a node must be a member before it has a log, and founding and joining
+// use the same links. The links are told of peers only when there is a replica that can hear from them.
 type ensemble struct {
 	n      *node
 	cfg    *Ensemble
 	log    zerolog.Logger
 	links  *peer.Links
 	gossip *gossip.Gossip
-	self   member // as others are told
+	self   member // as other nodes are told
 	ctx    context.Context
 
 	machine machine
 	replica atomic.Pointer[replica.Replica]
 	keeper  atomic.Pointer[session.Keeper]
 	steward *steward
-	admins  atomic.Int32  // wishes of operators under way through this node
+	admins  atomic.Int32  // operators' requests under way through this node
 	moves   atomic.Uint64 // how often a link to a peer has come or gone
 
 	store   atomic.Pointer[snapshot.Store]
 	ended   chan error // of one: why the node must stop
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	arrived map[uint64]*snapshot.Received
-	taken   uint64                   // index of the last one that raft has asked for
-	pauses  map[uint64]time.Duration // behind the last snapshot that did not reach a node
+	taken   uint64                   // index of the last snapshot that raft has asked for
+	pauses  map[uint64]time.Duration // by node: the pause after the last snapshot that did not reach it
 	stopped bool
 	tasks   sync.WaitGroup // what run waits for
 }
 
-// snapshotRate is how many bytes of a snapshot are sent in a second at most: what is read
-// for that comes from the leader's disk, and fsyncs wait for it.
+// snapshotRate is the most bytes of a snapshot that are sent in a second: they are read from the
+// leader's disk, and fsyncs wait for those reads.
 const snapshotRate = 64 << 20
 
-// Kinds of what nodes forward to each other; those below are the replica's.
+// Kinds of messages that nodes forward to each other; smaller numbers are the replica's.
 const (
 	forwardSessions byte = 16 // package session
 	forwardDigests  byte = 17 // package replica
-	forwardPlace    byte = 18 // the roster's line of who sends it
+	forwardPlace    byte = 18 // the sender's own line of the roster
 )
 
-// newEnsemble makes a node's part, which ends with ctx; run brings it to life.
+// newEnsemble makes a node's part, which ends with ctx; run starts it.
 func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error) {
 	e := &ensemble{n: n, ctx: ctx, cfg: n.cfg.Ensemble, log: n.log.With().Str("room", "ensemble").Logger(),
 		arrived: map[uint64]*snapshot.Received{}, pauses: map[uint64]time.Duration{}, ended: make(chan error, 1)}
@@ -91,7 +90,7 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 		return nil, fmt.Errorf("%w: the address to advertise: %w", ErrConfig, err)
 	}
 	if n.onLoopback && !IsLoopback(e.self.host) {
-		e.self.client = 0 // clients elsewhere are not served
+		e.self.client = 0 // clients on other hosts are not served
 	}
 	conf := gossip.DefaultConfig()
 	conf.Self, conf.Label, conf.Secret = e.said(), n.cfg.Cluster, e.cfg.Secret
@@ -126,8 +125,8 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 	return e, nil
 }
 
-// dialFrom dials from the address that a node listens on, if that is a certain one: so
-// others, and the rules of a network between them, know it by one address.
+// dialFrom dials from the address that a node listens on, if that is a specific one. So the other
+// nodes, and the rules of a network between them, know this node by one address.
 func dialFrom(listen net.Addr) func(ctx context.Context, addr string) (net.Conn, error) {
 	var d net.Dialer
 	if a, ok := listen.(*net.TCPAddr); ok && !a.IP.IsUnspecified() {
@@ -136,9 +135,9 @@ func dialFrom(listen net.Addr) func(ctx context.Context, addr string) (net.Conn,
 	return func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
 }
 
-// advertised is the host at which the flags say that others reach this node, "" if they do
-// not: what is asked for, or its own entry in the list of first members while that is
-// a name or an address of this machine.
+// advertised is the host at which others reach this node according to the flags, "" if they do not
+// say: the advertised one, or the host of this node's own entry in the list of first members if
+// that is a name or an address of this machine.
 func (e *ensemble) advertised() string {
 	if e.cfg.Advertise != "" {
 		return e.cfg.Advertise
@@ -181,8 +180,8 @@ func (e *ensemble) seeds() []string {
 	return seeds
 }
 
-// known are the gossip addresses that the state names: a node that starts without
-// flags finds the others by them, and tells them where it is now.
+// known are the gossip addresses in the state's roster: a node that starts without flags finds the
+// others by them, and tells them where it is now.
 func (e *ensemble) known() (seeds []string) {
 	r := e.replica.Load()
 	if r == nil {
@@ -199,7 +198,7 @@ func (e *ensemble) known() (seeds []string) {
 	return seeds
 }
 
-// said is what this node tells in gossip.
+// said is what this node announces in gossip.
 func (e *ensemble) said() gossip.Member {
 	id := &e.n.identity
 	m := gossip.Member{Node: id.Node, Boot: id.Boot, Name: e.n.cfg.Name, Host: e.self.host, PeerPort: uint16(e.self.peer),
@@ -213,7 +212,7 @@ func (e *ensemble) said() gossip.Member {
 	return m
 }
 
-// whereabouts are this node's line of the roster.
+// whereabouts is this node's line of the roster.
 func (e *ensemble) whereabouts() member {
 	m := e.self
 	for _, g := range e.gossip.Members() {
@@ -224,7 +223,7 @@ func (e *ensemble) whereabouts() member {
 	return m
 }
 
-// run takes part until its context ends.
+// run takes part in the ensemble until its context ends.
 func (e *ensemble) run() error {
 	g, ctx := errgroup.WithContext(e.ctx)
 	g.Go(func() error {
@@ -256,7 +255,7 @@ func (e *ensemble) run() error {
 	return err
 }
 
-// end stops the node with an error; the first one counts.
+// end stops the node with an error; the first error counts.
 func (e *ensemble) end(err error) {
 	select {
 	case e.ended <- err:
@@ -264,8 +263,7 @@ func (e *ensemble) end(err error) {
 	}
 }
 
-// task runs f in a goroutine of its own, which must end soon after ctx, unless the
-// ensemble has ended.
+// task runs f in a goroutine of its own, unless the ensemble has ended. f must return soon after ctx ends.
 func (e *ensemble) task(f func(ctx context.Context)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -274,7 +272,7 @@ func (e *ensemble) task(f func(ctx context.Context)) {
 	}
 }
 
-// serve names a replica that from now on is this node's.
+// serve makes r and k the replica and the keeper of this node from now on.
 func (e *ensemble) serve(r *replica.Replica, k *session.Keeper) {
 	e.machine.tell()
 	e.links.SetCluster(e.n.identity.Cluster)
@@ -282,19 +280,19 @@ func (e *ensemble) serve(r *replica.Replica, k *session.Keeper) {
 	e.replica.Store(r)
 }
 
-// position is where the log ends and the term that this node is in, for the handshake. Peers
-// are dialled only once there is a replica, and less than there is must never be said: it
-// would cost the node its id.
+// position is the last index of the log and the current term, for the handshake. It must never
+// report less than this node has: that would cost the node its id. It reports 0, 0 only before
+// there is a replica, and peers are dialled only after that.
 func (e *ensemble) position() (index, term uint64) {
 	r := e.replica.Load()
 	if r == nil {
 		return 0, 0
 	}
-	index, _ = e.n.wal.LastIndex() // it has no error
-	return index, r.Status().Term  // whoever cuts the log has brought the term before
+	index, _ = e.n.wal.LastIndex() // it never fails
+	return index, r.Status().Term  // the term is at least that of any leader that has cut the log
 }
 
-// floor is what the log of a node must have, by what leaders have told in the log: see peer.Config.
+// floor is what leaders have recorded in the log about how far a node's own log must reach: see peer.Config.
 func (e *ensemble) floor(node uint64) (index, term uint64) {
 	if r := e.replica.Load(); r != nil {
 		return r.Floor(node)
@@ -302,7 +300,7 @@ func (e *ensemble) floor(node uint64) (index, term uint64) {
 	return 0, 0
 }
 
-// admit judges who dials: see admission.
+// admit decides whether a node that dials may link with this one: see admission.
 func (e *ensemble) admit(theirs peer.Hello) *peer.Refusal {
 	return admission.Admit(e.ctx, e.replica.Load(), e.isHeard, theirs)
 }
@@ -312,16 +310,16 @@ func (e *ensemble) isHeard(node uint64) bool {
 	return slices.ContainsFunc(e.links.Stats().Peers, func(p peer.PeerStats) bool { return p.Node == node && p.Inbound })
 }
 
-// Raft and the rest of peer.Handler.
+// Raft and the other methods of peer.Handler.
 
-// Raft hands raft's messages on.
+// Raft passes raft's messages to the replica.
 func (e *ensemble) Raft(from uint64, msgs []*raftpb.Message) {
 	if r := e.replica.Load(); r != nil {
 		r.StepRaft(from, msgs)
 	}
 }
 
-// Forward hands on what nodes of coord say to each other.
+// Forward passes a message of another node to the room that its kind names.
 func (e *ensemble) Forward(from uint64, kind byte, b []byte) {
 	r, k := e.replica.Load(), e.keeper.Load()
 	switch {
@@ -337,8 +335,8 @@ func (e *ensemble) Forward(from uint64, kind byte, b []byte) {
 	}
 }
 
-// Up says that a peer can be reached. It is told where this node is: it may know only
-// where that was before, and gossip may not reach it.
+// Up says that a peer can be reached. This node tells it where it is: the peer may know only an
+// earlier address, and gossip may not reach it.
 func (e *ensemble) Up(node uint64, theirs peer.Hello) {
 	e.moves.Add(1)
 	e.log.Info().Str("peer", datadir.NodeString(node)).Str("name", theirs.Name).Msg("link to a peer")
@@ -348,7 +346,7 @@ func (e *ensemble) Up(node uint64, theirs peer.Hello) {
 	}
 }
 
-// Down says that it cannot any more.
+// Down says that a peer cannot be reached any more.
 func (e *ensemble) Down(node uint64, certain bool) {
 	e.moves.Add(1)
 	if r := e.replica.Load(); r != nil {
@@ -356,7 +354,7 @@ func (e *ensemble) Down(node uint64, certain bool) {
 	}
 }
 
-// Refused learns from refusals what concerns this node itself.
+// Refused acts on a refusal as far as it concerns this node itself.
 func (e *ensemble) Refused(r *peer.Refusal) {
 	if !r.Proven {
 		return
@@ -370,7 +368,7 @@ func (e *ensemble) Refused(r *peer.Refusal) {
 	switch admission.FateOf(r, e.n.identity.Cluster) {
 	case admission.Removed:
 		if e.admins.Load() > 0 {
-			return // the wish may have been this, and its answer is on its way: who dials again is refused again
+			return // perhaps the operator asked for this removal and its answer is on its way; a node that dials again is refused again
 		}
 		e.end(&removedError{reason: "another member says so"})
 	case admission.Lost:
@@ -379,16 +377,16 @@ func (e *ensemble) Refused(r *peer.Refusal) {
 	}
 }
 
-// Raft's messages, forwards and snapshots to others: replica.Peers.
+// carrier sends raft's messages, forwards and snapshots to other nodes: replica.Peers.
 type carrier struct{ *ensemble }
 
-// Raft carries raft's messages.
+// Raft sends raft's messages.
 func (c carrier) Raft(msgs []*raftpb.Message) { c.links.Raft(msgs) }
 
-// Forward carries a message of the replica.
+// Forward sends a message of the replica.
 func (c carrier) Forward(to uint64, kind byte, b []byte) { c.links.Forward(to, kind, b) }
 
-// Leader tells who leads: session.Ensemble.
+// Leader returns who leads: session.Ensemble.
 func (e *ensemble) Leader() (id, term uint64, self bool) {
 	r := e.replica.Load()
 	if r == nil {
@@ -398,10 +396,10 @@ func (e *ensemble) Leader() (id, term uint64, self bool) {
 	return st.Leader, st.Term, st.Leader == e.n.identity.Node && st.Ready
 }
 
-// Tell carries a keeper's words: session.Ensemble.
+// Tell sends a message of the keeper: session.Ensemble.
 func (e *ensemble) Tell(to uint64, b []byte) { e.links.Forward(to, forwardSessions, b) }
 
-// Links tells whether a link has come or gone: session.Ensemble.
+// Links counts how often a link has come or gone: session.Ensemble.
 func (e *ensemble) Links() uint64 { return e.moves.Load() }
 
 // listenPeers opens the peer port.
@@ -416,8 +414,7 @@ func listenPeers(addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// lostError says that this node has lost what it had acknowledged: it must come back
-// as another one.
+// lostError says that this node has lost data that it had acknowledged: it must come back as another one.
 type lostError struct {
 	cluster snapshot.ID
 	err     error
@@ -426,13 +423,13 @@ type lostError struct {
 func (e *lostError) Error() string { return e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
-// removedError says that the ensemble does without this node, for ever.
+// removedError says that this node is no longer a member of the ensemble, and never will be again.
 type removedError struct {
 	reason string
 	asked  bool // by this node's operator
 }
 
-// divergedError says that this node's state is not what the others' is.
+// divergedError says that this node's state differs from that of the others.
 type divergedError struct{ index uint64 }
 
 func (e *divergedError) Error() string {
@@ -443,7 +440,7 @@ func (e *divergedError) Unwrap() error { return ErrDamaged }
 func (e *removedError) Error() string { return "this node was removed from its cluster: " + e.reason }
 func (e *removedError) Unwrap() error { return ErrForeign }
 
-// retryTime is between two tries of what needs others.
+// retryTime is the pause between two attempts at what needs other nodes.
 const retryTime = 500 * time.Millisecond
 
 func pause(ctx context.Context, d time.Duration) {

@@ -2,7 +2,8 @@ package server
 
 import "errors"
 
-// Why a server does not start or had to stop. cmd turns them into exit codes.
+// The reasons why a server does not start or had to stop. cmd turns each into the exit code beside
+// it.
 var (
 	ErrConfig     = errors.New("bad configuration")          // 2
 	ErrPermitted  = errors.New("not permitted")              // 6
@@ -16,7 +17,7 @@ var (
 	ErrFatalIO    = errors.New("a write or fsync failed")    // 20
 )
 
-// failure is an error of one of these kinds whose own words say all.
+// failure is an error of one of these kinds whose own text needs no prefix.
 type failure struct{ kind, err error }
 
 func (f failure) Error() string   { return f.err.Error() }

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is counted is what is open, but for the folder that is read for it.
-func TestOpenFiles(t *testing.T) { // not beside tests that open others
+// The count is the number of open files, without the folder that is read to count them.
+func TestOpenFiles(t *testing.T) { // not in parallel with tests that open files
 	open := func() (n int) {
 		for fd := range 1 << 12 {
 			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {

@@ -9,7 +9,7 @@ import (
 	"coord/server/peer"
 )
 
-// TestLinksAreCounted: what a node has told may be lost whenever one has come or gone.
+// TestLinksAreCounted: whenever a link has come or gone, what this node has told over it may be lost.
 func TestLinksAreCounted(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

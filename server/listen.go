@@ -8,29 +8,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxUnsentBytes is how much of what was written to a client's socket may wait there
-// to be sent. Without a limit that is as much as the system's largest send buffer, some
-// 4 MiB: a few hundred clients that read nothing would take all the memory that the
-// kernel has for TCP, and stop whoever else uses it. What is on its way to a distant
-// client is not counted, so no connection becomes slower.
+// maxUnsentBytes is how much written data may wait unsent in a client's socket. Without this limit
+// the bound is the system's largest send buffer, some 4 MiB: a few hundred clients that read
+// nothing would take all the memory that the kernel has for TCP, and stop every other user of TCP.
+// Data on its way to a distant client does not count, so no connection becomes slower.
 const maxUnsentBytes = 256 << 10
 
-// The probes of a silent connection, as Go sets them.
+// Keepalive probes of a silent connection, with Go's default values.
 const (
 	probeAfter = 15 * time.Second
 	probes     = 9
 )
 
-// listenConfig has clients' connections inherit the options of their listener's
-// socket: Go alone would make four system calls for each. Of a socket for MPTCP,
-// Go's choice where there is one, they would inherit only some.
+// listenConfig sets the options on the listening socket, from which clients' connections inherit
+// them: Go by itself would make four system calls for each connection. MPTCP, which Go prefers
+// where it exists, is switched off because connections inherit only some options from an MPTCP
+// socket.
 func listenConfig() *net.ListenConfig {
 	c := &net.ListenConfig{KeepAlive: -1, Control: inherit}
 	c.SetMultipathTCP(false)
 	return c
 }
 
-// inherit sets what the connections of a listener have.
+// inherit sets the options that a listener's connections inherit.
 func inherit(network, _ string, raw syscall.RawConn) (err error) {
 	if network == "unix" {
 		return nil

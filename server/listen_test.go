@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestStalledReader: of the answers to a client that reads none, the kernel holds some
-// hundred KiB, not as much as its largest buffer.
+// TestStalledReader: the kernel holds some hundred KiB of the answers to a client that reads
+// nothing, not as much as its largest buffer.
 func TestStalledReader(t *testing.T) {
 	t.Parallel()
 	s := start(t, testConfig(t))
@@ -44,8 +44,8 @@ func TestStalledReader(t *testing.T) {
 	}
 }
 
-// unacknowledged is how much the other end of a connection to this machine has
-// written, and this one not received.
+// unacknowledged is how many bytes the other end of a connection to this machine has written and
+// this end has not received.
 func unacknowledged(t *testing.T, c net.Conn) (n int) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/net/tcp")

@@ -18,9 +18,9 @@ import (
 	"coord/server"
 )
 
-// H14 (ZOOKEEPER-4203, 4712): the thread that let others in died, and its process went on
-// leading. Here a listener that is of no use any more ends the server, with an error: the one
-// for clients and the one for peers. (That of gossip is not among them: it carries hints, and
+// H14 (ZOOKEEPER-4203, 4712): the thread that accepted connections died, and its process went on
+// leading. Here a listener that has become useless ends the server with an error: the one for
+// clients and the one for peers. (Gossip's listener is not among them: gossip carries hints, and
 // memberlist tries again for ever.)
 func TestADeadListenerEndsTheServer(t *testing.T) {
 	t.Parallel()
@@ -75,8 +75,7 @@ func peerAddr(t *testing.T, addr string) string {
 	return ""
 }
 
-// breakListener makes the socket of this process that listens there one at which nobody can be
-// accepted.
+// breakListener makes this process's socket that listens on addr one that can accept no connection.
 func breakListener(t *testing.T, addr string) {
 	t.Helper()
 	_, want, _ := net.SplitHostPort(addr)
@@ -101,9 +100,8 @@ func breakListener(t *testing.T, addr string) {
 	t.Fatalf("nobody listens at %s", addr)
 }
 
-// H11 (ZOOKEEPER-2325, 3056, 3644): a missing or empty snapshot was taken for an empty
-// tree, and the log behind it for all there was. Here nothing starts, and nothing is touched,
-// until the file is back.
+// H11 (ZOOKEEPER-2325, 3056, 3644): a missing or empty snapshot was taken for an empty tree, and the log
+// after it for the whole state. Here the server does not start, and touches nothing, until the file is back.
 func TestWithoutItsSnapshotNothingStarts(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(path string) error{

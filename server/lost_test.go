@@ -8,7 +8,7 @@ import (
 	"coord/server/replica"
 )
 
-// A node whose leader knows that its log has lost something comes back as another one, as if it had been refused.
+// A node that learns from its leader that its log has lost entries comes back as another node, as after a refusal.
 func TestAnOlderLogIsLost(t *testing.T) {
 	t.Parallel()
 	err := fmt.Errorf("replica: %w", replica.ErrOlder)

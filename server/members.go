@@ -23,36 +23,36 @@ import (
 	"coord/tree/znode"
 )
 
-// memberRequest is what nodes ask each other, one at a time, as JSON. Do says what:
+// memberRequest is a request that one node makes of another, one at a time, as JSON. Do names it:
 //
-//	join    take the node that asks in, as a learner; or it is one and wants to vote
-//	invite  the node that is asked may become a member: an operator wants it
-//	members who are the members, as far as you know?
-//	status  how are you?
-//	admin   do what an operator has asked another node for: the leader's part of Admin
+//	join    take the asking node in as a learner; if it is one, note that it wants a vote
+//	invite  join the asking node's ensemble: an operator wants it
+//	members list the members, as far as known
+//	status  report the node's status
+//	admin   do the leader's part of Admin, for an operator who has asked another node
 type memberRequest struct {
 	Do       string   `json:"do"`
-	Cluster  string   `json:"cluster,omitempty"` // the only one that the node that asks may join
-	Peer     string   `json:"peer,omitempty"`    // HOST:PORT of the node that asks
+	Cluster  string   `json:"cluster,omitempty"` // the only cluster that the asking node may join
+	Peer     string   `json:"peer,omitempty"`    // HOST:PORT of the asking node
 	Client   int      `json:"client,omitempty"`
 	Observer bool     `json:"observer,omitempty"`
 	Replaces []string `json:"replaces,omitempty"` // node ids
 	Words    []string `json:"words,omitempty"`
 }
 
-// memberAnswer answers any of them.
+// memberAnswer is the answer to any memberRequest.
 type memberAnswer struct {
-	// Leader is set if the one that was asked does not lead: where to ask.
+	// Leader is set if the node that was asked does not lead: the address to ask instead.
 	Leader  string `json:"leader,omitempty"`
-	Cluster string `json:"cluster,omitempty"` // which the node may be a member of
+	Cluster string `json:"cluster,omitempty"` // of which the asking node may be a member
 	lineage
-	Roster string      `json:"roster,omitempty"` // whom the node may hear from before it knows by itself
+	Roster string      `json:"roster,omitempty"` // the members, for a node whose own state does not name them yet
 	Status *nodeStatus `json:"status,omitempty"`
-	Code   int32       `json:"code,omitempty"` // of what is refused, as ZooKeeper's numbers
+	Code   int32       `json:"code,omitempty"` // the reason of a refusal, as ZooKeeper's number
 	Text   string      `json:"text,omitempty"`
 }
 
-// nodeStatus is how a node is.
+// nodeStatus is the status of a node.
 type nodeStatus struct {
 	Role     string `json:"role"`
 	Term     uint64 `json:"term"`
@@ -66,15 +66,15 @@ type nodeStatus struct {
 }
 
 const (
-	statusTime = time.Second // a member that has not answered is shown as down
+	statusTime = time.Second // a member that has not answered within it is shown as down
 	maxHops    = 3
-	// handOverPause is the time to notice that this node leads now.
+	// handOverPause is the time that a node gets to notice that it leads now.
 	handOverPause = 100 * time.Millisecond
-	// leaderTime is how long what an operator asks for waits for a leader: an election or two.
+	// leaderTime is how long an operator's request waits for a leader: an election or two.
 	leaderTime = 3 * time.Second
 )
 
-// askMember asks the node at an address, and tells who that is.
+// askMember asks the node at an address. It also returns that node's hello.
 func (e *ensemble) askMember(ctx context.Context, addr string, q *memberRequest) (*memberAnswer, peer.Hello, error) {
 	b, err := json.Marshal(q)
 	if err != nil {
@@ -91,8 +91,8 @@ func (e *ensemble) askMember(ctx context.Context, addr string, q *memberRequest)
 	return &a, theirs, nil
 }
 
-// askLeader asks a node, and whom that takes for the leader if it is not itself. That it is
-// the node that asks is errHandedOver.
+// askLeader asks a node and, if that one does not lead, the node that it names as leader, and so
+// on. If the named leader is this node, the error is errHandedOver.
 func (e *ensemble) askLeader(ctx context.Context, addr string, q *memberRequest) (*memberAnswer, error) {
 	for range maxHops {
 		a, _, err := e.askMember(ctx, addr, q)
@@ -106,7 +106,7 @@ func (e *ensemble) askLeader(ctx context.Context, addr string, q *memberRequest)
 	return nil, errNoLeader
 }
 
-// joinRequest is what this node asks for that wants to be a learner, or as one a voter.
+// joinRequest is this node's request to become a learner or, once it is one, a voter.
 func (e *ensemble) joinRequest() *memberRequest {
 	q := &memberRequest{Do: "join", Peer: e.self.peerAddr(), Client: e.self.client, Observer: e.cfg.Observer}
 	if cluster, bound := e.n.boundTo(); bound {
@@ -118,7 +118,7 @@ func (e *ensemble) joinRequest() *memberRequest {
 	return q
 }
 
-// askToJoin asks to be a learner, or as one to be a voter.
+// askToJoin asks that this node become a learner or, once it is one, a voter.
 func (e *ensemble) askToJoin(ctx context.Context, addr string) (*memberAnswer, error) {
 	a, err := e.askLeader(ctx, addr, e.joinRequest())
 	switch {
@@ -144,13 +144,13 @@ func (e *ensemble) askForMembers(ctx context.Context, addr string) (roster, erro
 	return hosts, nil
 }
 
-// hosts are the members and where they are, as far as this node knows.
+// hosts are the members' lines of the roster, as far as this node knows them.
 func (e *ensemble) hosts(r *replica.Replica) roster {
 	members := r.Status().Members
 	return e.steward.bookNow().of(admission.Everyone(&members))
 }
 
-// answer answers another node. What is asked of the leader is answered by it alone.
+// answer answers another node. Requests to the leader are answered by the leader alone.
 func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
 	if q.Do == "invite" {
 		return e.invited(theirs, q)
@@ -188,8 +188,8 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 	}
 }
 
-// takeIn makes a node that proved the secret a learner, or notes that a learner wants
-// to vote: the leader's part of joining.
+// takeIn makes a node that has proved the secret a learner, or notes that a learner wants a vote:
+// the leader's part of joining.
 func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
 	if own := e.n.identity.Cluster.String(); q.Cluster != "" && q.Cluster != own {
 		return nil, fmt.Errorf("this is cluster %s by now, not %s", own, q.Cluster)
@@ -229,7 +229,7 @@ func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.H
 
 const maxApplicants = 256
 
-// status is how this node is.
+// status is the status of this node.
 func (n *node) status() *nodeStatus {
 	r := n.replica
 	st := r.Status()
@@ -271,7 +271,7 @@ func (n *node) Admin(ctx context.Context, words []string) ([]frontend.AdminItem,
 	return n.about(ctx, words[1:]), nil
 }
 
-// about are the members of some names, as far as they are left: those that were changed.
+// about lists the members that names mean, for the answer to a change: those that are still members.
 func (n *node) about(ctx context.Context, names []string) []frontend.AdminItem {
 	return itemsOf(n.members(ctx), names)
 }
@@ -286,16 +286,16 @@ func adminError(code znode.Code, format string, args ...any) error {
 	return &frontend.AdminError{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
-// admin has the leader do it.
+// admin has the leader carry out a command.
 func (e *ensemble) admin(ctx context.Context, words []string) error {
 	e.admins.Add(1)
 	defer e.admins.Add(-1)
 	return untilLed(ctx, func() error { return e.adminOnce(ctx, words) })
 }
 
-// untilLed tries again while nobody leads, as in a hand-over or when a leader has just ended: nothing
-// was done then. However long the first try took, for a leader that stands still has not said no in seconds,
-// there is a second one.
+// untilLed tries again while there is no leader, as in a hand-over or just after a leader has ended: nothing
+// was done in that case. It tries at least twice, however long the first try took, because a leader that
+// hangs does not refuse for seconds.
 func untilLed(ctx context.Context, once func() error) error {
 	moved := 0
 	until := time.Now().Add(leaderTime)
@@ -303,7 +303,7 @@ func untilLed(ctx context.Context, once func() error) error {
 		err := once()
 		refused, ok := errors.AsType[*frontend.AdminError](err)
 		switch {
-		case errors.Is(err, errHandedOver): // by this node, or to it, which has not noticed yet perhaps
+		case errors.Is(err, errHandedOver): // by this node, or to it, and it may not have noticed yet
 			if moved++; moved == maxHops {
 				return adminError(znode.ErrNoLeader, "the leadership moves")
 			}
@@ -315,7 +315,8 @@ func untilLed(ctx context.Context, once func() error) error {
 	}
 }
 
-// adminOnce has the leader do it, if there is one. Behind ErrNoLeader and errHandedOver nothing was done.
+// adminOnce has the leader carry out a command, if there is a leader. After ErrNoLeader and errHandedOver
+// nothing was done.
 func (e *ensemble) adminOnce(ctx context.Context, words []string) error {
 	id, addr := e.steward.leaderAddr()
 	switch {
@@ -328,7 +329,7 @@ func (e *ensemble) adminOnce(ctx context.Context, words []string) error {
 	return outcomeAt(addr, a, err)
 }
 
-// outcomeAt is what came of a wish, by the answer of the leader at an address or the lack of one.
+// outcomeAt turns the answer of the leader at addr, or the failure to get one, into the outcome of a command.
 func outcomeAt(addr string, a *memberAnswer, err error) error {
 	switch {
 	case errors.Is(err, errHandedOver):
@@ -346,7 +347,7 @@ func outcomeAt(addr string, a *memberAnswer, err error) error {
 // errHandedOver says that another node leads now.
 var errHandedOver = errors.New("another node leads now")
 
-// lead does the leader's part.
+// lead carries out a command, on the leader.
 func (e *ensemble) lead(ctx context.Context, words []string) error {
 	r, self := e.replica.Load(), e.n.identity.Node
 	var nodes []uint64
@@ -387,7 +388,7 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 	}
 	for _, c := range changes {
 		if c.Node == self && c.To == replica.Gone {
-			// Who leads cannot take its own vote away: another one does.
+			// The leader cannot remove itself: it hands over, and the next leader does.
 			if !slices.Contains(words, "FORCE") && !e.goOnWithout(ctx) {
 				return adminError(znode.ErrNewConfigNoQuorum, tooFewUp)
 			}
@@ -414,8 +415,8 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 
 const tooFewUp = "too few of the voters that would be left are up"
 
-// goOnWithout says whether a quorum of the other voters are up, as far as this leader knows at once. That
-// there is no other voter, or that it does not lead any more, the hand-over says.
+// goOnWithout says whether a quorum of the other voters is up, as far as this leader knows at this moment. It
+// does not say whether there is another voter or whether this node still leads; the hand-over finds that out.
 func (e *ensemble) goOnWithout(ctx context.Context) bool {
 	up := make(chan bool, 1)
 	e.replica.Load().Without(func(is bool) { up <- is })
@@ -427,11 +428,11 @@ func (e *ensemble) goOnWithout(ctx context.Context) bool {
 	}
 }
 
-// transferEvery is how often a node is offered the leadership again: what is offered during another hand-over, or a
-// change of members, is forgotten.
+// transferEvery is how often the leadership is offered to a node again: an offer made during another hand-over, or
+// during a change of members, is forgotten.
 const transferEvery = time.Second
 
-// transfer gives the leadership to a node, or to the best one.
+// transfer gives the leadership to the node in to, or to the best voter if to is empty.
 func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 	r := e.replica.Load()
 	ctx, cancel := context.WithTimeout(ctx, admission.ChangeTime)
@@ -462,7 +463,7 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 	}
 }
 
-// outcomeOfHandOver is what came of a hand-over to the best voter, by how this node was before and is now.
+// outcomeOfHandOver is the outcome of a hand-over to the best voter, given this node's status before and after it.
 func outcomeOfHandOver(err error, before, after replica.Status) error {
 	switch {
 	case err != nil && after.Leader == 0:
@@ -475,8 +476,8 @@ func outcomeOfHandOver(err error, before, after replica.Status) error {
 	return nil
 }
 
-// invite has a node that waits for an ensemble join this one, and waits until it is a
-// member, whose name this node knows.
+// invite asks a node that waits for an ensemble to join this one. It returns when that node is a
+// member whose name this node knows.
 func (e *ensemble) invite(ctx context.Context, words []string) (node string, err error) {
 	if len(words) != 1 {
 		return "", adminError(znode.ErrBadArguments, "ADD takes HOST:PEER-PORT")
@@ -499,7 +500,7 @@ func (e *ensemble) invite(ctx context.Context, words []string) (node string, err
 	}
 }
 
-// invited is the other side of invite.
+// invited answers invite.
 func (e *ensemble) invited(theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
 	if theirs.Cluster == ([16]byte{}) {
 		return nil, errors.New("whoever invites is no member itself")
@@ -511,11 +512,11 @@ func (e *ensemble) invited(theirs peer.Hello, q *memberRequest) (*memberAnswer, 
 	return &memberAnswer{}, nil
 }
 
-// minPrefix is how much of an id names its node: of less, the name of a node that is gone, "b" or
-// "db1", would be another one's.
+// minPrefix is how many digits of an id name its node. With fewer, the name of a node that is gone,
+// "b" or "db1", could be the beginning of another node's id.
 const minPrefix = 4
 
-// resolve finds a member by its id, the beginning of that, or its name.
+// resolve finds a member by its id, the beginning of its id, or its name.
 func (s *steward) resolve(word string) (uint64, error) {
 	members := s.e.replica.Load().Status().Members
 	found := named(admission.Everyone(&members), s.bookNow(), word)
@@ -528,7 +529,7 @@ func (s *steward) resolve(word string) (uint64, error) {
 	return 0, adminError(znode.ErrBadArguments, "%d members are %s: use an id", len(found), word)
 }
 
-// named are those of some nodes that a word may mean.
+// named are the nodes among ids that a word may mean.
 func named(ids []uint64, book roster, word string) (found []uint64) {
 	for _, id := range ids {
 		m := book.find(id)
@@ -548,7 +549,7 @@ func isMeant(word, id, name string) bool {
 	return len(word) >= minPrefix && strings.HasPrefix(id, strings.ToLower(word)) || word != "" && name == word
 }
 
-// members lists all, each with how it is, as far as it answers.
+// members lists all members, each with its status if it answers.
 func (n *node) members(ctx context.Context) []frontend.AdminItem {
 	st := n.replica.Status()
 	var book roster
@@ -568,7 +569,7 @@ func (n *node) members(ctx context.Context) []frontend.AdminItem {
 				ctx, cancel := context.WithTimeout(ctx, statusTime)
 				defer cancel()
 				a, theirs, err := n.ens.askMember(ctx, m.peerAddr(), &memberRequest{Do: "status"})
-				if err == nil && theirs.Node == id { // not whoever has its address now
+				if err == nil && theirs.Node == id { // another node may have its address now
 					all[i] = a.Status
 				}
 			})
@@ -580,7 +581,7 @@ func (n *node) members(ctx context.Context) []frontend.AdminItem {
 
 // listed makes the items of MEMBERS.
 func (n *node) listed(st *replica.Status, ids []uint64, all []*nodeStatus, book roster) (items []frontend.AdminItem) {
-	var head nodeStatus // the leader's, or the newest
+	var head nodeStatus // the highest values of all members
 	for _, s := range all {
 		if s != nil {
 			head.Last, head.StampMS = max(head.Last, s.Last), max(head.StampMS, s.StampMS)

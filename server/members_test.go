@@ -14,7 +14,7 @@ import (
 	"coord/tree/znode"
 )
 
-// Only of a leader that was not asked, or has said so, an operator is told that nothing was done.
+// An operator is told that nothing was done only if the leader was not asked, or has said so.
 func TestOutcomeAt(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -58,7 +58,7 @@ func TestOutcomeOfHandOver(t *testing.T) {
 	}
 }
 
-// codeOf is what an operator is told; an error of another kind is ErrUnknown.
+// codeOf is the code that an operator gets; ErrUnknown for an error of another kind.
 func codeOf(err error) znode.Code {
 	if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
 		return refused.Code
@@ -68,12 +68,12 @@ func codeOf(err error) znode.Code {
 	return znode.OK
 }
 
-// What an operator asks for waits a while for a leader, but not for ever, and is not done twice.
+// An operator's command waits a while for a leader, but not for ever, and is not carried out twice.
 func TestUntilLed(t *testing.T) {
 	t.Parallel()
 	none, unsure := adminError(znode.ErrNoLeader, "nobody"), adminError(znode.ErrUncertain, "who knows")
 	for name, tt := range map[string]struct {
-		answers []error // the last one again and again
+		answers []error // the last one is repeated
 		want    znode.Code
 		tries   int // 0: not counted
 	}{
@@ -100,7 +100,7 @@ func TestUntilLed(t *testing.T) {
 			})
 		})
 	}
-	synctest.Test(t, func(t *testing.T) { // the leader was asked first, and stood still
+	synctest.Test(t, func(t *testing.T) { // the leader was asked at first, and hung
 		tries := 0
 		if err := untilLed(t.Context(), func() error {
 			if tries++; tries > 1 {
@@ -119,8 +119,8 @@ func TestUntilLed(t *testing.T) {
 	}
 }
 
-// What a change was about is shown by the rule by which it was named: db1, the name of one, is not the
-// beginning of another one's id.
+// The members that a change was about are found by the same rule by which they were named: db1, the
+// name of one node, is not the beginning of another one's id.
 func TestWhatAChangeWasAbout(t *testing.T) {
 	t.Parallel()
 	item := func(id, name string) frontend.AdminItem {

@@ -9,40 +9,40 @@ import (
 	"time"
 )
 
-// The room that the collector leaves to garbage: a fixed amount for a small
-// state, so that it does not run all the time, and a fraction of a large one, so
-// that memory stays close to the data. (Go's own rule, as much again as is live,
-// would double the memory of a large tree.) Less than this fixed amount costs sets of
-// 1 KB a third of their rate: the log's segment grows as a buffer in memory, and what the
-// collector frees often is given back to the system and taken again page by page.
+// The headroom that the collector leaves for garbage: a fixed amount for a small state, so that the
+// collector does not run all the time, and a fraction of a large one, so that memory stays close to
+// the data. (Go's own rule, as much again as is live, would double the memory of a large tree.) A
+// smaller fixed amount costs sets of 1 KB a third of their rate: the log's segment grows as a
+// buffer in memory, and memory that the collector frees often is given back to the system and taken
+// again page by page.
 const (
 	minHeadroom  = 32 << 20
 	headroomPart = 5 // a fifth of the live heap
 	tuneEvery    = time.Second
 
-	// While a state is loaded nearly all that is allocated stays, and to come at each
-	// fifth more would be to mark all of it ten times, on all processors.
+	// While a state is being loaded, nearly all that is allocated stays. Collecting at each fifth
+	// more would mark all of it ten times, on all processors.
 	growingPercent = 100
 
-	// After so long in which next to nothing was allocated, what a busier time
-	// has left behind is given back to the system: the collector alone would come
-	// in two minutes, and the memory go much later.
+	// After this long with next to no allocation, the memory left over from a busier time is given
+	// back to the system. The collector alone would run only after two minutes, and the memory
+	// would go much later.
 	idleTime  = 3 * time.Second
 	idleBytes = 1 << 20 // allocated in a tick
-	leftBytes = 4 << 20 // allocated since the last time
+	leftBytes = 4 << 20 // allocated since memory was last given back
 )
 
-// collector is the percentage of Go's collector, of which a process has one.
+// collector sets the percentage of Go's garbage collector, of which a process has one.
 type collector struct {
 	mu      sync.Mutex
-	percent int // as set; 0: not yet
+	percent int // as last set; 0: not set yet
 	growing int // states that are being loaded
 }
 
-// isOperators says whether GOGC is set, which is then left alone.
+// isOperators says whether the operator has set GOGC, which is then left alone.
 func (c *collector) isOperators() bool { return os.Getenv("GOGC") != "" }
 
-// fit keeps to the rule with so much alive.
+// fit applies the rule to a live heap of so many bytes.
 func (c *collector) fit(live uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -57,7 +57,7 @@ func (c *collector) fit(live uint64) {
 	}
 }
 
-// whileGrowing runs f, which loads a state.
+// whileGrowing runs f, which loads a state, with the percentage meant for that.
 func (c *collector) whileGrowing(f func() error) error {
 	if c.isOperators() {
 		return f()
@@ -73,21 +73,21 @@ func (c *collector) whileGrowing(f func() error) error {
 	return f()
 }
 
-// liveHeap is what the last collection has left, in bytes.
+// liveHeap is how many bytes the last collection left alive.
 func liveHeap() uint64 {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	return live[0].Value.Uint64()
 }
 
-// tune keeps to the rule until ctx ends. rest is called when there is little to do:
-// what it lets go is given back to the system a tick later.
+// tune applies the rule each second until ctx ends. When there is little to do it calls rest, and
+// gives what rest has freed back to the system one tick later.
 func (c *collector) tune(ctx context.Context, rest func()) error {
 	if c.isOperators() {
 		return nil
 	}
 	allocs := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	var before, returned uint64 // allocated until the last tick, and until memory was given back
+	var before, returned uint64 // bytes allocated up to the last tick, and up to when memory was given back
 	var idle time.Duration
 	wait := func() bool {
 		select {
@@ -112,7 +112,7 @@ func (c *collector) tune(ctx context.Context, rest func()) error {
 			}
 			debug.FreeOSMemory()
 			metrics.Read(allocs)
-			before = allocs[0].Value.Uint64() // what rest has taken does not count
+			before = allocs[0].Value.Uint64() // what rest itself has allocated does not count
 			returned = before
 		}
 		if !wait() {
@@ -121,9 +121,9 @@ func (c *collector) tune(ctx context.Context, rest func()) error {
 	}
 }
 
-// untilNext is how long it is to the next whole multiple of d. What is done now and then
-// is done at such times: an idle node wakes up once for all of that.
+// untilNext is the time until the next whole multiple of d. Periodic tasks all run at such times,
+// so that an idle node wakes up once for all of them.
 func untilNext(d time.Duration) time.Duration {
-	now := time.Now() // once: a clock that is set meanwhile would make it any time
+	now := time.Now() // read once: if the clock were set between two readings, the result could be anything
 	return now.Truncate(d).Add(d).Sub(now)
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestCollector: a large state leaves a fifth of itself to garbage, a small one a fixed
+// TestCollector: a large state has a fifth of itself as headroom for garbage, a small one a fixed
 // amount, and one that is being loaded as much again.
 func TestCollector(t *testing.T) {
 	t.Setenv("GOGC", "")
@@ -22,7 +22,7 @@ func TestCollector(t *testing.T) {
 		}
 	}
 	c.fit(0)
-	is(800) // 32 MiB of 4
+	is(800) // 32 MiB of headroom for 4
 	c.fit(64 << 20)
 	is(50)
 	c.fit(5 << 28)

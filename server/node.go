@@ -33,23 +33,23 @@ type node struct {
 	wal        *wal.Log
 	recovered  *wal.Recovered
 	tree       *tree.Tree    // as loaded; handed to the replica
-	start      replica.Point // where it was
+	start      replica.Point // the place in the log where tree was taken
 	space      *space
 	replica    *replica.Replica
 	front      *frontend.Server
 	started    time.Time
-	port       int  // the first that clients can reach; -1 for none
-	onLoopback bool // that one's address
+	port       int  // the first TCP port that clients can reach; -1 for none
+	onLoopback bool // whether that port is on loopback
 	measured   measured
 	collector  collector
 
 	ens        *ensemble // nil: the node is alone
-	lost       *lost     // what it was, if it must come back as another one
-	remembered roster    // of what it was
+	lost       *lost     // what the node was, if it must come back as another one
+	remembered roster    // the roster of the node that it was
 }
 
-// openNode takes the data folder and reads whose it is. One that is nobody's becomes
-// a blank node's. was is what the node was before its data was lost, nil for nothing.
+// openNode takes the data folder and reads its identity. A folder without one becomes a blank
+// node's. was says what the node was before its data was lost; nil if nothing was lost.
 func openNode(cfg Config, was *lost, log zerolog.Logger) (n *node, err error) {
 	n = &node{cfg: cfg, log: log, started: time.Now(), port: -1}
 	defer func() {
@@ -79,7 +79,7 @@ func openNode(cfg Config, was *lost, log zerolog.Logger) (n *node, err error) {
 		n.comeBack(was)
 	case !known:
 		n.identity = datadir.NewIdentity(time.Now())
-		n.identity.Boot = 1 // an id lives as long as its disk, so before anyone hears of it
+		n.identity.Boot = 1 // an id lives as long as its disk, so it is durable before any other node hears of it
 		err = n.dir.WriteIdentity(n.identity)
 	case state == datadir.Member, state == datadir.Blank, state == datadir.Promised && several:
 		n.identity, err = n.dir.RaiseBoot(n.identity)
@@ -91,7 +91,7 @@ func openNode(cfg Config, was *lost, log zerolog.Logger) (n *node, err error) {
 	return n, err
 }
 
-// comeBack makes the node a new one in memory; setAside does so on the disk.
+// comeBack makes the node a new one in memory; setAside does the same on the disk.
 func (n *node) comeBack(was *lost) {
 	n.lost = was
 	if store, err := snapshot.OpenStore(n.dir.Snapshots(), ownPace); err == nil {
@@ -103,15 +103,15 @@ func (n *node) comeBack(was *lost) {
 	n.identity.Boot = 1
 }
 
-// open makes the folder a member's, if it is none yet, and reads it: the newest good
-// snapshot, and the log behind it.
+// open makes the folder a member's, if it is not one yet, and reads it: the newest good snapshot
+// and the log after it.
 func (n *node) open(ctx context.Context) error {
 	switch {
 	case n.ens != nil:
 		if err := n.belong(ctx); err != nil {
 			return err
 		}
-	case n.identity.State == datadir.Blank: // nothing was acknowledged: begun anew if it was cut short
+	case n.identity.State == datadir.Blank: // nothing was acknowledged, so an interrupted first start begins again
 		id := n.identity
 		if err := n.furnish(ctx, id, replica.Point{Index: 1, Term: 1, Voters: []uint64{id.Node}}, tree.New()); err != nil {
 			return explain(err)
@@ -132,7 +132,7 @@ func (n *node) open(ctx context.Context) error {
 	return nil
 }
 
-// damaged says whether a node whose data is damaged can come back as another one.
+// damaged turns err into a lostError if the data is damaged and the node can come back as another one.
 func (n *node) damaged(err error) error {
 	if n.ens != nil && errors.Is(err, ErrDamaged) {
 		return &lostError{n.identity.Cluster, err}
@@ -143,8 +143,8 @@ func (n *node) damaged(err error) error {
 // aloneTime is how long a node whose data is damaged looks for the others.
 const aloneTime = 10 * time.Second
 
-// belong waits until the node is a member of an ensemble. Without the others a
-// damaged one stays as it is, for an operator.
+// belong waits until the node is a member of an ensemble. A damaged node that does not find the
+// others leaves its data as it is, for an operator.
 func (n *node) belong(ctx context.Context) error {
 	if n.lost == nil {
 		return n.ens.machine.belong(ctx)
@@ -164,7 +164,7 @@ func (n *node) belong(ctx context.Context) error {
 	return err
 }
 
-// close gives everything back, in reverse.
+// close releases everything, in reverse order.
 func (n *node) close() {
 	if n.wal != nil {
 		if err := n.wal.Close(); err != nil {
@@ -176,7 +176,7 @@ func (n *node) close() {
 	}
 }
 
-// notMember says why a folder that is a node's is not one from which it can start.
+// notMember explains why a node cannot start from its folder.
 func notMember(id datadir.Identity) error {
 	switch id.State {
 	case datadir.Promised:
@@ -192,7 +192,7 @@ func notMember(id datadir.Identity) error {
 	}
 }
 
-// load reads the newest good snapshot and opens the log behind it.
+// load reads the newest good snapshot and opens the log after it.
 func (n *node) load() error {
 	start := time.Now()
 	t, info, bad, err := n.store.Load()
@@ -220,7 +220,7 @@ func (n *node) load() error {
 			Msg("the log ended in a torn write that was never acknowledged: cut")
 	}
 	if base := n.recovered.Base; base.Index > info.Meta.RaftIndex {
-		// A snapshot of another node, if one was being installed: the log has been reset to it.
+		// If the snapshot of another node was being installed, the log has already been reset to it.
 		adopted, err := n.store.Adopt(base.Index, base.Term)
 		if err != nil {
 			return err
@@ -241,7 +241,7 @@ func (n *node) load() error {
 		return &datadir.DamageError{File: info.Path, Reason: fmt.Sprintf(
 			"is the newest good snapshot and ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones", n.start.Index, n.recovered.First)}
 	}
-	return n.store.ClearWaiting() // not before: a damaged one may be what is missing
+	return n.store.ClearWaiting() // not earlier: a damaged one may be the snapshot that is missing
 }
 
 func (n *node) passedOver(bad []snapshot.Entry) {
@@ -258,7 +258,7 @@ func pointOf(m *snapshot.Meta) replica.Point {
 // meta describes a snapshot of this node at a place in its log.
 func (n *node) meta(at replica.Point) snapshot.Meta { return n.metaOf(&n.identity, at) }
 
-// metaOf is meta for a folder that is to be id's.
+// metaOf is meta for a folder that is going to belong to id.
 func (n *node) metaOf(id *datadir.Identity, at replica.Point) snapshot.Meta {
 	return snapshot.Meta{
 		BackupID: snapshot.NewID(), ClusterID: id.Cluster, LineageID: id.Lineage, Generation: id.Generation,
@@ -267,21 +267,22 @@ func (n *node) metaOf(id *datadir.Identity, at replica.Point) snapshot.Meta {
 	}
 }
 
-// Save makes a snapshot durable and forgets the old ones: replica.Snapshots.
+// Save makes a snapshot durable and removes the old ones: replica.Snapshots.
 func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keepFrom uint64, err error) {
 	var removed []string
 	start := time.Now()
 	err = inBackground(func() (err error) {
 		m, options := n.meta(at), snapshot.Options{}
 		if n.isAwaited(at) {
-			// It is written, read, sent, written and read: of few bytes all of that is felt least.
+			// It is written, read, sent, written and read again: each step is faster with fewer
+			// bytes.
 			m.Codec, options.Pace = snapshot.Zstd, &hurriedPace
 		}
 		if err := n.takeRoom(&options); err != nil {
 			return err
 		}
 		_, err = n.store.Save(ctx, m, f, options)
-		n.space.gives.Store(0) // they go now, and their room must not count twice
+		n.space.gives.Store(0) // the older ones go now, and their room must not count twice
 		if err != nil {
 			return err
 		}
@@ -313,7 +314,7 @@ func (n *node) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (keep
 	return keepFrom, nil
 }
 
-// takeRoom lets a snapshot have its room beforehand if the disk is not far from full.
+// takeRoom reserves a snapshot's room beforehand if the disk is not far from full.
 func (n *node) takeRoom(o *snapshot.Options) error {
 	if !n.space.isShort(plentyOfSnapshots) {
 		return nil
@@ -322,7 +323,7 @@ func (n *node) takeRoom(o *snapshot.Options) error {
 		o.Pace = &hurriedPace // clients may be waiting for room
 	}
 	gives := n.olderBytes()
-	o.Step = func(snapshot.Progress) error { // it has its room
+	o.Step = func(snapshot.Progress) error { // the snapshot has its room
 		n.space.gives.Store(gives)
 		return nil
 	}
@@ -330,10 +331,10 @@ func (n *node) takeRoom(o *snapshot.Options) error {
 	return n.space.fits(o.Room)
 }
 
-// plentyOfSnapshots is for how many more a disk has room that is far from full.
+// plentyOfSnapshots is how many more snapshots fit on a disk that is far from full.
 const plentyOfSnapshots = 4
 
-// olderBytes is how many bytes the snapshots have that there are.
+// olderBytes is the size of all existing snapshots.
 func (n *node) olderBytes() (bytes int64) {
 	kept, _ := n.store.List()
 	for _, e := range kept {
@@ -344,7 +345,7 @@ func (n *node) olderBytes() (bytes int64) {
 	return bytes
 }
 
-// snapshotBytes is about how much a snapshot of the state takes, rather more.
+// snapshotBytes estimates the size of a snapshot of the state, rather too high.
 func (n *node) snapshotBytes() (bytes int64) {
 	const each, fixed = 96, 1 << 20
 	if n.replica == nil {
@@ -357,8 +358,8 @@ func (n *node) snapshotBytes() (bytes int64) {
 	return bytes
 }
 
-// isAwaited says whether a node waits for a snapshot as of a place: a member that the
-// newest one does not know can be sent no older one.
+// isAwaited says whether some node waits for a snapshot at this place: a member that the newest
+// snapshot does not list cannot be sent an older one.
 func (n *node) isAwaited(at replica.Point) bool {
 	kept, err := n.store.List()
 	if err != nil {
@@ -373,10 +374,10 @@ func (n *node) isAwaited(at replica.Point) bool {
 	return false
 }
 
-// Snapshots are made beside clients, who must not feel it. Nobody waits for the
-// server's own ones, but that a new member does; somebody does for a backup.
+// Snapshots are written while clients are served, and must not slow them down. Nobody waits for the
+// server's own snapshots except a new member; somebody waits for a backup.
 var (
-	hurriedPace = snapshot.Pace{} // in the background still, see inBackground
+	hurriedPace = snapshot.Pace{} // still in the background, see inBackground
 	ownPace     = snapshot.Pace{Rests: 4, Longest: 20 * time.Millisecond}
 	backupPace  = snapshot.Pace{Rests: 2, Longest: 5 * time.Millisecond}
 )
@@ -414,7 +415,7 @@ func (n *node) Hello() (version, name, role, cluster string) {
 	case role == "learner" && n.cfg.Ensemble != nil && n.cfg.Ensemble.Observer:
 		role = "observer"
 	case role == "learner":
-		role = "standby" // it will vote, or may
+		role = "standby" // it will get a vote, or may get one
 	}
 	return n.cfg.Version, n.cfg.Name, role, n.cfg.Cluster
 }
@@ -422,7 +423,7 @@ func (n *node) Hello() (version, name, role, cluster string) {
 // HasLeader says whether this node knows who leads: frontend.Node.
 func (n *node) HasLeader() bool { return n.replica.Status().Leader != 0 }
 
-// explain sorts an error into one of this package's, which say how to go on.
+// explain maps an error to one of this package's errors, which say how to go on.
 func explain(err error) error {
 	var inUse *datadir.InUseError
 	var folder *datadir.DamageError

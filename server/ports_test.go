@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestListenOverAFile: what is there and no socket is not somebody else's, and stays.
+// TestListenOverAFile: a file that is not a socket is not reported as another process's, and is not removed.
 func TestListenOverAFile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "coord.sock")
@@ -26,7 +26,7 @@ func TestListenOverAFile(t *testing.T) {
 	}
 }
 
-// TestOverlap: an address that clashes with one given before is told from one that
+// TestOverlap: an address that clashes with an earlier one of this process is told from one that
 // another process has.
 func TestOverlap(t *testing.T) {
 	t.Parallel()

@@ -5,13 +5,12 @@ import (
 	"runtime"
 )
 
-// addProcessor lets Go run one goroutine more at a time than there are
-// processors. A thread in an fsync keeps its place (a P) until the runtime takes it
-// away, 20 µs to 10 ms later, and a log writer whose fsync returns waits for a place
-// behind every connection that is ready to run: on a host with two processors that is
-// half of the server. The system's own scheduler shares the processors well enough.
-// An operator's GOMAXPROCS is left alone. Go no longer follows a processor limit (a
-// cgroup's) that changes while the server runs.
+// addProcessor lets Go run one goroutine more at a time than there are processors. A thread in an
+// fsync keeps its P until the runtime takes the P away, 20 µs to 10 ms later, and a log writer
+// whose fsync returns then waits for a P behind every connection that is ready to run. On a host
+// with two processors that is half of the server. The system's own scheduler shares the processors
+// well enough. An operator's GOMAXPROCS is left alone. With this call Go no longer follows a
+// processor limit (a cgroup's) that changes while the server runs.
 func addProcessor() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.SetDefaultGOMAXPROCS()

@@ -13,30 +13,29 @@ import (
 	"coord/tree/znode"
 )
 
-// The roster is who the members are and where they can be found, as all nodes have
-// it: the data of /zookeeper/config, in ZooKeeper's form (QuorumVerifier.toString),
-// where its clients look for it too:
+// roster says who the members are and where they can be found. All nodes have it: it is the data of
+// /zookeeper/config, in ZooKeeper's form (QuorumVerifier.toString), where ZooKeeper's clients look for it too:
 //
 //	server.ID=HOST:PEER-PORT:GOSSIP-PORT:participant;HOST:CLIENT-PORT
 //	name.ID=NAME
 //	version=HEX
 //
-// ID is the node's id as a signed decimal number, which ZooKeeper's clients can
-// read; the role is observer for a learner. The leader writes it, whenever members or
-// their addresses have changed. It says where to look and decides nothing: members
-// are those of raft's configuration, and gossip knows newer addresses first.
+// ID is the node's id as a signed decimal number, which ZooKeeper's clients can read; the role is
+// observer for a learner that never votes. The leader writes the roster whenever members or their
+// addresses have changed. The roster says where to look and decides nothing: the members are those
+// of raft's configuration, and gossip knows newer addresses first.
 type roster []member
 
-// member is a line of the roster. Ports are 0 where they are not known.
+// member is a line of the roster. A port that is not known is 0.
 type member struct {
 	node                 uint64
 	name, host           string
 	peer, gossip, client int
-	clientHost           string // if it is not host
+	clientHost           string // "" if it is host
 	observer             bool
 }
 
-// peerAddr is where its peers reach it, "" if that is not known.
+// peerAddr is the address at which peers reach the member, "" if it is not known.
 func (m *member) peerAddr() string {
 	if m.host == "" || m.peer == 0 {
 		return ""
@@ -60,7 +59,7 @@ func (r roster) find(node uint64) *member {
 	return nil
 }
 
-// of are the lines of some nodes, as far as there are any, in the order of ids.
+// of returns the lines of some nodes in the order of ids, without those that have no line.
 func (r roster) of(ids []uint64) (some roster) {
 	for _, id := range ids {
 		if m := r.find(id); m != nil {
@@ -77,7 +76,7 @@ func (r roster) names() (names []string) {
 	return names
 }
 
-// encode gives the bytes; version says how often it has changed.
+// encode returns the bytes; version counts the changes of the roster.
 func (r roster) encode(version uint64) []byte {
 	var b []byte
 	for _, m := range r {
@@ -104,8 +103,8 @@ func bracket(host string) string {
 	return host
 }
 
-// parseRoster reads what encode wrote. What it does not understand it leaves out:
-// an import from ZooKeeper, or an operator, may have put something else there.
+// parseRoster reads what encode wrote. It leaves out what it does not understand: an import from
+// ZooKeeper, or an operator, may have put something else there.
 func parseRoster(data string) (r roster, version uint64) {
 	names := map[uint64]string{}
 	for line := range strings.Lines(data) {
@@ -160,7 +159,7 @@ func parseMember(value string) (m member, ok bool) {
 	return m, errs == [2]error{} && m.peer >= 0 && m.peer <= 65535 && m.gossip >= 0 && m.gossip <= 65535
 }
 
-// rosterOf reads the roster of a state.
+// rosterOf reads the roster in a state.
 func rosterOf(t *tree.Tree) (roster, uint64) {
 	z, code := t.Get(znode.ConfigPath, nil, 0)
 	if code != znode.OK {
@@ -169,13 +168,13 @@ func rosterOf(t *tree.Tree) (roster, uint64) {
 	return parseRoster(z.Data)
 }
 
-// txn writes it: nobody but the operator has WRITE there.
+// txn is the write of the roster, as the operator: nobody else may write there.
 func (r roster) txn(version uint64) tree.Txn {
 	return tree.Txn{IDs: []znode.Identity{znode.Super}, Op: tree.Op{
 		Kind: tree.KindSetData, Path: znode.ConfigPath, Version: tree.AnyVersion, Data: r.encode(version)}}
 }
 
-// newborn is the state in which an ensemble begins: the same on all its first members.
+// newborn is the state in which an ensemble begins; it is the same on all first members.
 func newborn(plan *founding.Plan) (*tree.Tree, error) {
 	t := tree.New()
 	if len(plan.Members) < 2 {

@@ -34,7 +34,7 @@ version=1f`
 	}
 }
 
-// TestRosterOfOthers: what somebody else wrote there is left out, whatever it is.
+// TestRosterOfOthers: whatever else somebody has written there is left out.
 func TestRosterOfOthers(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "=", "server.=a:1:2:participant", "server.0=a:1:2:participant", "server.1", "server.1=a:1:2", "server.1=a:1:2:participant:x",
@@ -55,7 +55,7 @@ func FuzzRoster(f *testing.F) {
 	})
 }
 
-// TestNewborn: all first members begin with the same state, in which they are named.
+// TestNewborn: all first members begin with the same state, which names them.
 func TestNewborn(t *testing.T) {
 	t.Parallel()
 	plan := &founding.Plan{Members: []founding.Node{{ID: 7, Name: "a", Addr: "h1:2888"}, {ID: 9, Name: "b", Addr: "h2:2888"}}}
@@ -75,8 +75,8 @@ func TestNewborn(t *testing.T) {
 	}
 }
 
-// TestNamed: a node is meant by its id, a good part of it, or its name; not by a few digits, which
-// may be the name of one that is gone.
+// TestNamed: a word means a node by its id, a long enough beginning of it, or its name. A few
+// digits do not: they may be the name of a node that is gone.
 func TestNamed(t *testing.T) {
 	t.Parallel()
 	ids := []uint64{0xb1c2d3e4f5061728, 0xb1c2d30000000000, 0xcafe000000000001}

@@ -56,8 +56,7 @@ func testConfig(t *testing.T) server.Config {
 	return cfg
 }
 
-// ask sends lines on one connection, closes its sending side and returns what
-// comes back.
+// ask sends lines on one connection, closes its sending side and returns everything that the server answers.
 func ask(t *testing.T, addr string, lines ...string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -116,7 +115,7 @@ func TestASecondServerIsRefused(t *testing.T) {
 	}
 }
 
-// TestPipelinedOrder: a read behind a write sees that write and none behind it.
+// TestPipelinedOrder: a read after a write sees that write and no later one.
 func TestPipelinedOrder(t *testing.T) {
 	t.Parallel()
 	s := start(t, testConfig(t))
@@ -162,7 +161,7 @@ func TestSnapshotsAndLogAreTheState(t *testing.T) {
 	if got := digest(s.addr); got != want {
 		t.Fatalf("digest after the restart %s, before %s", got, want)
 	}
-	// A stop may come before the old ones are removed: only behind a whole snapshot are there few.
+	// The server may be stopped before the old snapshots are removed: there are few only after a complete snapshot.
 	lines := []string{}
 	for i := range 60 {
 		lines = append(lines, fmt.Sprintf("SET /k%d create again", i))

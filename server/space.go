@@ -17,25 +17,23 @@ import (
 
 type watchTable = watch.Table
 
-// space keeps the log from ever meeting a full disk by itself: below a reserve
-// of free bytes new writes are refused, and a ballast file holds room that is
-// given up when the log failed for want of it, so that the next start can open
-// the log, be elected and serve reads and deletes.
+// space prevents the log from filling the disk: while fewer bytes than a reserve are free, new
+// writes are refused. A ballast file holds room that is given up when the log has failed for want
+// of space, so that the next start can open the log, be elected and serve reads and deletes.
 //
-// The next snapshot's room is part of the reserve: with that the log can be cut, and
-// a disk that the log alone has filled has room again by itself.
+// The room for the next snapshot is part of the reserve. Once that snapshot is written the log can
+// be cut, so a disk that only the log has filled gets room again by itself.
 type space struct {
 	dir     *datadir.Dir
 	reserve uint64
 	ballast int64
 	log     zerolog.Logger
 	next    func() int64 // bytes of the next snapshot
-	gives   atomic.Int64 // bytes of older ones, which go when the one is done that is being written in room of its own
-	roomy   time.Time    // until then the disk cannot be full; the log writer's
+	gives   atomic.Int64 // bytes of older snapshots, which are removed when the one now being written, in room of its own, is done
+	roomy   time.Time    // the disk cannot be full before this time; used by the log writer only
 }
 
-// The sizes for disks that are large enough; a small one gives a sixteenth of
-// itself to each.
+// The sizes for disks that are large enough; a smaller disk gives a sixteenth of itself to each.
 const (
 	ReserveBytes = 64 << 20
 	BallastBytes = 8 << 20
@@ -61,16 +59,16 @@ func (s *space) free() (free, total uint64, err error) {
 	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
-// fillRate is more bytes a second than can be written to a disk, and askAtLeast is how
-// often one is asked that has much room.
+// fillRate is more bytes a second than any disk can take. askAtLeast is how often even a disk with
+// much room is asked for its free space.
 const (
 	fillRate   = 4 << 30
 	askAtLeast = 100 * time.Millisecond
 )
 
-// full says whether new writes must be refused. If the disk cannot be asked, the
-// log will find out. It is not asked again before the room above the reserve could
-// have been filled: the log writer wants to know behind each write.
+// full says whether new writes must be refused. If the disk cannot be asked, the answer is no: the
+// log will find out. The log writer calls full after each write, so the disk is not asked again
+// before the room above the reserve could have been filled.
 func (s *space) full() bool {
 	now := time.Now()
 	if now.Before(s.roomy) {
@@ -88,7 +86,8 @@ func (s *space) full() bool {
 	return false
 }
 
-// fits says what is wrong with taking so many bytes, a snapshot's: half of the reserve is the log's.
+// fits returns an error if a snapshot of so many bytes would not fit. It leaves half of the reserve
+// to the log.
 func (s *space) fits(bytes int64) error {
 	free, _, err := s.free()
 	if err == nil && free < uint64(bytes)+s.reserve/2 {
@@ -97,18 +96,18 @@ func (s *space) fits(bytes int64) error {
 	return err
 }
 
-// isShort says whether there is less room than the reserve and so many more snapshots.
+// isShort says whether the free space is less than the reserve plus that many more snapshots.
 func (s *space) isShort(snapshots uint64) bool {
 	free, _, err := s.free()
 	return err == nil && free < s.reserve+snapshots*uint64(s.next())
 }
 
-// roomFor is the time in which so many bytes cannot be filled.
+// roomFor is a time in which so many bytes cannot be filled.
 func roomFor(bytes uint64) time.Duration {
 	return time.Duration(min(float64(bytes)/fillRate, askAtLeast.Seconds()) * float64(time.Second))
 }
 
-// keepBallast makes the ballast file if it is missing and there is room for it.
+// keepBallast creates the ballast file if it is missing and there is room for it.
 func (s *space) keepBallast() {
 	if info, err := os.Stat(s.dir.Ballast()); err == nil && info.Size() >= s.ballast {
 		return
@@ -131,7 +130,7 @@ func (s *space) keepBallast() {
 	}
 }
 
-// dropBallast gives the room up, on the way out.
+// dropBallast gives up the ballast, just before the process ends.
 func (s *space) dropBallast() {
 	if err := os.Remove(s.dir.Ballast()); err == nil {
 		s.log.Warn().Msg("ballast given up: the next start has room for its log")

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A disk is asked again before what is free above the reserve can have been filled.
+// A disk is asked again before the space that is free above the reserve can have been filled.
 func TestRoomFor(t *testing.T) {
 	t.Parallel()
 	for bytes, want := range map[uint64]time.Duration{

@@ -19,39 +19,38 @@ import (
 	"coord/tree/znode"
 )
 
-// steward does what an ensemble needs now and then, on every node: tells the links
-// whom to dial and where, looks whether there is a leader, compares digests. On
-// the leader it also keeps the roster and makes learners voters; on a node that
-// wants to vote and does not it asks the leader for that.
+// steward does the periodic work of an ensemble, on every node: it tells the links which nodes to dial
+// and where, watches whether there is a leader, and compares digests. On the leader it also keeps the
+// roster and makes learners voters. On a node that wants a vote and has none, it asks the leader for one.
 type steward struct {
 	e        *ensemble
 	wake     chan struct{}
 	named    map[uint64]bool // to the links
-	without  time.Time       // since when there is no leader; zero: there is one
-	dropped  bool            // clients are sent elsewhere
-	writing  bool            // the roster, under mu
-	asking   bool            // others, under mu
+	without  time.Time       // since when there is no leader; zero while there is one
+	dropped  bool            // clients are being sent elsewhere
+	writing  bool            // the roster is being written; guarded by mu
+	asking   bool            // others are being asked; guarded by mu
 	lastAsk  time.Time
-	lastSaid time.Time            // digests
-	left     time.Time            // the leadership, for want of room on the disk
+	lastSaid time.Time            // when digests were last sent
+	left     time.Time            // when it last gave the leadership away because the disk was nearly full
 	caught   map[uint64]time.Time // learners that have caught up, and since when
 
 	mu         sync.Mutex
 	applicants map[uint64]applicant
-	told       roster             // by the leader, when this node joined; by others, when it was lost
-	progress   []replica.Progress // of the others, while this node leads
+	told       roster             // by the leader, when this node joined; by others, when it had no leader
+	progress   []replica.Progress // of the other nodes, while this node leads
 	ledSince   time.Time
-	said       map[uint64][]replica.DigestAt // by others, of late
+	said       map[uint64][]replica.DigestAt // the others' newest digests
 	places     map[uint64]place
 }
 
-// place is where a node has said on its link that it is, in one of its boots.
+// place is the address that a node has announced on its link, and the boot in which it did.
 type place struct {
 	member
 	boot uint64
 }
 
-// applicant is a node that wants to be a member, or a voter.
+// applicant is a node that wants to become a member, or a voter.
 type applicant struct {
 	member
 	replaces []uint64
@@ -59,18 +58,18 @@ type applicant struct {
 }
 
 const (
-	// stewardTick is how often it looks when nobody tells it of news.
+	// stewardTick is how often it looks when nothing wakes it.
 	stewardTick = time.Second
-	// applicantTime is how long a request counts; a node that wants to vote repeats it.
+	// applicantTime is how long a request counts; a node that wants a vote repeats it.
 	applicantTime = 5 * time.Second
 	askEvery      = 2 * time.Second
-	// settleTime is how long a learner must have kept up before it votes.
+	// settleTime is how long a learner must have kept up before it gets a vote.
 	settleTime  = 5 * time.Second
 	digestEvery = 5 * time.Second
 	leaveEvery  = 10 * time.Second
-	// lostTime is how long a node has had no leader when it looks for members it does not know.
+	// lostTime is how long a node has been without a leader when it starts to ask for members that it does not know.
 	lostTime = 2 * time.Second
-	// seekTime is how long it waits for the answer of each that it asks for them.
+	// seekTime is how long it waits for the answer of each node that it asks.
 	seekTime = time.Second
 )
 
@@ -79,7 +78,7 @@ func newSteward(e *ensemble) *steward {
 		applicants: map[uint64]applicant{}, said: map[uint64][]replica.DigestAt{}, places: map[uint64]place{}}
 }
 
-// poke has it look at once.
+// poke makes it look at once.
 func (s *steward) poke() {
 	select {
 	case s.wake <- struct{}{}:
@@ -121,7 +120,7 @@ func (s *steward) look(now time.Time) {
 		s.keepRoster(&st, book, known, version)
 		s.leaveIfFull(st.Members.Voters, now)
 		r.Progress(func(p []replica.Progress) { s.promote(p, st.Members, now) })
-	case len(st.Members.Voters) == 0: // what a joiner must know first has not come
+	case len(st.Members.Voters) == 0: // a joining node has not received the state yet
 		s.ask(s.e.guesses(), now)
 	case lost:
 		s.seek(book, now)
@@ -137,10 +136,10 @@ func (s *steward) look(now time.Time) {
 	}
 }
 
-// leaveIfFull gives the leadership away when this node's disk is nearly full, for a leader
-// refuses everybody's writes then, and another one may have room. If none has, the
-// leadership goes round, slowly. A follower takes what the leader sends until its disk is
-// full to the last byte, and ends: so not if the others are no quorum without this node.
+// leaveIfFull gives the leadership away when this node's disk is nearly full: a leader then refuses
+// all writes, and another leader may have room. If no node has room, the leadership goes round,
+// slowly. A follower accepts what the leader sends until its disk is completely full, and then
+// ends; so this node keeps the leadership if the others are no quorum without it.
 func (s *steward) leaveIfFull(voters []uint64, now time.Time) {
 	r := s.e.replica.Load()
 	if !r.Stats().Full || now.Sub(s.left) < leaveEvery {
@@ -167,9 +166,9 @@ func (s *steward) leaveIfFull(voters []uint64, now time.Time) {
 	})
 }
 
-// book says where nodes are: they know best themselves, on a link or through gossip, in
-// the latest of their boots; then what they said when they asked to join, then the roster,
-// then what others said who the members are.
+// book says where nodes are. The sources, best first: what a node itself says in the latest of its
+// boots, on a link or through gossip; what it said when it asked to join; the roster; what others
+// said who the members are.
 func (s *steward) book(known roster) roster {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,7 +203,7 @@ func (s *steward) book(known roster) roster {
 	return book
 }
 
-// place takes a node's word, on its own link, for where it is.
+// place notes the address that a node announces on its own link.
 func (s *steward) place(from uint64, b []byte) {
 	line, boot := parseRoster(string(b))
 	if len(line) != 1 || line[0].node != from || line[0].peerAddr() == "" {
@@ -216,7 +215,7 @@ func (s *steward) place(from uint64, b []byte) {
 	s.poke()
 }
 
-// namePeers tells the links whom to dial and where.
+// namePeers tells the links which nodes to dial, and where.
 func (s *steward) namePeers(st *replica.Status, book roster, lost bool) {
 	var seen []uint64
 	for _, m := range book {
@@ -231,7 +230,7 @@ func (s *steward) namePeers(st *replica.Status, book roster, lost bool) {
 		if m := book.find(id); m != nil && m.peerAddr() != "" {
 			addrs = append(addrs, m.peerAddr())
 		}
-		if len(addrs) == 0 { // one of these, perhaps: the handshake will tell
+		if len(addrs) == 0 { // perhaps one of these: the handshake will tell
 			for _, guess := range s.e.guesses() {
 				addrs = append(addrs, guess.Addr)
 			}
@@ -250,7 +249,7 @@ func (s *steward) namePeers(st *replica.Status, book roster, lost bool) {
 	}
 }
 
-// watchLeader sends clients elsewhere while there has been no leader for too long.
+// watchLeader sends clients elsewhere while there has been no leader for longer than SyncLimit.
 func (s *steward) watchLeader(st *replica.Status, now time.Time) {
 	switch {
 	case st.Leader != 0:
@@ -271,9 +270,9 @@ func (s *steward) watchLeader(st *replica.Status, now time.Time) {
 	s.e.n.front.SetLeaderless(drop)
 }
 
-// keepRoster writes it if it is not true any more.
+// keepRoster writes the roster if it is out of date.
 func (s *steward) keepRoster(st *replica.Status, book, known roster, version uint64) {
-	want := book.of(admission.Everyone(&st.Members)) // of some nothing may be known yet
+	want := book.of(admission.Everyone(&st.Members)) // a member of which nothing is known yet is left out
 	for i := range want {
 		want[i].observer = want[i].observer && !slices.Contains(st.Members.Voters, want[i].node)
 	}
@@ -298,8 +297,7 @@ func (s *steward) keepRoster(st *replica.Status, book, known roster, version uin
 	})
 }
 
-// promote gives votes to learners that want one and have kept up for a while. It runs
-// on the replica's loop.
+// promote gives votes to learners that want one and have kept up for settleTime. It runs on the replica's loop.
 func (s *steward) promote(progress []replica.Progress, members replica.Point, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -326,7 +324,7 @@ func (s *steward) promote(progress []replica.Progress, members replica.Point, no
 	}
 }
 
-// change proposes a change of members; what comes of it shows in the members.
+// change proposes a change of members; its outcome shows in the members.
 func (s *steward) change(changes ...replica.Change) {
 	s.e.replica.Load().Change(changes, func(result tree.Result, _ *tree.Tree, _ *watch.Table) {
 		if result.Code != znode.OK {
@@ -336,8 +334,8 @@ func (s *steward) change(changes ...replica.Change) {
 	})
 }
 
-// ask tells the leader, through one of some nodes, that this one is a member now, or
-// wants to vote, and whom it replaces.
+// ask tells the leader, through one of some nodes, that this node is a member now or wants a vote,
+// and which nodes it replaces.
 func (s *steward) ask(nodes []founding.Node, now time.Time) {
 	if len(nodes) == 0 {
 		return
@@ -353,9 +351,8 @@ func (s *steward) ask(nodes []founding.Node, now time.Time) {
 	})
 }
 
-// seek asks all that this node knows of who the members are: they may have become
-// others while it was away, and those that it knows be no quorum any more, or not link
-// with it as they are away themselves.
+// seek asks all nodes that this one knows who the members are. The members may have changed while it was away:
+// those that it knows may no longer be a quorum, or may refuse links because they have been away themselves.
 func (s *steward) seek(book roster, now time.Time) {
 	var addrs []string
 	for _, m := range book {
@@ -387,7 +384,7 @@ func (s *steward) seek(book roster, now time.Time) {
 	})
 }
 
-// inquire has f ask others, one f at a time and not too often.
+// inquire runs f, which asks other nodes: one f at a time, and not too often.
 func (s *steward) inquire(now time.Time, f func(ctx context.Context)) {
 	s.mu.Lock()
 	busy := s.asking || now.Sub(s.lastAsk) < askEvery
@@ -407,14 +404,14 @@ func (s *steward) inquire(now time.Time, f func(ctx context.Context)) {
 	})
 }
 
-// remember keeps who the members were said to be, for a node whose state does not know it.
+// remember keeps what was said about who the members are, for a node whose state does not know it.
 func (s *steward) remember(hosts roster) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.told = hosts
 }
 
-// sayDigests tells all peers what this node's state was at some places in the log.
+// sayDigests tells all peers the digests of this node's state at some places in the log.
 func (s *steward) sayDigests(st *replica.Status) {
 	b := replica.AppendDigests(nil, s.e.replica.Load().Digests())
 	for _, id := range admission.Everyone(&st.Members) {
@@ -424,8 +421,8 @@ func (s *steward) sayDigests(st *replica.Status) {
 	}
 }
 
-// compare takes another's. A node whose state differs from what a majority of the
-// voters have, all of one mind, or as a learner from the leader's, must not serve it.
+// compare takes a peer's digests. This node must not serve its state if a majority of the voters,
+// agreeing with each other, have another one; a learner, if the leader has another one.
 func (s *steward) compare(from uint64, b []byte) {
 	theirs, err := replica.ParseDigests(b)
 	if err != nil {
@@ -457,7 +454,7 @@ func (s *steward) compare(from uint64, b []byte) {
 	}
 }
 
-// agreement says how another's state compares with this node's: same, differs, unknown.
+// agreement says how a peer's state compares with this node's: same, differs or unknown.
 func (s *steward) agreement(theirs []replica.DigestAt) string {
 	ours := s.e.replica.Load().Digests()
 	if _, _, differs := replica.Differs(ours, theirs); differs {
@@ -471,7 +468,7 @@ func (s *steward) agreement(theirs []replica.DigestAt) string {
 	return "unknown"
 }
 
-// leaderAddr is where the leader's peers reach it.
+// leaderAddr is the leader's id, 0 for none, and its peer address, "" if that is not known.
 func (s *steward) leaderAddr() (id uint64, addr string) {
 	id = s.e.replica.Load().Status().Leader
 	if m := s.bookNow().find(id); m != nil {
@@ -488,7 +485,7 @@ func (s *steward) bookNow() roster {
 
 var errNoLeader = errors.New("there is no leader")
 
-// facts are those of mntr that are about other nodes, with ZooKeeper's names.
+// facts are the lines of mntr that are about other nodes, with ZooKeeper's names.
 func (s *steward) facts(st *replica.Status) (facts []frontend.Fact) {
 	add := func(key string, n int64) {
 		facts = append(facts, frontend.Fact{Key: key, Value: strconv.FormatInt(n, 10)})

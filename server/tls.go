@@ -17,11 +17,11 @@ import (
 	"coord/server/peer"
 )
 
-// soonEnds is how long before its end a certificate is warned of, at the start
-// and when it is read again.
+// soonEnds is how long before its end a certificate causes a warning, at the start and each time it
+// is read again.
 const soonEnds = 30 * 24 * time.Hour
 
-// checkTLS says whether the files for TLS between peers are all given, or none.
+// checkTLS refuses a configuration that names only some of the files for TLS between peers.
 func (e *Ensemble) checkTLS() error {
 	var missing []string
 	for _, f := range []struct{ name, value string }{{"--peer-tls-cert", e.TLSCert}, {"--peer-tls-key", e.TLSKey}, {"--peer-tls-ca", e.TLSCA}} {
@@ -35,12 +35,11 @@ func (e *Ensemble) checkTLS() error {
 	return nil
 }
 
-// peerTLS is what peer.Config needs so that nodes meet over TLS: both show a
-// certificate of the authority, and it names the node that the hello does. It is
-// nil where no files are given. name is this node's own, and its certificate must
-// be good now: the error is ErrConfig or ErrPermitted. The authority is read once;
-// certificate and key are read again, by whichever handshake finds that the files
-// have changed.
+// peerTLS returns what peer.Config needs for TLS between nodes: both sides show a certificate of
+// the authority, and it names the node that the hello names. All results are nil if no files are
+// configured. name is this node's own; its certificate must be valid now, else the error is
+// ErrConfig or ErrPermitted. The authority is read once. The certificate and the key are read again
+// by any handshake that finds changed files.
 func peerTLS(e *Ensemble, name string, log zerolog.Logger) (*tls.Config, func(tls.ConnectionState, peer.Hello) error, error) {
 	if e == nil || e.TLSCert == "" {
 		return nil, nil, nil
@@ -64,7 +63,7 @@ func peerTLS(e *Ensemble, name string, log zerolog.Logger) (*tls.Config, func(tl
 	}, certified, nil
 }
 
-// fileError is about a file that a flag names.
+// fileError wraps an error about a file that a flag names.
 func fileError(flag string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: %s: %w", ErrPermitted, flag, err)
@@ -72,7 +71,7 @@ func fileError(flag string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrConfig, flag, err)
 }
 
-// certified says whether a certificate is of the node of a hello.
+// certified checks that a certificate names the node that sent the hello.
 func certified(cs tls.ConnectionState, theirs peer.Hello) error {
 	names := cs.PeerCertificates[0].DNSNames
 	if slices.Contains(names, theirs.Name) {
@@ -81,10 +80,10 @@ func certified(cs tls.ConnectionState, theirs peer.Hello) error {
 	return fmt.Errorf("the certificate is of %q, the node calls itself %q", names, theirs.Name)
 }
 
-// pairFlags name the files of ownCertificate.
+// pairFlags are the flags that name ownCertificate's files, in the same order.
 var pairFlags = [2]string{"--peer-tls-cert", "--peer-tls-key"}
 
-// ownCertificate is what this node shows to its peers. Any goroutine may ask for
+// ownCertificate is the certificate that this node shows to its peers. Any goroutine may ask for
 // it.
 type ownCertificate struct {
 	files [2]string // certificate, key
@@ -95,13 +94,13 @@ type ownCertificate struct {
 	mu struct {
 		sync.Mutex
 		pair    *tls.Certificate
-		of      [2]fs.FileInfo // the files as they were when it was read
-		refused [2]fs.FileInfo // the files as they were when they were last said to be wrong
+		of      [2]fs.FileInfo // the files as they were when pair was read
+		refused [2]fs.FileInfo // the files as they were when they were last reported as wrong
 	}
 }
 
-// current is the certificate in the files, or, while what is in them is not good,
-// the one before: files are replaced one by one.
+// current is the certificate in the files or, while the files are not good, the previous one: an
+// operator replaces the files one at a time.
 func (o *ownCertificate) current() *tls.Certificate {
 	if err := o.read(time.Now()); err != nil {
 		o.log.Error().Err(err).Msg("the certificate for peers was replaced by one that is not good: the one before stays in use")
@@ -111,8 +110,8 @@ func (o *ownCertificate) current() *tls.Certificate {
 	return o.mu.pair
 }
 
-// read reads the files if they have changed. While there is a certificate, what is
-// wrong with the same files is an error once.
+// read reads the files if they have changed. Once there is a certificate, a fault in the same files
+// is reported only once.
 func (o *ownCertificate) read(now time.Time) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -156,9 +155,9 @@ func (o *ownCertificate) read(now time.Time) error {
 	return nil
 }
 
-// check says why a pair is not one that this node's peers would take. One that is
-// to begin yet is no mistake: the clock of a host that has just started may be
-// behind, and each handshake looks at it again.
+// check says why this node's peers would not accept a pair. A certificate whose time has not begun
+// yet is accepted: the clock of a host that has just started may be behind, and each handshake
+// checks the time again.
 func (o *ownCertificate) check(pair *tls.Certificate, now time.Time) error {
 	leaf := pair.Leaf
 	switch {
@@ -176,7 +175,7 @@ func (o *ownCertificate) check(pair *tls.Certificate, now time.Time) error {
 			between.AddCert(c)
 		}
 	}
-	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} { // it dials and is dialled
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} { // a node both dials and is dialled
 		if _, err := leaf.Verify(x509.VerifyOptions{Roots: o.roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}}); err != nil {
 			return err
 		}
@@ -184,7 +183,7 @@ func (o *ownCertificate) check(pair *tls.Certificate, now time.Time) error {
 	return nil
 }
 
-// sameFiles says whether files are what they were.
+// sameFiles says whether two sets of files are unchanged: same files, sizes and times.
 func sameFiles(a, b [2]fs.FileInfo) bool {
 	for i := range a {
 		if a[i] == nil || b[i] == nil {

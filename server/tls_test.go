@@ -22,7 +22,7 @@ import (
 	"coord/server/peer"
 )
 
-// office makes certificates as coord cert does, in files.
+// office issues certificates as coord cert does, into files.
 type office struct {
 	*testing.T
 	dir string
@@ -47,7 +47,7 @@ func (o *office) write(name string, b []byte) string {
 	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
 		o.Fatal(err)
 	}
-	now := time.Now() // finer than the clock of the file system
+	now := time.Now() // file times finer than the file system's clock
 	if err := os.Chtimes(path+".new", now, now); err != nil {
 		o.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func (o *office) write(name string, b []byte) string {
 	return path
 }
 
-// issue makes the certificate of a node, valid for an hour, and its files.
+// issue makes a node's certificate, valid for an hour, and its files.
 func (o *office) issue(name string) *Ensemble {
 	return o.between(name, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 }
@@ -71,7 +71,7 @@ func (o *office) between(name string, from, until time.Time) *Ensemble {
 	return &Ensemble{TLSCert: o.write(name+".crt", pair.Cert), TLSKey: o.write(name+".key", pair.Key), TLSCA: filepath.Join(o.dir, "ca.crt")}
 }
 
-// told is a handler that keeps what is forwarded and answers requests.
+// told is a handler that keeps the forwards it gets and answers requests.
 type told struct{ forwards chan string }
 
 func (h told) Raft(uint64, []*raftpb.Message) {}
@@ -91,15 +91,15 @@ func (h told) Request(_ context.Context, theirs peer.Hello, body []byte) ([]byte
 	return []byte(theirs.Name + " said " + string(body)), nil
 }
 
-// speaker is a node's links, running.
+// speaker is the running links of a node.
 type speaker struct {
 	*peer.Links
 	heard told
 	addr  string
 }
 
-// speak starts the links of node id. hear is told of the certificates that are
-// shown to it; it and change may be nil.
+// speak starts the links of node id. hear gets the serial numbers of the certificates that are
+// shown to the node; hear and change may be nil.
 func speak(t *testing.T, id uint64, name string, e *Ensemble, change func(*tls.Config), hear func(serial *big.Int)) *speaker {
 	t.Helper()
 	named := name
@@ -143,21 +143,21 @@ func speak(t *testing.T, id uint64, name string, e *Ensemble, change func(*tls.C
 	return s
 }
 
-// Nodes with certificates of one authority that name them speak to each other,
-// and no others do, whoever dials.
+// Nodes with certificates of one authority that name them can speak to each other, and no others
+// can, whichever node dials.
 func TestPeersMeetOverTLS(t *testing.T) {
 	t.Parallel()
 	ours, foreign := newOffice(t), newOffice(t)
 	later := func(c *tls.Config) { c.Time = func() time.Time { return time.Now().Add(2 * time.Hour) } }
 	for name, c := range map[string]struct {
-		b      *Ensemble // of the node n2
+		b      *Ensemble // of node n2
 		change func(*tls.Config)
-		wrong  string // what n1 says when it dials n2; "" for nothing. The other way it is as wrong, and seldom told
+		wrong  string // what n1 says when it dials n2; "" if nothing is wrong. The other way is as wrong, but seldom reported
 	}{
 		"right":   {b: ours.issue("n2")},
 		"foreign": {b: foreign.issue("n2"), wrong: "unknown authority"},
 		"another": {b: ours.issue("n3"), wrong: `the certificate is of ["n3"], the node calls itself "n2"`},
-		// n1's clock shows two hours more than n2's.
+		// n1's clock is two hours ahead of n2's.
 		"expired": {b: ours.issue("n2"), change: later, wrong: "expired"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestPeersMeetOverTLS(t *testing.T) {
 			a.SetPeer(2, []string{b.addr})
 			b.SetPeer(1, []string{a.addr})
 			for heard := false; !heard; {
-				a.Forward(2, 1, []byte("y")) // lost until the link is up
+				a.Forward(2, 1, []byte("y")) // lost while the link is not up
 				select {
 				case s := <-b.heard.forwards:
 					if heard = true; s != "y" {
@@ -190,7 +190,7 @@ func TestPeersMeetOverTLS(t *testing.T) {
 	}
 }
 
-// issueIn is issue into a folder of its own, with the same authority.
+// issueIn is issue into a folder of its own, by the same authority.
 func (o *office) issueIn(t *testing.T, name string) *Ensemble {
 	t.Helper()
 	c := &office{T: t, dir: t.TempDir(), ca: o.ca}
@@ -202,9 +202,8 @@ func (o *office) issueIn(t *testing.T, name string) *Ensemble {
 	return c.issue(name)
 }
 
-// A certificate that is replaced in its files is shown to whoever comes next,
-// without a restart; while the files are not good the one before is, and that is
-// said once.
+// A certificate that is replaced in its files is shown on the next handshake, without a restart.
+// While the files are not good, the previous certificate is shown, and the fault is logged once.
 func TestRenewedCertificate(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
@@ -238,7 +237,7 @@ func TestRenewedCertificate(t *testing.T) {
 	if second.Cmp(first) == 0 || also.Cmp(second) != 0 {
 		t.Errorf("renewed, shown are %v and %v; before %v", second, also, first)
 	}
-	// Half of a pair, another's, an old one, none.
+	// While the key cannot be read, the previous certificate is shown.
 	o.write("n1.key", []byte("no key"))
 	if x, y := meet(); x.Cmp(second) != 0 || y.Cmp(second) != 0 {
 		t.Errorf("with a bad key shown are %v and %v, want %v", x, y, second)
@@ -307,7 +306,7 @@ func (o *office) take(from, name string) {
 	o.write(name, b)
 }
 
-// What is wrong with the files is said at the start, with the flag.
+// An error in the files is reported at the start, with the name of the flag.
 func TestPeerTLSRefuses(t *testing.T) {
 	t.Parallel()
 	o, foreign := newOffice(t), newOffice(t)
@@ -339,7 +338,7 @@ func TestPeerTLSRefuses(t *testing.T) {
 		}, "the certificate ended on", ErrConfig},
 	} {
 		if name == "closed key" && os.Geteuid() == 0 {
-			continue // who may read everything
+			continue // root may read everything
 		}
 		e := *good
 		c.change(&e)
@@ -352,7 +351,7 @@ func TestPeerTLSRefuses(t *testing.T) {
 			t.Errorf("%+v: %v %v", none, conf, err)
 		}
 	}
-	// The clock may be behind: handshakes decide.
+	// The clock may be behind: handshakes decide whether the certificate is valid.
 	e := *o.issueIn(t, "n1")
 	c := &office{T: t, dir: filepath.Dir(e.TLSCert), ca: o.ca}
 	c.between("n1", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))

@@ -17,36 +17,36 @@ import (
 	"coord/tree"
 )
 
-// A snapshot goes to a node that is too far behind outside of raft's messages, and
-// raft's message that names it with it, in the descriptor:
+// A snapshot for a node that is too far behind is sent separately from raft's messages. Raft's
+// message that names it travels with it, in the descriptor:
 //
 //	id 16, of the file | message, raft's own encoding
 //
-// Whoever receives it has the file whole, verified and loaded before raft hears of it. Both
-// ends do that in the background: others are served meanwhile.
+// The receiver has the whole file, verified and loaded, before raft hears of it. Both ends do their
+// part in the background and serve others meanwhile.
 const idBytes = 16
 
-// Snapshot sends one, and tells the replica how that went: replica.Peers.
+// Snapshot sends a snapshot and reports the outcome to the replica: replica.Peers.
 func (c carrier) Snapshot(m *raftpb.Message) {
 	c.task(func(ctx context.Context) {
 		err := c.sendSnapshot(ctx, m)
 		if again := c.pauseBehind(m.GetTo(), err); err != nil && ctx.Err() == nil {
 			c.log.Warn().Err(err).Str("to", datadir.NodeString(m.GetTo())).Uint64("index", m.GetSnapshot().GetMetadata().GetIndex()).
 				Stringer("again_in", again).Msg("a snapshot did not reach a peer; it will be tried again")
-			pause(ctx, again) // raft tries again as soon as it knows
+			pause(ctx, again) // raft tries again as soon as it knows the outcome
 		}
 		c.replica.Load().ReportSnapshot(m.GetTo(), err == nil)
 	})
 }
 
-// A node that takes no snapshot, for want of room for example, is asked again soon at
-// first, and then less and less often.
+// Pauses before a snapshot is offered again to a node that did not take it, for want of room for
+// example: short at first, then longer each time.
 const (
 	soonestAgain = 100 * time.Millisecond
 	latestAgain  = 15 * time.Second
 )
 
-// pauseBehind is how long to wait behind a snapshot to a node before the next one.
+// pauseBehind is how long to wait after sending a snapshot to a node before the next one.
 func (e *ensemble) pauseBehind(node uint64, err error) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -78,7 +78,7 @@ func (e *ensemble) sendSnapshot(ctx context.Context, m *raftpb.Message) error {
 	return inBackground(func() error { return e.links.SendSnapshot(ctx, m.GetTo(), h, f) })
 }
 
-// Snapshot takes one from a peer and tells raft of it: peer.Handler.
+// Snapshot takes a snapshot from a peer and tells raft of it: peer.Handler.
 func (e *ensemble) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHeader, r io.Reader) error {
 	err := e.take(ctx, from, h, r)
 	if err != nil && ctx.Err() == nil {
@@ -127,8 +127,8 @@ func (e *ensemble) take(ctx context.Context, from uint64, h peer.SnapshotHeader,
 	return nil
 }
 
-// makeRoom says what is wrong with taking a snapshot of so many bytes. Older ones than the newest
-// go for it: the one that comes will replace them all.
+// makeRoom returns an error if there is no room for a snapshot of so many bytes. If necessary it
+// removes all snapshots but the newest: the one that arrives will replace them all.
 func (e *ensemble) makeRoom(ctx context.Context, store *snapshot.Store, bytes int64) error {
 	if e.n.space.fits(bytes) == nil {
 		return nil
@@ -139,12 +139,11 @@ func (e *ensemble) makeRoom(ctx context.Context, store *snapshot.Store, bytes in
 	return e.n.space.fits(bytes)
 }
 
-// maxArrived is how many snapshots may wait for raft to want them: one from each of a
-// few leaders in a row.
+// maxArrived is how many snapshots may wait until raft asks for them: one from each of a few leaders in a row.
 const maxArrived = 3
 
-// put keeps a snapshot until raft asks for it. Those of which the state has grown
-// out go. To remove a file may take long, and the loop may want the lock: so it is not held then.
+// put keeps a snapshot until raft asks for it, and removes those that the state has passed.
+// Removing a file may take long, and the loop may want mu, so put removes files without holding it.
 func (e *ensemble) put(got *snapshot.Received, applied uint64) error {
 	grownOut, kept, err := e.arrive(got, applied)
 	for _, old := range grownOut {
@@ -167,7 +166,7 @@ func (e *ensemble) arrive(got *snapshot.Received, applied uint64) (grownOut []*s
 	}
 	index := got.Info().Meta.RaftIndex
 	switch {
-	case index <= e.taken, e.arrived[index] != nil: // the same state, and perhaps being installed; or an older one
+	case index <= e.taken, e.arrived[index] != nil: // the same state, perhaps already being installed; or an older one
 		return grownOut, false, nil
 	case len(e.arrived) >= maxArrived:
 		return grownOut, false, errors.New("too many snapshots have come")
@@ -176,7 +175,7 @@ func (e *ensemble) arrive(got *snapshot.Received, applied uint64) (grownOut []*s
 	return grownOut, true, nil
 }
 
-// Install makes a snapshot that has come durable: replica.Received.
+// Install makes a snapshot that has arrived durable: replica.Received.
 func (e *ensemble) Install(at replica.Point) (*tree.Tree, error) {
 	e.mu.Lock()
 	got := e.arrived[at.Index]
@@ -192,7 +191,7 @@ func (e *ensemble) Install(at replica.Point) (*tree.Tree, error) {
 	return got.Tree(), nil
 }
 
-// Installed gives it its final name: replica.Received.
+// Installed gives that snapshot its final name: replica.Received.
 func (e *ensemble) Installed(at replica.Point) error {
 	ok, err := e.store.Load().Adopt(at.Index, at.Term)
 	if err == nil && !ok {
@@ -201,7 +200,7 @@ func (e *ensemble) Installed(at replica.Point) error {
 	return err
 }
 
-// Unwanted lets one go that raft does not want: replica.Received.
+// Unwanted discards a snapshot that raft does not want: replica.Received.
 func (e *ensemble) Unwanted(index uint64) {
 	e.mu.Lock()
 	got := e.arrived[index]

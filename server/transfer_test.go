@@ -22,9 +22,9 @@ import (
 	"coord/tree/znode"
 )
 
-// H21 (etcd#18055): snapshots that come one soon behind the other, or twice, are kept until
-// raft asks for each, once. One of a state that this node has by now goes, and so
-// does what there is no room for.
+// H21 (etcd#18055): snapshots that arrive soon after one another, or twice, are kept until raft
+// asks for each, once. A snapshot of a state that this node has passed is removed, and one for
+// which there is no place is not kept.
 func TestSnapshotsThatComeInARow(t *testing.T) {
 	t.Parallel()
 	store, err := snapshot.OpenStore(filepath.Join(t.TempDir(), "snapshot"), snapshot.Pace{})
@@ -74,7 +74,7 @@ func TestSnapshotsThatComeInARow(t *testing.T) {
 			t.Errorf("%d is installed twice", index)
 		}
 	}
-	// Another leader's of the same state, while that is installed and when it is.
+	// Another leader's snapshot of the same state, while the first is being installed and after it was.
 	for _, applied := range []uint64{0, 20} {
 		if err := comes(20, applied); err != nil {
 			t.Error(err)
@@ -99,13 +99,13 @@ func TestSnapshotsThatComeInARow(t *testing.T) {
 	if err := comes(70, 40); err != nil {
 		t.Errorf("one that raft did not want is in the way: %v", err)
 	}
-	e.Unwanted(80)            // there is none
-	if n := files(); n != 4 { // two of this node's, 50 and 70
+	e.Unwanted(80)            // there is none with this index
+	if n := files(); n != 4 { // two of this node's own, 50 and 70
 		t.Errorf("%d files", n)
 	}
 }
 
-// A place in the log outlives its snapshot's file, but for what no snapshot is made in.
+// A place in the log survives in its snapshot's file, except for Outgoing and Next: no snapshot is made while they are set.
 func TestAPointIsInItsSnapshot(t *testing.T) {
 	t.Parallel()
 	n := &node{}
@@ -124,8 +124,8 @@ func TestAPointIsInItsSnapshot(t *testing.T) {
 	}
 }
 
-// A snapshot for which there is no room, without the older ones of this node, is not begun, and the one who has too little says so
-// too: it is its disk.
+// A snapshot for which there is no room, even without this node's older ones, is not begun, and the receiver logs
+// that too: it is its disk that is full.
 func TestSnapshotWithoutRoom(t *testing.T) {
 	t.Parallel()
 	dir, err := datadir.Open(t.TempDir(), true)
@@ -164,8 +164,7 @@ func TestSnapshotWithoutRoom(t *testing.T) {
 	}
 }
 
-// A node that takes no snapshot is asked less and less often, each by itself, until it
-// takes one.
+// A node that takes no snapshot is asked less and less often, each node for itself, until it takes one.
 func TestPauseBehindASnapshot(t *testing.T) {
 	t.Parallel()
 	e := &ensemble{pauses: map[uint64]time.Duration{}}

@@ -12,7 +12,7 @@ import (
 
 const benchNodes = 100_000
 
-// rawTree is the size that throughput counts: paths and data, as the tree does.
+// rawTree is the size by which throughput is measured: paths and data, as the tree counts them.
 func rawTree(f *tree.Frozen) int64 { return f.DataBytes() }
 
 func BenchmarkWrite(b *testing.B) {
@@ -38,8 +38,7 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkNodes is what the tree itself takes to yield its znodes: the floor
-// under BenchmarkWrite.
+// BenchmarkNodes measures how long the tree itself takes to yield its znodes: the lower bound for BenchmarkWrite.
 func BenchmarkNodes(b *testing.B) {
 	f := million(b, benchNodes)
 	b.SetBytes(rawTree(f))
@@ -74,8 +73,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// BenchmarkBuilder is what the tree itself takes to be built: the floor under
-// BenchmarkRead/restore.
+// BenchmarkBuilder measures how long building the tree itself takes: the lower bound for BenchmarkRead/restore.
 func BenchmarkBuilder(b *testing.B) {
 	f := million(b, benchNodes)
 	b.SetBytes(rawTree(f))
@@ -90,8 +88,8 @@ func BenchmarkBuilder(b *testing.B) {
 	}
 }
 
-// BenchmarkStep is the longest time between two Steps while a million znodes
-// are written: how long others may have to wait for this goroutine.
+// BenchmarkStep measures the longest time between two Steps while a million znodes are written: how
+// long others may have to wait for this goroutine.
 func BenchmarkStep(b *testing.B) {
 	f := million(b, benchNodes)
 	var longest time.Duration

@@ -16,7 +16,7 @@ import (
 	"coord/tree/znode"
 )
 
-// smallFiles are small files in each codec.
+// smallFiles returns small files, one for each codec.
 func smallFiles(tb testing.TB) map[string][]byte {
 	m := testMeta()
 	plain := encode(tb, m, smallState(tb))
@@ -74,8 +74,8 @@ func TestEveryBit(t *testing.T) { // not parallel: it measures what is allocated
 			for bit := range 8 * len(b) {
 				b[bit/8] ^= 1 << (bit % 8)
 				var errs [2]error
-				// A zstd decoder costs some; what counts is that none takes megabytes
-				// by a length that it read.
+				// A zstd decoder takes some memory; what matters is that no reader allocates
+				// megabytes by a length that it has read.
 				if n := allocated(func() { errs = [2]error{readErr(b), levelErr(b, Checksum)} }); n > 8<<20 {
 					t.Errorf("bit %d: %d bytes allocated", bit, n)
 				}
@@ -97,7 +97,7 @@ func TestEveryBit(t *testing.T) { // not parallel: it measures what is allocated
 	}
 }
 
-// TestMisplacedFrames moves frames as they are.
+// TestMisplacedFrames moves frames without changing them.
 func TestMisplacedFrames(t *testing.T) {
 	t.Parallel()
 	f := million(t, 5_000)
@@ -129,7 +129,7 @@ func TestMisplacedFrames(t *testing.T) {
 	wantDamage(t, "two files in one", readErr(slices.Concat(file[:end], file)))
 }
 
-// frameOffsets lists where the frames of a file begin, and the trailer.
+// frameOffsets lists where the frames of a file and its trailer begin.
 func frameOffsets(file []byte) []int {
 	at := []int{headerBytes}
 	for end := len(file) - trailerBytes; at[len(at)-1] < end; {
@@ -139,7 +139,7 @@ func frameOffsets(file []byte) []int {
 	return at
 }
 
-// TestForgedOrder puts frames into another order and makes all checksums right.
+// TestForgedOrder puts frames into another order and corrects all checksums.
 func TestForgedOrder(t *testing.T) {
 	t.Parallel()
 	file := encode(t, testMeta(), million(t, 5_000))
@@ -167,12 +167,12 @@ func TestForgedOrder(t *testing.T) {
 			}
 			f.frames = change(f.frames)
 			for len(f.frames) > 0 && f.frames[len(f.frames)-1].typ != FrameEnd {
-				f.frames = f.frames[:len(f.frames)-1] // or the reader stops at END and says that more follows
+				f.frames = f.frames[:len(f.frames)-1] // otherwise the reader stops at END and reports that more follows
 			}
 			b := f.bytes()
 			if got, _, _, err := Read(bytes.NewReader(b)); err == nil {
-				// An access list may come earlier than it needs to, and the forger
-				// fills an INDEX: what must not be is another state.
+				// An access list may come earlier than necessary, and the forger fills in INDEX;
+				// but the state must never differ.
 				if typ := f.frames[i].typ; got.Digest() != want.Digest() || typ != FrameACLs && typ != FrameIndex {
 					t.Errorf("frame %d %s: nothing found", i, how)
 				}
@@ -184,8 +184,8 @@ func TestForgedOrder(t *testing.T) {
 	}
 }
 
-// TestForgedContent changes what the records say and makes all checksums right:
-// only the state's own digest, or a rule of the state, tells.
+// TestForgedContent changes the records and corrects all checksums: only the state's own digest, or
+// a rule of the state, can show the change.
 func TestForgedContent(t *testing.T) {
 	t.Parallel()
 	file := encode(t, testMeta(), smallState(t))
@@ -201,7 +201,7 @@ func TestForgedContent(t *testing.T) {
 	header := func(at int, b byte) func(*forgery) { return func(f *forgery) { f.header[at] ^= b } }
 	for name, c := range map[string]struct {
 		change func(*forgery)
-		least  Level // that finds it
+		least  Level // the lowest level that finds it
 	}{
 		"data":              {swap(FrameNodes, "hello", "hallo"), Restore},
 		"data that is null": {swap(FrameNodes, "0000000011\xc0", "0000000011\xc4\x00"), Restore},
@@ -268,7 +268,7 @@ func forgeNodes(tb testing.TB, payload []byte) []byte {
 	return f.bytes()
 }
 
-// allocated is what reading a file allocates.
+// allocated is how many bytes a reading allocates.
 func allocated(read func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -365,8 +365,8 @@ func forgeSessions(tb testing.TB, payload []byte) []byte {
 	return f.bytes()
 }
 
-// TestImpossibleLengths gives each length field of each frame head the values
-// that hurt most; no reading may allocate by them.
+// TestImpossibleLengths sets each length field of each frame head to the most harmful values; no
+// reading may allocate by them.
 func TestImpossibleLengths(t *testing.T) { // not parallel: it measures what is allocated
 	file := encode(t, testMeta(), smallState(t))
 	at := frameOffsets(file)

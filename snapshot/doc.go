@@ -1,15 +1,14 @@
-// Package snapshot is coord's file of a whole state at one zxid, and the folder
-// in which a node keeps such files. Backups and the copies that peers hand each
-// other are the same file.
+// Package snapshot defines coord's file of a whole state at one zxid, and the folder in which a node
+// keeps such files. Backups, and the snapshots that nodes send each other, have the same format.
 //
-// It knows nothing of raft, the network or the log: who calls says which index
-// and term the state belongs to. A Store belongs to one data folder and may be
-// used by any goroutine; everything else is a function without state.
+// It knows nothing about raft, the network or the log: the caller says which index and term the
+// state belongs to. A Store belongs to one data folder, and any goroutine may use it. Everything
+// else is functions without state.
 //
 // # The file
 //
-// Numbers are big-endian, as in msgpack. docs/snapshot-format.md says what each
-// field means and what may change in which version.
+// Numbers are big-endian, as in msgpack. docs/snapshot-format.md says what each field means and
+// which version may change what.
 //
 //	header   200 bytes, or as many as it says
 //	frame    META      the raft configuration
@@ -54,17 +53,16 @@
 //	         | sessions | ephemerals | end digest | SHA-256 | reserved | CRC32C | "COORDEND" |
 //	         +----------+------------+------------+---------+----------+--------+------------+
 //
-// The CRC of a frame or trailer also covers the header's CRC, so that no part
-// of one file passes in another. The SHA-256 covers every byte before it.
+// The CRC of a frame or trailer also covers the header's CRC, so that no part of one file is
+// accepted in another. The SHA-256 covers every byte before it.
 //
 // # Trust
 //
-// A file is untrusted until its end: no length in it is allocated before the
-// bytes are there, no msgpack is decoded before the frame's CRC and structure
-// have been checked, nothing unpacks to more than its head or the file's header
-// declares (only NODES may be compressed, and the header says how many znodes
-// and bytes they hold), and a state counts only when its digest, computed anew,
-// is the one that the END frame names.
+// A file is untrusted until its end. No length in it is allocated before the bytes are there. No
+// msgpack is decoded before the frame's CRC and structure have been checked. Nothing unpacks to
+// more than its head or the file's header declares (only NODES may be compressed, and the header
+// says how many znodes and bytes they hold). A state counts only if its digest, computed anew, is
+// the one in the END frame.
 //
-// None of this is against forgery: who can write files can make a whole one.
+// None of this protects against forgery: whoever can write files can make a valid one.
 package snapshot

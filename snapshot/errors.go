@@ -10,15 +10,15 @@ import (
 // ErrNoSnapshot means that a folder holds no snapshot at all.
 var ErrNoSnapshot = errors.New("no snapshot")
 
-// DamageError says that a snapshot is not what was written: cut off, changed,
-// or put together from pieces (exit code 12).
+// DamageError says that a snapshot is not what was written: cut off, changed, or assembled from
+// pieces (exit code 12).
 type DamageError struct {
-	File   string // "" if the bytes came from no file
+	File   string // "" if the bytes did not come from a file
 	Frame  int    // number of the frame, from 0; -1 for header, trailer and what follows it
 	Type   FrameType
 	Offset int64 // where the header, frame or trailer begins
 	Reason string
-	Err    error // what the disk said, if that is the reason
+	Err    error // the disk's error, if that is the reason
 }
 
 func (e *DamageError) Error() string {
@@ -38,8 +38,7 @@ func (e *DamageError) Error() string {
 // Unwrap gives the disk's error, if there was one.
 func (e *DamageError) Unwrap() error { return e.Err }
 
-// NewerError says that the file needs a newer coord than this one: it may well
-// be whole (exit code 14).
+// NewerError says that the file needs a newer coord; it need not be damaged (exit code 14).
 type NewerError struct {
 	File   string
 	What   string // what this coord does not know
@@ -54,7 +53,7 @@ func (e *NewerError) Error() string {
 	return s
 }
 
-// ForeignError says that the file is no coord snapshot (exit code 12).
+// ForeignError says that the file is not a coord snapshot (exit code 12).
 type ForeignError struct {
 	File  string
 	Seems string // what it seems to be
@@ -76,10 +75,10 @@ func fileLabel(file string) string {
 	return "snapshot " + file
 }
 
-// sniffBytes are enough to recognise every format in recognise.
+// sniffBytes are enough to recognise every format that recognise knows.
 const sniffBytes = 512
 
-// foreign are files given by mistake, by what stands at an offset.
+// foreign lists files that may be given by mistake, by the bytes at an offset.
 var foreign = []struct {
 	offset      int
 	magic       string
@@ -99,8 +98,7 @@ var foreign = []struct {
 	{0, "SQLite format 3\x00", "is an SQLite database", ""},
 }
 
-// recognise says what a file is that does not begin with coord's magic; b is
-// its beginning.
+// recognise says what a file is that does not begin with coord's magic; b is its beginning.
 func recognise(file string, b []byte) error {
 	e := &ForeignError{File: file, Seems: "begins with none of the bytes that one begins with"}
 	trimmed := bytes.TrimLeft(b, " \t\r\n")

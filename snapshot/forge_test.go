@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// forgery is a snapshot taken apart, to be put together again with every
-// checksum right: what only a reader of the content can find out.
+// forgery is a snapshot taken apart. It can be put together again with every checksum right, so
+// that only a reader of the contents can notice a change.
 type forgery struct {
 	header []byte
 	frames []forgedFrame
@@ -21,8 +21,8 @@ type forgedFrame struct {
 	typ     FrameType
 	flags   byte
 	payload []byte // uncompressed
-	stored  []byte // instead of payload, if not nil
-	raw     uint32 // with stored
+	stored  []byte // used instead of payload if not nil
+	raw     uint32 // length to claim for stored
 }
 
 // takeApart reads a file that Write wrote.
@@ -45,7 +45,7 @@ func takeApart(tb testing.TB, file []byte) *forgery {
 	return f
 }
 
-// find is the number of the first frame of a type.
+// find returns the number of the first frame of a type.
 func (f *forgery) find(typ FrameType) int {
 	for i := range f.frames {
 		if f.frames[i].typ == typ {
@@ -55,8 +55,7 @@ func (f *forgery) find(typ FrameType) int {
 	panic("no such frame")
 }
 
-// bytes puts the file together: frame numbers, INDEX, END's counts of frames
-// and bytes, all checksums.
+// bytes puts the file together, with frame numbers, INDEX, END's counts of frames and bytes, and all checksums.
 func (f *forgery) bytes() []byte {
 	be := binary.BigEndian
 	b := slices.Clone(f.header)

@@ -15,15 +15,14 @@ import (
 
 // Limits of a frame's payload before compression.
 const (
-	// FrameBytes is the most that a frame of several records holds.
+	// FrameBytes is the most bytes in a frame of several records.
 	FrameBytes = 256 << 10
-	// MaxRecordBytes is the most that a frame of one record holds, and so the
-	// largest znode with its path and overhead.
+	// MaxRecordBytes is the most bytes in a frame of one record, and so the largest znode with its
+	// path and overhead.
 	MaxRecordBytes = 64 << 20
 )
 
-// FrameType says what a frame's records are. The numbers stay for ever; those
-// of frames to come: 5 DELTAS, 6 TOMBS, 7 LOG.
+// FrameType says what a frame's records are. The numbers never change; reserved are 5 DELTAS, 6 TOMBS, 7 LOG.
 type FrameType uint8
 
 // The frame types.
@@ -60,8 +59,8 @@ func (t FrameType) String() string {
 
 // Flags of a frame.
 const (
-	flagCritical   = 1 << 0 // who does not know the type must not read the file
-	flagCompressed = 1 << 1 // stored is one zstd frame
+	flagCritical   = 1 << 0 // a reader that does not know the type must not read the file
+	flagCompressed = 1 << 1 // the stored bytes are one zstd frame
 )
 
 const frameHeadBytes = 18
@@ -80,8 +79,7 @@ func (f *frame) damage(file, reason string) error {
 	return &DamageError{File: file, Frame: int(f.seq), Type: f.typ, Offset: f.offset, Reason: reason}
 }
 
-// putFrameHead fills in the head of a frame that begins at b[0]; what follows
-// the head is stored.
+// putFrameHead fills in the head of a frame that begins at b[0]; the stored bytes follow the head.
 func putFrameHead(b []byte, typ FrameType, flags byte, seq, raw, seed uint32) {
 	be := binary.BigEndian
 	b[0], b[1] = byte(typ), flags
@@ -101,18 +99,17 @@ func frameCRC(seed uint32, head, stored []byte) uint32 {
 	return crc32.Update(crc, castagnoli, stored)
 }
 
-// input is a file being read, from its beginning or from a frame's.
+// input is a file that is being read, from its beginning or from that of a frame.
 type input struct {
 	r    io.Reader
 	file string    // for errors
 	off  int64     // of the next byte
-	sum  hash.Hash // of all bytes read; nil where nobody asks
+	sum  hash.Hash // of all bytes read; nil if it is not needed
 	buf  []byte
 }
 
-// read returns the next n bytes, valid until the next read. It allocates as the
-// bytes come, not by n. At the end of the file it returns what there was and
-// io.ErrUnexpectedEOF.
+// read returns the next n bytes, valid until the next read. It allocates memory as the bytes
+// arrive, not by n. At the end of the file it returns what there was, and io.ErrUnexpectedEOF.
 func (in *input) read(n int) ([]byte, error) {
 	b, start := in.buf[:0], in.off
 	var err error
@@ -144,9 +141,8 @@ func (in *input) damage(offset int64, reason string) error {
 	return &DamageError{File: in.file, Frame: -1, Offset: offset, Reason: reason}
 }
 
-// readFrame reads the frame with the given number and checks everything about
-// it that does not need its content. An unknown type is an error only if the
-// frame is critical.
+// readFrame reads the frame with the given number and checks everything about it that does not
+// depend on its contents. An unknown type is an error only if the frame is critical.
 func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
 	be := binary.BigEndian
 	f = frame{seq: seq, offset: in.off}
@@ -188,14 +184,14 @@ func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
 	return f, nil
 }
 
-// unpacker gets the payload out of stored frames. It holds its memory between
-// frames: a decoder's window, and the largest payload so far.
+// unpacker returns the payloads of stored frames. Between frames it keeps its memory: a decoder's
+// window, and a buffer for the largest payload so far.
 type unpacker struct {
 	zstd *zstd.Decoder
 	buf  []byte
 }
 
-// maxWindow is the largest zstd window a file may ask for.
+// maxWindow is the largest zstd window that a file may require.
 const maxWindow = 1 << 20
 
 func (u *unpacker) close() {
@@ -204,8 +200,8 @@ func (u *unpacker) close() {
 	}
 }
 
-// unpack returns the payload, valid until the next read or unpack. The reason
-// is not "" if there is no such payload.
+// unpack returns the payload, valid until the next read or unpack. If the frame holds no valid
+// payload, reason is not "".
 func (u *unpacker) unpack(f *frame) (payload []byte, reason string) {
 	if f.flags&flagCompressed == 0 {
 		return f.stored, ""
@@ -218,8 +214,7 @@ func (u *unpacker) unpack(f *frame) (payload []byte, reason string) {
 		}
 		u.zstd = d
 	}
-	// The buffer grows with what comes out of the decoder, not with what the
-	// head of the frame promises.
+	// The buffer grows with the decoder's output, not with the length that the frame's head claims.
 	for room := min(f.raw, max(cap(u.buf), FrameBytes)); ; room = min(f.raw, 2*room) {
 		if cap(u.buf) < room {
 			u.buf = make([]byte, room)
@@ -237,7 +232,7 @@ func (u *unpacker) unpack(f *frame) (payload []byte, reason string) {
 	}
 }
 
-// newCompressor makes the encoder of a whole file. Its window is a frame.
+// newCompressor makes the encoder for a whole file. Its window is as large as a frame.
 func newCompressor() *zstd.Encoder {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithWindowSize(FrameBytes), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))

@@ -10,8 +10,8 @@ import (
 	"coord/tree"
 )
 
-// FuzzRead gives the reader any bytes: it must not panic nor allocate by what it
-// has not read, and what it takes must come back the same.
+// FuzzRead gives the reader any bytes: it must not panic or allocate by what it has not read, and a
+// state that it accepts must be the same after being written and read again.
 func FuzzRead(f *testing.F) {
 	golden, err := filepath.Glob("testdata/*.coord")
 	if err != nil || len(golden) == 0 {
@@ -40,7 +40,7 @@ func FuzzPayload(f *testing.F) {
 		file := takeApart(t, encode(t, m, smallState(t)))
 		fr := &file.frames[uint(i)%uint(len(file.frames))]
 		fr.payload = payload
-		if compressed { // not by the compressor: as the fuzzer says
+		if compressed { // the fuzzer's bytes are stored, not compressed ones
 			fr.flags, fr.stored, fr.raw = flagCritical|flagCompressed, payload, uint32(len(payload))
 		}
 		file.keep.index, file.keep.end = true, true

@@ -15,19 +15,19 @@ import (
 	"coord/tree/znode"
 )
 
-// The format that this package writes. It reads every minor version of its
-// major version, and every major version before.
+// The format version that this package writes. It reads every minor version of its major version,
+// and all earlier major versions.
 const (
 	Major = 1
 	Minor = 3 // 0: sessions without attachments; 1: no removed members; 2: no floors
 )
 
 const (
-	magic    = "\x89COORD\r\n" // not ASCII, and with a line end: a transfer in text mode shows at once
+	magic    = "\x89COORD\r\n" // not ASCII, and with a line end, so that a transfer in text mode shows at once
 	endMagic = "COORDEND"
 
 	headerBytes    = 200
-	maxHeaderBytes = 4096 // of a newer minor version
+	maxHeaderBytes = 4096 // limit for headers of newer minor versions
 	trailerBytes   = 104
 	writerBytes    = 32
 	hashSHA256     = 1
@@ -35,10 +35,10 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Kind says what a file holds. The numbers stay for ever.
+// Kind says what a file holds. The numbers never change.
 type Kind uint8
 
-// The kinds. Only KindFull is written and read so far.
+// The kinds. So far only KindFull is written and read.
 const (
 	KindFull        Kind = 1
 	KindIncremental Kind = 2
@@ -46,10 +46,10 @@ const (
 	KindSubtree     Kind = 4
 )
 
-// Codec is how frames may be stored. The numbers stay for ever.
+// Codec says how frames may be stored. The numbers never change.
 type Codec uint8
 
-// The codecs. Under Zstd a frame that does not shrink is stored as it is.
+// The codecs. With Zstd, a frame that does not shrink is stored uncompressed.
 const (
 	Plain Codec = 0
 	Zstd  Codec = 1
@@ -58,14 +58,14 @@ const (
 // ID is a random name of a backup, cluster or lineage.
 type ID [16]byte
 
-// NewID makes an ID.
+// NewID makes a random ID.
 func NewID() ID {
 	var id ID
 	_, _ = rand.Read(id[:]) // it never fails
 	return id
 }
 
-// ParseID reads what String printed.
+// ParseID parses what String returns.
 func ParseID(s string) (ID, error) {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != len(ID{}) {
@@ -77,24 +77,23 @@ func ParseID(s string) (ID, error) {
 // String prints 32 hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// Meta says what a snapshot is of. Equal Metas and equal states make equal
-// files.
+// Meta describes a snapshot. Equal Metas and equal states make equal files.
 type Meta struct {
-	// Who calls Write fills these.
+	// The caller of Write fills in these.
 	BackupID   ID
 	ClusterID  ID
 	LineageID  ID
-	Generation uint32    // of the lineage: how many restores led to it
+	Generation uint32    // of the lineage: how many restores have led to it
 	RaftIndex  uint64    // of the last entry in the state
 	RaftTerm   uint64    // of that entry
 	Conf       ConfState // raft's configuration at that entry
-	Writer     string    // version of the coord that writes; cut at 32 bytes
+	Writer     string    // version of the coord that writes the file; cut at 32 bytes
 	Codec      Codec
 
-	// Write takes these from the state.
+	// Write fills in these from the state.
 	Kind         Kind
 	Major, Minor uint16
-	BaseZxid     znode.Zxid // what the file builds on; 0 for KindFull
+	BaseZxid     znode.Zxid // the state on which the file builds; 0 for KindFull
 	EndZxid      znode.Zxid
 	BaseDigest   tree.Digest // of the state at BaseZxid; zero for KindFull
 	TimeMinMS    int64       // stamp of the first txn in the file; for KindFull that of the last
@@ -104,9 +103,9 @@ type Meta struct {
 	DataBytes    int64 // of all paths and data
 }
 
-// ConfState is raft's configuration: ids of nodes. The names are raft's, but for
-// Removed: who was a member once, and never will be again; and Floors: up to where
-// each member is known to have the log on its disk, by node.
+// ConfState is raft's configuration, as ids of nodes. The names are raft's, except for two.
+// Removed: nodes that were members once, and never will be again. Floors: by node, the index up to
+// which each member is known to have the log on its disk.
 type ConfState struct {
 	Voters         []uint64
 	VotersOutgoing []uint64
@@ -117,7 +116,7 @@ type ConfState struct {
 	Floors         []tree.Floor
 }
 
-// ofState fills in what the state decides.
+// ofState fills in the fields that follow from the state.
 func (m *Meta) ofState(f *tree.Frozen) {
 	c := f.Counters()
 	m.Kind, m.Major, m.Minor = KindFull, Major, Minor
@@ -158,7 +157,7 @@ func (m *Meta) appendHeader(b []byte) []byte {
 	return be.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-// parseHeader reads what appendHeader wrote; b is whole and its CRC is right.
+// parseHeader parses what appendHeader wrote; b is complete and its CRC is right.
 func (m *Meta) parseHeader(b []byte) {
 	be := binary.BigEndian
 	m.Major, m.Minor = be.Uint16(b[8:]), be.Uint16(b[10:])
@@ -176,8 +175,7 @@ func (m *Meta) parseHeader(b []byte) {
 	m.Znodes, m.DataBytes = int64(be.Uint64(b[176:])), int64(be.Uint64(b[184:]))
 }
 
-// readHeader reads the header into m. It returns the header's CRC, which is
-// part of every later one.
+// readHeader reads the header into m. It returns the header's CRC, which every later CRC covers.
 func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 	be := binary.BigEndian
 	b, err := in.read(16)
@@ -216,8 +214,8 @@ func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 	if crc32.Checksum(head[:n-4], castagnoli) != crc {
 		return 0, in.damage(0, "the header's checksum differs")
 	}
-	// Magic, version, length and the CRC at the end stand at these places in
-	// every version, so that a newer file is told from a damaged one.
+	// Magic, version, length and the CRC at the end are at these places in every version, so that a
+	// newer file can be told from a damaged one.
 	newer := func(what string, n any) error {
 		return &NewerError{in.file, fmt.Sprint(what, " ", n), m.Writer}
 	}

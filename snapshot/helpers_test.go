@@ -12,7 +12,7 @@ import (
 	"coord/tree/znode"
 )
 
-// testMeta is a Meta with something in every field that a caller fills.
+// testMeta is a Meta with a value in every field that a caller fills in.
 func testMeta() Meta {
 	m := Meta{
 		Generation: 3, RaftIndex: 4711, RaftTerm: 12, Writer: "coord-test 1.2.3",
@@ -34,7 +34,7 @@ type tester interface {
 	Fatalf(string, ...any)
 }
 
-// freeze builds a state of the system's znodes and the given ones, in any order.
+// freeze builds a state from the system's znodes and the given ones, in any order.
 func freeze(tb tester, nodes []tree.Node, sessions ...tree.Session) *tree.Frozen {
 	tb.Helper()
 	b := tree.NewBuilder()
@@ -67,7 +67,7 @@ func freeze(tb tester, nodes []tree.Node, sessions ...tree.Session) *tree.Frozen
 	return t.Freeze()
 }
 
-// smallState has something of everything.
+// smallState has something of every kind.
 func smallState(tb testing.TB) *tree.Frozen {
 	acl := znode.ACL{{Perms: znode.All, Identity: znode.Identity{Scheme: znode.SchemeDigest, ID: "ann:h4sh="}}, {Perms: znode.Read, Identity: znode.Identity{Scheme: znode.SchemeIP, ID: "10.0.0.0/8"}}}
 	const session = 0x1000000000000a1
@@ -81,13 +81,12 @@ func smallState(tb testing.TB) *tree.Frozen {
 	}, tree.Session{ID: session, TimeoutMS: 30_000, Password: [16]byte{1, 2, 3, 15: 16}}, tree.Session{ID: 5, TimeoutMS: 4000})
 }
 
-// million is like the state in the project's goals: 8-byte names, 1,000 a
-// folder, 100 bytes of data.
+// million is like the state in the project's goals: 8-byte names, 1,000 znodes in each folder, 100 bytes of data.
 func million(tb testing.TB, n int) *tree.Frozen {
 	nodes := make([]tree.Node, 0, n+n/1000+1)
 	random := rand.New(rand.NewPCG(1, 2))
 	data := make([]byte, n*100)
-	for i := 0; i < len(data); i += 4 { // hexadecimal digits: half as dense as random bytes
+	for i := 0; i < len(data); i += 4 { // hexadecimal digits: they compress to half, unlike random bytes
 		binary.BigEndian.PutUint32(data[i:], 0x61616161+random.Uint32()&0x0f0f0f0f)
 	}
 	zxid := znode.MakeZxid(5, 1)

@@ -13,13 +13,12 @@ import (
 	"coord/tree/znode"
 )
 
-// Level says how much of a snapshot a check looks at; each includes those
-// before it.
+// Level says how much of a snapshot a check looks at; each level includes those before it.
 type Level int
 
 // The levels.
 const (
-	Header   Level = iota // the two ends: a file cut off or of another kind
+	Header   Level = iota // the two ends: finds a file that is cut off or of another kind
 	Checksum              // every byte, by CRC and SHA-256
 	Decode                // every record, every count, the order of the znodes
 	Restore               // the state is built in memory and its digest compared
@@ -50,15 +49,15 @@ func ParseLevel(s string) (Level, error) {
 	return 0, fmt.Errorf("level %q is not one of header, checksum, decode, restore", s)
 }
 
-// Info is what a file says of itself.
+// Info is what a file says about itself.
 type Info struct {
 	Path    string
 	Meta    Meta
 	Summary Summary
 }
 
-// Inspect reads the two ends of a snapshot: its time does not depend on the
-// file's size. What is between them is not looked at: see Verify.
+// Inspect reads the two ends of a snapshot: its time does not depend on the file's size. It does
+// not look at what is between them: see Verify.
 func Inspect(path string) (Info, error) {
 	f, err := openFile(path)
 	if err != nil {
@@ -81,7 +80,7 @@ func inspect(f *os.File) (Info, error) {
 	return info, err
 }
 
-// Verify checks a snapshot.
+// Verify checks a snapshot at the given level.
 func Verify(path string, level Level) (Info, error) {
 	if filepath.Ext(path) == partSuffix {
 		return Info{Path: path}, &DamageError{File: path, Frame: -1, Reason: "by its name it was never finished"}
@@ -117,7 +116,7 @@ func verifyReader(r io.Reader, path string, level Level) (info Info, err error) 
 	return info, err
 }
 
-// named gives a reader the name for errors.
+// named is a reader with a name for errors.
 type named struct {
 	io.Reader
 	name string
@@ -125,7 +124,7 @@ type named struct {
 
 func (n named) Name() string { return n.name }
 
-// order checks that znodes come depth-first in order, each after its parent.
+// order checks that znodes come depth-first and in order, each after its parent.
 type order struct{ last string }
 
 func (o *order) check(n *tree.Node) error {
@@ -147,21 +146,21 @@ func (o *order) check(n *tree.Node) error {
 
 // SurveyOptions say what a survey lists.
 type SurveyOptions struct {
-	Depth int // names of a prefix: 1 sums up by the root's children
-	Top   int // most prefixes and biggest znodes to list
+	Depth int // number of names in a prefix: 1 sums up by the root's children
+	Top   int // the most prefixes and biggest znodes to list
 	Pace  Pace
 }
 
-// Survey is what is in a snapshot, summed up.
+// Survey summarizes what is in a snapshot.
 type Survey struct {
 	Info
 	Prefixes []PrefixUse // largest first
-	Others   PrefixUse   // all prefixes not listed, together
+	Others   PrefixUse   // the sum of all prefixes not listed
 	Biggest  []ZnodeUse  // largest first
 	Sessions []SessionUse
 }
 
-// PrefixUse is what stands at and under a path.
+// PrefixUse is the size of everything at and under a path.
 type PrefixUse struct {
 	Path       string
 	Znodes     int64
@@ -169,7 +168,7 @@ type PrefixUse struct {
 	Bytes      int64 // of paths and data
 }
 
-// ZnodeUse is one znode's size.
+// ZnodeUse is the size of one znode.
 type ZnodeUse struct {
 	Path  string
 	Bytes int64 // of data
@@ -182,8 +181,7 @@ type SessionUse struct {
 	Ephemerals int64
 }
 
-// TakeSurvey reads a whole snapshot, checks it at the level Decode and sums up
-// what it holds.
+// TakeSurvey reads a whole snapshot, checks it at level Decode and summarizes its contents.
 func TakeSurvey(path string, o SurveyOptions) (Survey, error) {
 	f, err := openFile(path)
 	if err != nil {
@@ -200,13 +198,13 @@ func TakeSurvey(path string, o SurveyOptions) (Survey, error) {
 	return c.s, err
 }
 
-// surveyor takes a survey while the znodes pass.
+// surveyor makes a survey of the znodes as they are read.
 type surveyor struct {
 	o        SurveyOptions
 	s        Survey
 	order    order
-	prefix   PrefixUse     // of the znodes now passing
-	sessions map[int64]int // place in s.Sessions
+	prefix   PrefixUse     // of the znodes being read now
+	sessions map[int64]int // index in s.Sessions
 }
 
 func (c *surveyor) session(s tree.Session) error {
@@ -236,8 +234,8 @@ func (c *surveyor) node(n *tree.Node) error {
 	return nil
 }
 
-// closePrefix ends the sum of the current prefix; its znodes have all passed,
-// for they stand next to each other.
+// closePrefix ends the sum of the current prefix. All its znodes have been read, because they are
+// next to each other.
 func (c *surveyor) closePrefix() {
 	if c.prefix.Path == "" {
 		return
@@ -268,14 +266,14 @@ func prefixOf(path string, depth int) string {
 	return path[:end]
 }
 
-// keepLargest puts x into a list, largest first, of at most n. If there was no
-// room, out is what is not in the list.
+// keepLargest inserts x into a list of at most n items, largest first. If there is no room, full is
+// true and out is the item that is left out.
 func keepLargest[T any](list []T, x T, n int, size func(T) int64) (_ []T, out T, full bool) {
 	if len(list) >= n && (n == 0 || size(list[n-1]) >= size(x)) {
 		return list, x, true
 	}
 	i, _ := slices.BinarySearchFunc(list, x, func(a, b T) int {
-		if size(a) >= size(b) { // equals stay in the order of the file
+		if size(a) >= size(b) { // equal items stay in the order of the file
 			return -1
 		}
 		return 1

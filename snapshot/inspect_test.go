@@ -36,7 +36,7 @@ func TestInspectAndVerify(t *testing.T) {
 	for l := Header; l <= Restore; l++ {
 		got, err := Verify(path, l)
 		if l == Checksum {
-			got.Meta.Conf = m.Conf // not looked at
+			got.Meta.Conf = m.Conf // Conf is not read here
 		}
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%v: %+v, %v\nwant %+v", l, got, err, want)
@@ -93,7 +93,7 @@ func TestSurvey(t *testing.T) {
 	if !reflect.DeepEqual(s.Prefixes, wantPrefixes) {
 		t.Errorf("prefixes %+v\nwant %+v", s.Prefixes, wantPrefixes)
 	}
-	if s.Others.Znodes != 5 || s.Others.Ephemerals != 0 { // the root, the system's three, /z
+	if s.Others.Znodes != 5 || s.Others.Ephemerals != 0 { // the root, three of the system's, and /z
 		t.Errorf("others %+v", s.Others)
 	}
 	if want := []ZnodeUse{{"/app-two", 5000}, {"/app/locks/b", 1000}}; !reflect.DeepEqual(s.Biggest, want) {

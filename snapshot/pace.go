@@ -9,10 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pace is the part of the disk's and of a processor's time that work on
-// snapshots takes from those who are served meanwhile: after each small step it
-// rests Rests times as long as the step took, but no longer than Longest. The
-// zero Pace never rests.
+// Pace limits the share of the disk's and of a processor's time that work on snapshots takes from
+// clients served meanwhile: after each small step it rests Rests times as long as the step took,
+// but no longer than Longest. The zero Pace never rests.
 type Pace struct {
 	Rests   int
 	Longest time.Duration
@@ -24,8 +23,8 @@ func (p Pace) Step(ctx context.Context) func(Progress) error {
 	return func(Progress) error { return rest() }
 }
 
-// begin begins the first step. The function that it returns ends a step, rests
-// and begins the next one; its error is the context's.
+// begin begins the first step. The function that it returns ends a step, rests and begins the next
+// one; its error is the context's.
 func (p Pace) begin(ctx context.Context) (rest func() error) {
 	began := time.Now()
 	return func() error {
@@ -42,18 +41,18 @@ func (p Pace) begin(ctx context.Context) (rest func() error) {
 	}
 }
 
-// pieceBytes is how much is read or written between two rests: about as much as
-// keeps a plain disk busy for less than a millisecond.
+// pieceBytes is how much is read or written between two rests: about what keeps an ordinary disk
+// busy for less than a millisecond.
 const pieceBytes = 64 << 10
 
-// reader makes a reader that keeps the pace and fails once ctx is done.
+// reader returns a reader that keeps the pace and fails once ctx is done.
 func (p Pace) reader(ctx context.Context, r io.Reader) io.Reader {
 	most := FrameBytes
 	if p.Rests > 0 {
 		most = pieceBytes
 		if f, ok := r.(*os.File); ok {
-			// The kernel shall not read ahead: megabytes at once are what fsyncs
-			// have to wait for. Where it does not listen, nothing is lost but that.
+			// Ask the kernel not to read ahead: fsyncs would have to wait for megabytes at once. If
+			// the kernel ignores the advice, only that benefit is lost.
 			_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM)
 		}
 	}

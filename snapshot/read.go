@@ -13,10 +13,9 @@ import (
 	"coord/tree/znode"
 )
 
-// Read reads a snapshot to its end, behind which nothing may follow, and gives
-// back the state, once everything about it is verified: every checksum, every
-// count, and the digest of the state that came out. The error is a *DamageError, *NewerError, *ForeignError, or what
-// the reader failed with.
+// Read reads a snapshot to its end, after which nothing may follow. It returns the state once everything is
+// verified: every checksum, every count, and the digest of the resulting state. The error is a *DamageError,
+// *NewerError, *ForeignError, or the reader's own.
 func Read(r io.Reader) (*tree.Tree, Meta, Summary, error) {
 	w := newWalk(r, nameOf(r))
 	defer w.close()
@@ -69,12 +68,11 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// usualRecord is about what a small znode takes in a file. Room is made ahead
-// for no more znodes than the file has bytes for, whatever its header says.
+// usualRecord is about the size of a small znode in a file. Memory is reserved for no more znodes
+// than the file has bytes for, whatever its header says.
 const usualRecord = 16
 
-// bytesIn is how many bytes are known to be in a reader, 0 if that cannot be
-// said.
+// bytesIn is how many bytes are known to be in a reader, 0 if that is unknown.
 func bytesIn(r any) int64 {
 	switch r := r.(type) {
 	case *os.File:
@@ -98,25 +96,24 @@ func nameOf(r any) string {
 	return ""
 }
 
-// visitor is told what a walk finds. An error says that the file is damaged.
-// The data of a znode is valid only until node returns.
+// visitor holds the functions that a walk calls with what it finds. Their error says that the file
+// is damaged. The data of a znode is valid only until node returns.
 type visitor struct {
-	header   func() // walk.meta is there, but for Conf
+	header   func() // walk.meta is filled in, except for Conf
 	counters func(tree.Counters)
 	session  func(tree.Session) error
 	node     func(*tree.Node) error
 }
 
-// walk reads a whole file and checks what can be checked without building the
-// state.
+// walk reads a whole file and checks everything that can be checked without building the state.
 type walk struct {
 	in     input
 	visit  visitor
-	sealed bool // check only checksums and the order of frames: look into no payload but END's
+	sealed bool // check only checksums and the order of frames; of the payloads only END is read
 
 	meta      Meta
 	summary   Summary
-	dataBytes int64 // of the znodes so far
+	dataBytes int64 // of the znodes read so far
 	seed      uint32
 	stage     FrameType // of the last known frame, 0 before the first
 
@@ -127,8 +124,8 @@ type walk struct {
 	node    tree.Node
 	acls    []znode.ACL // by number; 0 is the empty list
 
-	index      []indexEntry // as INDEX should have it
-	indexed    int          // how many of them it has named
+	index      []indexEntry // the entries that INDEX must have
+	indexed    int          // how many of these INDEX has named so far
 	indexAt    int64        // where INDEX begins
 	indexFrame uint32
 }
@@ -162,7 +159,7 @@ func (w *walk) run() error {
 	return w.trailer()
 }
 
-// namesWriter adds to a NewerError who wrote the file.
+// namesWriter adds the version that wrote the file to a NewerError.
 func namesWriter(err error, m *Meta) error {
 	if newer, ok := errors.AsType[*NewerError](err); ok {
 		newer.Writer = m.Writer
@@ -170,8 +167,7 @@ func namesWriter(err error, m *Meta) error {
 	return err
 }
 
-// mayFollow says behind which frames a frame may stand, as a set of types; 0 is
-// the beginning.
+// mayFollow says after which frames a frame may come, as a set of types; 0 is the beginning of the file.
 var mayFollow = map[FrameType]uint16{
 	FrameMeta:     1 << 0,
 	FrameCounters: 1 << FrameMeta,
@@ -182,14 +178,14 @@ var mayFollow = map[FrameType]uint16{
 	FrameEnd:      1 << FrameIndex,
 }
 
-// take checks a frame and tells the visitor what it holds.
+// take checks a frame and passes its contents to the visitor.
 func (w *walk) take(f *frame) error {
 	before, known := mayFollow[f.typ]
 	switch {
 	case w.stage == 0 && f.typ != FrameMeta:
 		return f.damage(w.in.file, "the first frame should be META")
 	case !known:
-		return nil // from a newer coord, which says that we can do without it
+		return nil // from a newer coord, which has marked it as not critical
 	case before&(1<<w.stage) == 0:
 		return f.damage(w.in.file, fmt.Sprintf("it cannot come after %v", w.stage))
 	}
@@ -209,8 +205,7 @@ func (w *walk) take(f *frame) error {
 	return w.records.each(f, &w.unpack, w.in.file, func() error { return w.record(f) })
 }
 
-// record reads the next record. One that cannot be read leaves its reason in
-// the decoder.
+// record reads the next record. If the record cannot be read, the reason is in the decoder.
 func (w *walk) record(f *frame) error {
 	d := &w.records
 	switch f.typ {
@@ -273,14 +268,14 @@ func (w *walk) takeNode() error {
 	return nil
 }
 
-// takeEnd checks END against what came before it.
+// takeEnd checks END against everything before it.
 func (w *walk) takeEnd(f *frame, e endRecord) error {
 	if w.records.err != nil {
 		return nil
 	}
 	s := &w.summary
 	s.Digest = tree.Digest{Hi: e[6], Lo: e[7]}
-	if w.sealed { // taken on trust
+	if w.sealed { // the counts cannot be checked
 		s.Znodes, s.Sessions, s.Ephemerals = int64(e[1]), int64(e[2]), int64(e[3])
 	}
 	have := endRecord{
@@ -302,10 +297,10 @@ func (w *walk) takeEnd(f *frame, e endRecord) error {
 	return nil
 }
 
-// trailer checks the trailer against what was read, and that nothing follows.
+// trailer checks the trailer against what was read, and that nothing follows it.
 func (w *walk) trailer() error {
 	offset, sum := w.in.off, w.in.sum
-	w.in.sum = nil // from here on
+	w.in.sum = nil // the SHA-256 does not cover what follows
 	b, err := w.in.read(trailerBytes)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return w.in.damage(offset, "the file ends within its trailer")
@@ -332,14 +327,14 @@ func (w *walk) trailer() error {
 	return nil
 }
 
-// trailer is what the end of a file says of it.
+// trailer is what the end of a file says about the file.
 type trailer struct {
 	Summary    // without FileBytes
 	indexAt    int64
 	indexFrame uint32
 }
 
-// parseTrailer reads a trailer of the file whose header has the given CRC.
+// parseTrailer parses the trailer of a file whose header has the given CRC.
 func parseTrailer(b []byte, seed uint32) (t trailer, ok bool) {
 	be := binary.BigEndian
 	const crcAt = trailerBytes - 12

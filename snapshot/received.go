@@ -11,16 +11,16 @@ import (
 	"coord/tree"
 )
 
-// Received is a snapshot that has come from another node: whole, verified and
-// loaded. It is this node's in two steps, between which the log is reset to it, so
-// that a start never has to guess what a crash has cut short:
+// Received is a snapshot that has arrived from another node: complete, verified and loaded. It
+// becomes this node's in two steps, between which the log is reset to it, so that a start never has
+// to guess what a crash has interrupted:
 //
-//	Keep           it waits: durable, and passed over by List, Load and Prune
-//	               the log is reset, and begins behind it
-//	Store.Adopt    it has its final name
+//	Keep           the snapshot waits: durable, but ignored by List, Load and Prune
+//	               the log is reset, and begins after the snapshot
+//	Store.Adopt    the snapshot gets its final name
 //
-// A start whose log begins behind the newest good snapshot adopts the one at which
-// the log begins, and then removes the others (Store.ClearWaiting), unless it was not
+// A start whose log begins after the newest good snapshot adopts the waiting snapshot at which the
+// log begins. Then it removes the others (Store.ClearWaiting), unless the one it needed was not
 // found. One goroutine uses a Received.
 type Received struct {
 	store *Store
@@ -28,10 +28,9 @@ type Received struct {
 	tree  *tree.Tree
 }
 
-// Receive takes a snapshot of so many bytes, for which it takes the room beforehand,
-// from a reader that ends with it. It does not rest: who receives one is behind, and
-// serves best by catching up. The error is Read's, the reader's or the disk's, and
-// leaves nothing behind.
+// Receive takes a snapshot of size bytes from a reader that ends with it, and reserves room for it
+// beforehand. It never rests: a node that receives a snapshot is behind, and must catch up. The
+// error is that of Read, the reader or the disk; after an error nothing is left.
 func (s *Store) Receive(ctx context.Context, r io.Reader, size int64) (*Received, error) {
 	got := &Received{store: s}
 	path, err := s.aside(size, func(w io.Writer) error {
@@ -55,14 +54,13 @@ func (s *Store) Receive(ctx context.Context, r io.Reader, size int64) (*Received
 	return got, nil
 }
 
-// Info says what it is, and where it lies now.
+// Info describes the snapshot, and says where its file is now.
 func (r *Received) Info() Info { return r.info }
 
-// Tree is its state. There is one of it.
+// Tree is its state, always the same tree.
 func (r *Received) Tree() *tree.Tree { return r.tree }
 
-// Keep makes it one that waits, durably. Another of the same zxid and index that
-// waits is replaced.
+// Keep makes the snapshot wait, durably. It replaces a waiting one of the same zxid and index.
 func (r *Received) Keep() error {
 	path, err := r.store.name(r.info.Path, &r.info.Meta, waitingSuffix)
 	if err != nil {
@@ -73,7 +71,7 @@ func (r *Received) Keep() error {
 	return nil
 }
 
-// Discard removes it, unless it was adopted.
+// Discard removes the file, unless it was adopted.
 func (r *Received) Discard() error { return r.store.discard(r.info.Path) }
 
 func (s *Store) discard(path string) error {
@@ -84,8 +82,8 @@ func (s *Store) discard(path string) error {
 	return nil
 }
 
-// Adopt gives the snapshot that waits and ends with the raft entry of this index and
-// term its final name. Not ok: none does.
+// Adopt gives its final name to the waiting snapshot that ends with the raft entry of this index
+// and term. ok is false if there is none.
 func (s *Store) Adopt(index, term uint64) (ok bool, err error) {
 	waiting, err := s.glob(waitingSuffix)
 	if err != nil {
@@ -116,7 +114,7 @@ func (s *Store) Adopt(index, term uint64) (ok bool, err error) {
 	return false, nil
 }
 
-// ClearWaiting removes the snapshots that wait.
+// ClearWaiting removes all waiting snapshots.
 func (s *Store) ClearWaiting() error {
 	waiting, err := s.glob(waitingSuffix)
 	if err != nil {

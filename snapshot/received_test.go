@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// fileAt is a snapshot as another node sends it: of zxid n, raft index 10n, term 12.
+// fileAt is a snapshot as another node sends it: zxid n, raft index 10n, term 12.
 func fileAt(tb testing.TB, n uint32) []byte {
 	m := testMeta()
 	m.RaftIndex = uint64(n) * 10
@@ -74,9 +74,8 @@ func TestReceive(t *testing.T) {
 	}
 }
 
-// TestReceivedKilled: a process that is killed behind any step leaves what the log
-// can be held against. Until the last one a start begins with what it had. H6
-// (ZOOKEEPER-3642, 2872).
+// TestReceivedKilled: a process that is killed after any step leaves files that fit its log. Until
+// the last step, a start uses the old snapshot. H6 (ZOOKEEPER-3642, 2872).
 func TestReceivedKilled(t *testing.T) {
 	t.Parallel()
 	const own, waiting, adopted = "snapshot-0000000500000001-000000000000000a.coord",
@@ -94,8 +93,8 @@ func TestReceivedKilled(t *testing.T) {
 	for _, step := range []struct {
 		name   string
 		do     func(*testing.T)
-		left   []string // behind a crash
-		newest uint32   // what a start begins with
+		left   []string // after a crash
+		newest uint32   // what a start uses
 	}{
 		{"received", func(t *testing.T) {
 			r = receiveAt(t, s, 3)
@@ -146,8 +145,8 @@ func TestReceivedKilled(t *testing.T) {
 	}
 }
 
-// TestAdoptDamaged: what waits and cannot be read is passed over; what is damaged
-// within is for the load behind it to find.
+// TestAdoptDamaged: a waiting file that cannot be read is passed over; damage inside one is left to
+// the load that follows.
 func TestAdoptDamaged(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
@@ -168,7 +167,7 @@ func TestAdoptDamaged(t *testing.T) {
 	wantDamage(t, "changed within", err)
 }
 
-// TestKeepAgain: a second copy takes the place of the first.
+// TestKeepAgain: a second copy replaces the first.
 func TestKeepAgain(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)

@@ -14,8 +14,8 @@ import (
 	"coord/tree/znode"
 )
 
-// How many values each record's array has in version 1. A reader takes longer
-// ones, from newer minor versions, and skips what it does not know.
+// How many values each record's array has in this version. A reader accepts longer arrays, from
+// newer minor versions, and skips the fields that it does not know.
 const (
 	metaFields     = 7
 	floorFields    = 2
@@ -26,12 +26,12 @@ const (
 	indexFields    = 4
 	endFields      = 8
 
-	// nodeOverhead is more than a znode's record has besides its path and data.
+	// nodeOverhead is an upper bound for the size of a znode's record without its path and data.
 	nodeOverhead = 96
 )
 
-// page collects the records of one frame. The room for the frame's head stands
-// before them, so that a frame is one write.
+// page collects the records of one frame. Space for the frame's head comes before them, so that a
+// frame is one write.
 type page struct {
 	b       []byte
 	records int
@@ -52,14 +52,13 @@ func (p *page) reset() {
 // size is the number of payload bytes.
 func (p *page) size() int { return len(p.b) - frameHeadBytes }
 
-// add adds a record made elsewhere.
+// add adds a record that is already encoded.
 func (p *page) add(record []byte) {
 	p.b = append(p.b, record...)
 	p.records++
 }
 
-// Write and WriteByte are what the encoder needs. They never fail, and so the
-// encoder never does.
+// Write and WriteByte are for the encoder. They never fail, so the encoder never does.
 func (p *page) Write(b []byte) (int, error) {
 	p.b = append(p.b, b...)
 	return len(b), nil
@@ -77,7 +76,7 @@ func must(err error) {
 }
 
 func (p *page) int(n int64) {
-	if n >= 0 && n < 0x80 { // most numbers are small, and then their own encoding
+	if n >= 0 && n < 0x80 { // most numbers are small, and are encoded as themselves
 		p.b = append(p.b, byte(n))
 		return
 	}
@@ -145,12 +144,11 @@ func (p *page) acl(a znode.ACL) {
 	}
 }
 
-// node adds a znode. prev is the record before it in the same page, and empty
-// for the first: a page can be read without the ones before it.
+// node adds a znode. prev is the previous record in the same page, and empty for the first, so that
+// a page can be read without the ones before it.
 //
-// Neighbours have long beginnings of their paths in common, were created in
-// nearby txns, and most were never changed: written as differences, a path and
-// five 8-byte numbers become a handful of bytes.
+// Neighbours share long beginnings of their paths, were created in nearby txns, and most were never
+// changed. Written as differences, a path and five 8-byte numbers take a handful of bytes.
 func (p *page) node(prev *place, n *tree.Node, acl uint64) {
 	p.records++
 	shared := commonPrefix(prev.path, n.Path)
@@ -172,7 +170,7 @@ func (p *page) node(prev *place, n *tree.Node, acl uint64) {
 	prev.czxid, prev.ctimeMS = n.Czxid, n.CtimeMS
 }
 
-// place is what a znode's record builds on: the one before it.
+// place is what a znode's record refers to: the values of the previous one.
 type place struct {
 	path    []byte
 	czxid   znode.Zxid
@@ -181,8 +179,8 @@ type place struct {
 
 func (l *place) reset() { l.path, l.czxid, l.ctimeMS = l.path[:0], 0, 0 }
 
-// commonPrefix is the number of bytes that both begin with, never ending
-// within a character: what remains is valid UTF-8 too.
+// commonPrefix is the number of bytes with which both begin. It never ends within a character, so
+// that the rest is valid UTF-8 too.
 func commonPrefix(a []byte, b string) int {
 	n := min(len(a), len(b))
 	i := 0
@@ -220,14 +218,13 @@ type indexEntry struct {
 	path   string // of the first znode in it, "" for FrameACLs
 }
 
-// endRecord is the END frame: frames before it, znodes, sessions, ephemerals,
-// access lists, bytes of all payloads before it, the digest's two halves.
+// endRecord is the END frame: the number of frames before it, of znodes, sessions, ephemerals and
+// access lists, the bytes of all payloads before it, and the digest's two halves.
 type endRecord [endFields]uint64
 
-// decoder reads the records of payloads. After a failure it stays failed, with
-// the first reason in err, and yields zeros.
+// decoder reads the records of payloads. After a failure it yields zeros, and err keeps the first reason.
 //
-// decoder.b has passed checkStructure before anything is read.
+// checkStructure has accepted decoder.b before anything is read from it.
 type decoder struct {
 	b   []byte
 	off int
@@ -237,7 +234,7 @@ type decoder struct {
 
 var errNotMsgpack = errors.New("a record ends too early")
 
-// reset starts a payload.
+// reset begins a payload.
 func (d *decoder) reset(payload []byte) {
 	d.b, d.off = payload, 0
 	d.err = checkStructure(payload)
@@ -246,8 +243,8 @@ func (d *decoder) reset(payload []byte) {
 	}
 }
 
-// each reads all records of a frame with record, whose error says what is wrong
-// with one; a record that cannot be read at all leaves its reason in err.
+// each reads all records of a frame by calling record, whose error says what is wrong with one. If
+// a record cannot be read at all, the reason is in d.err.
 func (d *decoder) each(f *frame, u *unpacker, file string, record func() error) error {
 	payload, reason := u.unpack(f)
 	if reason != "" {
@@ -275,8 +272,7 @@ func (d *decoder) each(f *frame, u *unpacker, file string, record func() error) 
 // more says whether there is another record.
 func (d *decoder) more() bool { return d.err == nil && d.off < len(d.b) }
 
-// Read, ReadByte and UnreadByte are what msgpack's Decoder reads from; with
-// them it keeps no buffer of its own.
+// msgpack's Decoder reads through Read, ReadByte and UnreadByte; with these it keeps no buffer of its own.
 func (d *decoder) Read(b []byte) (int, error) {
 	if d.off == len(d.b) {
 		return 0, io.EOF
@@ -305,8 +301,7 @@ func (d *decoder) fail(err error) {
 	}
 }
 
-// record begins a record of at least least fields. It returns how many there
-// are beyond them, for skip.
+// record begins a record with at least least fields. It returns the number of further fields, for skip.
 func (d *decoder) record(least int) (extra int) {
 	n := d.count()
 	if n < least {
@@ -378,8 +373,7 @@ func (d *decoder) bool() bool {
 	return v
 }
 
-// bytes returns the part of the payload that holds a string or byte string;
-// nil for nil.
+// bytes returns the part of the payload that holds a string or byte string, or nil if the value is nil.
 func (d *decoder) bytes() []byte {
 	if d.err != nil {
 		return nil
@@ -414,11 +408,11 @@ func (d *decoder) meta() (c ConfState) {
 	c.Learners = d.ids()
 	c.LearnersNext = d.ids()
 	c.AutoLeave = d.bool()
-	if extra > 0 { // files of before version 1.2 have none
+	if extra > 0 { // missing before version 1.2
 		c.Removed = d.ids()
 		extra--
 	}
-	if extra > 0 { // before version 1.3
+	if extra > 0 { // missing before version 1.3
 		c.Floors = d.floors()
 		extra--
 	}
@@ -456,7 +450,7 @@ func (d *decoder) session() (s tree.Session) {
 	} else {
 		copy(s.Password[:], b)
 	}
-	if extra > 0 { // files of before there were attachments have none
+	if extra > 0 { // missing in files older than attachments
 		s.Attachment = d.uint32()
 		extra--
 	}
@@ -495,8 +489,8 @@ func (d *decoder) end() (e endRecord) {
 	return e
 }
 
-// node reads the next znode into n. Its path is valid until paths is reset, its
-// data as long as the payload. acls is the table so far; list 0 is the empty one.
+// node reads the next znode into n. Its path stays valid, its data as long as the payload. acls is
+// the table so far; list 0 is the empty one.
 func (d *decoder) node(prev *place, paths *arena, acls []znode.ACL, n *tree.Node) {
 	extra := d.record(nodeFields)
 	shared := d.uint()
@@ -527,7 +521,7 @@ func (d *decoder) node(prev *place, paths *arena, acls []znode.ACL, n *tree.Node
 	prev.czxid, prev.ctimeMS = n.Czxid, n.CtimeMS
 }
 
-// arena makes strings of bytes, many of them in one allocation.
+// arena makes strings from bytes, many of them in one allocation.
 type arena struct{ b strings.Builder }
 
 const arenaBytes = 32 << 10

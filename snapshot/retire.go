@@ -16,13 +16,12 @@ const (
 	retirePause = 20 * time.Millisecond
 )
 
-// retire removes a file of the store. To free a large one at once costs every
-// fsync meanwhile (on a disk that is told of what is free, 140 MB cost 25 ms), so
-// it loses its name, shrinks bit by bit, and goes. A process that is killed in
-// between leaves a file that OpenStore removes.
+// retire removes a file of the store. Freeing a large file at once delays every fsync meanwhile (on a disk
+// that is told about freed blocks, 140 MB cost 25 ms). So the file first loses its name, then shrinks bit
+// by bit, and is then removed. If the process is killed in between, OpenStore removes the rest.
 //
-// A file that has another name too, or that somebody has open (a copy that is
-// being made of it), keeps its bytes: then only the name goes.
+// A file with another name, or one that is open elsewhere (because it is being copied), keeps its
+// bytes: only the name is removed.
 func (s *Store) retire(ctx context.Context, path string) error {
 	gone := strings.TrimSuffix(path, fileSuffix) + partSuffix
 	if err := os.Rename(path, gone); err != nil {
@@ -37,8 +36,8 @@ func (s *Store) retire(ctx context.Context, path string) error {
 	return nil
 }
 
-// shrink frees a file's bytes bit by bit if they are nobody else's. Whatever
-// keeps it from that, removing the file does it too.
+// shrink frees a file's bytes bit by bit, if nothing else uses them. If it cannot, removing the
+// file frees them at once.
 func shrink(ctx context.Context, path string) {
 	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
 	if err != nil {
@@ -52,7 +51,7 @@ func shrink(ctx context.Context, path string) {
 	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Nlink != 1 {
 		return
 	}
-	// A lease to write is given only if nobody else has the file open.
+	// A write lease is granted only if the file is open nowhere else.
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
 		return
 	}

@@ -9,23 +9,22 @@ import (
 )
 
 const (
-	// steadyStep is how much is written before the disk has to have it.
+	// steadyStep is how much may be written before the disk must have it.
 	steadyStep = 256 << 10
-	// roomStep is how much room is asked for at once.
+	// roomStep is how much room is reserved at once.
 	roomStep = 16 << 20
 )
 
-// SteadyFile writes a new file so that others who fsync, the log above all, need
-// not wait for it: it takes the room beforehand, so that a commit of the file
-// system's journal has no data of this file to write first (as with data=ordered),
-// and brings each part to the disk before the next one, so that the disk never
-// has a long queue. One goroutine uses it.
+// SteadyFile writes a new file in such a way that fsyncs of other files, above all of the log, need
+// not wait for it. It reserves room beforehand, so that a commit of the file system's journal need
+// not write data of this file first (as with data=ordered). And it brings each part to the disk
+// before the next one, so that the disk never has a long queue. One goroutine uses it.
 type SteadyFile struct {
 	f      *os.File
-	end    int64 // of what was written
-	asked  int64 // up to here the disk has it
-	room   int64 // up to here there is room
-	noRoom bool  // cannot be taken beforehand
+	end    int64 // of what has been written
+	asked  int64 // the disk has the file up to here
+	room   int64 // room is reserved up to here
+	noRoom bool  // room cannot be reserved
 }
 
 // SyncDir makes the names in a folder durable.
@@ -37,11 +36,11 @@ func SyncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Steady writes to f, which is empty.
+// Steady returns a SteadyFile that writes to f, which is empty.
 func Steady(f *os.File) *SteadyFile { return &SteadyFile{f: f} }
 
-// Reserve takes room for so many bytes beforehand. That there is not so much is an
-// errors.Is(err, syscall.ENOSPC); a file system that cannot do this says nothing.
+// Reserve reserves room for so many bytes. If there is not enough, errors.Is(err, syscall.ENOSPC);
+// a file system that cannot reserve is no error.
 func (s *SteadyFile) Reserve(bytes int64) error {
 	if bytes <= s.room {
 		return nil
@@ -52,7 +51,7 @@ func (s *SteadyFile) Reserve(bytes int64) error {
 	return nil
 }
 
-// take takes room for so many bytes more.
+// take reserves room for so many bytes more.
 func (s *SteadyFile) take(bytes int64) error {
 	err := unix.Fallocate(int(s.f.Fd()), 0, s.room, bytes)
 	if err == nil {
@@ -64,7 +63,7 @@ func (s *SteadyFile) take(bytes int64) error {
 // Write appends to the file. It makes nothing durable: see Sync.
 func (s *SteadyFile) Write(b []byte) (int, error) {
 	for !s.noRoom && s.end+int64(len(b)) > s.room {
-		// Without it, or without so much room, the file is written as any other.
+		// If room cannot be reserved, or not so much, the file is written like any other.
 		s.noRoom = s.take(roomStep) != nil
 	}
 	n, err := s.f.Write(b)
@@ -81,9 +80,8 @@ func (s *SteadyFile) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// Sync gives back the room that was too much and makes the file durable. What is
-// read of it afterwards comes from the disk and not from memory, where the file
-// system listens to advice.
+// Sync gives back the unused room and makes the file durable. Where the file system follows the
+// advice, later reads come from the disk and not from memory.
 func (s *SteadyFile) Sync() error {
 	if err := s.f.Truncate(s.end); err != nil {
 		return err
@@ -95,6 +93,6 @@ func (s *SteadyFile) Sync() error {
 	return nil
 }
 
-// Forget drops the file's pages from the page cache: neither writing it nor
-// reading it back shall push out what others use.
+// Forget drops the file's pages from the page cache: neither writing the file nor reading it back
+// should push out what others use.
 func (s *SteadyFile) Forget() { _ = unix.Fadvise(int(s.f.Fd()), 0, 0, unix.FADV_DONTNEED) }

@@ -18,19 +18,18 @@ import (
 	"coord/tree"
 )
 
-// Store is the folder in which a node keeps its snapshots. Any goroutine may
-// call its methods. It trusts no name of a file: what a snapshot is of stands in
-// it. The end of a name says how far a file has come:
+// Store is the folder in which a node keeps its snapshots. Any goroutine may call its methods. It trusts
+// no file name: what a snapshot holds is written in the file. The suffix says how far a file has come:
 //
-//	snapshot-*.part      being written, or going: removed by OpenStore
-//	snapshot-*.received  whole, from elsewhere, and not yet this node's: see Received
-//	snapshot-*.coord     one that a start may begin with
+//	snapshot-*.part      being written or removed; deleted by OpenStore
+//	snapshot-*.received  complete, from another node, and not yet this node's: see Received
+//	snapshot-*.coord     one that a start may use
 type Store struct {
 	dir  string
 	pace Pace
 	mu   struct {
 		sync.Mutex
-		good map[string]fingerprint // files read back whole by this process
+		good map[string]fingerprint // files that this process has read back completely
 	}
 }
 
@@ -47,9 +46,8 @@ const (
 	waitingSuffix = ".received"
 )
 
-// OpenStore opens the folder, made (with mode 0700) if it is missing, and
-// removes what a killed process left half written or half removed. Save and Prune
-// keep the pace.
+// OpenStore opens the folder, creates it (with mode 0700) if it is missing, and removes what a
+// killed process has left half written or half removed. Save and Prune keep the pace.
 func OpenStore(dir string, pace Pace) (*Store, error) {
 	if err := os.Mkdir(dir, 0o700); err == nil {
 		if err := SyncDir(filepath.Dir(dir)); err != nil {
@@ -82,10 +80,9 @@ func OpenStore(dir string, pace Pace) (*Store, error) {
 // Dir is the folder's path.
 func (s *Store) Dir() string { return s.dir }
 
-// Save writes a snapshot of the state, reads it back from the disk, and only
-// then gives it its name. After an error nothing of it is left; a full disk is
-// an errors.Is(err, syscall.ENOSPC). The zxid and index in the name are for
-// people.
+// Save writes a snapshot of the state, reads it back from the disk, and only then gives it its
+// name. After an error nothing of it is left. If the disk is full, errors.Is(err, syscall.ENOSPC).
+// The zxid and index in the name are for people.
 func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (info Info, err error) {
 	pace := s.pace
 	if o.Pace != nil {
@@ -109,15 +106,15 @@ func (s *Store) Save(ctx context.Context, m Meta, f *tree.Frozen, o Options) (in
 		return Info{}, err
 	}
 	if info.Path, err = s.name(path, &info.Meta, fileSuffix); err != nil {
-		_ = os.Remove(path) // if it has its old name still
+		_ = os.Remove(path) // if the rename has failed
 		return Info{}, err
 	}
 	s.remember(info.Path)
 	return info, nil
 }
 
-// aside writes a file that no start will look at, and lets check read it back from
-// the disk. It takes so much room beforehand. After an error nothing of it is left.
+// aside writes a file that no start looks at, and has check read it back from the disk. It reserves
+// room bytes beforehand. After an error nothing of the file is left.
 func (s *Store) aside(room int64, write func(io.Writer) error, check func(path string) error) (path string, err error) {
 	f, err := os.CreateTemp(s.dir, "snapshot-*"+partSuffix) // mode 0600
 	if err != nil {
@@ -151,7 +148,7 @@ func (s *Store) aside(room int64, write func(io.Writer) error, check func(path s
 	return f.Name(), nil
 }
 
-// name gives a whole file the name of what it holds, durably.
+// name renames a complete file after its contents, durably.
 func (s *Store) name(from string, m *Meta, suffix string) (path string, err error) {
 	path = filepath.Join(s.dir, fmt.Sprintf("snapshot-%016x-%016x%s", uint64(m.EndZxid), m.RaftIndex, suffix))
 	if err := os.Rename(from, path); err != nil {
@@ -166,12 +163,11 @@ func (s *Store) name(from string, m *Meta, suffix string) (path string, err erro
 // Entry is one file of the folder.
 type Entry struct {
 	Info
-	Err error // why its ends cannot be read; then only Info.Path counts
+	Err error // why its ends cannot be read; then only Info.Path is valid
 }
 
-// List looks at the two ends of each snapshot. Files that need a newer coord, or
-// cannot be opened or read, come first, then the others by zxid and raft index, the
-// newest first; those whose header is damaged come last.
+// List looks at the two ends of each snapshot. First come files that need a newer coord, or cannot be opened
+// or read, then the others by zxid and raft index, the newest first; files with a damaged header come last.
 func (s *Store) List() ([]Entry, error) {
 	paths, err := s.glob(fileSuffix)
 	if err != nil {
@@ -180,7 +176,7 @@ func (s *Store) List() ([]Entry, error) {
 	return slices.DeleteFunc(Look(paths), func(e Entry) bool { return errors.Is(e.Err, fs.ErrNotExist) }), nil // pruned meanwhile
 }
 
-// Look looks at the two ends of some files, and gives them in the order of List.
+// Look looks at the two ends of some files, and returns them in the order of List.
 func Look(paths []string) []Entry {
 	var list []Entry
 	for _, path := range paths {
@@ -198,7 +194,7 @@ func Look(paths []string) []Entry {
 	return list
 }
 
-// rank is the entry's group in a list.
+// rank is the entry's group in the order of List.
 func (e *Entry) rank() int {
 	switch {
 	case e.Err != nil && !IsBad(e.Err):
@@ -209,15 +205,15 @@ func (e *Entry) rank() int {
 	return 2
 }
 
-// HeaderDamaged says whether nobody knows how new it is.
+// HeaderDamaged says whether the header is damaged, so that nobody knows how new the snapshot is.
 func (e *Entry) HeaderDamaged() bool { return e.rank() == 2 }
 
-// Latest finds the newest good snapshot, checked at the given level. bad are
-// the ones passed over and why; they are *DamageError or *ForeignError, and those with
-// a damaged header are among them, for one may have been the newest. So are files that
-// cannot be opened: whether one holds what the others lack is for the caller to find
-// out, see NotOpened. A file that needs a newer coord is not passed over. Without any
-// file the error is ErrNoSnapshot; with only bad ones NotOpened's, or the newest's.
+// Latest finds the newest good snapshot, checked at the given level. bad are the files passed over,
+// and why: with a *DamageError or *ForeignError. Those with a damaged header are among them,
+// because one may have been the newest. So are files that cannot be opened; the caller must find
+// out whether one of these holds what the others lack, see NotOpened. A file that needs a newer
+// coord is not passed over. If there are no files the error is ErrNoSnapshot; if all are bad it is
+// that of NotOpened or of the newest.
 func (s *Store) Latest(ctx context.Context, level Level) (good Info, bad []Entry, err error) {
 	bad, err = s.newestGood(func(path string) (err error) {
 		good, err = verify(ctx, path, level, Pace{})
@@ -226,7 +222,7 @@ func (s *Store) Latest(ctx context.Context, level Level) (good Info, bad []Entry
 	return good, bad, err
 }
 
-// Load reads the newest good snapshot as Latest finds it, at the level Restore.
+// Load reads the newest good snapshot as Latest finds it, at level Restore.
 func (s *Store) Load() (t *tree.Tree, good Info, bad []Entry, err error) {
 	bad, err = s.newestGood(func(path string) (err error) {
 		good.Path = path
@@ -236,7 +232,7 @@ func (s *Store) Load() (t *tree.Tree, good Info, bad []Entry, err error) {
 	return t, good, bad, err
 }
 
-// newestGood tries the snapshots from the newest on until one is good.
+// newestGood tries the snapshots, beginning with the newest, until one is good.
 func (s *Store) newestGood(try func(path string) error) (bad []Entry, err error) {
 	list, err := s.List()
 	if err != nil {
@@ -269,9 +265,9 @@ func (s *Store) newestGood(try func(path string) error) (bad []Entry, err error)
 	return nil, fmt.Errorf("%s: %w", s.dir, ErrNoSnapshot)
 }
 
-// NotOpened is the error of the first file that could not even be opened (its mode, a
-// failing disk), nil without one. If the others are not enough, it is why: what
-// is missing may be in that file, and is not known to be damaged.
+// NotOpened is the error of the first file that could not even be opened (its mode, a failing
+// disk), nil if there is none. If the other files are not enough, it is the reason: what is missing
+// may be in that file, which is not known to be damaged.
 func NotOpened(passed []Entry) error {
 	for _, e := range passed {
 		if e.NotOpened() {
@@ -281,22 +277,22 @@ func NotOpened(passed []Entry) error {
 	return nil
 }
 
-// NotOpened says whether this one could not even be opened.
+// NotOpened says whether the file could not even be opened.
 func (e *Entry) NotOpened() bool {
 	var errno syscall.Errno
 	return !IsBad(e.Err) && errors.As(e.Err, &errno)
 }
 
-// IsBad says whether an error is about the file's content.
+// IsBad says whether an error is about the file's contents.
 func IsBad(err error) bool {
 	var damage *DamageError
 	var foreign *ForeignError
 	return errors.As(err, &damage) || errors.As(err, &foreign)
 }
 
-// Open opens the snapshot kept of a raft index, at its beginning, for a copy. Its
-// bytes stay there until the file is closed, whatever Prune does meanwhile. Of
-// those whose ends cannot be read it knows nothing; without any it is ErrNoSnapshot.
+// Open opens the snapshot that is kept for a raft index, at its beginning, for a copy. Its bytes
+// stay until the file is closed, whatever Prune does meanwhile. Open ignores files whose ends
+// cannot be read. If it finds none, the error is ErrNoSnapshot.
 func (s *Store) Open(index uint64) (*os.File, Info, error) {
 	list, err := s.List()
 	if err != nil {
@@ -315,11 +311,11 @@ func (s *Store) Open(index uint64) (*os.File, Info, error) {
 	return nil, Info{}, fmt.Errorf("of raft index %d in %s: %w", index, s.dir, ErrNoSnapshot)
 }
 
-// Prune removes snapshots that are neither among the keep newest good ones nor
-// younger (by the stamp of their last txn) than maxAge. It counts as good what
-// it has read whole, so it never removes a file on the word of one that it has
-// not; a keep below 1 is taken as 1. Damaged files newer than the last one kept
-// stay as evidence, files that need a newer coord or cannot be read stay in any case.
+// Prune removes snapshots that are neither among the keep newest good ones nor younger (by the
+// stamp of their last txn) than maxAge. A snapshot counts as good only if this process has read it
+// completely, so Prune never removes a file in favour of one that it has not read. A keep below 1
+// means 1. Damaged files newer than the last one kept stay as evidence; files that need a newer
+// coord or cannot be read always stay.
 func (s *Store) Prune(ctx context.Context, keep int, maxAge time.Duration, now time.Time) (removed []string, err error) {
 	list, err := s.List()
 	if err != nil {
@@ -359,7 +355,7 @@ func (s *Store) Prune(ctx context.Context, keep int, maxAge time.Duration, now t
 	return removed, nil
 }
 
-// check verifies a file, unless this process has and it is still the same.
+// check verifies a file, unless this process has verified it and it is unchanged.
 func (s *Store) check(ctx context.Context, path string) error {
 	if known, err := s.knows(path); known || err != nil {
 		return err
@@ -371,7 +367,7 @@ func (s *Store) check(ctx context.Context, path string) error {
 	return nil
 }
 
-// knows says whether this process has read a file whole, and it is still the same.
+// knows says whether this process has read a file completely, and the file is unchanged.
 func (s *Store) knows(path string) (bool, error) {
 	is, err := fingerprintOf(path)
 	if err != nil {

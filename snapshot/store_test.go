@@ -21,7 +21,7 @@ import (
 	"coord/tree/znode"
 )
 
-// stateAt is a state whose zxid is n, a minute after that of n-1.
+// stateAt is a state with zxid n, stamped a minute after that of n-1.
 func stateAt(tb testing.TB, n uint32) *tree.Frozen {
 	b := tree.NewBuilder()
 	tree.New().Freeze().Nodes(znode.Root, func(n *tree.Node) bool {
@@ -59,7 +59,7 @@ func saveAt(tb testing.TB, s *Store, n uint32) Info {
 	return info
 }
 
-// names are the files of a store's folder.
+// names lists the files in a store's folder.
 func names(tb testing.TB, s *Store) []string {
 	tb.Helper()
 	entries, err := os.ReadDir(s.Dir())
@@ -73,7 +73,7 @@ func names(tb testing.TB, s *Store) []string {
 	return list
 }
 
-// spoil changes a byte in the middle of a file, or cuts it.
+// spoil changes a byte in the middle of a file, or cuts the file off.
 func spoil(tb testing.TB, path string, cut bool) {
 	tb.Helper()
 	b, err := os.ReadFile(path)
@@ -135,7 +135,7 @@ func TestStore(t *testing.T) {
 	wantLatest(3, 4)
 	spoil(t, path(3), true)
 	wantLatest(2, 4, 3)
-	// The name says nothing: the oldest in the clothes of the newest.
+	// The name says nothing: the oldest file gets the highest name.
 	if err := os.Rename(path(1), filepath.Join(s.Dir(), "snapshot-ffffffffffffffff-0.coord")); err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +153,8 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestStoreHeader: a file whose header is damaged may be the newest. It is named
-// beside the older one that is loaded.
+// TestStoreHeader: a file with a damaged header may be the newest. It is reported together with the
+// older one that is loaded.
 func TestStoreHeader(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
@@ -168,8 +168,8 @@ func TestStoreHeader(t *testing.T) {
 	}
 }
 
-// TestStoreNotOpened: a file that cannot be opened is named beside the one that is
-// loaded, and a removal of others goes on. Without another one it is the error.
+// TestStoreNotOpened: a file that cannot be opened is reported together with the one that is
+// loaded, and Prune still removes others. If there is no other file, it is the error.
 func TestStoreNotOpened(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
@@ -266,7 +266,7 @@ func TestSaveGivenUp(t *testing.T) {
 	s := openStore(t)
 	f := smallState(t)
 	stop := errors.New("enough")
-	for n := range 7 { // after each frame
+	for n := range 7 { // fails after each frame
 		_, err := s.Save(t.Context(), testMeta(), f, Options{Step: func(Progress) error {
 			if n--; n < 0 {
 				return stop
@@ -279,7 +279,7 @@ func TestSaveGivenUp(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := s.Save(ctx, testMeta(), f, Options{Step: func(p Progress) error {
-		if p.Znodes == p.OfZnodes { // while it is read back
+		if p.Znodes == p.OfZnodes { // all znodes are written
 			cancel()
 		}
 		return nil
@@ -291,7 +291,7 @@ func TestSaveGivenUp(t *testing.T) {
 	}
 }
 
-// TestSaveLarge saves a file that goes to the disk in more than one step.
+// TestSaveLarge saves a file that is brought to the disk in more than one step.
 func TestSaveLarge(t *testing.T) {
 	t.Parallel()
 	s, f := openStore(t), million(t, 40_000)
@@ -307,7 +307,7 @@ func TestSaveLarge(t *testing.T) {
 	}
 }
 
-// TestSaveReadsBack spoils the file between writing and reading it back.
+// TestSaveReadsBack damages the file between writing it and reading it back.
 func TestSaveReadsBack(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
@@ -335,11 +335,11 @@ func TestPrune(t *testing.T) {
 	now := time.UnixMilli(testCounters.TimeMS).Add(10 * time.Minute)
 	for _, c := range []struct {
 		name   string
-		spoil  []int // by zxid, of 6
+		spoil  []int // by zxid, of 6 files
 		cut    []int
 		keep   int
 		maxAge time.Duration
-		want   []int // that stay
+		want   []int // the files that stay
 	}{
 		{"the newest three", nil, nil, 3, 0, []int{4, 5, 6}},
 		{"never none", nil, nil, 0, 0, []int{6}},
@@ -446,7 +446,7 @@ func TestFullDisk(t *testing.T) {
 			if _, err := s.Save(t.Context(), testMeta(), f, Options{Room: 2 << 20, Step: begun}); !errors.Is(err, syscall.ENOSPC) || len(names(t, s)) > 0 {
 				t.Errorf("%d KiB, with 2 MiB of room: %v; left behind: %v", kib, err, names(t, s))
 			}
-			// With room again, the next one succeeds.
+			// Once there is room again, the next Save succeeds.
 			if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=2m"); err != nil {
 				t.Fatal(err)
 			}
@@ -464,8 +464,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestRetire removes large files at a pace: those that are nobody else's shrink
-// first, those that have another name or are being read keep their bytes.
+// TestRetire removes large files at a pace: those that nothing else uses shrink first; those with
+// another name or being read keep their bytes.
 func TestRetire(t *testing.T) {
 	t.Parallel()
 	s, err := OpenStore(filepath.Join(t.TempDir(), "snapshot"), Pace{Rests: 1, Longest: time.Millisecond})

@@ -9,12 +9,11 @@ import (
 	"coord/tree/znode"
 )
 
-// ReadSubtree yields the znodes at and under top, as Frozen.Nodes would, from a
-// snapshot of size bytes. It reads the two ends of the file, the access lists
-// and only those frames that hold some of the znodes. What it reads is checked,
-// but no digest and no SHA-256: those need the whole file, see Verify. An error
-// of yield ends the reading and is returned as it is; without a znode at top the
-// error is a znode.ErrNoNode.
+// ReadSubtree yields the znodes at and under top, as Frozen.Nodes would, from a snapshot of size
+// bytes. It reads the two ends of the file, the access lists and only those frames that hold some
+// of the znodes. It checks what it reads, but no digest and no SHA-256: those need the whole file,
+// see Verify. An error of yield ends the reading and is returned unchanged. If there is no znode at
+// top, the error is a znode.ErrNoNode.
 func ReadSubtree(r io.ReaderAt, size int64, top string, yield func(*tree.Node) error) (Meta, error) {
 	if err := znode.CheckPath(top); err != nil {
 		return Meta{}, err
@@ -52,15 +51,14 @@ func ReadSubtree(r io.ReaderAt, size int64, top string, yield func(*tree.Node) e
 	return s.meta, nil
 }
 
-// framesOf finds the part of the index in which the frames stand that may hold
-// znodes at or under top.
+// framesOf returns the part of the index with the frames that may hold znodes at or under top.
 func framesOf(index []indexEntry, top string) (first, end int) {
 	end = len(index)
 	for i, e := range index {
 		switch {
 		case e.typ != FrameNodes:
 		case ComparePaths(e.path, top) <= 0:
-			first = i // the last frame that begins before top
+			first = i // the last frame that does not begin after top
 		case !znode.Below(e.path, top):
 			return first, i
 		}
@@ -68,16 +66,15 @@ func framesOf(index []indexEntry, top string) (first, end int) {
 	return first, end
 }
 
-// ComparePaths compares two paths by the order in which a snapshot has them:
-// depth-first, children in byte order of their names.
+// ComparePaths compares two paths in the order of a snapshot: depth-first, children in byte order of their names.
 func ComparePaths(a, b string) int {
 	if a == znode.Root || b == znode.Root {
-		return len(a) - len(b) // only the root has one byte
+		return len(a) - len(b) // only the root has a path of one byte
 	}
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {
 			switch {
-			case a[i] == '/': // a's component ends here, b's goes on
+			case a[i] == '/': // a's component ends here, b's continues
 				return -1
 			case b[i] == '/':
 				return 1
@@ -144,7 +141,7 @@ func (s *seeker) open() (err error) {
 	})
 }
 
-// readIndex reads the INDEX frames, and END behind them.
+// readIndex reads the INDEX frames, and END after them.
 func (s *seeker) readIndex() ([]indexEntry, error) {
 	var index []indexEntry
 	in := s.at(s.end.indexAt)
@@ -171,7 +168,7 @@ func (s *seeker) readIndex() ([]indexEntry, error) {
 	}
 }
 
-// frame reads the records of the frame that an entry names.
+// frame reads the records of the frame that an index entry names.
 func (s *seeker) frame(e indexEntry, record func() error) error {
 	if e.offset < headerBytes || e.offset > s.size {
 		return s.at(0).damage(s.end.indexAt, fmt.Sprintf("the index puts frame %d outside the file", e.seq))

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// maxNesting is how deep arrays and maps may lie in each other.
+// maxNesting is how deep arrays and maps may be nested.
 const maxNesting = 16
 
 var (
@@ -14,10 +14,10 @@ var (
 	errBadOpcode = errors.New("a byte begins no msgpack value")
 )
 
-// checkStructure walks over msgpack values without decoding them and fails
-// unless they fill b exactly. After it no length or count in b is larger than
-// b, and no nesting deeper than maxNesting: the msgpack package, which allocates
-// by declared lengths and recurses over nesting, is safe on what it passes.
+// checkStructure walks over msgpack values without decoding them, and fails unless they fill b
+// exactly. After it, no length or count in b is larger than b, and no nesting is deeper than
+// maxNesting. So the msgpack package, which allocates by declared lengths and recurses into nested
+// values, is safe on what checkStructure accepts.
 func checkStructure(b []byte) error {
 	var open [maxNesting]uint64 // values still missing in each open array or map
 	depth := 0
@@ -55,9 +55,8 @@ func checkStructure(b []byte) error {
 	return nil
 }
 
-// valueHead says how many bytes the value at b[0] has, its inner values not
-// counted, and how many inner values it has. A value whose length is itself cut
-// off gets a size larger than b.
+// valueHead returns how many bytes the value at b[0] has, without its inner values, and how many
+// inner values it has. If its length itself is cut off, size is larger than b.
 func valueHead(b []byte) (size, inner uint64, ok bool) {
 	be := binary.BigEndian
 	c := b[0]
@@ -92,7 +91,7 @@ func valueHead(b []byte) (size, inner uint64, ok bool) {
 		return 2, 0, true
 	case 0xcd, 0xd1:
 		return 3, 0, true
-	case 0xca, 0xce, 0xd2: // float32 too
+	case 0xca, 0xce, 0xd2: // also float32
 		return 5, 0, true
 	case 0xcb, 0xcf, 0xd3:
 		return 9, 0, true

@@ -13,14 +13,13 @@ import (
 	"testing"
 )
 
-// newerRecords adds a field to every record of a file, as a newer minor version
-// may.
+// newerRecords adds a field to every record of a file, as a newer minor version may.
 func newerRecords(tb testing.TB, file []byte) []byte {
 	f := takeApart(tb, file)
 	binary.BigEndian.PutUint16(f.header[10:], Minor+1)
 	for i := range f.frames {
 		fr := &f.frames[i]
-		if fr.typ == FrameACLs { // its records are lists: their entries may grow
+		if fr.typ == FrameACLs { // its records are lists, whose entries may grow
 			continue
 		}
 		var d decoder
@@ -32,7 +31,7 @@ func newerRecords(tb testing.TB, file []byte) []byte {
 				tb.Fatal(err)
 			}
 			record := d.b[start:d.off]
-			out = append(out, record[0]+1) // a short array: its count is in its first byte
+			out = append(out, record[0]+1) // a short array has its count in its first byte
 			out = append(out, record[1:]...)
 			out = append(out, 0x92, 0xa1, 'x', 0x81, 0xc0, 0xcb, 1, 2, 3, 4, 5, 6, 7, 8) // ["x", {nil: 0.0…}]
 		}
@@ -50,7 +49,7 @@ func TestNewerVersions(t *testing.T) {
 	critical := forgedFrame{typ: 77, flags: flagCritical, payload: []byte{1}}
 	for name, c := range map[string]struct {
 		change func(*forgery)
-		newer  string // what a NewerError says, "" if the file must be read
+		newer  string // part of a NewerError, "" if the file must be readable
 	}{
 		"minor":  {func(f *forgery) { f.header[11] = 9 }, ""},
 		"major":  {func(f *forgery) { f.header[9] = 2 }, "format 2.3"},
@@ -96,8 +95,8 @@ func TestNewerVersions(t *testing.T) {
 
 var update = flag.Bool("update", false, "write the golden files of the current version anew")
 
-// TestGolden reads a file of each released version of the format, for ever, and
-// holds the writer to the bytes of the current one.
+// TestGolden reads a file of each released version of the format, for ever, and checks that the
+// writer makes the same bytes as before for the current version.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	f := smallState(t)
@@ -141,7 +140,7 @@ func TestGolden(t *testing.T) {
 		if m.Minor = c.minor; !reflect.DeepEqual(meta, m) {
 			t.Errorf("%s: meta %+v\nwant %+v", name, meta, m)
 		}
-		// What zstd makes of the same bytes may change with its version.
+		// The output of zstd may change with its version.
 		if codec == Plain && c.minor == Minor && !bytes.Equal(golden, now) {
 			t.Errorf("%s: the writer gives other bytes now: that needs a new version number", name)
 		}

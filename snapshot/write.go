@@ -16,18 +16,17 @@ import (
 
 // Options say how a snapshot is written, not what is in it.
 type Options struct {
-	// Step is called after each frame, that is after some 256 KiB of state: the
-	// place to let others run, to report progress and to give up. Its error
-	// ends the writing. May be nil.
+	// Step is called after each frame, which is after some 256 KiB of state: the place to let
+	// others run, to report progress and to give up. Its error ends the writing. May be nil.
 	Step func(Progress) error
-	// Pace is a Store's Save's, in place of the Store's own; nil: that. Write has none.
+	// Pace replaces the Store's own pace in Save; nil keeps that. Write ignores it.
 	Pace *Pace
-	// Room is how many bytes a Store's Save takes beforehand, or fails for want of
-	// them before it has taken the disk's last; 0: none. Write has none.
+	// Room is how many bytes Save reserves beforehand; if there is less, Save fails before it has
+	// used up the disk. 0: none. Write ignores it.
 	Room int64
 }
 
-// Progress says how far a snapshot has come.
+// Progress says how far the writing of a snapshot has come.
 type Progress struct {
 	Znodes, OfZnodes int64
 	RawBytes         int64 // before compression
@@ -43,13 +42,12 @@ type Summary struct {
 	RawBytes   int64 // of all records, before compression
 	FileBytes  int64
 	Digest     tree.Digest
-	SHA256     [32]byte // of all bytes before it; not of the whole file
+	SHA256     [32]byte // of all bytes before it, which is not the whole file
 }
 
-// Write writes the snapshot of a state. The first bytes are written at once,
-// then a frame at a time; it needs memory for a few frames and the index (some
-// 100 bytes a frame). Equal Metas and states give equal bytes. Who needs to know
-// that the file is good reads it back: see Store.Save.
+// Write writes the snapshot of a state. It writes the header at once, and then one frame at a time. It
+// needs memory for a few frames and the index (some 100 bytes for each frame). Equal Metas and states
+// give equal bytes. A caller that must be sure that the file is good reads it back: see Store.Save.
 func Write(w io.Writer, m Meta, f *tree.Frozen, o Options) (Summary, error) {
 	c := f.Counters()
 	m.ofState(f)
@@ -79,7 +77,7 @@ func Write(w io.Writer, m Meta, f *tree.Frozen, o Options) (Summary, error) {
 	return wr.finish(f.Digest(), indexAt, indexFrame)
 }
 
-// writer is one Write. After a failure it does nothing more; err is the first.
+// writer is one call of Write. After a failure it does nothing more; err is the first error.
 type writer struct {
 	w       io.Writer
 	err     error
@@ -88,8 +86,8 @@ type writer struct {
 	seed    uint32 // the header's CRC
 	seq     uint32 // of the next frame
 
-	main     *page // of sessions, then of znodes, then of the index
-	acls     *page // lists that znodes in main are the first to use
+	main     *page // holds sessions, then znodes, then the index
+	acls     *page // lists that are used first by znodes in main
 	zstd     *zstd.Encoder
 	packed   []byte
 	table    *aclTable
@@ -131,8 +129,8 @@ func (w *writer) session(s *tree.Session) bool {
 }
 
 func (w *writer) node(n *tree.Node) bool {
-	// Whether the record fits is decided by an upper bound of its size: it is
-	// not encoded yet, and how depends on whether it is the first of a frame.
+	// An upper bound of its size decides whether the record fits: it is not encoded yet, and its
+	// encoding depends on whether it is the first of a frame.
 	if w.main.size()+w.acls.size() > 0 && w.main.size()+len(n.Path)+len(n.Data)+nodeOverhead > FrameBytes {
 		w.flushNodes()
 	}
@@ -157,14 +155,14 @@ func (w *writer) node(n *tree.Node) bool {
 	return w.err == nil
 }
 
-// reserve writes the frame if a record of at most size bytes might not fit.
+// reserve writes the frame if a record of up to size bytes might not fit.
 func (w *writer) reserve(typ FrameType, size int) {
 	if w.main.size()+size > FrameBytes {
 		w.flush(typ)
 	}
 }
 
-// flushNodes writes the znodes gathered so far, behind their new access lists.
+// flushNodes writes the znodes gathered so far, after their new access lists.
 func (w *writer) flushNodes() {
 	if w.acls.records > 0 {
 		w.index = append(w.index, indexEntry{FrameACLs, w.seq, w.progress.FileBytes, ""})
@@ -177,7 +175,7 @@ func (w *writer) flushNodes() {
 	w.place.reset()
 }
 
-// flush writes what main holds, if anything.
+// flush writes the contents of main, if there are any.
 func (w *writer) flush(typ FrameType) {
 	if w.main.records > 0 {
 		w.frame(typ, w.main)
@@ -249,21 +247,20 @@ func (w *writer) finish(d tree.Digest, indexAt int64, indexFrame uint32) (Summar
 	return s, nil
 }
 
-// trailerHashed is how much of the trailer the SHA-256 covers.
+// trailerHashed is how many bytes of the trailer the SHA-256 covers.
 const trailerHashed = 56
 
-// aclTable numbers the access lists of a file in the order in which znodes use
-// them, from 1; 0 is the empty list.
+// aclTable numbers the access lists of a file from 1, in the order in which znodes use them; 0 is the empty list.
 type aclTable struct {
 	n       uint64
 	last    aclSlice
 	lastNo  uint64
-	bySlice map[aclSlice]uint64 // a Frozen shares equal lists, so this nearly always finds them
-	byBytes map[string]uint64   // by record: equal lists in two places are one list
+	bySlice map[aclSlice]uint64 // a Frozen shares equal lists, so this map nearly always has the answer
+	byBytes map[string]uint64   // by record: equal lists at two addresses are one list
 	scratch *page
 }
 
-// aclSlice is where a list stands in memory.
+// aclSlice is where a list is in memory.
 type aclSlice struct {
 	first *znode.ACLEntry
 	n     int

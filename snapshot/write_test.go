@@ -20,7 +20,7 @@ import (
 	"coord/tree/znode"
 )
 
-// list is a state as a list, for comparison.
+// list is a state as slices, for comparison.
 type list struct {
 	Nodes    []tree.Node
 	Sessions []tree.Session
@@ -66,7 +66,7 @@ func TestRoundTrip(t *testing.T) {
 	for i := range 5000 {
 		wide = append(wide, tree.Node{Path: fmt.Sprintf("/w/child-%010d", i), Data: []byte{byte(i)}})
 	}
-	var acls []tree.Node // more lists than fit into a frame, each used twice
+	var acls []tree.Node // more lists than fit into one frame, each used twice
 	for i := range 12000 {
 		a := znode.ACL{{Perms: znode.Read, Identity: znode.Identity{Scheme: znode.SchemeDigest, ID: fmt.Sprintf("user-with-a-long-name-%d:aGFzaGhhc2hoYXNoaGFzaA==", i/2)}}}
 		acls = append(acls, tree.Node{Path: fmt.Sprintf("/z%05d", i), ACL: a})
@@ -103,7 +103,7 @@ func TestRoundTrip(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// One byte at a time shows what relies on how a reader cuts.
+				// Short reads reveal code that relies on how a reader splits the bytes.
 				got, gotMeta, s, err := Read(iotest.HalfReader(bytes.NewReader(file.Bytes())))
 				if err != nil {
 					t.Fatal(err)
@@ -134,12 +134,11 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestEveryFieldIsStored fails when a type gains a field that the format does
-// not know yet.
+// TestEveryFieldIsStored fails if a type gains a field that the format does not have yet.
 func TestEveryFieldIsStored(t *testing.T) {
 	t.Parallel()
 	for typ, want := range map[reflect.Type]int{
-		reflect.TypeFor[tree.Node]():      12, // path, ACL by number; path is two fields of the record
+		reflect.TypeFor[tree.Node]():      12, // path, ACL by number; the record has two fields for the path
 		reflect.TypeFor[tree.Session]():   sessionFields,
 		reflect.TypeFor[tree.Counters]():  4,
 		reflect.TypeFor[tree.Settings]():  3,
@@ -245,8 +244,7 @@ type writerFunc func([]byte) (int, error)
 
 func (w writerFunc) Write(b []byte) (int, error) { return w(b) }
 
-// TestFailingWriter fails each write in turn, by an error and by writing less
-// than it was given.
+// TestFailingWriter makes each write fail in turn, with an error and with a short write.
 func TestFailingWriter(t *testing.T) {
 	t.Parallel()
 	f := smallState(t)
@@ -287,7 +285,7 @@ func TestFailingReader(t *testing.T) {
 			t.Fatalf("after %d bytes: %v", n, err)
 		}
 	}
-	// What a failing medium loses is damage: an older snapshot may be good.
+	// Bytes that a failing disk cannot return are damage: an older snapshot may be good.
 	_, _, _, err := Read(io.MultiReader(bytes.NewReader(file[:300]), iotest.ErrReader(syscall.EIO)))
 	wantDamage(t, "a disk that cannot read", err)
 	if !errors.Is(err, syscall.EIO) {

@@ -9,8 +9,9 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// BenchmarkAppend writes batches of 150-byte entries. One operation is a batch; ns/entry is what counts. The variant
-// without fsync writes to memory and shows the cost in CPU; of what it allocates, most are the places of records in tidwall.
+// BenchmarkAppend writes batches of 150-byte entries. One operation is a batch; ns/entry is the figure that matters.
+// The variant without fsync writes to memory and shows the CPU cost; most of its allocations are the positions of
+// records in tidwall.
 func BenchmarkAppend(b *testing.B) {
 	for _, sync := range []bool{true, false} {
 		for _, n := range []int{1, 10, 100, 1000} {
@@ -26,7 +27,7 @@ func benchmarkAppend(b *testing.B, n int, sync bool) {
 	}
 	l, _ := open(b, dir, wal.Options{})
 	data := make([]byte, 150)
-	var row []*raftpb.Entry // made outside of the measured time, as raft makes them
+	var row []*raftpb.Entry // made outside the measured time, as raft makes them
 	next := uint64(1)
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -59,7 +60,7 @@ func benchEntries(first uint64, n int, data []byte) []*raftpb.Entry {
 	return out
 }
 
-// BenchmarkEntries reads rows of a hundred entries, from memory and from disk.
+// BenchmarkEntries reads runs of a hundred entries, from memory and from disk.
 func BenchmarkEntries(b *testing.B) {
 	for name, recent := range map[string]int{"memory": 0, "disk": 1} {
 		b.Run(name, func(b *testing.B) {

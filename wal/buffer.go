@@ -6,12 +6,14 @@ import (
 	tidwall "github.com/tidwall/wal"
 )
 
-// tidwall keeps the bytes of the segment it writes in a slice that grows from nothing, a quarter at a time, and is
-// garbage when the segment is full: five bytes are copied for each one that is logged. It has no option for that, so
-// the slice of the full segment is handed on to the next one, past tidwall, whose name for it is not exported. With a
-// tidwall that has it no more nothing is handed on: the log is as slow as it was, and TestTheBufferIsHandedOn fails.
+// tidwall keeps the bytes of the segment it writes in a slice that grows from nothing, a quarter at a time, and
+// becomes garbage when the segment is full: five bytes are copied for each one that is logged. tidwall has no option
+// to change that, so this package hands the slice of the full segment on to the next segment, through a field of
+// tidwall that is not exported. If a version of tidwall no longer has that field, nothing is handed on: the log is as
+// slow as before, and TestTheBufferIsHandedOn fails.
 
-// handOn gives a segment the buffer of another, whose bytes nobody needs any more, unless it is longer than most.
+// handOn gives a segment the buffer of another one that no longer needs it, unless the buffer is longer than
+// most.
 func handOn(from, to *[]byte, most int) {
 	if from == nil || to == nil || cap(*from) > most {
 		return
@@ -19,7 +21,8 @@ func handOn(from, to *[]byte, most int) {
 	*from, *to = nil, append((*from)[:0], *to...)
 }
 
-// bufferOf finds the buffer of the segment so many before the last one. nil: there is none.
+// bufferOf finds the buffer of the segment that lies this many segments before the last one. nil:
+// there is none.
 func bufferOf(file *tidwall.Log, before int) *[]byte {
 	segments := reflect.ValueOf(file).Elem().FieldByName("segments")
 	if segments.Kind() != reflect.Slice || segments.Len() <= before {

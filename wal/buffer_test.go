@@ -7,8 +7,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// TestTheBufferIsHandedOn: a log that goes from segment to segment makes no buffer for each. The one of the first segment
-// grows as tidwall grows it, and is the only one.
+// TestTheBufferIsHandedOn: a log that goes from segment to segment does not make a buffer for each. The buffer of the
+// first segment grows as tidwall grows it, and stays the only one.
 func TestTheBufferIsHandedOn(t *testing.T) {
 	t.Parallel()
 	const segmentBytes = 64 << 10
@@ -26,7 +26,7 @@ func TestTheBufferIsHandedOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	fill := func() *byte { // goes on to the next segment, and begins it
+	fill := func() *byte { // goes on to the next segment and begins it
 		t.Helper()
 		for range segmentBytes / 1000 {
 			appendOne(1000)

@@ -1,29 +1,29 @@
 // Package wal is the durable log of one coord node: raft's entries and hard state in checksummed, chained records, on
 // the segment files of github.com/tidwall/wal.
 //
-// It is a journal. A record's sequence number grows by one with every record ever written and is not the raft index;
-// so a conflicting suffix is never cut off but overridden by what follows, and hard state, snapshot marks and entries
-// share one file and one fsync.
+// It is a journal. A record's sequence number is one more than that of the record written before it, and is not the
+// raft index. So a conflicting suffix is never cut off but overridden by the records that follow, and hard state,
+// snapshot marks and entries share one file and one fsync.
 //
-// It is not the judge of what may be acknowledged (the replica's log writer is), it does not know what entries mean,
-// it holds no lock against a second process (the server locks the data folder) and it logs nothing: Open returns what
-// it found and what it cut.
+// The package does not judge what may be acknowledged (the replica's log writer does). It does not know what entries
+// mean, takes no lock against a second process (the server locks the data folder), and writes no log messages: Open
+// returns what it found and what it cut.
 //
-// One goroutine, the owner, calls Append, Mark, Reset, CompactTo and Close. FirstIndex, LastIndex, Term, Entries,
-// Stats and Size may be called by any goroutine at any time; they never wait for a write or an fsync. Sweep is for a
-// goroutine that has time.
+// One goroutine, the owner, calls Append, Mark, Reset, CompactTo and Close. Any goroutine may call FirstIndex,
+// LastIndex, Term, Entries, Stats and Size at any time; they never wait for a write or an fsync. Sweep takes its time
+// and belongs to a goroutine that can wait.
 //
 // # Bytes
 //
-// A segment is a file named by the sequence of its first record in 20 decimal digits. It is full when it reaches 4 MiB;
-// then it is fsynced and the next one is made at once, empty. It is a row of frames:
+// A segment is a file whose name is the sequence of its first record in 20 decimal digits. It is full when it reaches 4
+// MiB; then it is fsynced and the next one is made at once, empty. A segment is a sequence of frames:
 //
 //	uvarint n | record of n bytes
 //
-// The last segment of an open log may have room behind its records: up to 256 KiB of zeros, which the next records
-// overwrite, never beyond the length at which it is full. An fsync of what overwrites zeros that are on disk already
-// changes neither the file's size nor its blocks, so that it need not wait for the file system's journal: a third to
-// a half less time. Close cuts the room off; Open does it after a crash.
+// The last segment of an open log may have room after its records: up to 256 KiB of zeros, which the next records
+// overwrite, never beyond the length at which the segment is full. An fsync of data that overwrites zeros already on
+// disk changes neither the file's size nor its blocks, so it need not wait for the file system's journal: it takes a
+// third to a half less time. Close cuts the room off; after a crash, Open does.
 //
 // A record, all numbers little endian:
 //
@@ -50,11 +50,11 @@
 //	                    chain: the checksum of the record before head; 0 for head 1
 //	                    base: the entry before the first one kept
 //
-// Record 1 is an M with head 1. Compaction appends S, H and an M that names the new head, and fsyncs. Then the
-// segments before it can be removed, oldest first, without haste. So the records of the front do not change, and still the first segments cannot be
-// missing unnoticed: the last M says where the log begins and what its first record is chained to. tidwall's
-// TruncateFront is not used: it rewrites the segment that stays, and removes the original before the copy has its name,
-// without an fsync of the folder between.
+// Record 1 is an M with head 1. Compaction appends S, H and an M that names the new head, and fsyncs. After that the
+// segments before the head can be removed at any time, oldest first. So the records at the front do not change, and yet
+// the loss of the first segments is always noticed: the last M says where the log begins and what its first record is
+// chained to. tidwall's TruncateFront is not used: it rewrites the segment that stays, and removes the original before
+// the copy has its name, without an fsync of the folder in between.
 //
 // # Recovery
 //
@@ -62,34 +62,36 @@
 //
 //  1. The last segment is fsynced and dropped from the page cache: after a failed fsync the kernel may show bytes that
 //     the disk does not have.
-//  2. Each segment's name is the sequence of its first record, each record follows its predecessor in sequence and
-//     chain, has the log's salt and a right checksum. A record with a right checksum in a wrong place is damage,
-//     wherever it is.
-//  3. The last M's head must not lie before the first record found, and must be chained to what M says. Segments before
-//     head are the rest of an unfinished compaction: they may have gaps, and are removed.
-//  4. A record that cannot be read is a torn write, to be cut, if all of this holds: it is in the last segment; no
-//     intact record, before or after it, says that its sequence was synced; and what follows is no intact record,
-//     or a whole disk sector of zeros lies between (pages of one write reach the disk in any order; a flipped bit
-//     leaves no such hole). In any other case it is damage. Nothing but zeros, up to the end of the last segment, is room,
-//     unless the log would have no record.
-//  5. Entries are replayed by raft's rules: no hole, nothing committed is overridden, nothing beyond the last entry is
-//     committed.
-//  6. The log must reach Options.MustReach, and exist if Options.MustExist.
-//  7. Only now is anything changed: the torn tail is cut and reported, room is cut, segments before head are removed, a full last
-//     segment gets its successor, file and folder are fsynced. What is left is known to be on disk.
+//  2. Each segment's name must be the sequence of its first record. Each record must follow its predecessor in sequence
+//     and chain, and have the log's salt and a right checksum. A record with a right checksum in a wrong place is
+//     damage, wherever it is.
+//  3. The last M's head must not lie before the first record found, and the record at the head must be chained to what
+//     M says. Segments before the head are the rest of an unfinished compaction: they may have gaps, and are removed.
+//  4. A record that cannot be read is a torn write, and is cut, if all of this holds: it is in the last segment; no
+//     intact record, before or after it, says that its sequence was synced; and it is followed either by no intact
+//     record, or by one only after a whole disk sector of zeros (pages of one write reach the disk in any order; a
+//     flipped bit leaves no such hole). Otherwise it is damage. If only zeros follow up to the end of the last
+//     segment, they are room, unless the log would have no record.
+//  5. Entries are replayed by raft's rules: there is no hole, nothing committed is overridden, and nothing beyond the
+//     last entry is committed.
+//  6. The log must reach Options.MustReach, and exist if Options.MustExist is set.
+//  7. Only now is anything changed: the torn tail is cut and reported, room is cut, segments before the head are
+//     removed, a full last segment gets its successor, and file and folder are fsynced. What remains is known to be on
+//     disk.
 //
-// Damage is a *DamageError that names file and offset, and changes nothing. A log written by a newer coord is
-// ErrNewerFormat. Files .START and .END (a truncation by tidwall, which this package never asks for) are refused, since
-// tidwall would remove segments because of them; other names are ignored.
+// Damage is a *DamageError that names file and offset; it changes nothing. A log written by a newer coord is
+// ErrNewerFormat. Files named .START and .END (left by a truncation of tidwall, which this package never asks for) are
+// refused, because tidwall would remove segments because of them; other names are ignored.
 //
-// A killed process or lost unsynced writes can leave these, and all of them open: no segment or an empty one; a torn
-// record 1; a torn or zeroed end of the last segment; a full last segment without successor; an empty last segment;
-// segments before head; an M that names a head while nothing is removed yet.
+// A killed process or the loss of unsynced writes can leave any of these, and Open accepts them all: no segment or an
+// empty one; a torn record 1; a torn or zeroed end of the last segment; a full last segment without successor; an empty
+// last segment; segments before the head; an M that names a head while nothing is removed yet.
 //
-// # What cannot be seen
+// # What cannot be detected
 //
-// Whole records gone from the very end (the file cut exactly between two records of the last segment, or the last
-// segments removed), or turned to zeros, look like records never written, unless a snapshot made here lies beyond (MustReach). Damage within
-// the last batch looks like a torn write even if that batch was acknowledged, since only the next batch says that it
-// was synced: it is cut, and reported. An older copy of the whole folder is a valid log. Peers must notice these.
+// Whole records may be missing from the very end (the file cut exactly between two records of the last segment, or the
+// last segments removed), or turned to zeros. They look like records never written, unless a snapshot made here lies
+// beyond them (MustReach). Damage within the last batch looks like a torn write even if that batch was acknowledged,
+// because only the next batch says that it was synced: it is cut, and reported. An older copy of the whole folder is a
+// valid log. Peers must notice these cases.
 package wal

@@ -6,21 +6,22 @@ import (
 )
 
 var (
-	// ErrNewerFormat: intact records of a version this program does not know.
+	// ErrNewerFormat: there are intact records of a version that this program does not know.
 	ErrNewerFormat = errors.New("written by a newer coord")
-	// ErrForeign: the log belongs to another cluster or node than Options.Meta says.
+	// ErrForeign: the log does not belong to the cluster and node in Options.Meta.
 	ErrForeign = errors.New("the log belongs to another cluster or node")
-	// ErrTooLarge: an entry above MaxEntryBytes. Nothing of the batch was written, the log is as before.
+	// ErrTooLarge: an entry exceeds MaxEntryBytes. Nothing of the batch was written; the log is
+	// unchanged.
 	ErrTooLarge = errors.New("entry too large")
-	// ErrReadOnly: a writing call on a log opened with Options.ReadOnly.
+	// ErrReadOnly: a writing call was made on a log opened with Options.ReadOnly.
 	ErrReadOnly = errors.New("the log was opened for reading")
-	// ErrClosed: a writing call after Close.
+	// ErrClosed: a writing call was made after Close.
 	ErrClosed = errors.New("the log is closed")
 )
 
 // DamageError says that the log has lost or changed something that was once safe on disk. Nothing was repaired.
 type DamageError struct {
-	File   string // path of the segment, or of the folder if it is the segments that are missing
+	File   string // path of the segment, or of the folder if segments are missing
 	Offset int64
 	Reason string
 }
@@ -30,7 +31,8 @@ func (e *DamageError) Error() string {
 }
 
 // WriteError is a failed write, fsync, creation or removal. It is final: the Log returns it from every later writing
-// call, since nobody knows what the disk has. Only a new Open, in a new process, can tell.
+// call, because nobody knows what is on the disk. Only a new Open, in a new process, can find out. The exception is
+// a *WriteError of Sweep.
 type WriteError struct {
 	Op  string // what was done
 	Dir string // the log's folder

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// redirect puts another file under the descriptors by which this process has path open: the way to make a write or an
+// redirect puts another file under the descriptors with which this process has path open: this makes a write or an
 // fsync fail inside a library that opens its own files.
 func redirect(t *testing.T, path string, to int) {
 	t.Helper()
@@ -35,7 +35,8 @@ func redirect(t *testing.T, path string, to int) {
 	}
 }
 
-// After the n-th batch a call fails. The error is final, readers go on, and a new Open finds what was acknowledged.
+// After the n-th batch a call fails. The error is final, readers go on, and a new Open finds everything that was
+// acknowledged.
 func TestFailedCalls(t *testing.T) {
 	t.Parallel()
 	faults := map[string]func(t *testing.T, dir string) (heal func()){
@@ -53,7 +54,7 @@ func TestFailedCalls(t *testing.T) {
 			must(t, unix.Close(pipe[1]))
 			return func() { must(t, unix.Close(pipe[0])) }
 		},
-		"new segment": func(t *testing.T, dir string) func() { // no file can be made where a folder is
+		"new segment": func(t *testing.T, dir string) func() { // no file can be made where there is a folder
 			all := scanAll(t, dir)
 			var made []string
 			for i := range uint64(12) {
@@ -114,7 +115,8 @@ func TestFailedCalls(t *testing.T) {
 					t.Errorf("after the failure: %s", why)
 				}
 				l, r := open(t, dir, o)
-				// The batch that could not get its next segment was written; it may be there, in part or whole.
+				// The batch that could not get its next segment was written; it may be there, in part or
+				// completely.
 				for i := m.last() + 1; i <= r.Last && name == "new segment"; i++ {
 					m.put(entries(i, 1, 1)[0])
 					m.state.Term, m.state.Commit = 1, 0
@@ -129,7 +131,7 @@ func TestFailedCalls(t *testing.T) {
 	}
 }
 
-// A segment that cannot be removed: the log is as good as before.
+// A segment cannot be removed: the log stays usable.
 func TestFailedSweep(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -155,7 +157,7 @@ func TestFailedSweep(t *testing.T) {
 	must(t, l.Close())
 }
 
-// A disk that runs full, on a file system of its own, and has room again later.
+// A disk runs full, on a file system of its own, and has room again later.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	for _, bytes := range []int{90, 700, 5000, 40000} {
@@ -186,7 +188,7 @@ func TestFullDisk(t *testing.T) {
 			if !errors.Is(final, unix.ENOSPC) {
 				t.Fatalf("got %v", final)
 			}
-			m.state = wal.HardState{Term: 1, Commit: m.last() - 1} // what the entries tell
+			m.state = wal.HardState{Term: 1, Commit: m.last() - 1} // what the entries say
 			check := func(when string) {
 				t.Helper()
 				l, r := open(t, dir, o)

@@ -18,7 +18,7 @@ const (
 	fileMode = 0o600
 
 	nameDigits = 20
-	// maxSegmentBytes is more than any segment of ours holds: a full one without its last record, and that record.
+	// maxSegmentBytes is more than any segment of coord holds: an almost full one, and its last record.
 	maxSegmentBytes = maxSegmentOption + maxRecordBytes + 8
 	// maxSegmentOption bounds Options.SegmentBytes.
 	maxSegmentOption = 64 << 20
@@ -28,8 +28,8 @@ func segmentPath(dir string, first uint64) string {
 	return filepath.Join(dir, fmt.Sprintf("%0*d", nameDigits, first))
 }
 
-// listSegments returns the first sequence of every segment in dir, ascending: what tidwall would take for segments.
-// Leftovers of a truncation by tidwall are damage; everything else is ignored.
+// listSegments returns the first sequence of every segment in dir, ascending: the files that tidwall would take for
+// segments. Leftovers of a truncation by tidwall are damage; everything else is ignored.
 func listSegments(dir string) ([]uint64, error) {
 	files, err := os.ReadDir(dir) // sorted by name, hence by sequence
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -56,7 +56,8 @@ func listSegments(dir string) ([]uint64, error) {
 	return firsts, nil
 }
 
-// readSegment reads a whole segment, into buf if it is large enough. What the disk cannot give back is damage.
+// readSegment reads a whole segment, into buf if that is large enough. Bytes that the disk cannot read are
+// damage.
 func readSegment(path string, buf []byte) (_ []byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -84,8 +85,8 @@ func readSegment(path string, buf []byte) (_ []byte, err error) {
 	return buf[:size], nil
 }
 
-// settle makes sure that what will be read from the file is what the disk has: it writes back what is dirty and drops
-// the cached pages. After an fsync that failed in an earlier process, the kernel holds pages as clean that never
+// settle makes sure that what will be read from the file is what the disk has: it writes back the dirty pages and
+// drops the cached ones. If an fsync failed in an earlier process, the kernel may treat pages as clean that never
 // reached the disk.
 func settle(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -95,7 +96,7 @@ func settle(path string) error {
 	if err := f.Sync(); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	// Advice only: where the file system has no such thing, the cache is all there is.
+	// This is only advice: where the file system does not support it, the cache is all there is.
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 	return f.Close()
 }

@@ -11,18 +11,18 @@ import (
 	"coord/wal"
 )
 
-// FuzzScan damages the sample's segments as ops tell, puts junk behind, and demands that nothing panics and that what
-// is found is the beginning of what was written, or damage.
+// FuzzScan damages the sample's segments as ops say and appends junk. Nothing may panic, and the result must be the
+// beginning of what was written, or damage.
 func FuzzScan(f *testing.F) {
-	// The salt is random; with a fixed one a finding can be repeated.
+	// The salt is random; a fixed one makes a finding reproducible.
 	base, records := fixedSample(f)
 	f.Add([]byte{}, []byte{})
 	f.Add([]byte{0, 3, 0, 20, 1}, []byte{})                           // a flipped bit in the last segment
-	f.Add([]byte{1, 3, 0, 100, 0}, []byte("junk"))                    // a cut, and junk behind
+	f.Add([]byte{1, 3, 0, 100, 0}, []byte("junk"))                    // a cut, and junk after it
 	f.Add([]byte{2, 2, 0, 50, 90}, []byte{})                          // zeros
 	f.Add([]byte{3, 1, 0, 0, 0}, make([]byte, 64))                    // a missing segment
-	f.Add([]byte{4, 1, 0, 0, 2}, []byte{})                            // one in place of another
-	f.Add([]byte{5, 3, 0, 0, 60}, []byte{0x39, 'H', 1, 0, 0, 0, 'c'}) // bytes put in
+	f.Add([]byte{4, 1, 0, 0, 2}, []byte{})                            // one segment in place of another
+	f.Add([]byte{5, 3, 0, 0, 60}, []byte{0x39, 'H', 1, 0, 0, 0, 'c'}) // inserted bytes
 	f.Add([]byte{6, 3, 0, 2, 9}, []byte{})                            // changed, with a right checksum
 	f.Fuzz(func(t *testing.T, ops, junk []byte) {
 		logs, resealed := base.clone(), false
@@ -90,7 +90,8 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// fixedSample is the sample with a salt, and so checksums, that do not change from run to run.
+// fixedSample returns the sample with a salt, and so with checksums, that do not change from run to
+// run.
 func fixedSample(f *testing.F) (folder, []scanned) {
 	dir := f.TempDir()
 	logs, _, _ := sample(f, dir)

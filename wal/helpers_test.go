@@ -21,7 +21,7 @@ func entry(index, term uint64, data string) *raftpb.Entry {
 	return &raftpb.Entry{Index: &index, Term: &term, Type: raftpb.EntryNormal.Enum(), Data: []byte(data)}
 }
 
-// entries makes n of them from index on, each with its own data.
+// entries makes n entries from index on, each with its own data.
 func entries(index, term uint64, n int) []*raftpb.Entry {
 	var out []*raftpb.Entry
 	for i := range uint64(n) {
@@ -30,7 +30,8 @@ func entries(index, term uint64, n int) []*raftpb.Entry {
 	return out
 }
 
-// ramDir is for tests that open a log thousands of times: real files, but in memory where the machine offers it.
+// ramDir returns a folder for tests that open a log thousands of times: real files, but in memory where the
+// machine offers it.
 func ramDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "coord-wal-") //nolint:usetesting // in memory, which TempDir need not be
@@ -64,7 +65,7 @@ func open(t fataler, dir string, o wal.Options) (*wal.Log, *wal.Recovered) {
 	return l, r
 }
 
-// model is what a log should be, the slow and obvious way.
+// model is what a log should be, computed the slow and obvious way.
 type model struct {
 	base    wal.Position
 	entries []*raftpb.Entry // from base.Index+1 on
@@ -85,7 +86,7 @@ func (m *model) term(index uint64) uint64 {
 	return m.entries[index-m.base.Index-1].GetTerm()
 }
 
-// compact forgets the entries up to base.
+// compact drops the entries up to base.
 func (m *model) compact(base wal.Position) {
 	m.entries, m.base = m.entries[base.Index-m.base.Index:], base
 }
@@ -125,7 +126,7 @@ func (m *model) differs(l *wal.Log, r *wal.Recovered) string {
 	return m.readsOther(l)
 }
 
-// readsOther compares the Storage side alone.
+// readsOther compares only the raft.Storage methods.
 func (m *model) readsOther(l *wal.Log) string {
 	first, _ := l.FirstIndex()
 	last, _ := l.LastIndex()
@@ -222,7 +223,7 @@ func (f folder) equal(g folder) bool {
 	return true
 }
 
-// scanned is a record, kept, and where it ends.
+// scanned is a record that was kept, with where it ends.
 type scanned struct {
 	wal.Record
 	name string // of the segment
@@ -245,7 +246,7 @@ func scanAll(t fataler, dir string) []scanned {
 	return all
 }
 
-// modelOf replays records, all that begin and end within the log.
+// modelOf replays records; each of them must begin and end within the log.
 func modelOf(records []scanned) *model {
 	m := &model{}
 	for i := range records {
@@ -254,7 +255,7 @@ func modelOf(records []scanned) *model {
 	return m
 }
 
-// refused demands a *DamageError in a file of the folder.
+// refused requires a *DamageError in a file of the folder.
 func refused(t fataler, err error) *wal.DamageError {
 	t.Helper()
 	var damage *wal.DamageError
@@ -267,7 +268,7 @@ func refused(t fataler, err error) *wal.DamageError {
 	return damage
 }
 
-// mustRefuse opens in both ways, demands damage, and that nothing was changed.
+// mustRefuse opens the log in both ways, and requires damage and that nothing was changed.
 func mustRefuse(t *testing.T, dir string, o wal.Options) *wal.DamageError {
 	t.Helper()
 	before := readFolder(t, dir)

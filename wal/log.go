@@ -16,7 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Meta says whose log it is. It is written once and never changes.
+// Meta says which node the log belongs to. It is written once and never changes.
 type Meta struct {
 	ClusterID [16]byte
 	NodeID    uint64 // not 0
@@ -25,7 +25,7 @@ type Meta struct {
 // HardState is raft's hard state.
 type HardState struct{ Term, Vote, Commit uint64 }
 
-// know raises the term to one that was seen in the log; there was no vote in it then.
+// know raises the term to one that was seen in the log; this node has not voted in that term.
 func (s *HardState) know(term uint64) {
 	if term > s.Term {
 		s.Term, s.Vote = term, 0
@@ -37,33 +37,36 @@ type Mark struct{ Index, Term, Zxid uint64 }
 
 // Options of Open.
 type Options struct {
-	// Meta is written into a new log; one that exists must have the same. It may be zero if the log must exist.
+	// Meta is written into a new log; an existing log must have the same. It may be zero if the log must exist.
 	Meta Meta
-	// MustExist: the node is a member, so that a missing or empty log is damage, not a first start.
+	// MustExist: the node is a member, so a missing or empty log is damage and not a first start.
 	MustExist bool
 	// MustReach is the index of the newest snapshot this node made itself: the log must have had that entry. A snapshot
 	// from elsewhere may lie beyond the log (a crash before Reset) and does not count.
 	MustReach uint64
-	// ReadOnly: nothing in the folder is changed, a torn tail is reported and left, and every writing call is refused.
+	// ReadOnly: nothing in the folder is changed, a torn tail is reported and left, and every writing call returns an
+	// error.
 	ReadOnly bool
-	// SegmentBytes: a segment is closed when it is at least so long. 0 is 4 MiB, at most 64 MiB.
+	// SegmentBytes: a segment is closed once it is at least this long. 0 is 4 MiB, at most 64 MiB.
 	SegmentBytes int
-	// RecentBytes: how much of the newest entries is kept in memory. 0 is 8 MiB.
+	// RecentBytes: how many bytes of the newest entries are kept in memory. 0 is 8 MiB.
 	RecentBytes int
-	// OnSync, if there is one, is told how long each fsync that a batch asked for took, by whoever appends.
+	// OnSync, if set, is called by the appending goroutine with the duration of each fsync that a batch
+	// asked for.
 	OnSync func(took time.Duration)
 }
 
 const (
 	defaultSegmentBytes = 4 << 20
 	defaultRecentBytes  = 8 << 20
-	// roomBytes are written as zeros ahead of the records, once in so many bytes: an fsync that changes neither the
-	// size of the file nor what it occupies has no work for the file system's journal. Batches of half of it and more
-	// go without: to them the bytes matter.
+	// roomBytes of zeros are written ahead of the records whenever the records have used them up: an fsync that
+	// changes neither the size of the file nor its blocks gives the file system's journal no work. Batches of more
+	// than half of it get no room: for them the number of bytes written matters.
 	roomBytes = 256 << 10
-	// keptBufferBytes: buffers that one large batch made longer than this are not kept.
+	// keptBufferBytes: buffers that a large batch made longer than this are not kept.
 	keptBufferBytes = 1 << 20
-	// mostHandedOn: a segment's buffer is handed on if it is not longer than so many full segments.
+	// mostHandedOn: a segment's buffer is handed on unless it is longer than this many full
+	// segments.
 	mostHandedOn = 2
 )
 
@@ -73,8 +76,8 @@ type Recovered struct {
 	Meta      Meta
 	HardState HardState // Commit is the highest that any record proves
 	Mark      Mark      // the latest one in the log; zero if none
-	// Base is the entry before First: compacted, or of an installed snapshot. Without a snapshot of that entry or a
-	// later one the log is of no use; that is for the caller to check.
+	// Base is the entry before First: a compacted one, or that of an installed snapshot. The log is useless without
+	// a snapshot of that entry or a later one; the caller must check that.
 	Base     Position
 	First    uint64 // index of the first entry; Last+1 if there is none
 	Last     uint64
@@ -84,8 +87,8 @@ type Recovered struct {
 	Repair   Repair
 }
 
-// Repair says what was cut off the end as a torn write (by Scan and with Options.ReadOnly: what Open would cut). The
-// zero value means nothing.
+// Repair says what was cut off the end as a torn write (from Scan and with Options.ReadOnly: what Open would cut).
+// The zero value means nothing was.
 type Repair struct {
 	File     string
 	Offset   int64
@@ -97,28 +100,28 @@ type Repair struct {
 // Batch is what one raft append message asks to write.
 type Batch struct {
 	// Entries in raft's order, each following the one before or overriding the log from its index on. The log keeps
-	// the pointers; nobody may change the entries any more.
+	// the pointers; nobody may change the entries afterwards.
 	Entries []*raftpb.Entry
 	// HardState after the entries; the zero value means unchanged. The commit index never falls.
 	HardState HardState
-	// Sync: whoever waits for this batch relies on the disk.
+	// Sync: somebody waits for this batch and relies on its being on disk.
 	Sync bool
 }
 
-// Stats counts since Open.
+// Stats are counts since Open.
 type Stats struct {
 	Batches       uint64 // calls that wrote something
 	Records       uint64
 	Bytes         uint64
 	LastRecords   int // in the last of these calls
 	MaxRecords    int
-	Syncs         uint64        // fsyncs, those of full segments too
-	SyncTime      time.Duration // of those that a batch asked for, like the next two
+	Syncs         uint64        // fsyncs, including those of full segments
+	SyncTime      time.Duration // of the fsyncs that a batch asked for, like the next two fields
 	LastSync      time.Duration
 	MaxSync       time.Duration
 	Segments      int
 	Entries       int // in the log
-	RecentEntries int // of these in memory
+	RecentEntries int // of these, the number in memory
 	RecentBytes   int64
 }
 
@@ -129,21 +132,22 @@ type Log struct {
 	meta Meta
 	salt uint32
 
-	// The owner's. It alone changes what mu guards, and so may read that without the lock.
+	// The owner's fields. Only the owner changes what mu guards, so it may read that without the
+	// lock.
 	file     *tidwall.Log
-	tail     *os.File // the last segment, for room
-	room     int      // where its zeros end; what lies before is written
+	tail     *os.File // the last segment, opened for makeRoom
+	room     int      // where its zeros end; up to size it holds records
 	err      error    // why nothing can be written any more
 	next     uint64   // sequence of the next record
 	previous uint32   // checksum of the last one
 	synced   uint64   // last sequence known to be fsynced
 	state    HardState
 	mark     Mark
-	size     int    // of the last segment, with what is staged
+	size     int    // of the last segment, including what is staged
 	record   []byte // scratch
 	batch    tidwall.Batch
 	records  int // in batch
-	bytes    int // in batch, with their frames
+	bytes    int // in batch, including their frames
 	staged   []staged
 
 	mu struct {
@@ -151,11 +155,11 @@ type Log struct {
 		table
 		recent   recent
 		stats    Stats
-		obsolete []segment // what CompactTo dropped and Sweep has not removed
+		obsolete []segment // dropped by CompactTo and not yet removed by Sweep
 	}
 }
 
-// staged is a step in the batch that readers must learn of when it is written.
+// staged is a step in the batch that readers must learn of once it is written.
 type staged struct {
 	entry *raftpb.Entry // nil: a new segment
 	place place
@@ -164,7 +168,7 @@ type staged struct {
 	size  int // of the segment before
 }
 
-// Open opens or makes the log in dir. The rules by which it tells a torn write from damage are in the package comment.
+// Open opens or makes the log in dir. The package comment has the rules that distinguish a torn write from damage.
 func Open(dir string, opts Options) (*Log, *Recovered, error) {
 	if opts.SegmentBytes == 0 {
 		opts.SegmentBytes = defaultSegmentBytes
@@ -215,7 +219,7 @@ func Open(dir string, opts Options) (*Log, *Recovered, error) {
 	return l, found, nil
 }
 
-// prepare makes the folder, and sees to it that the last segment is read from the disk.
+// prepare makes the folder, and makes sure that the last segment will be read from the disk.
 func prepare(dir string) error {
 	fail := func(op string, err error) error { return &WriteError{op, dir, err} }
 	if _, err := os.Stat(dir); err != nil {
@@ -236,7 +240,7 @@ func prepare(dir string) error {
 	return nil
 }
 
-// check holds what was found against what the caller knows.
+// check compares what was found with what the caller knows.
 func (s *scanner) check(opts Options) error {
 	if s.blank() {
 		if opts.MustExist || opts.MustReach > 0 || opts.ReadOnly {
@@ -257,8 +261,8 @@ func (s *scanner) check(opts Options) error {
 	return nil
 }
 
-// repairFiles brings the folder to what the scan found to be the log: cuts the torn tail and the room behind it, finishes
-// a compaction, and gives a full segment the successor that a crash kept from it.
+// repairFiles makes the folder match the log that the scan found: it cuts the torn tail and the room after it, finishes
+// a compaction, and gives a full segment the successor that a crash prevented.
 func (s *scanner) repairFiles(segmentBytes int64) error {
 	if s.repair != (Repair{}) || s.room > 0 {
 		if err := cutFile(segmentPath(s.dir, s.tail().first), s.tail().size); err != nil {
@@ -281,7 +285,7 @@ func (s *scanner) repairFiles(segmentBytes int64) error {
 	return nil
 }
 
-// openFile hands the folder to tidwall and checks that it sees the same log.
+// openFile opens the folder with tidwall and checks that tidwall sees the same log.
 func (l *Log) openFile() error {
 	file, err := tidwall.Open(l.dir, &tidwall.Options{NoSync: true, SegmentSize: l.opts.SegmentBytes,
 		SegmentCacheSize: 1, AllowEmpty: true, DirPerms: dirMode, FilePerms: fileMode})
@@ -307,14 +311,15 @@ func (l *Log) openFile() error {
 	return nil
 }
 
-// openTail opens the last segment once more, for its room.
+// openTail opens the last segment a second time, to write its room.
 func openTail(dir string, first uint64) (*os.File, error) {
 	return os.OpenFile(segmentPath(dir, first), os.O_WRONLY, fileMode)
 }
 
-// makeRoom writes zeros behind what was just written, if that went beyond the ones before; they are fsynced with it.
-// Without room all is well but slower: a disk too full for it says so when records have none. The first record gets
-// none: a log that is all zeros was more than that once.
+// makeRoom writes zeros after what was just written, if that went beyond the earlier zeros; they are fsynced with
+// it. A log without room works, only slower: if the disk is too full for the zeros, the error comes when records do
+// not fit. The first record gets no room: so a longer file of nothing but zeros must be a log that has lost its
+// records.
 func (l *Log) makeRoom() {
 	if l.size <= l.room || l.synced == 0 {
 		return
@@ -333,7 +338,7 @@ func (l *Log) makeRoom() {
 
 var zeros [roomBytes]byte
 
-// closeFile ends the last segment with its last record, fsyncs and closes it.
+// closeFile truncates the last segment after its last record, fsyncs and closes it.
 func (l *Log) closeFile() error {
 	return errors.Join(l.tail.Truncate(int64(l.size)), l.file.Close(), l.tail.Close())
 }
@@ -348,10 +353,10 @@ func (l *Log) begin(meta Meta) error {
 }
 
 // Append writes the batches, in order, as one write, and with one fsync if any of them asks for it. When it returns nil
-// and a Sync was asked for, all that was ever appended is on disk.
+// and a Sync was asked for, everything that was ever appended is on disk.
 //
-// A hole, an entry that overrides a committed one and a commit index beyond the last entry are mistakes of the caller,
-// and panic. ErrTooLarge leaves the log as it was; any other error is final.
+// A hole, an entry that overrides a committed one, and a commit index beyond the last entry are bugs of the caller and
+// panic. ErrTooLarge leaves the log as it was; any other error is final.
 func (l *Log) Append(batches ...Batch) error {
 	if l.err != nil {
 		return l.err
@@ -364,7 +369,7 @@ func (l *Log) Append(batches ...Batch) error {
 		}
 	}
 	sync := false
-	// What the log will be: the table follows only when all is written.
+	// last and term describe the log with the batches; the table changes only once all is written.
 	last, term := l.mu.last(), l.mu.lastTerm()
 	before := l.state
 	r := Record{Type: TypeEntry}
@@ -397,8 +402,8 @@ func (l *Log) Append(batches ...Batch) error {
 	return l.write(sync)
 }
 
-// mustOverride panics unless an entry with this index may override what the log, with all that is staged, has up to
-// last. It returns the term of the entry before.
+// mustOverride panics unless an entry with this index may override an entry of the log, which with all that is
+// staged ends at last. It returns the term of the entry before index.
 func (l *Log) mustOverride(index, last uint64) uint64 {
 	if index <= l.mu.base.Index || index > last {
 		panic(fmt.Sprintf("wal: entry %d does not follow %d to %d", index, l.mu.first(), last))
@@ -414,7 +419,8 @@ func (l *Log) mustOverride(index, last uint64) uint64 {
 	return l.mu.term(index - 1)
 }
 
-// Mark records that a snapshot was made here. It is not fsynced; the snapshot's file is what counts.
+// Mark records that a snapshot was made here. It is not fsynced; the snapshot's file is
+// authoritative.
 func (l *Log) Mark(m Mark) error {
 	if l.err != nil {
 		return l.err
@@ -427,9 +433,9 @@ func (l *Log) Mark(m Mark) error {
 	return l.write(false)
 }
 
-// Reset forgets every entry: a snapshot from elsewhere that holds the entry at p, and is durable by now, was installed.
-// The hard state is written with it (the zero value means unchanged but for the commit index), and fsynced. The old
-// segments go with the next CompactTo.
+// Reset drops every entry: a snapshot from elsewhere, which holds the entry at p and is durable already, is being
+// installed. The hard state is written with the reset (the zero value means unchanged except for the commit index), and
+// fsynced. The old segments go with the next CompactTo.
 func (l *Log) Reset(p Position, state HardState) error {
 	if l.err != nil {
 		return l.err
@@ -454,8 +460,8 @@ func (l *Log) Reset(p Position, state HardState) error {
 	return nil
 }
 
-// CompactTo allows to drop the entries before index; those from the first one of its segment on stay. It does nothing
-// unless a whole segment can go. Only entries that a snapshot holds may be dropped. The files go with Sweep.
+// CompactTo allows the log to drop the entries before index; it keeps the whole segment that holds index. It does
+// nothing unless a whole segment can go. Only entries that a snapshot holds may be dropped. Sweep removes the files.
 func (l *Log) CompactTo(index uint64) error {
 	if l.err != nil {
 		return l.err
@@ -474,7 +480,7 @@ func (l *Log) CompactTo(index uint64) error {
 		l.stage(&Record{Type: TypeSnapshot, Index: l.mark.Index, Term: l.mark.Term, Zxid: l.mark.Zxid}, nil)
 	}
 	l.stageState()
-	// The M comes last: it must not be there without what it replaces.
+	// The M comes last: it must not be on disk without the records that replace the dropped ones.
 	l.stage(&Record{Type: TypeMeta, Meta: l.meta, Head: head.first, Chain: head.chain,
 		Index: base.Index, Term: base.Term}, nil)
 	if err := l.write(true); err != nil {
@@ -487,8 +493,8 @@ func (l *Log) CompactTo(index uint64) error {
 	l.mu.dropSegments(keep)
 	l.mu.recent.trim(len(l.mu.places))
 	l.mu.Unlock()
-	// tidwall shall not remember for ever what is no more. It never reads what it has of these: its Open, like its
-	// writes, looks at the last segment only.
+	// Reopen, so that tidwall does not remember removed segments for ever. tidwall never reads what it keeps of
+	// them: its Open, like its writes, looks at the last segment only.
 	if err := l.closeFile(); err != nil {
 		return l.fail("close the segments", err)
 	}
@@ -501,12 +507,14 @@ func (l *Log) CompactTo(index uint64) error {
 	return nil
 }
 
-// sweepRate is how many bytes Sweep frees in a second at most: to free room keeps the disk busy, and fsyncs wait for it.
+// sweepRate is how many bytes Sweep frees per second at most: freeing space keeps the disk busy, and fsyncs wait for
+// that.
 const sweepRate = 200 << 20
 
-// Sweep removes the segments that CompactTo has dropped. It takes its time, and ends with ctx; what it leaves goes when
-// the log is next opened. Any goroutine may call it, one at a time, also while the log is written and read, but not
-// during CompactTo or Close. An error is the context's or a *WriteError; the log is as good as before.
+// Sweep removes the segments that CompactTo has dropped. It takes its time, and ends with ctx; what it leaves is
+// removed when the log is next opened. Any goroutine may call it, one at a time, also while the log is written and
+// read, but not during CompactTo or Close. It returns the context's error or a *WriteError; the log stays usable after
+// either.
 func (l *Log) Sweep(ctx context.Context) error {
 	for {
 		l.mu.Lock()
@@ -515,7 +523,8 @@ func (l *Log) Sweep(ctx context.Context) error {
 		if len(obsolete) == 0 {
 			return nil
 		}
-		// The oldest first, so that what a crash leaves is a row that ends where the log begins.
+		// The oldest first, so that the segments that a crash leaves have no gap before the head of
+		// the log.
 		if err := os.Remove(segmentPath(l.dir, obsolete[0].first)); err != nil {
 			return &WriteError{"remove a compacted segment", l.dir, err}
 		}
@@ -530,7 +539,8 @@ func (l *Log) Sweep(ctx context.Context) error {
 	}
 }
 
-// Close fsyncs and closes the log. Readers may go on. After a final error it leaves the file alone.
+// Close fsyncs and closes the log. Readers may go on. After a final error it does not touch the
+// file.
 func (l *Log) Close() error {
 	switch {
 	case errors.Is(l.err, ErrReadOnly), errors.Is(l.err, ErrClosed):
@@ -566,7 +576,7 @@ func (l *Log) stageState() {
 	l.stage(&Record{Type: TypeHardState, Term: l.state.Term, Vote: l.state.Vote, Commit: l.state.Commit}, nil)
 }
 
-// stage puts a record, of the entry unless that is nil, into the batch. An error stays in l.err, and write returns it.
+// stage puts a record into the batch; e is its entry, or nil. An error stays in l.err, and write returns it.
 func (l *Log) stage(r *Record, e *raftpb.Entry) {
 	if l.err != nil {
 		return
@@ -585,27 +595,27 @@ func (l *Log) stage(r *Record, e *raftpb.Entry) {
 	}
 }
 
-// cross writes the batch, whose last record makes the segment full, and follows tidwall into the next one. tidwall has
-// then fsynced the old segment and made the new one; its name is made durable here, before anything more is written,
-// so that no later segment can outlive it.
+// cross writes the batch, whose last record makes the segment full, and follows tidwall into the next segment. tidwall
+// has then fsynced the old segment and made the new one; cross makes the name of the new one durable before anything
+// more is written, so that no later segment can survive a crash without it.
 func (l *Log) cross() {
 	if err := l.file.WriteBatch(&l.batch); err != nil {
-		_ = l.fail("write", err) // the log keeps it
+		_ = l.fail("write", err) // the log keeps the error
 		return
 	}
 	tail, err := openTail(l.dir, l.next)
 	if err != nil {
-		_ = l.fail("find the new segment", err) // the log keeps it
+		_ = l.fail("find the new segment", err) // the log keeps the error
 		return
 	}
-	_ = l.tail.Close() // the room it made is full of records that tidwall has fsynced
+	_ = l.tail.Close() // its room is full of records that tidwall has fsynced
 	l.tail, l.room = tail, 0
 	if err := syncDir(l.dir); err != nil {
-		_ = l.fail("fsync the folder", err) // the log keeps it
+		_ = l.fail("fsync the folder", err) // the log keeps the error
 		return
 	}
 	handOn(bufferOf(l.file, 1), bufferOf(l.file, 0), mostHandedOn*l.opts.SegmentBytes)
-	if err := l.file.ClearCache(); err != nil { // of the old segment, for reads that are never made
+	if err := l.file.ClearCache(); err != nil { // of the old segment: the log never reads through tidwall
 		_ = l.fail("clear the cache", err)
 		return
 	}
@@ -613,7 +623,7 @@ func (l *Log) cross() {
 	l.synced, l.size = l.next-1, 0
 }
 
-// write writes what is staged, fsyncs if asked and needed, and then lets the readers see it.
+// write writes what is staged, fsyncs if asked and needed, and then makes it visible to readers.
 func (l *Log) write(sync bool) error {
 	if l.err != nil {
 		return l.err
@@ -672,7 +682,7 @@ func (l *Log) publish(synced bool, took time.Duration) {
 	l.staged, l.records, l.bytes = l.staged[:0], 0, 0
 }
 
-// fail makes err the answer to every later writing call.
+// fail makes err the result of every later writing call.
 func (l *Log) fail(op string, err error) error {
 	l.err = &WriteError{op, l.dir, err}
 	return l.err

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Everything a log can be told, then told again by a new Open.
+// Everything that can be written to a log, read back after a new Open.
 func TestLife(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "wal")
@@ -104,7 +104,7 @@ func TestLife(t *testing.T) {
 	must(t, l.Close())
 }
 
-// The contract of raft.Storage, with entries in memory, on disk, and on both.
+// The contract of raft.Storage, with entries in memory, on disk, and in both.
 func TestStorageContract(t *testing.T) {
 	t.Parallel()
 	for _, recent := range []int{1, 600, 1 << 20} {
@@ -153,8 +153,8 @@ func TestStorageContract(t *testing.T) {
 	}
 }
 
-// Several raft messages in one write: each entry's commit hint is that of its own message, so that a torn write leaves
-// no overridden entry committed.
+// Several raft messages in one write: each entry's commit hint is that of its own message, so a torn write leaves no
+// overridden entry committed.
 func TestMergedBatches(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -183,7 +183,7 @@ func TestMergedBatches(t *testing.T) {
 	}
 }
 
-// No fsync is made that nobody waits for, and none twice.
+// There is no fsync that nobody waits for, and none twice.
 func TestSyncOnlyWhenAsked(t *testing.T) {
 	t.Parallel()
 	var told []time.Duration
@@ -213,7 +213,7 @@ func TestSyncOnlyWhenAsked(t *testing.T) {
 	must(t, l.Close())
 }
 
-// The prediction of where tidwall begins a segment, against the folder.
+// The predicted places where tidwall begins a segment, compared with the folder.
 func TestSegmentsAreWhereForeseen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -388,7 +388,7 @@ func TestReadsDuringAppends(t *testing.T) {
 			if last == total {
 				return
 			}
-			if at > last { // all read; again from somewhere, since there is an override now and then
+			if at > last { // all are read; begin again somewhere, because there is an override now and then
 				first, _ := l.FirstIndex()
 				if at = max(first, last/2); at > last {
 					continue

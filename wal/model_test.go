@@ -11,9 +11,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Random operations, crashes among them, against the model. A crash takes any part of what was not fsynced: it cuts at
-// any byte, or leaves sectors that never arrived, and zeros behind. The log must open, lose nothing that was fsynced, and be exactly some
-// prefix of what was written.
+// Random operations, with crashes among them, compared with the model. A crash loses any part of what was not fsynced:
+// it cuts at any byte, or leaves unwritten sectors, and zeros at the end. The log must open, lose nothing that was
+// fsynced, and be exactly some prefix of what was written.
 func TestAgainstModel(t *testing.T) {
 	t.Parallel()
 	root := ramDir(t)
@@ -54,7 +54,7 @@ type world struct {
 	synced  int       // how many of them are known to be on disk
 }
 
-// wrote takes the new records into the history.
+// wrote adds the new records to the history.
 func (w *world) wrote(t *rapid.T, synced bool) {
 	for _, r := range scanAll(t, w.dir) {
 		if r.Sequence > uint64(len(w.history)) {
@@ -66,7 +66,7 @@ func (w *world) wrote(t *rapid.T, synced bool) {
 	if synced {
 		w.synced = len(w.history)
 	}
-	// What lies before the last segment was fsynced with it.
+	// What lies before the last segment was fsynced when its segment was full.
 	for tail := tailOf(readFolder(t, w.dir)); w.synced < len(w.history) && w.history[w.synced].name != tail; {
 		w.synced++
 	}
@@ -115,7 +115,7 @@ func (w *world) mark(t *rapid.T) {
 }
 
 func (w *world) compact(t *rapid.T) {
-	// The log's commit index may be beyond that of the model, which sees records only.
+	// The log's commit index may be beyond that of the model, which sees only records.
 	index := rapid.Uint64Range(0, w.live.state.Commit+1).Draw(t, "index")
 	before := w.log.Stats().Records
 	must(t, w.log.CompactTo(index))
@@ -158,7 +158,7 @@ func (w *world) crash(t *rapid.T) {
 	path := filepath.Join(w.dir, name)
 	data, err := os.ReadFile(path)
 	must(t, err)
-	from := 0 // of what was not fsynced
+	from := 0 // in what was not fsynced
 	if last := w.history[w.synced-1]; last.name == name {
 		from = int(last.end)
 	}

@@ -10,22 +10,24 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// FirstIndex is the index of the first entry that Entries can return; LastIndex+1 if there is none. The error, here
-// and below, is for raft.Storage.
+// FirstIndex is the index of the first entry that Entries can return; LastIndex+1 if there is none. The error
+// result, here and below, exists for raft.Storage.
 func (l *Log) FirstIndex() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.first(), nil
 }
 
-// LastIndex is the index of the last entry written, be it fsynced or not; without entries that of the one before.
+// LastIndex is the index of the last entry written, whether fsynced or not; without entries, that of the entry
+// before FirstIndex.
 func (l *Log) LastIndex() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.last(), nil
 }
 
-// Term is the term of the entry, from FirstIndex-1 to LastIndex; raft.ErrCompacted below, raft.ErrUnavailable above.
+// Term is the term of the entry at index, from FirstIndex-1 to LastIndex; raft.ErrCompacted below,
+// raft.ErrUnavailable above.
 func (l *Log) Term(index uint64) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,10 +40,10 @@ func (l *Log) Term(index uint64) (uint64, error) {
 	return l.mu.term(index), nil
 }
 
-// Entries returns the entries from lo up to, and without, hi: as many as fit into maxSize bytes of raft's encoding, but
-// at least one. raft.ErrCompacted if lo is below FirstIndex, raft.ErrUnavailable if hi-1 is above LastIndex. The slice
-// is the caller's, the entries are not to be changed. Recent ones come from memory, others are read and checked again;
-// a damaged one is a *DamageError.
+// Entries returns the entries from lo up to, but not including, hi: as many as fit into maxSize bytes of raft's
+// encoding, but at least one. raft.ErrCompacted if lo is below FirstIndex, raft.ErrUnavailable if hi-1 is above
+// LastIndex. The caller owns the slice but must not change the entries. Recent entries come from memory; others are
+// read from disk and verified again; a damaged one is a *DamageError.
 func (l *Log) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	for {
 		entries, stretches, err := l.plan(lo, hi, maxSize)
@@ -55,7 +57,7 @@ func (l *Log) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 			}
 			n += len(s.places)
 		}
-		// The owner may have compacted meanwhile: then plan says so.
+		// The owner may have compacted the log meanwhile: then plan returns ErrCompacted.
 		if first, _ := l.FirstIndex(); errors.Is(err, fs.ErrNotExist) && first > lo {
 			continue
 		}
@@ -66,14 +68,15 @@ func (l *Log) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	}
 }
 
-// stretch is a row of entries that lie in one segment.
+// stretch is a run of entries that lie in one segment.
 type stretch struct {
 	segment uint64 // its first sequence
 	first   uint64 // index of the first entry
 	places  []place
 }
 
-// plan chooses how many entries to return, and fills in those in memory. The others are the first ones.
+// plan chooses how many entries to return, and fills in those that are in memory. The remaining ones
+// are the first.
 func (l *Log) plan(lo, hi, maxSize uint64) (entries []*raftpb.Entry, disk []stretch, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,8 +120,8 @@ func (l *Log) plan(lo, hi, maxSize uint64) (entries []*raftpb.Entry, disk []stre
 	return entries, disk, nil
 }
 
-// raftSize is the size of an entry in raft's own encoding, in which it counts against its limits: a tag before each
-// field and the type in one byte.
+// raftSize is the size of an entry in raft's own encoding, which raft's limits count: a tag before each field, and
+// the type in one byte.
 func raftSize(index, term uint64, data int) int {
 	n := 2 + 1 + uvarintBytes(term) + 1 + uvarintBytes(index)
 	if data > 0 {
@@ -127,15 +130,16 @@ func raftSize(index, term uint64, data int) int {
 	return n
 }
 
-// loaded is an entry with the values that it points to: one allocation holds a row of them.
+// loaded is an entry with the values that it points to, so that one allocation holds a whole run of
+// entries.
 type loaded struct {
 	entry       raftpb.Entry
 	index, term uint64
 	kind        raftpb.EntryType
 }
 
-// read reads the stretch into entries. Between its entries there may be others, overridden ones say; so it goes
-// by places, in reads of some 256 KiB.
+// read reads the stretch into entries. Between its entries there may be other records, overridden entries for
+// example; so it goes by places, in reads of some 256 KiB.
 func (s *stretch) read(dir string, entries []*raftpb.Entry) (err error) {
 	const readBytes = 256 << 10
 	path := segmentPath(dir, s.segment)
@@ -174,17 +178,17 @@ func (s *stretch) read(dir string, entries []*raftpb.Entry) (err error) {
 	return nil
 }
 
-// end is the offset behind the entry's frame.
+// end is the offset after the entry's frame.
 func (p place) end() uint32 { return p.offset + uint32(entryFrameBytes(int(p.data))) }
 
-// recent holds the newest entries, without a hole, up to the log's last.
+// recent holds the newest entries, without a hole, up to the last of the log.
 type recent struct {
 	entries []*raftpb.Entry
 	bytes   int64
 	limit   int64
 }
 
-// put adds the entry, in place of those from its index on.
+// put adds the entry, replacing those from its index on.
 func (c *recent) put(e *raftpb.Entry) {
 	if len(c.entries) > 0 {
 		keep := 0
@@ -216,5 +220,5 @@ func (c *recent) trim(n int) {
 	}
 }
 
-// recentBytes is what an entry costs in memory, roughly: its data, and itself.
+// recentBytes is roughly what an entry costs in memory: its data and its own structure.
 func recentBytes(e *raftpb.Entry) int64 { return int64(len(e.GetData())) + 128 }

@@ -41,7 +41,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Record is one record as it lies in a segment. Scan hands it out; which fields are set depends on the type.
+// Record is one record as it lies in a segment. Scan passes it to its visitor; which fields are set depends
+// on the type.
 type Record struct {
 	File   string // path of the segment
 	Offset int64  // of the frame, in File
@@ -54,7 +55,7 @@ type Record struct {
 	Synced   uint64 // last sequence known to be fsynced when this one was written
 
 	Index     uint64           // E: the entry's; S, R: the snapshot's; M: the base's
-	Term      uint64           // as Index; H: raft's current term
+	Term      uint64           // like Index; H: raft's current term
 	Commit    uint64           // E: the hint; H: the commit index
 	Vote      uint64           // H
 	EntryType raftpb.EntryType // E
@@ -112,12 +113,12 @@ func appendRecord(b []byte, r *Record) []byte {
 // flaw says why bytes are not a record.
 type flaw struct {
 	reason string
-	meant  bool // the checksum is right: no torn write, somebody wrote it so
-	newer  bool // meant, in a version that this program does not know
+	meant  bool // the checksum is right: this is no torn write, it was written on purpose
+	newer  bool // meant, but in a version that this program does not know
 }
 
-// readFrame reads the frame at the start of b: its record, whose Data points into b, and its length. Bytes after the
-// frame are not looked at. The flaw is nil if the record is intact.
+// readFrame reads the frame at the start of b: its record, whose Data points into b, and its length. It ignores
+// bytes after the frame. The flaw is nil if the record is intact.
 func readFrame(b []byte, r *Record) (n int, f *flaw) {
 	body, n, f := cutFrame(b)
 	if f != nil {

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// The bytes of every type. A change here is a change of the format: old logs must still be read.
+// The bytes of every type. A change here changes the format: old logs must still be readable.
 var golden = []struct {
 	name   string
 	record Record

@@ -17,8 +17,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// sample is a log of some segments with every type of record and a few fsynced batches; the last batch is three
-// records, in the last segment. last is the sequence of the first record of that batch.
+// sample makes a log of some segments with every type of record and a few fsynced batches; the last batch has
+// three records, all in the last segment. last is the sequence of the first record of that batch.
 func sample(t fataler, dir string) (f folder, records []scanned, last uint64) {
 	t.Helper()
 	l, _ := open(t, dir, wal.Options{SegmentBytes: 340})
@@ -45,8 +45,8 @@ func tailOf(f folder) string {
 	return names[len(names)-1]
 }
 
-// Cut the last segment at every byte: the log has exactly the whole records before the cut, says what was cut, and
-// goes on. A snapshot made here that lies beyond proves a loss.
+// Cut the last segment at every byte: the log has exactly the complete records before the cut, reports the cut,
+// and goes on. A snapshot made here that lies beyond the end proves a loss.
 func TestCutAtEveryByte(t *testing.T) {
 	t.Parallel()
 	dir := ramDir(t)
@@ -96,7 +96,7 @@ func TestCutAtEveryByte(t *testing.T) {
 	}
 }
 
-// A segment that is not the last one, cut anywhere, is damage.
+// A segment other than the last one, cut anywhere, is damage.
 func TestCutOlderSegment(t *testing.T) {
 	t.Parallel()
 	dir := ramDir(t)
@@ -115,7 +115,8 @@ func TestCutOlderSegment(t *testing.T) {
 	}
 }
 
-// Flip every bit: refused, or, in the last batch alone, cut and reported. Never another value, never a hole.
+// Flip every bit: the log is refused or, only in the last batch, cut and the cut reported. There is never
+// another value, never a hole.
 func TestFlipEveryBit(t *testing.T) {
 	t.Parallel()
 	dir := ramDir(t)
@@ -145,7 +146,7 @@ func TestFlipEveryBit(t *testing.T) {
 		}
 		must(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
 	}
-	// The rule for the last batch in full: its last record is cut, one with an intact record behind it is not.
+	// The complete rule for the last batch: its last record is cut; one with an intact record after it is not.
 	tail := tailOf(f)
 	for i, r := range records[len(records)-3:] {
 		broken := f.clone()
@@ -173,7 +174,8 @@ func hit(records []scanned, name string, at int64) scanned {
 	panic(fmt.Sprintf("no record at %d of %s", at, name))
 }
 
-// Remove, swap, duplicate, rename segments: all refused but the one thing that cannot be seen.
+// Remove, swap, duplicate and rename segments: all of it is refused except the one case that cannot
+// be detected.
 func TestMisplacedSegments(t *testing.T) {
 	t.Parallel()
 	dir := ramDir(t)
@@ -214,17 +216,17 @@ func TestMisplacedSegments(t *testing.T) {
 	refuse("an empty segment in between", f.with("00000000000000000003", nil))
 	refuse("a segment far beyond", f.with("00000000000000000999", nil))
 
-	// Nothing says that there was a last segment, but a snapshot.
+	// Only a snapshot shows that there was a last segment.
 	f.without(names[3]).write(t, dir)
 	_ = mustRefuse(t, dir, wal.Options{MustReach: 12})
-	// Nothing says that there was a log, but its owner.
+	// Only the owner knows that there was a log.
 	folder{}.write(t, dir)
 	_ = mustRefuse(t, dir, wal.Options{MustExist: true})
 	folder{names[0]: nil}.write(t, dir)
 	_ = mustRefuse(t, dir, wal.Options{MustExist: true})
 }
 
-// A segment of another log with the same sequences, from a second node say.
+// A segment of another log with the same sequences, for example from a second node.
 func TestForeignSegment(t *testing.T) {
 	t.Parallel()
 	a, b := t.TempDir(), t.TempDir()
@@ -236,8 +238,8 @@ func TestForeignSegment(t *testing.T) {
 	}
 }
 
-// Zeros at the end, room for records or what a power cut left, are cut; zeros in the middle are damage, unless it is a page of the last
-// batch, which never was on disk for certain.
+// Zeros at the end, which are room for records or what a power cut left, are cut. Zeros in the middle are damage,
+// unless they are a page of the last batch, which was not certain to be on disk.
 func TestZeros(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -288,7 +290,7 @@ func TestZeros(t *testing.T) {
 		}
 		must(t, l.Close())
 	}
-	// A write that tore in the sector where the batch before had ended: old bytes, zeros, then the next sectors.
+	// A write torn in the sector where the batch before had ended: old bytes, zeros, then the next sectors.
 	torn := f.clone()
 	clear(torn[tail][unconfirmed : unconfirmed+512-unconfirmed%512])
 	torn.write(t, dir)
@@ -299,7 +301,8 @@ func TestZeros(t *testing.T) {
 	must(t, l.Close())
 }
 
-// TestRoom: an fsync leaves room behind the records, the next ones fill it, and neither a crash nor Close leaves any.
+// TestRoom: an fsync leaves room after the records, the next records fill it, and neither a crash nor Close leaves
+// any in the log.
 func TestRoom(t *testing.T) {
 	t.Parallel()
 	dir, copied := t.TempDir(), t.TempDir()
@@ -340,7 +343,7 @@ func TestRoom(t *testing.T) {
 	must(t, l.Close())
 }
 
-// What a first start can leave when it is killed, and what only looks like it.
+// What a killed first start can leave, and what only looks like it.
 func TestFirstRecord(t *testing.T) {
 	t.Parallel()
 	dir := ramDir(t)
@@ -360,12 +363,12 @@ func TestFirstRecord(t *testing.T) {
 			t.Fatalf("cut at %d: then %d records", cut, len(all))
 		}
 	}
-	// A log turned to zeros was more than a first record once.
+	// A log of zeros that is longer than a first record has lost its records.
 	folder{name: make([]byte, 4096)}.write(t, dir)
 	_ = mustRefuse(t, dir, wal.Options{})
 }
 
-// compacted is a log before and after a compaction that drops some segments.
+// compacted returns a log before and after a compaction that drops some segments.
 func compacted(t fataler, dir string, segmentBytes int) (before, after folder, records []scanned) {
 	t.Helper()
 	l, _ := open(t, dir, wal.Options{SegmentBytes: segmentBytes})
@@ -381,8 +384,8 @@ func compacted(t fataler, dir string, segmentBytes int) (before, after folder, r
 	return before, readFolder(t, dir), scanAll(t, dir)
 }
 
-// Crash anywhere in a compaction: with its records torn the log is as before; with them whole it is as after, whatever
-// part of the old segments is still there.
+// Crash anywhere in a compaction: with its records torn the log is as before; with them complete it is as after,
+// whichever of the old segments are still there.
 func TestCrashInCompaction(t *testing.T) {
 	t.Parallel()
 	for _, segmentBytes := range []int{300, 360, 420, 450} {
@@ -404,7 +407,8 @@ func crashInCompaction(t *testing.T, dir string, segmentBytes int) {
 	if len(dropped) < 3 {
 		t.Fatalf("only %d segments were dropped", len(dropped))
 	}
-	// What the log is, by the records that the old segments and the new ones hold together.
+	// The log as it should be, from the records that the old segments and the new ones hold
+	// together.
 	whole := before.clone()
 	maps.Copy(whole, after)
 	whole.write(t, dir)
@@ -435,7 +439,8 @@ func crashInCompaction(t *testing.T, dir string, segmentBytes int) {
 		}
 	}
 
-	// The records of the compaction are the last three: S, H, M. Until they are fsynced nothing is removed.
+	// The records of the compaction are the last three: S, H, M. Nothing is removed before they are
+	// fsynced.
 	tail := tailOf(after)
 	last := records[len(records)-1]
 	if last.Type != wal.TypeMeta || records[len(records)-3].Type != wal.TypeSnapshot {
@@ -453,13 +458,13 @@ func crashInCompaction(t *testing.T, dir string, segmentBytes int) {
 			t.Fatalf("torn at %d: %+v", cut, r)
 		}
 		must(t, l.Close())
-		// Once the segments are gone the M cannot be torn any more: it is lost.
+		// Once the segments are gone, a missing M is no torn write: it is lost.
 		if lost < len(records) {
 			after.with(tail, after[tail][:cut]).write(t, dir)
 			_ = mustRefuse(t, dir, wal.Options{})
 		}
 	}
-	// Of a finished compaction, no other segment may be missing.
+	// After a finished compaction no other segment may be missing.
 	for _, name := range after.names()[:len(after)-1] {
 		after.without(name).write(t, dir)
 		_ = mustRefuse(t, dir, wal.Options{})
@@ -500,7 +505,7 @@ func TestFullLastSegment(t *testing.T) {
 		}
 		must(t, l.Close())
 	}
-	// With the empty successor there, nothing of the full one can be torn.
+	// When the empty successor exists, nothing of the full segment can be torn.
 	name := f.names()[0]
 	f.with(name, f[name][:len(f[name])-1]).write(t, dir)
 	_ = mustRefuse(t, dir, wal.Options{})
@@ -545,8 +550,8 @@ func TestDataLikeRecords(t *testing.T) {
 	must(t, l.Close())
 }
 
-// Files that are no segments are left alone; leftovers of tidwall's truncations, by which it would remove segments,
-// are refused.
+// Files that are no segments are left alone; leftovers of tidwall's truncations, because of which it would remove
+// segments, are refused.
 func TestOtherFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -593,7 +598,7 @@ func TestNewerFormat(t *testing.T) {
 	}
 }
 
-// Records with right checksums that raft's rules forbid: nobody tears or flips a file into this, but a program can.
+// Records with right checksums that raft's rules forbid: no tear or flipped bit makes them, but a program can.
 func TestImpossibleRecords(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -5,7 +5,7 @@ import (
 	"hash/crc32"
 )
 
-// reseal changes the record in the frame at the start of b, and makes its checksum right again.
+// reseal changes the record in the frame at the start of b, and corrects its checksum.
 func reseal(b []byte, change func(record []byte)) {
 	n, at := binary.Uvarint(b)
 	record := b[at : at+int(n)]

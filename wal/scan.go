@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// Scan reads the log in dir without changing anything, checks all that Open checks, and calls visit, unless it is nil,
-// for every intact record in the order written: overridden entries too, and those in segments that an unfinished
-// compaction left. The visitor must not keep the record or its data. A torn tail is reported, not cut. It is for
-// offline tools; the log must not be written meanwhile.
+// Scan reads the log in dir without changing anything and checks all that Open checks. Unless visit is nil, it calls
+// visit for every intact record in the order written, including overridden entries and those in segments that an
+// unfinished compaction left. The visitor must not keep the record or its data. A torn tail is reported, not cut. Scan
+// is for offline tools; the log must not be written meanwhile.
 func Scan(dir string, visit func(*Record) error) (*Recovered, error) {
 	r, err := scan(dir, visit)
 	if err != nil {
@@ -20,22 +20,23 @@ func Scan(dir string, visit func(*Record) error) (*Recovered, error) {
 	return r.recovered(), nil
 }
 
-// scanner walks the segments and replays their records. Its table is that of the log when it is done.
+// scanner walks the segments and replays their records. When it is done, its table is that of the
+// log.
 type scanner struct {
 	table
 	dir   string
 	files []uint64 // every segment found, by first sequence
 	visit func(*Record) error
 
-	// The walk. A run is a row of segments without a gap between; what was found before a gap is forgotten, and at the
-	// end the last M must not need it.
+	// The walk. A run is a sequence of segments without a gap. What was found before a gap is forgotten; at the end it
+	// must turn out that the last M does not need it.
 	run      uint64       // sequence with which the run begins
-	gap      *DamageError // why it does not begin with record 1; nil if it does
-	next     uint64       // the sequence expected
-	previous uint32       // checksum of the record before it
-	synced   uint64       // highest that any record said
+	gap      *DamageError // why the run does not begin with record 1; nil if it does
+	next     uint64       // the sequence expected next
+	previous uint32       // checksum of the record before next
+	synced   uint64       // highest sequence that any record says was synced
 	salt     uint32       // of the log
-	salted   bool         // salt is known: a record was read
+	salted   bool         // whether salt is known: a record was read
 	records  uint64       // in this run
 
 	// What the records say.
@@ -45,10 +46,10 @@ type scanner struct {
 	metas int    // M records in this run
 	head  uint64 // of the last M
 	chain uint32 // of the last M
-	based bool   // base is known: from an R, or an M whose head is in this run; until then it is a guess
+	based bool   // whether base is known: from an R, or from an M whose head is in this run; until then it is a guess
 
 	repair Repair
-	room   int64 // zeros behind the last record, which are no record's
+	room   int64 // bytes of zeros after the last record that belong to no record
 }
 
 func scan(dir string, visit func(*Record) error) (*scanner, error) {
@@ -139,7 +140,7 @@ func (s *scanner) walk(buf []byte, last bool) error {
 	return nil
 }
 
-// misplaced says why an intact record cannot stand here.
+// misplaced says why an intact record cannot stand here; "" if it can.
 func (s *scanner) misplaced(r *Record) string {
 	switch {
 	case r.Sequence != s.next:
@@ -154,7 +155,7 @@ func (s *scanner) misplaced(r *Record) string {
 	return ""
 }
 
-// judge decides about bytes that are not a record: room for records, a torn tail to be cut, or damage.
+// judge decides what bytes that are no record are: room for records, a torn tail to be cut, or damage.
 func (s *scanner) judge(buf []byte, at int, last bool, f *flaw) error {
 	tail := s.tail()
 	damage := func(proof string) error {
@@ -194,9 +195,9 @@ func (s *scanner) judge(buf []byte, at int, last bool, f *flaw) error {
 	return nil
 }
 
-// laterRecord recognises, at the start of b, a record of this log from the expected one on: its frame's length, or 0,
-// and what it says was synced. The salt keeps data that only look like records from being taken for one, and
-// from costing a checksum each.
+// laterRecord recognizes, at the start of b, a record of this log whose sequence is the expected one or later. It
+// returns the length of the frame, or 0, and the sequence that the record says was synced. The salt keeps data that
+// only look like a record from being taken for one, and saves computing most of their checksums.
 func (s *scanner) laterRecord(b []byte) (n int, synced uint64) {
 	body, n, f := cutFrame(b)
 	if f != nil || !Type(body[0]).known() {
@@ -212,8 +213,8 @@ func (s *scanner) laterRecord(b []byte) (n int, synced uint64) {
 	return n, r.Synced
 }
 
-// lostSector reports whether buf, from at on, has a disk sector that never arrived: all zero, and whole, except that
-// the first one may have begun with bytes that were on disk before.
+// lostSector reports whether buf, from at on, has a disk sector that was never written: a whole sector, all zero,
+// except that the first sector may begin with bytes that were on disk before.
 func lostSector(buf []byte, at int) bool {
 	const sector = 512
 	for at < len(buf) {
@@ -229,9 +230,9 @@ func lostSector(buf []byte, at int) bool {
 	return false
 }
 
-// replay takes in what an intact record says, or says why it cannot be.
+// replay applies what an intact record says, or returns why the record is impossible.
 func (s *scanner) replay(r *Record, p place) string {
-	known := s.based || len(s.places) > 0 // last() is known
+	known := s.based || len(s.places) > 0 // whether last() is known
 	switch r.Type {
 	case TypeEntry:
 		if !s.based && (!known || r.Index < s.first()) && r.Index > 0 {
@@ -269,7 +270,8 @@ func (s *scanner) replay(r *Record, p place) string {
 		}
 		switch {
 		case !s.based && r.Head < s.run:
-			// An older M: its front is gone, a later M must tell where the log begins now.
+			// An older M, whose first segments are gone: a later M must say where the log begins
+			// now.
 		case !known:
 			s.reset(Position{r.Index, r.Term})
 		case r.Index < s.base.Index || r.Index > s.last():
@@ -290,7 +292,7 @@ func (s *scanner) replay(r *Record, p place) string {
 	return ""
 }
 
-// admits says why raft's log cannot take this entry next.
+// admits says why raft's log cannot take this entry next; "" if it can.
 func (t *table) admits(index, term, commit uint64) string {
 	switch {
 	case index < t.first() || index > t.last()+1:
@@ -303,7 +305,8 @@ func (t *table) admits(index, term, commit uint64) string {
 	return ""
 }
 
-// finish checks what can be said only when all records are known, and leaves in the table what belongs to the log.
+// finish checks what can be checked only when all records are known, and leaves in the table only what belongs to
+// the log.
 func (s *scanner) finish() error {
 	damage := func(format string, args ...any) error {
 		if s.gap != nil && s.metas == 0 {
@@ -335,13 +338,13 @@ func (s *scanner) finish() error {
 		return damage("entry %d is said to be committed, the last one is %d", s.state.Commit, s.last())
 	}
 	s.dropSegments(n)
-	// A batch torn between entries and hard state leaves entries of a term that the hard state does not know. No vote
-	// of that term can have left this node, since none was durable.
+	// A batch torn between entries and hard state leaves entries of a term that the hard state does not have. No vote
+	// of that term can have left this node, because none was durable.
 	s.state.know(s.lastTerm())
 	return nil
 }
 
-// blank: there is no log, or one that never got its first record.
+// blank says whether there is no log, or one that never got its first record.
 func (s *scanner) blank() bool {
 	return len(s.files) == 0 || len(s.files) == 1 && s.files[0] == 1 && s.records == 0
 }

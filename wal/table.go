@@ -8,7 +8,7 @@ import (
 // Position is a place in raft's log.
 type Position struct{ Index, Term uint64 }
 
-// table knows where each live entry lies: those from base.Index+1 to last(). An entry that was overridden is not live.
+// table knows where each live entry lies: those from base.Index+1 to last(). An overridden entry is not live.
 type table struct {
 	base     Position
 	places   []place   // of entry base.Index+1+i
@@ -16,21 +16,22 @@ type table struct {
 	segments []segment // ascending, never empty once a log is open; the last one is written to
 }
 
-// place is where an entry lies in its segment: eight bytes are held in memory for each entry of the log.
+// place is where an entry lies in its segment: the eight bytes that the log keeps in memory for each
+// entry.
 type place struct {
 	offset uint32 // of its frame
 	data   uint32 // length of its data
 }
 
-// termRun says that entries from index on have this term.
+// termRun says that the entries from index on have this term.
 type termRun struct{ index, term uint64 }
 
 // segment is one file. Live entries lie in the order of their indices, so a segment's entries are those from its
 // firstIndex up to the next segment's.
 type segment struct {
 	first      uint64 // sequence of its first record, and its name
-	chain      uint32 // checksum of the record before
-	firstIndex uint64 // of its live entries; the next segment's, or last()+1, if it has none
+	chain      uint32 // checksum of the record before first
+	firstIndex uint64 // of its first live entry; if it has none, the next segment's firstIndex, or last()+1
 	size       int64
 }
 
@@ -56,8 +57,8 @@ func (t *table) term(index uint64) uint64 {
 
 func (t *table) place(index uint64) place { return t.places[index-t.first()] }
 
-// put adds an entry that lies in the last segment. Its index is from first() to last()+1; entries from there on are
-// no longer live.
+// put adds an entry that lies in the last segment. Its index is from first() to last()+1; entries from that index
+// on are no longer live.
 func (t *table) put(index, term uint64, p place) {
 	t.cut(index)
 	t.places = append(t.places, p)
@@ -66,7 +67,7 @@ func (t *table) put(index, term uint64, p place) {
 	}
 }
 
-// cut forgets the entries from index on.
+// cut drops the entries from index on.
 func (t *table) cut(index uint64) {
 	if index > t.last() {
 		return
@@ -88,12 +89,13 @@ func (t *table) addSegment(first uint64, chain uint32) {
 // tail is the segment that is written to.
 func (t *table) tail() *segment { return &t.segments[len(t.segments)-1] }
 
-// segmentOf is the number, in segments, of the one that holds the entry; the last one's for last()+1.
+// segmentOf is the position in segments of the one that holds the entry; for last()+1, that of the
+// last one.
 func (t *table) segmentOf(index uint64) int {
 	return sort.Search(len(t.segments), func(i int) bool { return t.segments[i].firstIndex > index }) - 1
 }
 
-// reset forgets every entry; the next one follows base.
+// reset drops every entry; the next entry follows base.
 func (t *table) reset(base Position) {
 	t.base, t.places, t.terms = base, nil, nil
 	for i := range t.segments {
@@ -101,8 +103,8 @@ func (t *table) reset(base Position) {
 	}
 }
 
-// rebase forgets the entries up to base.Index, which is at most last(). The slices are made anew, so that the memory
-// of a large front goes.
+// rebase drops the entries up to base.Index, which is at most last(). It makes the slices anew, so that the memory
+// of a large front is freed.
 func (t *table) rebase(base Position) {
 	var terms []termRun
 	for i, run := range t.terms {
@@ -121,7 +123,7 @@ func (t *table) rebase(base Position) {
 	}
 }
 
-// dropSegments forgets the first n segments, which hold no live entry.
+// dropSegments drops the first n segments, which hold no live entry.
 func (t *table) dropSegments(n int) {
 	t.segments = append([]segment(nil), t.segments[n:]...)
 }

@@ -1,5 +1,5 @@
-// Package accept takes connections from a listener for as long as it is of use: of
-// clients and of peers. Whom it hands them to judges them, and must not wait.
+// Package accept takes connections, of clients and of peers, from a listener for as long as the
+// listener works. The receiver of a connection judges it, and must not wait.
 package accept
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Loop hands to admit who connects to l, until ctx has ended and l says so (nil), or l
-// is of no use any more. What passes it logs, and tries again.
+// Loop passes each connection to l to admit, until Accept fails after ctx has ended (then the error
+// is nil) or l does not work any more. It logs transient errors and tries again.
 func Loop(ctx context.Context, l net.Listener, log *zerolog.Logger, admit func(net.Conn)) error {
 	const leastPause, mostPause = 5 * time.Millisecond, time.Second
 	pause := leastPause
@@ -28,8 +28,8 @@ func Loop(ctx context.Context, l net.Listener, log *zerolog.Logger, admit func(n
 		case ctx.Err() != nil:
 			return nil
 		case errors.As(err, &number) && number != syscall.EBADF && number != syscall.EINVAL && number != syscall.ENOTSOCK:
-			// Out of descriptors or memory, a connection that was gone before it
-			// was accepted, a firewall's no: all of it passes.
+			// Out of descriptors or memory, a connection that was gone before it was accepted, a
+			// refusal by the firewall: all of these are transient.
 			log.Warn().Err(err).Dur("pause", pause).Msg("accept failed; trying again")
 			select {
 			case <-ctx.Done():

@@ -14,7 +14,7 @@ import (
 	"coord/server/accept"
 )
 
-// script is a listener of which each Accept is the next of its answers.
+// script is a listener whose Accept returns the scripted answers, one at a time.
 type script struct {
 	net.Listener
 	answers chan any // a net.Conn or an error
@@ -30,8 +30,8 @@ func (s *script) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
-// What passes is tried again, less and less often, a connection begins that anew, and
-// what does not pass ends it; so does its context, if the listener says no.
+// Transient errors are retried at growing intervals, which a connection resets. Any other error
+// ends Loop, and so does the end of its context once the listener fails.
 func TestLoop(t *testing.T) {
 	t.Parallel()
 	full := &net.OpError{Op: "accept", Err: syscall.EMFILE}

@@ -1,13 +1,12 @@
-// Package admission decides with whom this node links and who may link with it, what
-// being refused means for the one that is, who is taken in, and who gets a vote. It joins what the
-// links know of a dialer (package peer) with what the log knows of it (package
-// replica), and keeps nothing itself. The server is wired with it, and so are the
-// simulated clusters of package replica's tests.
+// Package admission decides which nodes this node links with and which may link with it, what a
+// refusal means for the refused node, which nodes are taken in, and which get a vote. It combines what
+// the links know about a dialer (package peer) with what the log knows about it (package replica), and
+// keeps no state. The server uses it, and so do the simulated clusters in package replica's tests.
 //
-// An older copy of a node's disk has lost what the node has acknowledged. Three
-// things know it: the links, that a later boot of the node was seen; the log, what
-// leaders have told of the node (peer.Config.Floor, which is Replica.Floor); and here
-// the leader itself, of what was acknowledged to it and not told yet.
+// An older copy of a node's disk lacks entries that the node has acknowledged. Three places notice
+// it: the links, which have seen a later boot of the node; the log, in which leaders have recorded
+// what the node has acknowledged (peer.Config.Floor, which is Replica.Floor); and here the leader
+// itself, for what was acknowledged to it and is not recorded yet.
 package admission
 
 import (
@@ -20,14 +19,14 @@ import (
 	"coord/server/replica"
 )
 
-// loopTime is how long the replica's loop may take to say what a peer has.
+// loopTime is how long Admit waits for the replica's loop to say what a peer has acknowledged.
 const loopTime = 200 * time.Millisecond
 
-// Admit refuses an id that was a member once, and one whose log is shorter than what it
-// has acknowledged to this leader: an older copy of its disk. What it has acknowledged to
-// earlier ones Replica.Floor knows, but for the last. r is nil while this node starts;
-// isHeard says whether there is a link on which a node can send to this one. It waits,
-// shortly, and is for peer.Config.Admit.
+// Admit refuses an id that was a member once, and a node whose log is shorter than what it has
+// acknowledged to this leader: an older copy of its disk. Acknowledgements to earlier leaders are
+// known to Replica.Floor, except for the last ones. r is nil while this node starts. isHeard says
+// whether there is a link on which a node can send to this one. Admit waits, at most for loopTime,
+// and is meant for peer.Config.Admit.
 func Admit(ctx context.Context, r *replica.Replica, isHeard func(node uint64) bool, theirs peer.Hello) *peer.Refusal {
 	if r == nil {
 		return &peer.Refusal{Code: peer.CodeBusy, Text: "this node is starting"}
@@ -62,10 +61,10 @@ func Admit(ctx context.Context, r *replica.Replica, isHeard func(node uint64) bo
 	return nil
 }
 
-// isBehind says whether the log of a dialer lacks what it has acknowledged to the leader of a
-// term. Its last link has ended, and with it the last acknowledgement that it has sent: the
-// log that its proof speaks of must have all of them, unless it is in a later term, whose
-// leader may have cut what was not committed.
+// isBehind says whether a dialer's log lacks what the dialer has acknowledged to the leader of a
+// term. The dialer's last link has ended, and with it the last acknowledgement that it has sent, so
+// the log that its proof describes must have all of them. The exception is a dialer in a later
+// term, whose leader may have cut what was not committed.
 func isBehind(p replica.Progress, term uint64, theirs peer.Hello) bool {
 	return theirs.Term <= term && theirs.Lacks(p.Match, p.Term)
 }
@@ -73,14 +72,14 @@ func isBehind(p replica.Progress, term uint64, theirs peer.Hello) bool {
 // Fate is what a refusal means for the node that was refused.
 type Fate int
 
-// The fates.
+// The values of Fate.
 const (
-	None    Fate = iota // nothing for ever: it dials again
-	Removed             // it is no member any more, for ever
+	None    Fate = iota // nothing permanent: the node dials again
+	Removed             // it is no longer a member, and never will be again
 	Lost                // it has lost what it had acknowledged, and must come back as another node
 )
 
-// FateOf says what a refusal means for this node, which is a member of a cluster.
+// FateOf says what a refusal means for this node, which is a member of cluster.
 func FateOf(r *peer.Refusal, cluster [16]byte) Fate {
 	switch {
 	case r.Ours || !r.Proven || r.Theirs.Cluster != cluster:

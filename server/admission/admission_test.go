@@ -8,12 +8,12 @@ import (
 	"coord/server/replica"
 )
 
-// A log that ends before what its node has acknowledged is an older one, but not if a later leader has cut it.
+// A log that ends before what its node has acknowledged is an older copy, unless a later leader has cut it.
 func TestWhoIsBehind(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		what                       string
-		match, index, term, leader uint64 // what it has acknowledged is of term 2
+		match, index, term, leader uint64 // what the node has acknowledged is of term 2
 		behind                     bool
 	}{
 		{"all that was acknowledged", 9, 9, 3, 3, false},
@@ -32,7 +32,7 @@ func TestWhoIsBehind(t *testing.T) {
 	}
 }
 
-// What being refused means is said by who has proved the secret, and is of this cluster.
+// Only a node that has proved the secret, and is of this cluster, can say what a refusal means.
 func TestFateOf(t *testing.T) {
 	t.Parallel()
 	ours, other := [16]byte{1}, [16]byte{2}
@@ -59,7 +59,7 @@ func TestFateOf(t *testing.T) {
 	}
 }
 
-// TestGrant: who gets a vote.
+// TestGrant: which learners get a vote.
 func TestGrant(t *testing.T) {
 	t.Parallel()
 	wants := func(ids ...uint64) (ready []Applicant) {
@@ -103,7 +103,7 @@ func TestGrant(t *testing.T) {
 	}
 }
 
-// TestPeers: whom a node links with.
+// TestPeers: which nodes a node links with.
 func TestPeers(t *testing.T) {
 	t.Parallel()
 	knows := replica.Point{Voters: []uint64{3, 1}, Others: []uint64{4}, Outgoing: []uint64{1, 2}, Removed: []uint64{7}}

@@ -11,16 +11,17 @@ import (
 	"coord/tree/znode"
 )
 
-// Everyone are the ids of all members, ascending.
+// Everyone returns the ids of all members, ascending.
 func Everyone(m *replica.Point) []uint64 {
 	all := slices.Concat(m.Voters, m.Others, m.Outgoing)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
 
-// Peers are whom a node links with, ascending: the members that it knows of, and the leader that it
-// follows. A node that knows of none, or that is lost, without a leader for a while, links with whoever
-// of its cluster is seen: the members may have become others while it was away, and the leader one of them.
+// Peers are the nodes that a node links with, ascending: the members that it knows of, and the leader that
+// it follows. A node that knows no members, or that has been without a leader for a while (lost), also
+// links with all nodes of its cluster that it has seen: the members may have changed while it was away, and
+// the leader may be a new one.
 func Peers(st *replica.Status, lost bool, seen []uint64) []uint64 {
 	all := Everyone(&st.Members)
 	if len(all) == 0 || lost {
@@ -40,8 +41,8 @@ func Peers(st *replica.Status, lost bool, seen []uint64) []uint64 {
 // ChangeTime is how long a change of members may take.
 const ChangeTime = 8 * time.Second
 
-// TakeIn makes a node a learner, if it is no member yet, and says whether it did: the
-// leader's part of joining. Whoever has had no answer may ask again.
+// TakeIn makes a node a learner, if it is no member yet, and says whether it did: the leader's part
+// of joining. A node that got no answer may ask again.
 func TakeIn(ctx context.Context, r *replica.Replica, node uint64) (taken bool, code znode.Code) {
 	m := r.Status().Members
 	if slices.Contains(Everyone(&m), node) {
@@ -51,7 +52,7 @@ func TakeIn(ctx context.Context, r *replica.Replica, node uint64) (taken bool, c
 	return code == znode.OK, code
 }
 
-// Change proposes a change of members and waits for what comes of it.
+// Change proposes a change of members and waits for its result.
 func Change(ctx context.Context, r *replica.Replica, changes ...replica.Change) znode.Code {
 	done := make(chan znode.Code, 1)
 	r.Change(changes, func(result tree.Result, _ *tree.Tree, _ *watch.Table) { done <- result.Code })
@@ -65,20 +66,19 @@ func Change(ctx context.Context, r *replica.Replica, changes ...replica.Change) 
 	}
 }
 
-// Applicant is a learner that wants to vote.
+// Applicant is a learner that wants a vote.
 type Applicant struct {
 	Node     uint64
-	Replaces []uint64 // the members in whose place
+	Replaces []uint64 // the members whose place it takes
 }
 
-// mostVoters is how many votes are given without being asked for by an operator.
+// mostVoters is the most voters that there can be without an operator's request.
 const mostVoters = 5
 
-// Grant says who gets a vote, of learners that want one and have kept up, in the
-// order of their ids: who comes in another's place in its place; else so that the
-// number of voters is odd, for a fourth voter only makes a quorum larger. Of several
-// in whose place a learner comes the learners go first: they have lost their disks
-// before they had the vote.
+// Grant says which of the learners that want a vote and have kept up get one, in the order of their ids.
+// A learner that replaces a member takes that member's place. Otherwise votes are given so that the
+// number of voters is odd, because a fourth voter only makes a quorum larger. Of several members that a
+// learner replaces, the learners are removed first: they lost their disks before they had a vote.
 func Grant(members *replica.Point, ready []Applicant) []replica.Change {
 	if len(members.Outgoing) > 0 {
 		return nil // a change is under way

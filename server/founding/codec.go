@@ -23,21 +23,20 @@ import (
 //	node:    u64 id, name text, address text
 //	text:    u8 length, bytes
 //
-// Nothing follows. So a message has less than 18 KiB, and a decoder needs no more
-// than the bytes it was given.
+// Nothing follows. So a message has less than 18 KiB, and decoding needs no memory beyond the size
+// of its input.
 const version = 1
 
-// ErrMessage is a message that is none.
+// ErrMessage is returned for a malformed message.
 var ErrMessage = errors.New("founding: a malformed message")
 
-// ErrVersion is a message of another version.
+// ErrVersion is returned for a message of another version.
 var ErrVersion = errors.New("founding: a message of another version of coord")
 
-// MaxMessage is more than the largest message has.
+// MaxMessage is more bytes than the largest message has.
 const MaxMessage = 18 << 10
 
-// Append appends a message's bytes. Texts over MaxText are a fault of the caller
-// and panic.
+// Append appends a message's bytes. A text longer than MaxText is a bug of the caller and panics.
 func (m *Message) Append(b []byte) []byte {
 	b = append(b, version, byte(m.Kind), byte(m.State), byte(m.Stand), m.Want)
 	b = binary.BigEndian.AppendUint64(b, m.View)
@@ -66,7 +65,7 @@ func appendText(b []byte, s string) []byte {
 	return append(append(b, byte(len(s))), s...)
 }
 
-// Decode reads a message, all of b.
+// Decode reads a message, which must take all of b.
 func Decode(b []byte) (*Message, error) {
 	if len(b) > 0 && b[0] != version {
 		return nil, ErrVersion
@@ -90,7 +89,7 @@ func Decode(b []byte) (*Message, error) {
 	return m, nil
 }
 
-// reader cuts values off; behind the end all are zero.
+// reader cuts values off the front; after the end all values are zero.
 type reader struct {
 	rest []byte
 	bad  bool

@@ -72,7 +72,7 @@ func FuzzDecode(f *testing.F) {
 		if again := m.Append(nil); !bytes.Equal(again, b) {
 			t.Errorf("%x became %x", b, again)
 		}
-		// No message makes a machine panic or say what cannot be said.
+		// No message makes a machine panic or send something that cannot be encoded.
 		for _, r := range []Record{{}, {State: Promised, Plan: sampleMessage().Plan}, {State: Member, Cluster: ID{3}}} {
 			for _, self := range []uint64{7, 8} {
 				x := New(Config{Self: Node{self, "n1", "10.0.0.1:2888"}, How: Expect, N: 2, Label: "edge", NewID: func() ID { return ID{5} }}, r)
@@ -141,8 +141,8 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestAVoteOutlivesARestart: of two, the other one alone is enough to give a plan
-// up, and a crash between its vote and its release does not keep it bound.
+// TestAVoteOutlivesARestart: of two nodes, the one that is not the proposer can give a plan up
+// alone, and a crash between its vote and its release does not keep it bound.
 func TestAVoteOutlivesARestart(t *testing.T) {
 	t.Parallel()
 	plan := &Plan{ID{1}, []Node{{7, "n1", "a:1"}, {8, "n2", "b:1"}}}
@@ -160,8 +160,8 @@ func TestAVoteOutlivesARestart(t *testing.T) {
 	}
 }
 
-// TestReleasedTooOften: a node that was is no part of foundings any more, and says
-// so.
+// TestReleasedTooOften: a node that was released too often takes no part in foundings any more, and
+// says so.
 func TestReleasedTooOften(t *testing.T) {
 	t.Parallel()
 	r := Record{}
@@ -184,7 +184,7 @@ func TestReleasedTooOften(t *testing.T) {
 			t.Error(m.Waiting())
 		}
 	}
-	// The last place is that of the plan it is promised to.
+	// The last place is kept for the plan that the node is promised to.
 	m := New(Config{Self: plan.Members[1], How: Expect, N: 2}, Record{State: Promised, Plan: plan, Released: r.Released[1:]})
 	if got := m.Request(&Message{Kind: Poll, From: Node{ID: 5}, About: ID{8}, Stand: Voted}); len(got) != 1 {
 		t.Errorf("%v", got)
@@ -209,7 +209,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// TestWordsOfOtherNumbers: a node that waits names those that wait for another number of nodes.
+// TestWordsOfOtherNumbers: a waiting node names the nodes that expect another number.
 func TestWordsOfOtherNumbers(t *testing.T) {
 	t.Parallel()
 	m := New(Config{Self: Node{1, "n1", "a:1"}, How: Expect, N: 3}, Record{})

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// How says what a Blank node is to do.
+// How is how a Blank node is to begin.
 type How byte
 
 // The ways.
@@ -24,13 +24,12 @@ type Config struct {
 	Self  Node
 	Label string
 	How   How
-	// Peers are those of --initial, this node among them, or the seeds of --join,
-	// whose IDs and perhaps Names are not known.
+	// Peers are those of --initial, including this node, or the seeds of --join, whose IDs and
+	// perhaps Names are not known.
 	Peers []Node
 	N     int // of --expect
-	// Quiet is how many ticks a node that founds alone listens before: members of
-	// an ensemble that its lost disk belonged to may call (Contact). 0 for one that
-	// cannot be called.
+	// Quiet is how many ticks a node that founds alone listens first: members of an ensemble that
+	// its lost disk belonged to may call (Contact). It is 0 for a node that cannot be called.
 	Quiet int
 	NewID func() ID // random
 }
@@ -70,7 +69,7 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// Candidate is a node that gossip shows.
+// Candidate is a node that gossip reports.
 type Candidate struct {
 	Node
 	State   State
@@ -79,8 +78,8 @@ type Candidate struct {
 	View    uint64 // its Machine.View
 }
 
-// Machine is one node's part in the founding. What it has let go out is covered
-// by what it has written; all but its record is lost in a crash and costs time.
+// Machine is one node's part in the founding. Whatever it sends is covered by what it has written;
+// everything except its record is lost in a crash, which costs only time.
 type Machine struct {
 	cfg Config
 	r   Record
@@ -89,30 +88,30 @@ type Machine struct {
 	heard  map[string]*Message // by address: the last answer to a Hello
 	seen   []Candidate
 	quiet  int             // ticks so far
-	caller ID              // an ensemble whose members expect another node here
-	misses uint64          // that node
-	target ID              // an ensemble that exists
+	caller ID              // an ensemble whose members expect another node at this address
+	misses uint64          // the node that they expect
+	target ID              // an ensemble that exists, which this node is to join
 	doors  map[string]bool // addresses of its members
 
 	// While Promised.
-	yes     map[uint64]bool   // the proposer's: who is bound
-	against map[uint64]bool   // who has given the plan up, or never will be bound
-	instead map[uint64]uint64 // by member: who answers at its address
+	yes     map[uint64]bool   // the proposer's: members that are bound
+	against map[uint64]bool   // members that have given the plan up, or will never be bound
+	instead map[uint64]uint64 // by member: the node that answers at its address
 
 	out []Effect
 }
 
-// New is a machine that goes on from a record.
+// New returns a machine that continues from a record.
 func New(cfg Config, r Record) *Machine {
 	m := &Machine{cfg: cfg, r: r}
 	m.forget()
 	return m
 }
 
-// Record is what is durable once the effects are done.
+// Record returns what is durable once the effects are carried out.
 func (m *Machine) Record() Record { return m.r }
 
-// forget drops what belongs to the state that was left.
+// forget drops the data that belongs to the previous state.
 func (m *Machine) forget() {
 	m.heard = map[string]*Message{}
 	m.yes, m.against, m.instead = map[uint64]bool{}, map[uint64]bool{}, map[uint64]uint64{}
@@ -133,7 +132,7 @@ func (m *Machine) write(r Record, born *Plan) {
 	m.emit(Write{r, born})
 }
 
-// Tick asks again what is not answered yet: call it a few times a second.
+// Tick repeats the questions that are not answered yet: call it a few times a second.
 func (m *Machine) Tick() []Effect {
 	switch m.r.State {
 	case Blank:
@@ -146,7 +145,7 @@ func (m *Machine) Tick() []Effect {
 	return m.effects()
 }
 
-// look finds out who the others are.
+// look finds out which other nodes there are.
 func (m *Machine) look() {
 	switch m.cfg.How {
 	case Alone:
@@ -164,9 +163,9 @@ func (m *Machine) look() {
 	m.maybePropose()
 }
 
-// asked are the nodes to ask: those that were named and, of an ensemble to join, the
-// members that gossip shows. Only gossip knows the ports of a node that was named by
-// its gossip port; of two ensembles the named nodes alone tell which is meant.
+// asked returns the nodes to ask: those that were named and, with --join, the members that gossip
+// shows if it shows one ensemble. Only gossip knows the peer port of a node that was named by its
+// gossip port. If gossip shows two ensembles, only the named nodes tell which is meant.
 func (m *Machine) asked() []Node {
 	nodes := slices.Clone(m.cfg.Peers)
 	if m.cfg.How != Seeded || len(m.clusters()) != 1 {
@@ -187,8 +186,8 @@ func (m *Machine) isSelf(p Node) bool {
 	return p.Addr == m.cfg.Self.Addr
 }
 
-// maybePropose proposes a plan if all members are known, agree on who they are,
-// and this one is the lowest.
+// maybePropose proposes a plan if all members are known and agree on who they are, and this node
+// has the lowest id.
 func (m *Machine) maybePropose() {
 	members := m.members()
 	if m.r.State != Blank || m.target != (ID{}) || members == nil || len(m.r.Released) >= MaxReleased {
@@ -203,7 +202,7 @@ func (m *Machine) maybePropose() {
 	m.pursue()
 }
 
-// members are all first members, sorted, nil until they are known to agree.
+// members returns all first members, sorted; nil until they are known to agree.
 func (m *Machine) members() []Node {
 	list := []Node{m.cfg.Self}
 	switch m.cfg.How {
@@ -240,8 +239,7 @@ func (m *Machine) members() []Node {
 	return list
 }
 
-// disagrees says why the node that answers at the address of a member is not the
-// one that is meant.
+// disagrees says why the node that answers at the address of a member is not the one that is meant.
 func (m *Machine) disagrees(p Node, a *Message) string {
 	switch {
 	case a.Label != m.cfg.Label:
@@ -254,7 +252,7 @@ func (m *Machine) disagrees(p Node, a *Message) string {
 	return ""
 }
 
-// blank are the other nodes that could found with this one.
+// blank returns the other nodes that could found an ensemble with this one.
 func (m *Machine) blank() (list []Candidate) {
 	for _, c := range m.seen {
 		if c.State == Blank && c.N == m.cfg.N && c.ID != m.cfg.Self.ID && c.ID != 0 {
@@ -264,8 +262,8 @@ func (m *Machine) blank() (list []Candidate) {
 	return list
 }
 
-// View is a hash of whom this node would found with: the list of --initial, or
-// the ids of the blank nodes it sees. All must have the same.
+// View is a hash of the nodes with which this node would found an ensemble: the list of --initial,
+// or the ids of the blank nodes it sees. All members must have the same.
 func (m *Machine) View() uint64 {
 	var parts []string
 	switch m.cfg.How {
@@ -289,8 +287,8 @@ func (m *Machine) View() uint64 {
 	return h.Sum64()
 }
 
-// pursue asks the others of the plan: its proposer for their promises, the others
-// for what has become of it.
+// pursue asks the other members of the plan: the proposer asks for their promises, the others ask
+// what has become of the plan.
 func (m *Machine) pursue() {
 	kind := Poll
 	if m.proposes() {
@@ -310,7 +308,7 @@ func (m *Machine) pursue() {
 
 func (m *Machine) proposes() bool { return m.r.Plan.Proposer() == m.cfg.Self.ID }
 
-// tell says to the others of a plan how this node stands to it now.
+// tell tells the other members of a plan how this node stands to it now.
 func (m *Machine) tell(plan *Plan) {
 	for _, p := range plan.Members {
 		if p.ID != m.cfg.Self.ID {
@@ -319,7 +317,7 @@ func (m *Machine) tell(plan *Plan) {
 	}
 }
 
-// message is one about a plan, with what this node says of itself.
+// message returns a message about a plan, with what this node says of itself.
 func (m *Machine) message(kind Kind, about ID) *Message {
 	q := &Message{Kind: kind, Label: m.cfg.Label, From: m.cfg.Self, State: m.r.State, Cluster: m.r.Cluster, About: about, Stand: m.stand(about)}
 	if about == (ID{}) {
@@ -353,7 +351,7 @@ func (m *Machine) stand(plan ID) Stand {
 	return Bound
 }
 
-// Request is a question of another node; one of the effects is the Reply.
+// Request handles a question of another node; one of the effects is the Reply.
 func (m *Machine) Request(q *Message) []Effect {
 	if q.Label == m.cfg.Label {
 		switch q.Kind {
@@ -371,7 +369,7 @@ func (m *Machine) Request(q *Message) []Effect {
 	return m.effects()
 }
 
-// proposed binds this node to a plan if nothing speaks against it.
+// proposed binds this node to a plan if nothing forbids it.
 func (m *Machine) proposed(q *Message) {
 	plan := q.Plan
 	if plan == nil || plan.Cluster != q.About || q.From.ID != plan.Proposer() || q.From.ID == m.cfg.Self.ID {
@@ -402,9 +400,9 @@ func (m *Machine) agrees(plan *Plan) bool {
 	return false
 }
 
-// refuse shuts a plan out for ever, so that those who gave it up are released.
+// refuse rules a plan out for good, so that the nodes that gave it up can be released.
 func (m *Machine) refuse(plan ID) {
-	// One place is kept for the plan that it is promised to.
+	// Keep one place for the plan that this node is promised to.
 	if plan == (ID{}) || m.stand(plan) != Open || m.r.State > Promised || len(m.r.Released) >= MaxReleased-1 {
 		return
 	}
@@ -412,7 +410,7 @@ func (m *Machine) refuse(plan ID) {
 	m.emit(Write{m.r, nil})
 }
 
-// Answer is what came back to a Send to a node.
+// Answer handles the answer to a Send to a node.
 func (m *Machine) Answer(to Node, a *Message) []Effect {
 	switch {
 	case a.Kind != Answer:
@@ -428,7 +426,7 @@ func (m *Machine) Answer(to Node, a *Message) []Effect {
 	return m.effects()
 }
 
-// exists notes that an ensemble is there already: the first that is found.
+// exists notes that an ensemble exists already: the first one that is found.
 func (m *Machine) exists(cluster ID, addr string) {
 	if m.cfg.How == Alone || m.doors[addr] || m.target != (ID{}) && m.target != cluster {
 		return
@@ -437,7 +435,7 @@ func (m *Machine) exists(cluster ID, addr string) {
 	m.emit(Join{cluster, addr})
 }
 
-// settle takes an answer while this node is promised.
+// settle handles an answer while this node is promised.
 func (m *Machine) settle(to Node, a *Message) {
 	if !m.r.Plan.has(to.ID) || to.ID == m.cfg.Self.ID {
 		return // an answer to a Hello
@@ -457,7 +455,7 @@ func (m *Machine) settle(to Node, a *Message) {
 	}
 }
 
-// learn takes another's stand to the plan this node is promised to.
+// learn handles another node's stand to the plan that this node is promised to.
 func (m *Machine) learn(a *Message) {
 	plan, who := m.r.Plan, a.From.ID
 	if !plan.has(who) || who == m.cfg.Self.ID {
@@ -481,7 +479,7 @@ func (m *Machine) learn(a *Message) {
 	}
 }
 
-// count takes a promise, or what makes the proposer's plan impossible.
+// count handles a promise, or an answer that makes the proposer's plan impossible.
 func (m *Machine) count(a *Message) {
 	switch {
 	case a.Stand == Bound:
@@ -490,13 +488,13 @@ func (m *Machine) count(a *Message) {
 			m.become(m.r.Plan)
 		}
 	case a.Stand == Open && a.State == Promised && a.By > m.cfg.Self.ID:
-		// Of two proposers that wait for each other the higher one gives in.
+		// Of two proposers that wait for each other the one with the higher id gives in.
 	default:
 		m.abort()
 	}
 }
 
-// become makes this node a member. The proposer's is the decision.
+// become makes this node a member. If it is the proposer, this is the decision.
 func (m *Machine) become(plan *Plan) {
 	decides := m.proposes()
 	m.write(Record{State: Member, Cluster: plan.Cluster}, plan)
@@ -505,19 +503,19 @@ func (m *Machine) become(plan *Plan) {
 	}
 }
 
-// abort gives the proposer's own plan up, before anyone is released.
+// abort gives up the proposer's own plan, before any other node is released.
 func (m *Machine) abort() {
 	plan := m.r.Plan
 	m.release()
 	m.tell(plan)
 }
 
-// release makes this node free for other plans.
+// release frees this node for other plans.
 func (m *Machine) release() {
 	m.write(Record{State: Blank, Released: append(slices.Clip(m.r.Released), m.r.Plan.Cluster)}, nil)
 }
 
-// vote gives the plan up: its proposer's disk is dead.
+// vote gives the plan up, because its proposer's disk seems dead.
 func (m *Machine) vote() {
 	m.r.Voted = true
 	m.emit(Write{m.r, nil})
@@ -526,20 +524,19 @@ func (m *Machine) vote() {
 	m.tell(plan)
 }
 
-// maybeRelease releases this node from a plan that nobody but its proposer can be
-// a member of any more.
+// maybeRelease releases this node from a plan by which only its proposer can still be a member.
 func (m *Machine) maybeRelease() {
 	if m.r.Voted && len(m.against) == len(m.r.Plan.Members)-2 {
 		m.release()
 	}
 }
 
-// Seen brings all nodes that gossip shows.
+// Seen handles the list of all nodes that gossip shows.
 func (m *Machine) Seen(all []Candidate) []Effect {
 	m.seen = slices.Clone(all)
 	slices.SortFunc(m.seen, func(a, b Candidate) int { return cmp.Compare(a.ID, b.ID) })
 	if m.r.State == Blank && m.cfg.How == Expect {
-		if clusters := m.clusters(); len(clusters) == 1 { // of two, none can be meant
+		if clusters := m.clusters(); len(clusters) == 1 { // of two ensembles, neither can be assumed
 			for _, c := range m.seen {
 				if c.State == Member {
 					m.exists(c.Cluster, c.Addr)
@@ -551,7 +548,7 @@ func (m *Machine) Seen(all []Candidate) []Effect {
 	return m.effects()
 }
 
-// clusters are the ensembles that gossip shows.
+// clusters returns the ensembles that gossip shows.
 func (m *Machine) clusters() map[ID]bool {
 	ids := map[ID]bool{}
 	for _, c := range m.seen {
@@ -562,7 +559,7 @@ func (m *Machine) clusters() map[ID]bool {
 	return ids
 }
 
-// Contact is a call by a member of an ensemble that expects another node here: a
+// Contact reports a call by a member of an ensemble that expects another node at this address: a
 // disk was lost, and founding alone would show clients an empty tree.
 func (m *Machine) Contact(cluster ID, expects uint64) {
 	if m.r.State == Blank {
@@ -570,8 +567,8 @@ func (m *Machine) Contact(cluster ID, expects uint64) {
 	}
 }
 
-// Invited is a member's word, on an operator's wish, that its ensemble would take
-// this node in. One that founds alone is not to be had.
+// Invited reports that a member, at an operator's request, offers to have its ensemble take this
+// node in. A node that founds alone ignores it.
 func (m *Machine) Invited(cluster ID, addr string) []Effect {
 	if m.r.State == Blank {
 		m.exists(cluster, addr)
@@ -579,7 +576,7 @@ func (m *Machine) Invited(cluster ID, addr string) []Effect {
 	return m.effects()
 }
 
-// Joined is the ensemble's word that this node may become a member of it.
+// Joined reports that the ensemble lets this node become a member.
 func (m *Machine) Joined(cluster ID) []Effect {
 	if m.r.State == Blank {
 		m.write(Record{State: Member, Cluster: cluster}, nil)

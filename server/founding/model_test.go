@@ -13,30 +13,29 @@ import (
 
 var deep = flag.Bool("founding.deep", false, "check the larger models of the founding")
 
-// A model is a few nodes, the lists that may be proposed, and everything that can
-// happen to them. All messages ever sent lie in one set and may be delivered at
-// any time, again, in any order, or never. The last node may answer at the address
-// of another, as a new disk does: the old one may go on all the same, which has in
-// it that it is dead, from any moment on.
+// A model is a few nodes, the lists that may be proposed, and everything that can happen to them.
+// All messages ever sent lie in one set and may be delivered at any time, repeatedly, in any order,
+// or never. The last node may answer at the address of another node, as a new disk does. The old
+// node may go on all the same; it may also stop at any moment, which covers that it is dead.
 //
-// Every machine that is run is the real one. What keeps the number of states down
-// takes nothing away that could be wrong:
-//   - A request that changes nothing durable is answered at once, and an answer
-//     that changes nothing durable is known at once: to have an answer at hand, or
-//     to know more, forces nobody to act on it. So a crash, by which a node forgets
-//     what is not durable, leads to a state that is looked at in any case.
-//   - What a machine does not look at in a message is not kept.
-//   - A message that can change nothing any more is not kept.
+// Every machine that runs is the real one. These reductions of the number of states hide nothing
+// that could be wrong:
+//   - A request that changes nothing durable is answered at once, and an answer that changes
+//     nothing durable is learned at once: having an answer, or knowing more, forces no node to act
+//     on it. So a crash, in which a node forgets what is not durable, leads to a state that is
+//     checked in any case.
+//   - The fields of a message that no machine looks at are not kept.
+//   - A message that can no longer change anything is not kept.
 type model struct {
 	name   string
-	ids    []uint64 // of the nodes; the last is the one that takes an address
-	lists  [][]int  // who might found with whom
-	plans  int      // how many may be proposed
+	ids    []uint64 // of the nodes; the last node is the one that takes an address
+	lists  [][]int  // which nodes might found together
+	plans  int      // how many plans may be proposed
 	mutant mutant
 }
 
-// A mutant breaks a rule of the real machine, by what it does to it before a
-// message is delivered.
+// A mutant breaks a rule of the real machine by what it changes in it before a message is
+// delivered.
 type mutant struct {
 	name    string
 	again   bool // a plan may be promised again
@@ -47,19 +46,19 @@ type mutant struct {
 
 const maxNodes, maxMessages = 4, 512
 
-// state is one of the model's: nodes and messages are numbers of the tables.
+// state is a state of the model: nodes and messages are numbers in the tables.
 type state struct {
 	nodes    [maxNodes]uint16
-	taken    int8 // at whose address the last node may answer
+	taken    int8 // the node at whose address the last node may answer
 	plans    uint8
 	messages [maxMessages / 64]uint64
 }
 
 type envelope struct {
 	m     *Message
-	asker int  // whose question it is, or who gets the answer
-	to    Node // who was asked
-	slot  int  // the same, as a node's place
+	asker int  // the node whose question it is, or that gets the answer
+	to    Node // the node that was asked
+	slot  int  // the same node, by its place
 }
 
 // step is what one event does to one node.
@@ -71,7 +70,7 @@ type step struct {
 type event struct {
 	node uint16
 	slot int8
-	what int16 // a message; -1 and below: a list each, from which it proposes a plan
+	what int16 // a message; negative numbers stand for a list each, from which the node proposes a plan
 	plan uint8
 }
 
@@ -81,7 +80,7 @@ type checker struct {
 	model
 	tables struct {
 		nodes    []*Machine
-		records  []uint16 // by node: the first with the same record
+		records  []uint16 // by node: the first node with the same record
 		index    map[string]uint16
 		messages []envelope
 		known    map[string]uint16
@@ -90,9 +89,9 @@ type checker struct {
 		founded  map[event]*step
 	}
 	seen   map[state]struct{}
-	pushed map[state]struct{} // before the rest of what happens at once
+	pushed map[state]struct{} // states to push before the rest of what happens at once
 	queue  []state
-	ran    int // how often a real machine ran
+	ran    int // how often a real machine was run
 }
 
 func (c *checker) self(slot int) Node {
@@ -102,7 +101,7 @@ func (c *checker) self(slot int) Node {
 
 func (c *checker) slot(id uint64) int { return slices.Index(c.ids, id) }
 
-// intern gives a machine its number: two that will do the same have the same.
+// intern gives a machine its number: two machines that will behave alike have the same number.
 func (c *checker) intern(m *Machine) uint16 {
 	var b strings.Builder
 	r := m.r
@@ -126,8 +125,7 @@ func (c *checker) intern(m *Machine) uint16 {
 	return n
 }
 
-// reduce keeps the fields that count in a message: those that learn, count and
-// settle look at.
+// reduce keeps the fields of a message that matter: those that learn, count and settle use.
 func (c *checker) reduce(e *envelope) {
 	m := *e.m
 	m.View, m.Want, m.Cluster, m.Label = 0, 0, ID{}, ""
@@ -163,7 +161,7 @@ func (m *Machine) clone() *Machine {
 	return &x
 }
 
-// run lets an event happen to a node, and the node ask what it then wants to ask.
+// run applies an event to a node, and lets the node ask what it then wants to ask.
 func (c *checker) run(e event) *step {
 	for len(c.tables.steps) < len(c.tables.nodes) {
 		c.tables.steps = append(c.tables.steps, make([]*step, maxMessages))
@@ -184,7 +182,7 @@ func (c *checker) run(e event) *step {
 	return s
 }
 
-// first runs what no table has.
+// first runs an event that is in no table yet.
 func (c *checker) first(e event) *step {
 	c.ran++
 	m := c.tables.nodes[e.node].clone()
@@ -257,7 +255,7 @@ func (s *state) add(messages []uint16) (grown bool) {
 	return grown
 }
 
-// deliveries are all events that bring a message of the set to a node.
+// deliveries yields all events that deliver a message of the set to a node.
 func (c *checker) deliveries(s *state, yield func(slot int, e event)) {
 	for w, word := range s.messages {
 		for ; word != 0; word &= word - 1 {
@@ -278,10 +276,10 @@ func (c *checker) deliveries(s *state, yield func(slot int, e event)) {
 	}
 }
 
-// durable says whether two numbers are of machines with the same record.
+// durable says whether two numbers stand for machines with the same record.
 func (c *checker) durable(a, b uint16) bool { return c.tables.records[a] == c.tables.records[b] }
 
-// push takes a state if it is new.
+// push adds a state if it is new.
 func (c *checker) push(s state) {
 	if _, ok := c.pushed[s]; ok {
 		return
@@ -308,7 +306,7 @@ func (c *checker) push(s state) {
 	}
 }
 
-// forget drops the messages that change nothing any more.
+// forget drops the messages that can no longer change anything.
 func (c *checker) forget(s *state) {
 	for n := range c.tables.messages {
 		if s.messages[n/64]>>(n%64)&1 == 0 {
@@ -329,8 +327,7 @@ func (c *checker) forget(s *state) {
 	}
 }
 
-// check looks at every state that can be reached, nearest first, until one is
-// wrong: it says how.
+// check visits every reachable state, nearest first, until one is wrong, and returns what is wrong.
 func (c *checker) check() error {
 	c.tables.index, c.tables.known = map[string]uint16{}, map[string]uint16{}
 	c.tables.plans, c.tables.founded = map[ID]*Plan{}, map[event]*step{}
@@ -372,8 +369,8 @@ func (c *checker) check() error {
 	return nil
 }
 
-// wrong says what must never be: two ensembles that have a majority of their
-// members, or a member without a decision.
+// wrong reports what must never be: two ensembles that each have a majority of their members, or a
+// member without a decision.
 func (c *checker) wrong(s *state) error {
 	members := map[ID]int{}
 	for slot := range c.ids {
@@ -399,7 +396,7 @@ func (c *checker) wrong(s *state) error {
 	return nil
 }
 
-// The fourth node has the lowest id or the highest. Lists overlap in each way.
+// The fourth node has the lowest id or the highest. The lists overlap in every way.
 func models(deep bool) []model {
 	lowest, highest := []uint64{20, 30, 40, 10}, []uint64{20, 30, 40, 50}
 	list := []model{
@@ -431,7 +428,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// enough makes the proposer decide as if all had promised.
+// enough makes the proposer decide as if all members had promised.
 func enough(m *Machine) {
 	for _, p := range m.r.Plan.Members[1:] {
 		m.yes[p.ID] = true
@@ -440,7 +437,7 @@ func enough(m *Machine) {
 
 func proposing(m *Machine) bool { return m.r.State == Promised && m.proposes() }
 
-// TestModelFindsMutants: without any one of the rules, something is wrong.
+// TestModelFindsMutants: without any one of the rules, the model finds an error.
 func TestModelFindsMutants(t *testing.T) {
 	t.Parallel()
 	for _, x := range []mutant{

@@ -14,16 +14,16 @@ var (
 	runsFlag = flag.Uint64("founding.runs", 200, "how many seeds the founding's simulation tries a case")
 )
 
-// host is a place with an address and a disk; the process on it may be down.
+// host has an address and a disk; the process on it may be down.
 type host struct {
 	cfg  Config
 	disk Record
 	m    *Machine // nil while down
 	join ID
-	boot int // of the process: answers to an older one are nobody's
+	boot int // number of the process; answers to an earlier process are dropped
 }
 
-// packet is on its way: a request, or the answer to one.
+// packet is a request or an answer under way.
 type packet struct {
 	bytes  []byte
 	asker  int
@@ -33,8 +33,8 @@ type packet struct {
 	at     int // when it arrives
 }
 
-// world is a few hosts, a network that loses, delays, doubles and separates, and
-// what was ever written.
+// world is a few hosts, a network that loses, delays, duplicates and partitions, and everything
+// that was ever written.
 type world struct {
 	*testing.T
 	rnd     *rand.Rand
@@ -43,9 +43,9 @@ type world struct {
 	now     int
 	nextID  uint64
 	plans   map[ID]*Plan
-	born    map[ID]map[uint64]bool // who ever became a member by which plan
+	born    map[ID]map[uint64]bool // by plan: the nodes that ever became members
 	apart   []int                  // by host: its side
-	blind   bool                   // gossip shows anything that is true
+	blind   bool                   // gossip shows any part of the truth
 	loss    float64
 	delay   int
 	crashes float64 // at a write
@@ -61,12 +61,12 @@ func newWorld(t *testing.T, seed uint64, cfgs []Config) *world {
 	return w
 }
 
-// wipe puts a new disk into a host, and a new node comes up.
+// wipe puts a new disk into a host, on which a new node starts.
 func (w *world) wipe(h int) {
 	x := w.hosts[h]
 	w.nextID++
 	x.cfg.Self.ID = w.nextID<<32 | uint64(w.rnd.Uint32())
-	if w.rnd.IntN(2) == 0 { // lower than those of before, or higher
+	if w.rnd.IntN(2) == 0 { // lower than earlier ids, or higher
 		x.cfg.Self.ID = uint64(w.rnd.Uint32())<<8 | w.nextID
 	}
 	x.cfg.NewID = func() (id ID) {
@@ -95,7 +95,7 @@ func (w *world) at(addr string) int {
 	return -1
 }
 
-// do does effects in their order, if nothing comes in between.
+// do carries out effects in their order, unless a fault intervenes.
 func (w *world) do(h int, effects []Effect, request *packet) {
 	x := w.hosts[h]
 	for _, e := range effects {
@@ -142,7 +142,7 @@ func (w *world) bear(x *host, plan *Plan) {
 	w.born[plan.Cluster][x.cfg.Self.ID] = true
 }
 
-// check that there are not two ensembles that ever had a majority.
+// check verifies that no two ensembles ever had a majority each.
 func (w *world) check() {
 	whole := 0
 	for id, members := range w.born {
@@ -159,13 +159,13 @@ func (w *world) send(p packet) {
 	for w.rnd.Float64() >= w.loss {
 		p.at = w.now + 1 + w.rnd.IntN(w.delay)
 		w.flight = append(w.flight, p)
-		if w.rnd.Float64() >= w.loss/2 { // else twice
+		if w.rnd.Float64() >= w.loss/2 { // otherwise it arrives twice
 			return
 		}
 	}
 }
 
-// pass lets a moment pass: what is due arrives, in any order, and all tick.
+// pass lets one tick pass: packets that are due arrive, in any order, and all machines tick.
 func (w *world) pass() {
 	w.now++
 	w.rnd.Shuffle(len(w.flight), func(i, j int) { w.flight[i], w.flight[j] = w.flight[j], w.flight[i] })
@@ -212,14 +212,14 @@ func (w *world) pass() {
 		if x.m != nil {
 			w.do(h, x.m.Tick(), nil)
 		}
-		// A leader takes in whoever asks while a majority runs.
+		// A leader takes in every node that asks, while a majority runs.
 		if x.m != nil && x.join != (ID{}) && w.runs(x.join) {
 			w.do(h, x.m.Joined(x.join), nil)
 		}
 	}
 }
 
-// gossip shows a host the others on its side.
+// gossip returns what a host sees of the others on its side.
 func (w *world) gossip(h int) (all []Candidate) {
 	for i, x := range w.hosts {
 		if i != h && x.m != nil && w.apart[i] == w.apart[h] && (!w.blind || w.rnd.IntN(3) != 0) {
@@ -229,7 +229,7 @@ func (w *world) gossip(h int) (all []Candidate) {
 	return all
 }
 
-// runs says whether a majority of an ensemble's first members is there.
+// runs says whether a majority of an ensemble's first members is up.
 func (w *world) runs(id ID) bool {
 	n := 0
 	for _, x := range w.hosts {
@@ -240,7 +240,7 @@ func (w *world) runs(id ID) bool {
 	return n > len(w.plans[id].Members)/2
 }
 
-// heal ends all faults, and says whether all become members of one ensemble.
+// heal ends all faults, and says whether all nodes become members of one ensemble.
 func (w *world) heal() bool {
 	w.loss, w.crashes, w.delay, w.blind = 0, 0, 1, false
 	clear(w.apart)
@@ -262,8 +262,7 @@ func (w *world) one() bool {
 	return true
 }
 
-// lost says whether an ensemble was decided of which no majority is left: then to
-// wait is right.
+// lost says whether an ensemble was decided and has lost its majority: then waiting is right.
 func (w *world) lost() bool {
 	for id := range w.born {
 		left := 0
@@ -289,7 +288,7 @@ func (w *world) words() string {
 	return b.String()
 }
 
-// group is n hosts with the same flags.
+// group returns n hosts with the same flags.
 func group(how How, n int) (cfgs []Config) {
 	var list []Node
 	for i := range n {
@@ -307,7 +306,7 @@ func group(how How, n int) (cfgs []Config) {
 	return cfgs
 }
 
-// each runs a case for both ways, N of 2 to 5, and many seeds.
+// each runs a case for both ways of founding, N from 2 to 5, and many seeds.
 func each(t *testing.T, f func(t *testing.T, seed uint64, cfgs []Config)) {
 	t.Parallel()
 	for _, how := range []How{Initial, Expect} {
@@ -327,7 +326,7 @@ func each(t *testing.T, f func(t *testing.T, seed uint64, cfgs []Config)) {
 	}
 }
 
-// TestWithoutFaults: all become members of the same, and soon.
+// TestWithoutFaults: all nodes become members of the same ensemble, and soon.
 func TestWithoutFaults(t *testing.T) {
 	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
 		w := newWorld(t, seed, cfgs)
@@ -337,8 +336,8 @@ func TestWithoutFaults(t *testing.T) {
 	})
 }
 
-// TestFaults: loss, delay, doubles, separation, a crash before or after a write.
-// When they end, all become members of the same.
+// TestFaults: loss, delay, duplicates, partitions, and crashes before or after a write. When the
+// faults end, all nodes become members of the same ensemble.
 func TestFaults(t *testing.T) {
 	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
 		w := newWorld(t, seed, cfgs)
@@ -355,7 +354,8 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// TestHalves: while not all are there, none is born, and they say whom they miss.
+// TestHalves: while not all nodes are there, no ensemble is founded, and the nodes say whom they
+// wait for.
 func TestHalves(t *testing.T) {
 	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
 		w := newWorld(t, seed, cfgs)
@@ -374,8 +374,8 @@ func TestHalves(t *testing.T) {
 	})
 }
 
-// TestAWipedDisk: at any write of any node, before the decision and after it, its
-// disk is lost and a new one is there. With faults besides.
+// TestAWipedDisk: at any write of any node, before the decision or after it, its disk is lost and
+// replaced by a new one, with other faults besides.
 func TestAWipedDisk(t *testing.T) {
 	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
 		w := newWorld(t, seed, cfgs)
@@ -393,8 +393,8 @@ func TestAWipedDisk(t *testing.T) {
 	})
 }
 
-// TestTheFoundersDiskIsLost right after its promise, and right after its decision:
-// the others give the plan up, or go on if one of them knows of the decision.
+// TestTheFoundersDiskIsLost: right after the proposer's promise, and right after its decision. The
+// others give the plan up, or go on if one of them knows of the decision.
 func TestTheFoundersDiskIsLost(t *testing.T) {
 	each(t, func(t *testing.T, seed uint64, cfgs []Config) {
 		w := newWorld(t, seed, cfgs)
@@ -414,14 +414,14 @@ func TestTheFoundersDiskIsLost(t *testing.T) {
 	})
 }
 
-// TestListsThatOverlap: nothing is born of lists that differ, all say so, and with
-// the lists mended it is.
+// TestListsThatOverlap: no ensemble is founded from lists that differ, and all nodes say so; once
+// the lists are corrected, one is founded.
 func TestListsThatOverlap(t *testing.T) {
 	t.Parallel()
 	for seed := uint64(1); seed <= *runsFlag/8; seed++ {
 		right := group(Initial, 4)
 		wrong := group(Initial, 4)
-		for i := range wrong { // each leaves one other out
+		for i := range wrong { // each list leaves out one other node
 			list := append([]Node{}, wrong[i].Peers...)
 			out := (i + 1 + int(seed)%3) % 4
 			wrong[i].Peers = append(list[:out], list[out+1:]...)
@@ -445,8 +445,8 @@ func TestListsThatOverlap(t *testing.T) {
 	}
 }
 
-// TestTooManyAreExpected: of five blank nodes that expect three, none is taken
-// while all are seen. When only some are, two never come to life.
+// TestTooManyAreExpected: of five blank nodes that expect three, none becomes a member while all
+// five are seen. When only some are seen, two ensembles never come into being.
 func TestTooManyAreExpected(t *testing.T) {
 	t.Parallel()
 	for seed := uint64(1); seed <= *runsFlag; seed++ {
@@ -460,7 +460,7 @@ func TestTooManyAreExpected(t *testing.T) {
 				w.pass()
 			}
 			for _, x := range w.hosts {
-				// The first to start see three for a moment, as here none does.
+				// In practice the first nodes to start see three for a moment; here none does.
 				if x.disk.State == Member || !strings.Contains(x.m.Waiting(), "too many") {
 					t.Fatalf("seed %d: %s", seed, x.m.Waiting())
 				}
@@ -478,8 +478,7 @@ func TestTooManyAreExpected(t *testing.T) {
 	}
 }
 
-// TestJoin: who is started with --join never founds, and knocks at
-// each member once.
+// TestJoin: a node that is started with --join never founds, and asks at each member once.
 func TestJoin(t *testing.T) {
 	t.Parallel()
 	cfg := Config{Self: Node{1, "n1", "h1:2888"}, Label: "edge", How: Seeded, Peers: []Node{{Addr: "h2:2888"}, {Addr: "h3:2888"}}}
@@ -517,8 +516,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// TestJoinByGossip: the node that was named has another port than this one guesses, and
-// gossip knows it. Of two ensembles that gossip shows none is asked.
+// TestJoinByGossip: the node that was named has another port than this one guesses, and gossip
+// knows the port. If gossip shows two ensembles, neither is asked.
 func TestJoinByGossip(t *testing.T) {
 	t.Parallel()
 	guess := Node{Addr: "h2:2888"}

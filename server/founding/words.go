@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Waiting says in words what this node waits for, "" if for nothing.
+// Waiting says in words what this node waits for; "" if for nothing.
 func (m *Machine) Waiting() string {
 	switch m.r.State {
 	case Blank:

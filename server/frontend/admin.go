@@ -11,15 +11,15 @@ import (
 	"coord/tree/znode"
 )
 
-// AdminItem is a member of the ensemble: its id, and what is known of it by the keys
-// of the text protocol.
+// AdminItem describes a member of the ensemble: its id, and facts about it under the keys of the
+// text protocol.
 type AdminItem struct {
 	Name  string
 	Facts []Fact
 }
 
-// AdminError is why an operator's wish was not done: a code that a client acts on,
-// and the words for people.
+// AdminError says why an operator's request was not executed: a code for clients to act on, and a
+// message for people.
 type AdminError struct {
 	Code znode.Code
 	Text string
@@ -27,19 +27,19 @@ type AdminError struct {
 
 func (e *AdminError) Error() string { return e.Text }
 
-// Unwrap gives the code.
+// Unwrap returns the code.
 func (e *AdminError) Unwrap() error { return e.Code }
 
-// adminRequest is an ADMIN under way. It stands in the queue as a barrier, as a WAIT
-// does: what is behind it waits for it, and no write behind it is begun. So the
-// reader goes on meanwhile, and lines of the client are signs of life.
+// adminRequest is an ADMIN in flight. Like a WAIT it stands in the queue as a barrier: later
+// requests wait for it, and no write after it is begun. So the reader goes on meanwhile, and lines
+// of the client count as signs of life.
 type adminRequest struct {
 	item
 	script
-	reply text.Reply // once it is ready
+	reply text.Reply // valid once it is ready
 }
 
-// admin begins an operator's wish, once what is before it is answered.
+// admin begins an operator's request, once all earlier requests are answered.
 func (c *textConn) admin(ctx context.Context, req *text.Request) {
 	if !c.operator {
 		c.replyError(req, znode.ErrNoAuth, "the members of the ensemble are for operators")
@@ -78,8 +78,8 @@ func (c *textConn) admin(ctx context.Context, req *text.Request) {
 	})
 }
 
-// adminReply is the answer; changes says that it may have been done though the node
-// has not come to its end.
+// adminReply makes the answer. changes says that the request changes something: if it did not
+// finish in time, it may still have been executed.
 func adminReply(items []AdminItem, err error, changes bool) text.Reply {
 	if err != nil {
 		code, msg := codeOf(err), err.Error()
@@ -106,7 +106,8 @@ func adminReply(items []AdminItem, err error, changes bool) text.Reply {
 	return r
 }
 
-// adminField makes a number of what is always one, so that it is one in JSON too.
+// adminField encodes those facts as numbers that are always numbers, so that they are numbers in
+// JSON too.
 func adminField(f Fact) text.Field {
 	switch f.Key {
 	case text.KeyVote, text.KeyUp, text.KeySelf, text.KeyTerm, text.KeyApplied, text.KeyLag, text.KeyLagMS:

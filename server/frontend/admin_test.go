@@ -12,14 +12,14 @@ import (
 	"coord/tree/znode"
 )
 
-// echoAdmin answers with the words that it is asked.
+// echoAdmin returns the words of the request.
 func echoAdmin(_ context.Context, words []string) ([]frontend.AdminItem, error) {
 	return []frontend.AdminItem{{Name: "8c1f", Facts: []frontend.Fact{
 		{Key: "name", Value: "7"}, {Key: "role", Value: strings.Join(words, " ")}, {Key: "up", Value: "1"}, {Key: "lag", Value: ""}, {Key: "fsync_p99_ms", Value: "1.5"},
 	}}}, nil
 }
 
-// TestAdmin: who may ask, and how the node's answer is written.
+// TestAdmin checks who may use ADMIN, and how the node's answer is encoded.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -45,7 +45,7 @@ func TestAdmin(t *testing.T) {
 			want string
 		}{
 			{&frontend.AdminError{Code: znode.ErrNewConfigNoQuorum, Text: "two of three would be down"}, "ERR UNSAFE - two of three would be down"},
-			{&frontend.AdminError{Code: znode.ErrUncertain, Text: "the leader has gone"}, "ERR UNCERTAIN - the leader has gone"}, // and the connection stays
+			{&frontend.AdminError{Code: znode.ErrUncertain, Text: "the leader has gone"}, "ERR UNCERTAIN - the leader has gone"}, // the connection stays open
 			{znode.ErrNoLeader, "ERR NOLEADER - no leader"},
 			{errors.New("what is this?"), "ERR INTERNAL - what is this?"},
 		} {
@@ -55,8 +55,8 @@ func TestAdmin(t *testing.T) {
 	})
 }
 
-// TestAdminInOrder: what is before an ADMIN is answered before it begins, and what
-// is behind it waits.
+// TestAdminInOrder: requests before an ADMIN are answered before it begins, and requests after it
+// wait.
 func TestAdminInOrder(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -96,7 +96,7 @@ func TestAdminInOrder(t *testing.T) {
 	})
 }
 
-// TestAdminKeepsSession: lines behind an ADMIN are signs of life while it goes on.
+// TestAdminKeepsSession: lines after an ADMIN are signs of life while it runs.
 func TestAdminKeepsSession(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -128,7 +128,7 @@ func TestAdminKeepsSession(t *testing.T) {
 	})
 }
 
-// TestAdminLimits: how many there may be, and how long one may take.
+// TestAdminLimits checks how many ADMINs may run at once, and how long one may take.
 func TestAdminLimits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -155,12 +155,12 @@ func TestAdminLimits(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		for i, c := range all {
-			same(t, plain(c.got.String()), []string{"ERR TIMEOUT\n", "ERR UNCERTAIN\n"}[i%2]) // whether it has left, nobody knows
+			same(t, plain(c.got.String()), []string{"ERR TIMEOUT\n", "ERR UNCERTAIN\n"}[i%2]) // whether LEAVE has succeeded is unknown
 		}
 		last.say("ADMIN MEMBERS\n")
 		all[0].say("ADMIN LEAVE\n")
 		synctest.Wait()
-		same(t, plain(last.got.String()), "ERR LIMIT\n") // it waits
+		same(t, plain(last.got.String()), "ERR LIMIT\n") // its second ADMIN waits
 		w.stop()
 		w.served.Wait()
 		<-last.done
@@ -170,7 +170,8 @@ func TestAdminLimits(t *testing.T) {
 	})
 }
 
-// TestAdminOfWhoHasLeft: the node goes on with it, and nobody is told.
+// TestAdminOfWhoHasLeft: if the client leaves, the node completes the request, and the answer goes
+// to nobody.
 func TestAdminOfWhoHasLeft(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {

@@ -19,16 +19,16 @@ func (r *textRead) appendAnswer(b []byte, t *tree.Tree, table *watch.Table) []by
 	return c.appendRead(b, &r.req, r.ids, r.format, t, table)
 }
 
-// appendRefusal says why a read is not executed.
+// appendRefusal appends the reason why a read is not executed.
 func (r *textRead) appendRefusal(b []byte, code znode.Code, msg string) []byte {
-	if r.last { // a CAT, which has no words for it
+	if r.last { // a CAT, which has no form for errors
 		return b
 	}
 	reply := text.Reply{Kind: text.KindErr, Tag: r.tag, Code: code, Message: msg}
 	return reply.Append(b, r.format, r.crlf)
 }
 
-// maxFields is the most that a reply has.
+// maxFields is the largest number of fields in a reply.
 const maxFields = 15
 
 func (w *textWrite) appendAnswer(b []byte, _ *tree.Tree, _ *watch.Table) []byte {
@@ -69,7 +69,7 @@ func appendResult(dst []text.Field, kind tree.Kind, r *tree.Result) []text.Field
 	return append(dst, text.Zxid(text.KeyZxid, r.Zxid))
 }
 
-// failed is the answer to a write that was not done.
+// failed fills in the answer to a write that was not done.
 func (w *textWrite) failed(r *text.Reply) {
 	r.Kind, r.Code, r.Message = text.KindErr, w.code, w.code.Error()
 	path := w.txn.Path
@@ -85,8 +85,8 @@ func (w *textWrite) failed(r *text.Reply) {
 	}
 }
 
-// isVerdict says whether a code is the tree's verdict on one op, and not that of
-// somebody on the way to it.
+// isVerdict says whether a code is the tree's verdict on one op, and not an error that arose before
+// the txn reached the tree.
 func isVerdict(code znode.Code) bool {
 	return code > znode.ErrTooBig && code != znode.ErrThrottledOp || code == znode.ErrLimit
 }

@@ -13,8 +13,8 @@ import (
 	"coord/tree/znode"
 )
 
-// TestWhoIsWho: the identities and rights of a connection, by where it comes
-// from and what it proves.
+// TestWhoIsWho checks the identities and rights of a connection, by its origin and by what the
+// client proves.
 func TestWhoIsWho(t *testing.T) {
 	t.Parallel()
 	boss, _ := znode.Digest("boss:secret")
@@ -69,8 +69,8 @@ func TestWhoIsWho(t *testing.T) {
 	}
 }
 
-// TestUnixSocket: the user behind it is known, and the server's own is the
-// operator, super digest or not.
+// TestUnixSocket: the user of a unix socket is known, and the server's own user is an operator,
+// with or without a super digest.
 func TestUnixSocket(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(cfg *frontend.Config, _ *backend) {
@@ -87,7 +87,7 @@ func TestUnixSocket(t *testing.T) {
 	defer idle.Close()
 	in := fmt.Sprintf("CREATE /a acl=unix:%d:r x\nGET /a\nSNAPSHOT\nQUIT\n", os.Geteuid())
 	got := plain(ask(t, path, in))
-	if strings.HasPrefix(got, "ERR INVALIDACL") { // the scheme may not be known to ACLs
+	if strings.HasPrefix(got, "ERR INVALIDACL") { // ACLs may not support the scheme
 		_, got, _ = strings.Cut(got, "\n")
 		_, got, _ = strings.Cut(got, "\n")
 		got = "OK path=/a v=0 zxid=0x100000001\nDATA 1 v=0 zxid=0x100000001\nx\n" + strings.Replace(got, "zxid=0x100000001", "zxid=0x0", 1)
@@ -96,8 +96,8 @@ func TestUnixSocket(t *testing.T) {
 	same(t, got, "OK path=/a v=0 zxid=0x100000001\nDATA 1 v=0 zxid=0x100000001\nx\n"+snap+"OK bye\n")
 }
 
-// TestSecretsAreNotLogged: passwords, values and hashes show neither in the log
-// nor in an answer that is not about them.
+// TestSecretsAreNotLogged: passwords, values and hashes appear neither in the log nor in an answer
+// that is not about them.
 func TestSecretsAreNotLogged(t *testing.T) {
 	t.Parallel()
 	const canary = "canary-7f3a"

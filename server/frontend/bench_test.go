@@ -15,8 +15,8 @@ import (
 	"coord/tree/znode"
 )
 
-// pipeline measures requests of which window are under way at any time. Each
-// answer has the same number of lines.
+// pipeline measures requests, with window of them in flight at any time. Each answer has the given
+// number of lines.
 func pipeline(b *testing.B, request string, lines, window int) {
 	w := newWorld(b)
 	w.do(tree.Op{Kind: tree.KindCreate, Path: "/bench", Data: bytes.Repeat([]byte("x"), 100), ACL: znode.OpenACL})
@@ -83,8 +83,8 @@ func BenchmarkLs(b *testing.B) {
 	}
 }
 
-// BenchmarkOneGet compares one connection with one request under way with a bare
-// echo of as many bytes.
+// BenchmarkOneGet compares one connection with one request in flight with a bare echo of as many
+// bytes.
 func BenchmarkOneGet(b *testing.B) {
 	w := newWorld(b)
 	w.do(tree.Op{Kind: tree.KindCreate, Path: "/bench", Data: bytes.Repeat([]byte("x"), 100), ACL: znode.OpenACL})

@@ -10,9 +10,8 @@ import (
 	"coord/server/text"
 )
 
-// Sizes of a connection's buffers. All are borrowed, small ones while something is
-// received or waits to be sent, big ones while a burst lasts: an idle connection
-// holds none.
+// Sizes of a connection's buffers. All are borrowed: small ones while something is received or
+// waits to be sent, big ones during a burst. An idle connection holds none.
 const (
 	smallBuffer = 1 << 10
 	bigBuffer   = 64 << 10
@@ -26,7 +25,7 @@ var (
 func borrow() []byte      { return buffers.Get().(*[bigBuffer]byte)[:0] }
 func borrowSmall() []byte { return smallBuffers.Get().(*[smallBuffer]byte)[:0] }
 
-// giveBack takes a buffer that nobody uses any more, borrowed or not.
+// giveBack takes a buffer that is no longer used, borrowed or not.
 func giveBack(b []byte) {
 	switch cap(b) {
 	case bigBuffer:
@@ -47,8 +46,8 @@ func grow(b []byte, n int) []byte {
 	return slices.Grow(b, n)
 }
 
-// fill reads more bytes behind those that are not consumed. Before the client
-// has been heard the buffer stays so small that no longer line fits in.
+// fill reads more bytes after those that are not consumed. Until the first line has ended, the
+// buffer stays so small that no longer line fits in.
 func (c *conn) fill() bool {
 	c.makeRoom()
 	n, err := c.receive()
@@ -60,7 +59,7 @@ func (c *conn) fill() bool {
 	return n > 0 || err == nil
 }
 
-// receive waits until something has come and reads it.
+// receive waits until bytes have arrived and reads them.
 func (c *conn) receive() (int, error) {
 	if c.raw == nil {
 		return c.nc.Read(c.in[len(c.in):cap(c.in)])
@@ -71,8 +70,8 @@ func (c *conn) receive() (int, error) {
 	return c.got, c.gotErr
 }
 
-// readNow is called by receive when there may be something to read. If there is
-// nothing it says so, and while the connection waits it holds nothing.
+// readNow reads for receive, which calls it when bytes may have arrived. If there are none, readNow
+// returns false, and the connection holds no buffers while it waits.
 func (c *conn) readNow(fd uintptr) bool {
 	c.makeRoom()
 	for {
@@ -140,8 +139,7 @@ func (c *conn) makeRoom() {
 	c.in = in
 }
 
-// fieldBuffer is where the fields of one reply are made; on the stack they would
-// not stay.
+// fieldBuffer holds the fields of one reply. Allocated on the stack they would escape to the heap.
 type fieldBuffer [maxFields]text.Field
 
 var fieldBuffers = sync.Pool{New: func() any { return new(fieldBuffer) }}

@@ -12,7 +12,7 @@ import (
 	"coord/server/text"
 )
 
-// client is a TCP client that asks and reads.
+// client is a TCP client that sends requests and reads replies.
 type client struct {
 	net.Conn
 	t  testing.TB
@@ -73,7 +73,7 @@ func (c *client) ask(s string) text.Reply {
 	return c.reply()
 }
 
-// rest is all that comes until the server closes.
+// rest returns everything that arrives until the server closes the connection.
 func (c *client) rest() string {
 	c.t.Helper()
 	b, err := io.ReadAll(c)
@@ -83,7 +83,7 @@ func (c *client) rest() string {
 	return string(c.in) + string(b)
 }
 
-// isCut says whether the server has closed, with or without last words.
+// isCut says whether the server has closed the connection, with or without a last message.
 func (c *client) isCut() bool {
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, err := io.Copy(io.Discard, c)
@@ -91,7 +91,7 @@ func (c *client) isCut() bool {
 	return !errors.As(err, &timeout) || !timeout.Timeout()
 }
 
-// eventually waits for what other goroutines are sure to bring about.
+// eventually waits for a condition that other goroutines are sure to fulfil.
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !ok(); {

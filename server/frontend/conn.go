@@ -16,38 +16,38 @@ import (
 	"coord/tree/znode"
 )
 
-// conn is one client's connection. Its reader goroutine owns everything above
-// dirty, which belongs to the goroutine that runs dones.
+// conn is one client's connection. Its reader goroutine owns the fields above dirty. dirty belongs
+// to the goroutine that runs dones.
 type conn struct {
 	s        *Server
 	nc       net.Conn
 	addr     netip.Addr       // invalid for unix sockets
 	ids      []znode.Identity // replaced by AUTH, never changed in place
-	users    int              // of these, added by AUTH
-	operator bool             // by address or user; the super identity is one too
-	private  bool             // nobody can listen in
+	users    int              // number of ids added by AUTH
+	operator bool             // by address or user; such a user also has the super identity
+	private  bool             // nobody can eavesdrop
 	raw      syscall.RawConn  // of nc; nil if it has none
 	tryRead  func(fd uintptr) bool
-	got      int // what it has read, or why not
+	got      int // bytes that readNow has read; gotErr says why there are none
 	gotErr   error
 	in       []byte // received; in[:used] is consumed
 	used     int
-	eager    bool         // the last read filled in: more is there
-	heard    bool         // the first line has come
+	eager    bool         // the last read filled the buffer: there is more
+	heard    bool         // the first line has arrived
 	leaving  bool         // QUIT, or an error after which the stream cannot be trusted
-	crowded  bool         // wait before the next request: see roomy
+	crowded  bool         // the reader waits before the next request: see roomy
 	size     int          // bytes of the request in hand
 	received int64        // requests not in the stats yet
-	bytes    int64        // of these
+	bytes    int64        // of these requests
 	fresh    int64        // reads answered whose latency is not in the stats yet
-	op       string       // what cons calls the request in hand; "" if it is no operation
+	op       string       // name of the request in hand in cons; "" if it is no operation
 	cxid     int64        // its xid, or noCxid
-	est      time.Time    // when the client came
-	total    atomic.Int64 // requests since then, or since crst
+	est      time.Time    // when the client connected
+	total    atomic.Int64 // requests since then, or since the last crst
 	now      time.Time    // when the burst in hand was read
 	sess     clientSession
 	rush     rush
-	talk     dialect // nil before the first bytes have told
+	talk     dialect // nil until the first bytes have selected it
 
 	dirty bool
 
@@ -55,7 +55,7 @@ type conn struct {
 		sync.Mutex
 		outbox
 	}
-	changed sync.Cond // the queue or the outbox got shorter, or the connection ends; on mu
+	changed sync.Cond // on mu; the queue or the outbox got shorter, or the connection ends
 }
 
 func newConn(s *Server, nc net.Conn, who guest) *conn {
@@ -70,24 +70,24 @@ func newConn(s *Server, nc net.Conn, who guest) *conn {
 	return c
 }
 
-// dialect is the protocol that a client speaks. The reader calls it, but for
+// dialect is the protocol that a client speaks. Only the reader calls its methods, except
 // appendLast and isFatal.
 type dialect interface {
 	// handleAll takes every whole request from the bytes received.
 	handleAll(ctx context.Context)
-	// rest gives back what is not needed while nothing is received.
+	// rest gives back what the connection does not need while nothing is received.
 	rest()
-	// drop ends what the client watches.
+	// drop removes the client's watches.
 	drop(table *watch.Table)
-	// appendLast writes the last words to a client whose connection ends, if the
-	// protocol has any. The connection's lock is held.
+	// appendLast appends the last message to a client whose connection ends, if the protocol has
+	// one. The connection's lock is held.
 	appendLast(b []byte, r *text.Reply) []byte
-	// isFatal says whether an outcome ends the connection: nothing behind it is
-	// answered. The connection's lock is held.
+	// isFatal says whether an outcome ends the connection, so that no later request is answered.
+	// The connection's lock is held.
 	isFatal(code znode.Code) bool
 }
 
-// serve talks to the client until one side has enough. It is the reader.
+// serve talks to the client until either side ends the conversation. It is the reader.
 func (c *conn) serve(ctx context.Context) {
 	c.readUntil(time.Now().Add(FirstLineTime))
 	if c.sniff() {
@@ -97,8 +97,8 @@ func (c *conn) serve(ctx context.Context) {
 	c.finish()
 }
 
-// goOn is the reader behind the first bytes. When its stack has grown and is to be
-// given back, another goroutine takes its place: a stack so small does not shrink.
+// goOn is the reader after the first bytes. When its stack has grown and is to be given back,
+// another goroutine takes its place, because so small a stack does not shrink.
 func (c *conn) goOn(ctx context.Context) {
 	if c.converse(ctx) {
 		go c.goOn(ctx)
@@ -107,7 +107,7 @@ func (c *conn) goOn(ctx context.Context) {
 	c.finish()
 }
 
-// finish is the end of the conversation.
+// finish ends the conversation.
 func (c *conn) finish() {
 	defer c.s.leave(c)
 	defer c.close()
@@ -120,8 +120,8 @@ func (c *conn) finish() {
 	}
 }
 
-// leaveIfShut leaves the session if the client closes its side, or is killed, while
-// a WAIT goes on: behind its QUIT nothing is read, and no FIN is seen otherwise.
+// leaveIfShut leaves the session if the client closes its side, or is killed, while a WAIT is
+// unanswered: after a QUIT the reader reads nothing, so it would not see the FIN.
 func (c *conn) leaveIfShut() {
 	if c.sess.id == 0 {
 		return
@@ -135,8 +135,8 @@ func (c *conn) leaveIfShut() {
 	}
 }
 
-// abandonLocks gives up the LOCKs that wait: their client has closed its side,
-// and could not use them.
+// abandonLocks gives up the unanswered LOCKs: their client has closed its side and could not use
+// them.
 func (c *conn) abandonLocks() {
 	for _, w := range c.waits() {
 		if w.req.Verb == text.VerbLock {
@@ -157,8 +157,8 @@ func (c *conn) waits() (all []*wait) {
 	return all
 }
 
-// endLive ends what lives with the connection: its session, unless that has a
-// hold, its watches, and what it waits for.
+// endLive ends what lives with the connection: its session, unless that has a hold, its watches,
+// and its waits.
 func (c *conn) endLive() {
 	if c.talk == nil {
 		return
@@ -178,8 +178,8 @@ func (c *conn) endLive() {
 	}
 }
 
-// converse handles requests until the client leaves, or is to, or until it rests: then
-// another goroutine is to go on.
+// converse handles requests until the client leaves or must leave. If it returns true, the reader
+// rests and another goroutine must go on.
 func (c *conn) converse(ctx context.Context) (rests bool) {
 	for {
 		c.now = time.Now()
@@ -194,9 +194,9 @@ func (c *conn) converse(ctx context.Context) (rests bool) {
 			if c.isResting() {
 				return true
 			}
-			if c.flushOwn() { // it is the client's side that has ended
+			if c.flushOwn() { // the client has closed its side
 				c.abandonLocks()
-				c.leaveSession() // not only behind a WAIT, which goes on: nc -N closes its side, too
+				c.leaveSession() // whether or not a WAIT is unanswered; the WAIT goes on, because nc -N closes its side too
 			}
 			return false
 		}
@@ -206,7 +206,7 @@ func (c *conn) converse(ctx context.Context) (rests bool) {
 	}
 }
 
-// count puts what the burst brought into the stats.
+// count adds the requests of the burst to the stats.
 func (c *conn) count() {
 	c.s.stats.received.Add(c.received)
 	c.s.stats.bytesReceived.Add(c.bytes)
@@ -216,8 +216,7 @@ func (c *conn) count() {
 	c.received, c.bytes = 0, 0
 }
 
-// hear notes that the client speaks the protocol: the time limit of the first
-// line ends.
+// hear notes that the client speaks the protocol, which ends the time limit of the first line.
 func (c *conn) hear() {
 	if !c.heard {
 		c.heard = true
@@ -225,8 +224,8 @@ func (c *conn) hear() {
 	}
 }
 
-// sniff reads the first bytes and tells the protocols apart. It answers
-// four-letter words itself, and says whether there is anything to talk about.
+// sniff reads the first bytes and detects the protocol. It answers four-letter words itself, and
+// says whether there is a conversation to begin.
 func (c *conn) sniff() bool {
 	for {
 		switch protocolOf(c.in) {
@@ -252,7 +251,7 @@ func (c *conn) sniff() bool {
 type protocol uint8
 
 const (
-	protocolUnknown   protocol = iota // more bytes will tell
+	protocolUnknown   protocol = iota // more bytes are needed
 	protocolTLS                       // not spoken by this version
 	protocolZooKeeper                 // ZooKeeper's frames
 	protocolWord                      // a four-letter word
@@ -262,7 +261,7 @@ const (
 // wordBytes is the length of a four-letter word.
 const wordBytes = 4
 
-// protocolOf tells the protocols apart by the first bytes.
+// protocolOf detects the protocol from the first bytes.
 func protocolOf(in []byte) protocol {
 	if len(in) == 0 {
 		return protocolUnknown
@@ -280,8 +279,8 @@ func protocolOf(in []byte) protocol {
 	return protocolUnknown
 }
 
-// letIn takes in a client of ZooKeeper's protocol, unless there is no leader: then
-// it is to look for another server. It takes mu.
+// letIn lets a client of ZooKeeper's protocol in, unless there is no leader: then the client must
+// look for another server. It takes mu.
 func (c *conn) letIn() bool {
 	c.talk = newZKConn(c)
 	c.mu.Lock()
@@ -293,8 +292,8 @@ func (c *conn) letIn() bool {
 	return c.goesOn()
 }
 
-// readUntil sets the time by which the client must send, unless the server has
-// no time any more. It takes mu.
+// readUntil sets the time by which the client must send something, unless the server is stopping.
+// It says whether the reader may go on. It takes mu.
 func (c *conn) readUntil(t time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -302,7 +301,7 @@ func (c *conn) readUntil(t time.Time) bool {
 	return !c.mu.retired && c.nc.SetReadDeadline(t) == nil
 }
 
-// relax interrupts the waiting of a reader who has nothing to do. It takes mu.
+// relax interrupts a reader that waits for its client with nothing to do. It takes mu.
 func (c *conn) relax() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -312,8 +311,7 @@ func (c *conn) relax() {
 	}
 }
 
-// isResting says, once, whether it was relax that has ended the reader's waiting. It
-// takes mu.
+// isResting says, once, whether relax has ended the reader's wait. It takes mu.
 func (c *conn) isResting() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -322,12 +320,12 @@ func (c *conn) isResting() bool {
 	return rests
 }
 
-// interrupt ends the reader's waiting for the client, now or when it begins.
+// interrupt ends the reader's wait for the client, whether it has begun or not.
 func (c *conn) interrupt() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
 
-// linger closes the sending side and throws away what the client still sends,
-// for a while: closed with bytes unread, the connection would be reset, and the
-// client might lose the last answer, the one that says why.
+// linger closes the sending side and discards what the client still sends, for up to LingerTime. If
+// the socket were closed with bytes unread, the kernel would reset the connection, and the client
+// might lose the last answer, which says why.
 func (c *conn) linger() {
 	if closeSending(c.nc) && c.readUntil(time.Now().Add(LingerTime)) {
 		discard(c.nc)
@@ -339,7 +337,7 @@ func closeSending(nc net.Conn) bool {
 	return ok && w.CloseWrite() == nil
 }
 
-// discard throws away what comes, until there is an end or it takes too long.
+// discard throws away received bytes until the end of the stream or the deadline.
 func discard(nc net.Conn) {
 	buf := make([]byte, smallBuffer)
 	for {
@@ -349,8 +347,8 @@ func discard(nc net.Conn) {
 	}
 }
 
-// retire ends the connection from outside, gently: nothing more is read, and
-// what has been taken is answered.
+// retire ends the connection from outside, gracefully: nothing more is read, and the requests that
+// were taken are answered.
 func (c *conn) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -366,7 +364,7 @@ func (c *conn) cut() {
 	c.breakOff()
 }
 
-// close is the end. Dones that still come find the connection broken.
+// close ends the connection for good. Dones that still come find it broken.
 func (c *conn) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

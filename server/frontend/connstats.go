@@ -11,9 +11,9 @@ import (
 	"coord/tree/znode"
 )
 
-// traffic is what cons and stat show of a connection. The connection's lock
-// guards it: it is held anyway where an answer is made, so that counting costs a
-// few additions and no lock, clock or allocation of its own.
+// traffic holds the figures of a connection that cons and stat show. The connection's lock guards
+// it: that lock is held anyway where an answer is made, so counting costs a few additions and no
+// lock, clock or allocation of its own.
 type traffic struct {
 	sent  int64
 	op    string     // of the last answer; "" for none
@@ -26,26 +26,26 @@ type traffic struct {
 	most  time.Duration
 	sum   time.Duration
 
-	mark  int   // bytes in the outbox behind the answer before
+	mark  int   // bytes in the outbox after the previous answer
 	sizes sizes // of answers that are not in the server's stats yet
 }
 
-// noZxid and noCxid are how ZooKeeper says that there was none: -1.
+// noZxid and noCxid mean that there was none. Both are ZooKeeper's -1.
 const (
 	noZxid = ^znode.Zxid(0)
 	noCxid = -1
 )
 
-// sizes are those of some answers.
+// sizes are the sizes of a group of answers, in bytes.
 type sizes struct{ last, least, most int64 } // 0 for none: no answer is empty
 
-// reset is what crst does.
+// reset forgets what crst resets.
 func (x *traffic) reset() {
 	*x = traffic{cxid: noCxid, zxid: noZxid, mark: x.mark, sizes: x.sizes}
 }
 
-// did notes what was answered. A negative xid is that of no request: the one before
-// it stands.
+// did notes which request was answered. A negative cxid means that the request has none: the
+// previous one stands.
 func (x *traffic) did(op string, cxid int64) {
 	x.op = op
 	if cxid >= 0 {
@@ -63,10 +63,10 @@ func (x *traffic) took(n int64, d time.Duration, now time.Time) {
 	x.last, x.at = d, now
 }
 
-// average is a mean latency.
+// average is the mean latency.
 func (x *traffic) average() time.Duration { return x.sum / time.Duration(max(x.n, 1)) }
 
-// measure takes the size of the answer that has made the outbox so long.
+// measure notes the size of the answer that has extended the outbox to out bytes.
 func (x *traffic) measure(out int) {
 	n := int64(out - x.mark)
 	x.mark = out
@@ -79,47 +79,46 @@ func (x *traffic) measure(out int) {
 	x.sizes.last, x.sizes.most = n, max(x.sizes.most, n)
 }
 
-// opCodes are ZooKeeper's names of what a request does, as cons shows them. What
-// has none (AUTH, HELP …) is no operation: it has no latency.
+// opCodes are ZooKeeper's names of the operations, as cons shows them. A verb without a name (AUTH,
+// HELP …) is no operation and has no latency.
 var opCodes = [...]string{
 	text.VerbGet: "GETD", text.VerbSet: "SETD", text.VerbExists: "EXIS", text.VerbLs: "GETC", text.VerbTree: "GETC",
 	text.VerbCreate: "CREA", text.VerbRm: "DELE", text.VerbTxn: "MULT", text.VerbCheck: "CHEC", text.VerbSync: "SYNC",
 	text.VerbCat: "GETD", text.VerbGetACL: "GETA", text.VerbSetACL: "SETA", text.VerbPing: "PING",
 	text.VerbWatch: "ADDW", text.VerbFollow: "ADDW", text.VerbUnwatch: "REMW", text.VerbSession: "SESS",
-	// What waits for something has no latency that says anything of the server.
+	// The latency of a request that waits for something says nothing about the server.
 	text.VerbWait: "", text.VerbLock: "", text.VerbAdmin: "", text.VerbUnlock: "DELE",
 }
 
-// sessionOf is the connection's session, 0 if it has none, and its timeout. It
-// takes mu.
+// sessionOf returns the connection's session, 0 if it has none, and its timeout. It takes mu.
 func (c *conn) sessionOf() (id int64, timeout time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mu.session, c.mu.sessionTTL
 }
 
-// Session names the session of a watch.Watcher that is a connection or belongs
-// to one; 0 is none.
+// Session returns the session of a watch.Watcher that is a connection or belongs to one; 0 means
+// none.
 func (c *conn) Session() int64 {
 	id, _ := c.sessionOf()
 	return id
 }
 
-// Client is the connection's other end, as the four-letter words name it.
+// Client returns the connection's remote end, as the four-letter words name it.
 func (c *conn) Client() string { return clientName(c.nc) }
 
-// A watch of a connection, and a WAIT or LOCK, are shown as the connection.
+// A watch, a WAIT or a LOCK is shown as its connection.
 func (w *eventWatch) Session() int64 { return w.c.Session() }
 func (w *eventWatch) Client() string { return w.c.Client() }
 func (w *wait) Session() int64       { return w.c.Session() }
 func (w *wait) Client() string       { return w.c.Client() }
 
-// age is the server's at some time: a third of the size of a time, in what
-// waits for its turn.
+// age is the time from the server's start to at. In items that wait for their turn it is stored
+// instead of a time.Time, which is three times as large.
 func (c *conn) age(at time.Time) time.Duration { return at.Sub(c.s.started) }
 
-// noteAnswer counts an answer that the reader has put into the outbox. Its
-// latency is known when the burst ends: see settleReads. mu is held.
+// noteAnswer counts an answer that the reader has put into the outbox. Its latency is known when
+// the burst ends: see settleReads. mu is held.
 func (c *conn) noteAnswer() {
 	c.mu.traffic.measure(len(c.mu.out))
 	if c.op != "" {
@@ -128,12 +127,12 @@ func (c *conn) noteAnswer() {
 	}
 }
 
-// noteZxid remembers what the last answer shows. mu is held.
+// noteZxid records the state that the last answer shows. mu is held.
 func (c *conn) noteZxid(t *tree.Tree) { c.mu.traffic.zxid = t.Counters().Zxid }
 
-// settleReads notes the latency of the reads answered since it was called last:
-// for all of them the time from the burst that brought them to now, when they are
-// sent. So a burst costs one look at the clock. It is the reader's; mu is held.
+// settleReads notes the latency of the reads answered since its last call. It takes the same
+// latency for all of them: from the burst that brought them until now, when they are sent. So a
+// burst costs one look at the clock. Only the reader calls it; mu is held.
 func (c *conn) settleReads() {
 	if c.fresh == 0 {
 		return
@@ -166,14 +165,14 @@ func (c *conn) noteTurn(it *item, t *tree.Tree, now time.Time) {
 	}
 }
 
-// noteSilence counts a client that has come and said nothing. It takes mu.
+// noteSilence counts a client that has connected and sent nothing in time. It takes mu.
 func (c *conn) noteSilence(err error) {
 	if c.heard || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.isOver() { // else the server has ended the waiting
+	if !c.isOver() { // otherwise the server itself has ended the wait
 		c.s.stats.unheard.Add(1)
 	}
 }
@@ -188,7 +187,7 @@ func (c *conn) noteSent(bytes int) {
 	o.traffic.mark, o.traffic.sizes = 0, sizes{}
 }
 
-// sharedSizes are those of all connections.
+// sharedSizes are the sizes over all connections.
 type sharedSizes struct{ last, least, most atomic.Int64 }
 
 func (s *sharedSizes) fold(x sizes) {
@@ -206,13 +205,13 @@ func (s *sharedSizes) reset() {
 	s.most.Store(0)
 }
 
-// raise sets a to x if x is more.
+// raise sets a to x if x is larger.
 func raise(a *atomic.Int64, x int64) {
 	for have := a.Load(); x > have && !a.CompareAndSwap(have, x); have = a.Load() {
 	}
 }
 
-// lower sets a to x if x is less; 0 is nothing yet.
+// lower sets a to x if x is smaller; 0 means that nothing is stored yet.
 func lower(a *atomic.Int64, x int64) {
 	for have := a.Load(); (have == 0 || x < have) && !a.CompareAndSwap(have, x); have = a.Load() {
 	}

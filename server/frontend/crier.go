@@ -13,27 +13,27 @@ import (
 	"coord/tree/znode"
 )
 
-// crier sends events to those who have nothing but events to be sent. First, on
-// all processors, to those who have waited for one. Those who are told much, who are
-// behind or were told a moment ago, come last, one after another, and as long as
-// somebody writes the crier rests for several times as long as it has worked for them:
-// the clients who wait for answers keep most of the processor however many follow
-// them, and what comes meanwhile gathers and goes out together.
+// crier sends the outboxes that hold only events. It serves the fresh connections first, in
+// parallel on all processors: their clients have waited for an event. The bulk connections, which
+// are behind or were served a moment ago, come last, one after another. While clients write, the
+// crier rests after each slice of bulk work for several times as long as that slice took. So the
+// clients that wait for answers keep most of the processor time, however many clients follow them,
+// and the events that arrive meanwhile are sent together.
 type crier struct {
-	mu          sync.Mutex // a leaf
+	mu          sync.Mutex // a leaf lock
 	fresh, bulk []*conn
 	awake       bool
 }
 
 const (
-	crierMoment = 10 * time.Millisecond  // since a client was told last, or somebody has written
-	crierWorks  = 100 * time.Microsecond // before it looks whether it is to rest
-	crierRests  = 9                      // so many times as long as it has worked
-	tellAtOnce  = 16                     // clients that one of the goroutines takes from the list
+	crierMoment = 10 * time.Millisecond  // since a client was last served, or since the last write
+	crierWorks  = 100 * time.Microsecond // of bulk work, before it checks whether to rest
+	crierRests  = 9                      // multiple of the time that it has worked
+	tellAtOnce  = 16                     // clients that a goroutine takes from the list at a time
 )
 
-// tellLater leaves it to the crier, who is to be woken, to send the outbox, if it
-// holds events only. It takes mu.
+// tellLater leaves the outbox to the crier, if it holds events only, and says whether it has. The
+// caller must then wake the crier. It takes mu.
 func (c *conn) tellLater() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,7 +44,7 @@ func (c *conn) tellLater() bool {
 	return true
 }
 
-// askCrier puts the connection on the crier's list, unless it is there.
+// askCrier puts the connection on the crier's list, unless it is there. mu is held.
 func (c *conn) askCrier() {
 	if c.mu.cried {
 		return
@@ -61,7 +61,7 @@ func (c *conn) askCrier() {
 	}
 }
 
-// wakeCrier has the crier begin, if there is anybody on its list.
+// wakeCrier starts the crier if its list is not empty.
 func (s *Server) wakeCrier() {
 	x := &s.crier
 	x.mu.Lock()
@@ -72,7 +72,7 @@ func (s *Server) wakeCrier() {
 	}
 }
 
-// cry goes on until nobody waits.
+// cry works until the crier's list is empty.
 func (s *Server) cry() {
 	runtime.Gosched() // the goroutines that send answers go first
 	writes, wrote := s.stats.writes.Load(), time.Time{}
@@ -99,8 +99,8 @@ func (s *Server) cry() {
 	}
 }
 
-// tellAll tells those who wait for an event, who may be many, on as many goroutines
-// as can run: the system's share of sending is most of the work.
+// tellAll serves connections that have waited for an event. There may be many, so it uses as many
+// goroutines as can run: the kernel's share of sending is most of the work.
 func tellAll(conns []*conn) {
 	var next atomic.Int64
 	work := func() {
@@ -123,8 +123,8 @@ func tellAll(conns []*conn) {
 	others.Wait()
 }
 
-// next takes those who wait. If nobody does, and none of before is left, the crier
-// may sleep.
+// next takes the list. If the list is empty and done says that nothing is left from before, the
+// crier may sleep.
 func (x *crier) next(done bool) (fresh, bulk []*conn) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -134,8 +134,8 @@ func (x *crier) next(done bool) (fresh, bulk []*conn) {
 	return fresh, bulk
 }
 
-// tell sends the outbox as far as the system takes it. The rest, if the client
-// does not read, is for a goroutine that may wait. It takes mu.
+// tell sends the outbox as far as the kernel takes it at once. If the client does not read, a
+// goroutine that may block sends the rest. It takes mu.
 func (c *conn) tell() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,8 +154,9 @@ func (c *conn) tell() {
 	}
 }
 
-// offer sends what the outbox holds as far as the system takes it; left: the rest is
-// tellRest's, and the turn with it. The caller has set flushing; mu is given up meanwhile.
+// offer sends the contents of the outbox as far as the kernel takes them at once. If it returns
+// true, tellRest sends the rest and ends the turn. The caller has set flushing; offer releases mu
+// while it sends.
 func (c *conn) offer() (left bool) {
 	if len(c.mu.out) == 0 {
 		return false
@@ -173,8 +174,7 @@ func (c *conn) offer() (left bool) {
 	return false
 }
 
-// tellRest waits until the client takes the rest of what offer has begun to send. It
-// takes mu.
+// tellRest waits until the client takes the rest of what offer has begun to send. It takes mu.
 func (c *conn) tellRest(rest []byte) {
 	err := c.send(rest)
 	c.mu.Lock()
@@ -183,7 +183,8 @@ func (c *conn) tellRest(rest []byte) {
 	c.endTurn()
 }
 
-// endTurn ends a turn with the crier; for what has come meanwhile there is another one.
+// endTurn ends the sender's turn. If more has arrived meanwhile, the connection goes back on the
+// crier's list.
 func (c *conn) endTurn() {
 	c.flushed()
 	if c.mustSend() {
@@ -192,7 +193,7 @@ func (c *conn) endTurn() {
 	}
 }
 
-// sendNow writes to the socket what that takes at once. mu is not held.
+// sendNow writes to the socket what the kernel takes at once. mu is not held.
 func (c *conn) sendNow(b []byte) (n int, err error) {
 	if e := c.raw.Control(func(fd uintptr) {
 		for err = syscall.EINTR; errors.Is(err, syscall.EINTR); {
@@ -207,15 +208,15 @@ func (c *conn) sendNow(b []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-// echo is the event that was written last, and how, for the next one who is told
-// the same in the same form.
+// echo is the event that was encoded last, with its form and bytes. The next watcher that gets the
+// same event in the same form reuses the bytes.
 type echo struct {
 	event   znode.Event
 	form    eventForm
 	written []byte
 }
 
-// eventForm is what the bytes of an event depend on beside the event.
+// eventForm is what the encoding of an event depends on, apart from the event.
 type eventForm struct {
 	id     int64
 	data   bool
@@ -223,7 +224,7 @@ type eventForm struct {
 	crlf   bool
 }
 
-// maxEcho is the longest event that is kept.
+// maxEcho is the longest encoding that is kept.
 const maxEcho = 4 << 10
 
 func (x *echo) is(e *znode.Event, f eventForm) bool {

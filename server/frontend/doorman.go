@@ -14,30 +14,29 @@ import (
 	"coord/tree/znode"
 )
 
-// MaxGuests is how many connections a Doorman talks to at once. Who comes then is
-// closed without a word.
+// MaxGuests is how many connections a Doorman serves at once. Further ones are closed without a
+// word.
 const MaxGuests = 256
 
-// Doorman answers at the ports of a node that does not serve yet: it loads its data,
-// or waits for its ensemble. So nobody is left hanging: a client of ZooKeeper's
-// protocol is closed at once, to look for another server, as are the four-letter words
-// but ruok told that nobody serves; one of the text protocol hears NOLEADER and why,
-// and may ask PING, INFO, HELP and QUIT.
+// Doorman answers on the ports of a node that does not serve yet because it loads its data or waits
+// for its ensemble. So no client is left without an answer. A client of ZooKeeper's protocol is
+// closed at once, so that it looks for another server. The four-letter words, except ruok, answer
+// that the node does not serve. A client of the text protocol gets NOLEADER with the reason, and
+// may use PING, INFO, HELP and QUIT.
 type Doorman struct {
-	// Waiting says in words what the node waits for. Any goroutine calls it.
+	// Waiting says in words what the node waits for. Any goroutine may call it.
 	Waiting        func() string
-	FourLetter     []string // as in Config, as are the others
+	FourLetter     []string // as in Config, and so are the following
 	Version, Built string
 	Logger         zerolog.Logger
 
 	guests atomic.Int32
 }
 
-// Serve answers at l until ctx ends. It leaves l open, and whoever has not been
-// accepted by then to the next to accept: the Server. Clients who have been are
-// answered once more, within StopTime, while Serve has returned already. l must be
-// one that can be interrupted, as those of TCP and unix sockets can. Any number of
-// calls may run at once.
+// Serve answers on l until ctx ends. It leaves l open; connections that it has not accepted by then
+// are left to the next acceptor, the Server. Clients that it has accepted get one more answer,
+// within StopTime, after Serve has returned. l must have a deadline that interrupts Accept, as
+// listeners of TCP and unix sockets have. Any number of calls may run at once.
 func (d *Doorman) Serve(ctx context.Context, l net.Listener) error {
 	door, ok := l.(interface{ SetDeadline(t time.Time) error })
 	if !ok {
@@ -71,21 +70,21 @@ func (d *Doorman) admit(ctx context.Context, nc net.Conn) {
 	}()
 }
 
-// doorLimits are those of requests to a doorman: they carry nothing.
+// doorLimits are the limits of requests to a doorman: they carry no payload.
 var doorLimits = text.Limits{Line: FirstLineBytes, Payload: 0, Txn: FirstLineBytes, Ops: maxOps, Skip: text.DefaultLimits().Skip}
 
-// talk answers a client until one side has enough.
+// talk answers a client until either side ends the conversation.
 func (d *Doorman) talk(ctx context.Context, nc net.Conn) {
 	defer context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Now().Add(StopTime)) })()
 	v := visit{Doorman: d, in: make([]byte, 0, doorLimits.Buffer())}
 	for {
 		_ = nc.SetReadDeadline(time.Now().Add(FirstLineTime))
-		if ctx.Err() != nil { // it has been set, and been set back
+		if ctx.Err() != nil { // the deadline that AfterFunc has set may have been overwritten
 			_ = nc.SetReadDeadline(time.Now().Add(StopTime))
 		}
 		for len(v.out) == 0 && !v.over {
 			n, _ := nc.Read(v.in[len(v.in):cap(v.in)])
-			if n == 0 { // the client has gone, or has said no whole line in its time
+			if n == 0 { // the client has gone, or has sent no whole line in time
 				return
 			}
 			v.in = v.in[:len(v.in)+n]
@@ -106,16 +105,16 @@ func (d *Doorman) talk(ctx context.Context, nc net.Conn) {
 	}
 }
 
-// visit is a talk with a client. One goroutine uses it.
+// visit is a conversation with a client. One goroutine uses it.
 type visit struct {
 	*Doorman
 	in     []byte // received, and not consumed
 	parser *text.Parser
 	out    []byte // answers
-	over   bool   // nothing is answered behind them
+	over   bool   // nothing is answered after them
 }
 
-// answer answers what has come so far.
+// answer answers the requests received so far.
 func (v *visit) answer() {
 	if v.parser == nil {
 		switch protocolOf(v.in) {
@@ -152,7 +151,7 @@ func (v *visit) answer() {
 	v.in = v.in[:copy(v.in, v.in[used:])]
 }
 
-// word answers a four-letter word. There is nobody yet who could answer envi.
+// word answers a four-letter word. Nothing can answer envi yet.
 func (v *visit) word(word string) string {
 	answer, refused := refusedWord(v.FourLetter, word, false)
 	switch {
@@ -166,8 +165,8 @@ func (v *visit) word(word string) string {
 	return "0" // gtmk, stmk
 }
 
-// refuse answers what cannot be read. What is only too long for a doorman would not
-// be served either.
+// refuse answers a request that cannot be parsed. A request that is only too long for a doorman
+// gets the answer that the node does not serve yet.
 func (v *visit) refuse(e *text.Error) (reply text.Reply, crlf bool) {
 	v.over = e.Close
 	if e.Code == znode.ErrTooBig && !e.Close {
@@ -189,7 +188,7 @@ func (v *visit) reply(req *text.Request) (r text.Reply) {
 		for _, f := range []Fact{{"version", zkVersion(v.Version, v.Built)}, {"coord_waiting", v.Waiting()}} {
 			r.Items = append(r.Items, infoItem(f))
 		}
-	case text.VerbCat: // it has no words
+	case text.VerbCat: // it has no form for errors
 		v.over = true
 		return r
 	default:

@@ -25,7 +25,7 @@ func newDoorman() *frontend.Doorman {
 	}
 }
 
-// TestDoorman: everybody is answered, and told why there is no more to it.
+// TestDoorman: every client gets an answer, and the reason why it gets no more.
 func TestDoorman(t *testing.T) {
 	t.Parallel()
 	const sentence = "This ZooKeeper instance is not currently serving requests"
@@ -74,7 +74,7 @@ func TestDoorman(t *testing.T) {
 	if got := ask(t, l.Addr().String(), "HELP PING\n"); !strings.HasPrefix(got, "LIST ") || !strings.Contains(got, "PING") {
 		t.Errorf("HELP: %q", got)
 	}
-	client := dial(t, l.Addr().String()) // whose sending side stays open
+	client := dial(t, l.Addr().String()) // its sending side stays open
 	client.send(zkBytes(t))
 	if got := client.rest(); got != "" {
 		t.Errorf("ZooKeeper's connect: %q", got)
@@ -95,11 +95,11 @@ func TestDoorman(t *testing.T) {
 	serving.Wait()
 }
 
-// door is a listener without a network that can be interrupted.
+// door is a listener without a network whose Accept can be interrupted.
 type door struct {
 	*pipes
 	mu   sync.Mutex
-	past chan struct{} // closed: the deadline has passed
+	past chan struct{} // closed when the deadline has passed
 }
 
 func newDoor() *door {
@@ -131,8 +131,8 @@ func (d *door) Accept() (net.Conn, error) {
 	}
 }
 
-// TestDoormanTimes: a client has so long for each request, and so long when the
-// doorman goes, who himself waits for nobody.
+// TestDoormanTimes: a client has a time limit for each request, and another one when the doorman
+// stops, which itself waits for no client.
 func TestDoormanTimes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -185,7 +185,7 @@ func TestDoormanTimes(t *testing.T) {
 	})
 }
 
-// TestMaxGuests: who is one too many is closed, and one who leaves makes room.
+// TestMaxGuests: a client beyond the limit is closed, and one that leaves makes room.
 func TestMaxGuests(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -218,9 +218,8 @@ func TestMaxGuests(t *testing.T) {
 	})
 }
 
-// TestHandOver: while the doorman goes and the server comes, at the same ports,
-// clients keep coming. Every one is answered, by the one or by the other: nobody hangs
-// and nobody is reset.
+// TestHandOver: clients keep coming while the doorman stops and the server starts on the same
+// ports. Every client is answered by one of the two: none hangs and none is reset.
 func TestHandOver(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
@@ -244,7 +243,7 @@ func TestHandOver(t *testing.T) {
 
 			var refused, served atomic.Int64
 			var leaves, left atomic.Pointer[time.Time]
-			tooSlow := func(began time.Time) bool { // for the doorman, who has gone after so long
+			tooSlow := func(began time.Time) bool { // for the doorman, which has stopped after that time
 				from, to := leaves.Load(), left.Load()
 				return from != nil && time.Since(*from) > frontend.StopTime && (to == nil || began.Before(*to))
 			}
@@ -307,7 +306,7 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// visitOnce connects, says all, and returns what comes until the end.
+// visitOnce connects, sends in, and returns everything that arrives until the end of the stream.
 func visitOnce(network, addr, in string) (string, error) {
 	c, err := net.Dial(network, addr)
 	if err != nil {

@@ -6,15 +6,15 @@ import (
 	"coord/tree/znode"
 )
 
-// SetLeaderless says that there has been no leader for too long, or that there is
-// one again. Without one, clients of ZooKeeper's protocol are disconnected, and
-// whoever connects is too: they are to look for another server, and their sessions
-// stay. Those of the text protocol remain: they read, and hear NOLEADER where a
-// leader is needed. Any goroutine may call it, holding no lock.
+// SetLeaderless says that there has been no leader for too long, or that there is one again.
+// Without a leader the server disconnects clients of ZooKeeper's protocol, both those that are
+// connected and those that connect: they must look for another server, and their sessions stay.
+// Clients of the text protocol remain: they can read, and get NOLEADER where a leader is needed.
+// Any goroutine may call it, holding no lock.
 func (s *Server) SetLeaderless(is bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaderless.Store(is) // who comes later to its connection's lock sees it: see letIn
+	s.leaderless.Store(is) // a connection that takes its lock later sees it: see letIn
 	if !is {
 		return
 	}
@@ -27,11 +27,10 @@ func (s *Server) SetLeaderless(is bool) {
 	}
 }
 
-// Replaced says that a snapshot of another node has replaced tree and watch table,
-// as a restart would. Who waits for events or for the end of a session has missed
-// them, and is disconnected: the clients come back and ask for what has happened
-// since. The goroutine that runs dones calls it, the state lock held, before anyone
-// can read the new state.
+// Replaced says that a snapshot of another node has replaced the tree and the watch table, as a
+// restart would. Clients that wait for events or for the end of a session have missed them, and are
+// disconnected: they come back and ask for what has happened since. The goroutine that runs dones
+// calls it, holding the state lock, before anyone can read the new state.
 func (s *Server) Replaced(t *tree.Tree, table *watch.Table) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,9 +43,9 @@ func (s *Server) Replaced(t *tree.Tree, table *watch.Table) {
 	}
 }
 
-// uproot ends a connection whose watches and session are in a table that is no more.
-// If the session is its own still, the new table learns that: then it leaves it as
-// any connection does. The state lock and mu are held.
+// uproot ends a connection whose watches and session are in a table that no longer exists. If the
+// session still belongs to the connection, uproot attaches it to the new table, so that the
+// connection leaves the session in the normal way. The state lock and mu are held.
 func (c *conn) uproot(t *tree.Tree, table *watch.Table) {
 	o := &c.mu.outbox
 	switch s, there := t.Session(o.session); {

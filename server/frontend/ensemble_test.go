@@ -17,8 +17,8 @@ import (
 	"coord/tree/znode"
 )
 
-// away has the node get a snapshot of another one, with some txns of whose events
-// nobody here has heard. The applier does it, in its turn.
+// away installs a snapshot of another node, with some txns whose events nobody here has seen. The
+// applier does it, in its turn.
 func (b *backend) away(txns ...*tree.Txn) {
 	b.Barrier(func(tree.Result, *tree.Tree, *watch.Table) {
 		for _, x := range txns {
@@ -31,20 +31,20 @@ func (b *backend) away(txns ...*tree.Txn) {
 	})
 }
 
-// firstSession is a session that is the first change of all, as another node takes it.
+// firstSession is a txn for the session that is the first change of all, as another node submits
+// it.
 func firstSession(kind tree.Kind) *tree.Txn {
 	return &tree.Txn{Op: tree.Op{Kind: kind}, Target: 0x3e9, Password: bytes.Repeat([]byte{1}, 16)}
 }
 
-// losing is a backend that loses the first txn that comes once it is armed, as a replica
-// does that has forwarded it to a leader who is no more; and that at the moment when
-// the next one is being submitted, or the next View begins. It refuses what has been
-// submitted behind it by the time when the connection has been told, and takes what
-// comes later.
+// losing is a backend that loses the first txn after it is armed, like a replica that has forwarded
+// the txn to a leader that has died. The loss happens at the moment when the next txn is being
+// submitted or the next View begins. Txns submitted after the lost one are refused until the
+// connection has been notified; later ones are accepted.
 type losing struct {
 	*backend
 	atView bool
-	told   chan struct{} // closed when the loss is over
+	told   chan struct{} // closed when the loss is complete
 
 	mu struct {
 		sync.Mutex
@@ -61,8 +61,8 @@ func (l *losing) View(read func(*tree.Tree, *watch.Table)) {
 	l.backend.View(read)
 }
 
-// begin begins the loss, if there is something to lose and it has not begun, and
-// gives it time to come to its end, unless somebody must let go of a lock before.
+// begin starts the loss, if there is a txn to lose and the loss has not started. It gives the loss
+// time to complete, unless another goroutine must release a lock first.
 func (l *losing) begin() {
 	const moment = 50 * time.Millisecond
 	l.mu.Lock()
@@ -94,7 +94,7 @@ func (l *losing) Submit(x *tree.Txn, done frontend.Done) {
 	}
 }
 
-// lose does as replica.mend, on the applier.
+// lose does what replica.mend does, on the applier.
 func (l *losing) lose(_ tree.Result, t *tree.Tree, table *watch.Table) {
 	l.mu.lost(tree.Result{Code: znode.ErrUncertain}, t, table)
 	for open := false; !open; {
@@ -110,9 +110,9 @@ func (l *losing) lose(_ tree.Result, t *tree.Tree, table *watch.Table) {
 	close(l.told)
 }
 
-// TestNothingSucceedsBehindALostWrite: what a connection submits while a write of
-// its own is being lost is refused with it. The loss has time to come between the
-// decision to submit and the submission.
+// TestNothingSucceedsBehindALostWrite: what a connection submits while one of its writes is being
+// lost is refused too. The test lets the loss happen between the decision to submit and the
+// submission.
 func TestNothingSucceedsBehindALostWrite(t *testing.T) {
 	t.Parallel()
 	session := "SESSION NEW hold=1h\n"
@@ -157,8 +157,8 @@ func TestNothingSucceedsBehindALostWrite(t *testing.T) {
 	}
 }
 
-// TestLockWhoseFolderIsUncertain: that its own txn was refused does not mean that
-// nothing was done.
+// TestLockWhoseFolderIsUncertain: a refusal of the LOCK's own txn does not mean that nothing was
+// changed.
 func TestLockWhoseFolderIsUncertain(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -172,9 +172,8 @@ func TestLockWhoseFolderIsUncertain(t *testing.T) {
 	})
 }
 
-// TestZooKeeperNoLeader: to a client of ZooKeeper's protocol that is a connection
-// loss, whatever it has asked; behind it nothing is answered or proposed, and the
-// session stays.
+// TestZooKeeperNoLeader: for a client of ZooKeeper's protocol, NOLEADER is a connection loss,
+// whatever it has requested; no later request is answered or proposed, and the session stays.
 func TestZooKeeperNoLeader(t *testing.T) {
 	t.Parallel()
 	for _, request := range []string{"setData /a y", "multi setData /a y", "sync /a", "closeSession"} {
@@ -201,8 +200,8 @@ func TestZooKeeperNoLeader(t *testing.T) {
 	})
 }
 
-// TestSessionThatIsYoung: a node that has not heard of a session yet does not say
-// that there is none before it knows what the others do.
+// TestSessionThatIsYoung: a node that does not know a session yet does not say that it does not
+// exist before it has caught up with the others.
 func TestSessionThatIsYoung(t *testing.T) {
 	t.Parallel()
 	for _, who := range []struct{ asks, gets, hearsNothing string }{
@@ -227,14 +226,14 @@ func TestSessionThatIsYoung(t *testing.T) {
 	}
 }
 
-// TestLockThatMovesToAnotherNode: the place in the line goes with the session, and
-// the node that the client has left does not take it away.
+// TestLockThatMovesToAnotherNode: the place in the line moves with the session, and the node that
+// the client has left does not delete it.
 func TestLockThatMovesToAnotherNode(t *testing.T) {
 	t.Parallel()
 	for _, fails := range []bool{false, true} {
 		stage(t, func(x *theatre) {
 			x.act("B> SESSION NEW hold=30s\nB< OK id=0x3e9 *\nA> LOCK /l\nA< OK *\nB> LOCK /l timeout=5s")
-			if fails { // it has given up, and could not take the znode away
+			if fails { // the LOCK is given up, and its znode could not be deleted
 				x.hold()
 				x.act("sleep 5s")
 				x.refuse(0, znode.ErrNoLeader)
@@ -249,8 +248,8 @@ func TestLockThatMovesToAnotherNode(t *testing.T) {
 	}
 }
 
-// TestLeaderless: ZooKeeper's clients are to go elsewhere, whatever they are at, and
-// keep their sessions; those of the text protocol read on.
+// TestLeaderless: ZooKeeper's clients must go to another server, in whatever state they are, and
+// keep their sessions; clients of the text protocol can still read.
 func TestLeaderless(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -262,7 +261,7 @@ func TestLeaderless(t *testing.T) {
 			A> FOLLOW /e
 			A< OK id=1 zxid=*
 			`)
-		unknown := x.client("b") // has said nothing yet
+		unknown := x.client("b") // has sent nothing yet
 		x.hold()
 		x.act("z2> setData /e y ; getData /e\nz3> connect\nz4> raw 0000")
 		x.front.SetLeaderless(true)
@@ -297,8 +296,8 @@ func TestLeaderless(t *testing.T) {
 	}, allowAll)
 }
 
-// TestLeaderlessLetsNobodySlip: whenever a client comes, it is not there when there
-// is no leader.
+// TestLeaderlessLetsNobodySlip: at whatever moment a client of ZooKeeper's protocol connects, it
+// does not stay connected without a leader.
 func TestLeaderlessLetsNobodySlip(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -329,8 +328,8 @@ func TestLeaderlessLetsNobodySlip(t *testing.T) {
 	})
 }
 
-// TestReplaced: who has missed events is disconnected and nobody else, and no
-// session ends with it: not those that would with their connections.
+// TestReplaced: only clients that have missed events are disconnected, and no session ends because
+// of that, not even one that would end with its connection.
 func TestReplaced(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -367,7 +366,7 @@ func TestReplaced(t *testing.T) {
 	})
 }
 
-// TestReplacedWithoutTheSession: who has lost it meanwhile hears so.
+// TestReplacedWithoutTheSession: a client whose session has ended or moved meanwhile is told so.
 func TestReplacedWithoutTheSession(t *testing.T) {
 	t.Parallel()
 	for kind, why := range map[tree.Kind]string{tree.KindClose: "expired", tree.KindAttach: "moved"} {
@@ -384,8 +383,8 @@ func TestReplacedWithoutTheSession(t *testing.T) {
 	}
 }
 
-// TestReplacedMeanwhile: a session that was made in a table that is no more when its
-// connection comes to know of it has an end like any other.
+// TestReplacedMeanwhile: a session is created in a table that is replaced before its connection
+// learns of the session. It ends like any other.
 func TestReplacedMeanwhile(t *testing.T) {
 	t.Parallel()
 	for _, hello := range []string{"A> SESSION NEW", "A> LOCK /l", "z1> connect"} {
@@ -410,7 +409,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestModes: the roles in ZooKeeper's words.
+// TestModes checks the roles in ZooKeeper's words.
 func TestModes(t *testing.T) {
 	t.Parallel()
 	for role, want := range map[string]struct{ mode, state string }{

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Percentiles are those of some times, as mntr shows them.
+// Percentiles returns the percentiles of the given times, as mntr shows them.
 func Percentiles(ms []int) (p50, p99, most int64) {
 	var l Latencies
 	for _, x := range ms {
@@ -14,25 +14,25 @@ func Percentiles(ms []int) (p50, p99, most int64) {
 	return l.Percentile(500) / 1000, l.Percentile(990) / 1000, l.most.Load() / 1000
 }
 
-// FallBehind has a server's connections fall behind at the first event that waits,
-// and catch up in pages of a few events.
+// FallBehind makes a server's connections fall behind at the first waiting event, and catch up in
+// pages of a few events.
 func FallBehind(s *Server) { s.pace = pace{waiting: 1, page: 100} }
 
-// Connections counts those that the server has not done with.
+// Connections counts the connections that the server has not finished.
 func Connections(s *Server) int {
 	n, _ := s.load()
 	return n
 }
 
-// Leftovers is what a server without connections must not have: bytes of events,
-// locks that somebody waits for.
+// Leftovers returns what a server without connections must not have: bytes of events, and locks
+// that a client waits for.
 func Leftovers(s *Server) (eventBytes int64, locks int) {
 	s.locks.mu.Lock()
 	defer s.locks.mu.Unlock()
 	return s.eventBytes.Load(), len(s.locks.waiting)
 }
 
-// PeerState is what the kernel knows of the other end.
+// PeerState returns what the kernel knows of the remote end.
 func PeerState(nc net.Conn) string {
 	return [...]string{peerThere: "there", peerShut: "shut", peerGone: "gone"}[peerState(nc)]
 }

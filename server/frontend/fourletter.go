@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// fourLetterWords are ZooKeeper's, each with what answers it. A connection asks
-// one and is closed.
+// fourLetterWords are ZooKeeper's words, each with its handler. A connection asks one word and is
+// closed.
 var fourLetterWords = map[string]func(s *Server, asker *conn) string{
 	"conf": (*Server).conf, "cons": (*Server).cons, "crst": (*Server).crst, "dirs": (*Server).dirs,
 	"dump": (*Server).dump, "envi": (*Server).envi, "gtmk": (*Server).traceMask, "hash": (*Server).hash,
@@ -15,7 +15,7 @@ var fourLetterWords = map[string]func(s *Server, asker *conn) string{
 	"wchp": (*Server).wchp, "wchs": (*Server).wchs,
 }
 
-// fourLetter answers a four-letter word, at once, and ends the connection.
+// fourLetter answers a four-letter word at once and ends the connection.
 func (c *conn) fourLetter(word string) {
 	s := c.s
 	s.stats.received.Add(1)
@@ -32,11 +32,12 @@ func (c *conn) fourLetter(word string) {
 	c.leaving = true
 }
 
-// notServing is how ZooKeeper says that it has no quorum.
+// notServing is ZooKeeper's message that it has no quorum.
 const notServing = "This ZooKeeper instance is not currently serving requests"
 
-// refusedWord is the answer to a word that is not listed, or that nobody answers
-// who does not serve, as a ZooKeeper without a quorum. Not ok: it is to be answered.
+// refusedWord returns the answer to a word that is not listed, or that a node that does not serve
+// refuses, as a ZooKeeper without a quorum does. If ok is false, the word is not refused and its
+// handler must answer it.
 func refusedWord(listed []string, word string, serves bool) (answer string, ok bool) {
 	switch {
 	case !slices.Contains(listed, word) && !slices.Contains(listed, "*"):
@@ -55,8 +56,8 @@ func refusedWord(listed []string, word string, serves bool) (answer string, ok b
 	return notServing + "\n", true
 }
 
-// zkVersion is what tools that look for ZooKeeper's version find, with our own
-// behind it.
+// zkVersion is the version in the form that ZooKeeper's tools look for, followed by our own
+// version.
 func zkVersion(version, built string) string {
 	return fmt.Sprintf("3.9.3-coord-%s, built on %s", version, built)
 }

@@ -14,7 +14,7 @@ import (
 
 const allWords = "conf cons crst dirs dump envi gtmk hash isro mntr ruok srst srvr stat stmk wchc wchp wchs"
 
-// answers are those of a server that has done nothing yet.
+// answers are the answers of a server that has done nothing yet.
 var answers = map[string]string{
 	"ruok": "imok", "isro": "rw", "gtmk": "0", "stmk": "0", "crst": "Connection stats reset.\n", "srst": "Server stats reset.\n",
 	"srvr": "Zookeeper version: 3.9.3-coord-0.1, built on 02/01/2026 03:04 GMT\nLatency min/avg/max: 0/0.0/0\n" +
@@ -27,8 +27,8 @@ var answers = map[string]string{
 	"envi": "Environment:\nzookeeper.version=3.9.3-coord-0.1, built on 02/01/2026 03:04 GMT\nhost.name=h\nos.memory.free=3MB\n",
 }
 
-// TestFourLetterWords: ZooKeeper's answers byte for byte, with a line end behind
-// the word or without, and the words of its whitelist.
+// TestFourLetterWords compares ZooKeeper's answers byte for byte, with and without a line end after
+// the word, for the words of its whitelist.
 func TestFourLetterWords(t *testing.T) {
 	t.Parallel()
 	for _, listed := range [][]string{nil, {"ruok", "srvr", "mntr", "isro"}, {"*"}} {
@@ -42,7 +42,7 @@ func TestFourLetterWords(t *testing.T) {
 					got, want := c.got.String(), word+" is not executed because it is not in the whitelist.\n"
 					if listed != nil && (listed[0] == "*" || slices.Contains(listed, word)) {
 						if err := words.Check(word, words.Coord, got); err != nil && word != "conf" && word != "envi" && word != "mntr" {
-							t.Error(err) // the three are the node's, and the whole binary's test is about them
+							t.Error(err) // these three depend on the node; a test of the whole binary covers them
 						}
 						fixed, ok := answers[word]
 						if !ok {
@@ -59,8 +59,8 @@ func TestFourLetterWords(t *testing.T) {
 	}
 }
 
-// TestWordsAreToldFromVerbs: lower-case verbs work, and a word is answered as
-// soon as it is whole, even before its client has closed its side.
+// TestWordsAreToldFromVerbs: lower-case verbs work, and a word is answered as soon as it is
+// complete, even before its client has closed its side.
 func TestWordsAreToldFromVerbs(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
@@ -102,13 +102,12 @@ func TestWordsAreToldFromVerbs(t *testing.T) {
 	}
 }
 
-// TestToolsCanRead: the expressions of clients and exporters that parse the
-// words.
+// TestToolsCanRead checks the regular expressions with which clients and exporters parse the words.
 func TestToolsCanRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	addr := w.tcp()
-	alone := func(in string) string { // the one before has left
+	alone := func(in string) string { // waits until the previous connection has ended
 		eventually(t, func() bool { return frontend.Connections(w.front) == 0 })
 		return ask(t, addr, in)
 	}
@@ -121,11 +120,11 @@ func TestToolsCanRead(t *testing.T) {
 	if m == nil {
 		t.Fatalf("go-zookeeper cannot read %q", srvr)
 	}
-	m[8] = "" // connections: that of before may be ending still
+	m[8] = "" // connections: the previous one may still be ending
 	if strings.Join(m[6:], " ") != "6 5  0 0x100000002 standalone 5" {
 		t.Errorf("srvr: %q", m[6:])
 	}
-	// kazoo, server_version(): any digits and dots behind the word.
+	// kazoo, server_version(): any digits and dots after the word.
 	if !regexp.MustCompile(`version: (\d+)\.(\d+)\.(\d+)`).MatchString(srvr) {
 		t.Errorf("kazoo cannot read %q", srvr)
 	}

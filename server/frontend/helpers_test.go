@@ -24,9 +24,8 @@ import (
 	"coord/tree/znode"
 )
 
-// backend is a replica on a lone tree: an applier that takes what is submitted
-// in bursts and runs dones under the state lock, or, if it is direct, one that each
-// submission brings.
+// backend is a replica on a lone tree. Its applier takes submissions in bursts and runs dones under
+// the state lock. If direct is set, each submission runs the applier itself.
 type backend struct {
 	front  *frontend.Server
 	direct bool
@@ -35,7 +34,7 @@ type backend struct {
 	record bool          // keep the events
 	events []znode.Event // of all txns
 
-	disorder bool // barriers and txns keep no order between them
+	disorder bool // barriers and txns keep no order between each other
 	views    atomic.Int64
 
 	state   sync.RWMutex
@@ -43,13 +42,13 @@ type backend struct {
 	watches *watch.Table
 	stamp   int64
 
-	applying sync.Mutex // one applier at a time, if direct
+	applying sync.Mutex // held by the running applier, if direct
 
 	mu struct {
 		sync.Mutex
 		tasks   []task
 		held    bool
-		allowed int // tasks that may run though held
+		allowed int // number of tasks that may run though held
 		dead    bool
 	}
 	more sync.Cond
@@ -60,7 +59,7 @@ type watchTable = watch.Table
 type task struct {
 	txn  *tree.Txn // nil for a barrier
 	done frontend.Done
-	code znode.Code // the refusal instead of the outcome
+	code znode.Code // a refusal in place of the outcome
 }
 
 func newBackend() *backend {
@@ -80,7 +79,7 @@ func (b *backend) View(read func(*tree.Tree, *watch.Table)) {
 	read(b.tree, b.watches)
 }
 
-// take never runs a done itself.
+// take queues a task. It never runs a done itself.
 func (b *backend) take(x task) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -91,7 +90,7 @@ func (b *backend) take(x task) {
 	}
 }
 
-// applyAll is an applier of what waits.
+// applyAll applies all waiting tasks.
 func (b *backend) applyAll() {
 	b.applying.Lock()
 	defer b.applying.Unlock()
@@ -166,8 +165,8 @@ func (b *backend) apply(tasks []task) {
 	b.front.Flush()
 }
 
-// hold keeps dones back; allow lets some of them run; refuse gives the waiting
-// task at i another outcome. die is the end, with tasks unanswered.
+// hold keeps dones back; allow lets some of them run; refuse replaces the outcome of the waiting
+// task at i. die stops the backend with tasks unanswered.
 func (b *backend) hold() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -207,7 +206,7 @@ func (b *backend) waiting() int {
 	return len(b.mu.tasks)
 }
 
-// do applies a txn of somebody else's.
+// do applies a txn of another client.
 func (b *backend) do(op tree.Op) {
 	b.state.Lock()
 	defer b.state.Unlock()
@@ -251,7 +250,7 @@ func (n *fakeNode) Snapshot(context.Context) (znode.Zxid, func(context.Context, 
 	return n.zxid, n.snapshot, n.err
 }
 
-// fakeSessions is a frontend.Sessions that ends none.
+// fakeSessions is a frontend.Sessions that ends no session.
 type fakeSessions struct{}
 
 func (fakeSessions) Attach(int64, uint32, time.Duration, bool) {}
@@ -267,7 +266,7 @@ type world struct {
 	node   *fakeNode
 	log    *lockedBuffer
 	ctx    context.Context
-	stop   context.CancelFunc // as a node stops: the clients first
+	stop   context.CancelFunc // stops the clients, like the first step of a node's stop
 	kill   context.CancelFunc // stops the backend
 	served sync.WaitGroup
 }
@@ -315,7 +314,7 @@ func newWorld(t testing.TB, change ...func(*frontend.Config, *backend)) *world {
 	return w
 }
 
-// end stops everything, as the test's end does; in a bubble it is called before.
+// end stops everything, as the end of the test does. A test in a bubble calls it earlier.
 func (w *world) end() {
 	w.stop()
 	w.served.Wait()
@@ -330,7 +329,7 @@ func (w *world) serve(l net.Listener) {
 	})
 }
 
-// tcp serves on loopback and says where.
+// tcp serves on loopback and returns the address.
 func (w *world) tcp() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -340,7 +339,7 @@ func (w *world) tcp() string {
 	return l.Addr().String()
 }
 
-// duplex is a connection of two pipes, so that one direction can be closed.
+// duplex is a connection made of two pipes, so that one direction can be closed.
 type duplex struct {
 	r, w   net.Conn
 	remote net.Addr
@@ -363,7 +362,7 @@ type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
-	errs   chan error // what Accept says instead
+	errs   chan error // errors that Accept returns in place of connections
 }
 
 func (w *world) pipes() *pipes {
@@ -388,7 +387,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 var home = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 50000}
 
-// dial connects as from an address.
+// dial connects from the given address.
 func (p *pipes) dial(from net.Addr) *duplex {
 	a, b := net.Pipe()
 	x, y := net.Pipe()
@@ -400,14 +399,14 @@ func (p *pipes) dial(from net.Addr) *duplex {
 	return &duplex{r: x, w: b, remote: from}
 }
 
-// open is dial, with a goroutine that takes all that comes.
+// open is dial, with a goroutine that reads everything.
 func (p *pipes) open(from net.Addr) *caller { return newCaller(p.dial(from)) }
 
 // caller is a client that reads all the time.
 type caller struct {
 	*duplex
 	got  lockedBuffer
-	gate chan struct{} // takes one, and who reads needs it
+	gate chan struct{} // holds one token, which the reading goroutine needs for each read
 	done chan struct{} // closed at the end of the stream
 }
 
@@ -428,7 +427,7 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// stall has the caller read at most once more until it goes on.
+// stall makes the caller read at most once more until it is resumed.
 func (c *caller) stall() {
 	select {
 	case c.gate <- struct{}{}:
@@ -443,7 +442,7 @@ func (c *caller) goOn() {
 	}
 }
 
-// say sends, and does not mind if nobody listens.
+// say sends, and ignores errors.
 func (c *caller) say(s string) { _, _ = io.WriteString(c.duplex, s) }
 
 func (c *caller) ended() bool {
@@ -455,8 +454,8 @@ func (c *caller) ended() bool {
 	}
 }
 
-// ask sends all of in on one TCP connection, closes its sending side, and
-// returns all that comes back.
+// ask sends in on one TCP connection, closes its sending side, and returns everything that comes
+// back.
 func ask(t testing.TB, addr, in string) string {
 	t.Helper()
 	network := "tcp"

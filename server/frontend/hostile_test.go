@@ -22,7 +22,7 @@ import (
 	"coord/tree/znode"
 )
 
-// tokens are what random bytes are made of, so that some of them mean something.
+// tokens are the parts of the random input, so that some of it is meaningful.
 var tokens = []string{
 	"GET", "SET", "TXN", "CREATE", "RM", "AUTH", "SNAPSHOT", "HELLO", "FORMAT", "CAT", "QUIT", "TREE", "CHECK", "ruok", "mntr", "stat", "@x", "@",
 	"/a", "/", "/a/b", "//", "/\xff", "v=1", "v=-1", "v=99999999999", "limit=0", "limit=2147483647", "after=", "depth=1", "acl=", "acl=auth::r",
@@ -32,8 +32,8 @@ var tokens = []string{
 
 var answerForm = regexp.MustCompile(`^(@\S* )?(OK|DATA|LIST|ITEM|ERR|DATA64|\{)`)
 
-// TestRandomBytes: whatever comes in, the server answers in its own words, ends
-// the connection when it must, and is well afterwards.
+// TestRandomBytes: whatever the input, the server answers in its protocol, ends the connection when
+// it must, and works normally afterwards.
 func TestRandomBytes(t *testing.T) {
 	t.Parallel()
 	seed := time.Now().UnixNano()
@@ -73,8 +73,8 @@ func TestRandomBytes(t *testing.T) {
 	}
 }
 
-// TestSilentConnections: a thousand that never send cost little and are gone
-// after ten seconds.
+// TestSilentConnections: a thousand connections that never send cost little and are gone after ten
+// seconds.
 func TestSilentConnections(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -105,12 +105,12 @@ func TestSilentConnections(t *testing.T) {
 	})
 }
 
-// TestCutConnections: wherever a connection breaks, half a request is never
-// carried out, and the goroutines go.
+// TestCutConnections: wherever a connection breaks, half a request is never executed, and the
+// goroutines end.
 func TestCutConnections(t *testing.T) {
 	t.Parallel()
 	const in = "CREATE /a :10\n0123456789\nTXN 2\nCREATE /b :3\nabc\nCREATE /c x\nSET /a y\nGET /a\nSNAPSHOT\nCREATE /d x\n"
-	whole := map[int]string{ // behind so many bytes there is one more
+	whole := map[int]string{ // at these lengths one more request is complete
 		strings.Index(in, "TXN"): "/a", strings.Index(in, "SET"): "/b", len(in): "/d",
 	}
 	for cut := range len(in) + 1 {
@@ -158,8 +158,8 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// TestErrorFlood: a client that sends nothing but errors gets them all, and the
-// server's memory does not grow with them.
+// TestErrorFlood: a client whose requests are all invalid gets all the errors, and the server's
+// memory does not grow with them.
 func TestErrorFlood(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, direct)
@@ -170,7 +170,7 @@ func TestErrorFlood(t *testing.T) {
 	}
 }
 
-// TestClientsThatDoNotRead leave the others alone.
+// TestClientsThatDoNotRead: clients that do not read do not disturb the others.
 func TestClientsThatDoNotRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -195,8 +195,8 @@ func TestClientsThatDoNotRead(t *testing.T) {
 	}
 }
 
-// TestTheLastAnswerArrives: the server ends the connection while the client
-// still sends; the client gets the last answer and an orderly end.
+// TestTheLastAnswerArrives: the server ends the connection while the client still sends; the client
+// gets the last answer and an orderly end of the stream.
 func TestTheLastAnswerArrives(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -220,7 +220,7 @@ func TestTheLastAnswerArrives(t *testing.T) {
 				default:
 				}
 				if _, err := c.Write(make([]byte, 10_000)); err != nil {
-					if time.Since(start) > frontend.LingerTime { // the server need not listen for longer
+					if time.Since(start) > frontend.LingerTime { // the server need not read for longer
 						err = nil
 					}
 					stopped <- err
@@ -239,8 +239,8 @@ func TestTheLastAnswerArrives(t *testing.T) {
 	}
 }
 
-// TestAllAtOnce is for the race detector: many connections do everything while
-// the tree changes, and the server stops in the middle.
+// TestAllAtOnce is for the race detector: many connections use everything while the tree changes,
+// and the server stops in the middle.
 func TestAllAtOnce(t *testing.T) {
 	before := runtime.NumGoroutine()
 	w := newWorld(t, func(cfg *frontend.Config, b *backend) {
@@ -306,7 +306,7 @@ func TestAllAtOnce(t *testing.T) {
 	eventually(t, func() bool { return runtime.NumGoroutine() <= before+2 })
 }
 
-// TestSnapshotSum: the sum at the end is that of the bytes of all chunks.
+// TestSnapshotSum: the checksum at the end is that of the bytes of all chunks.
 func TestSnapshotSum(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -355,8 +355,8 @@ func TestSnapshotSum(t *testing.T) {
 	}
 }
 
-// TestMaxSnapshots: more streams at once than the limit are refused, and there is
-// room again when one has ended.
+// TestMaxSnapshots: streams beyond the limit are refused, and there is room again when one has
+// ended.
 func TestMaxSnapshots(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

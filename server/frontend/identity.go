@@ -13,16 +13,16 @@ import (
 	"coord/tree/znode"
 )
 
-// guest is who is at the other end of a new connection.
+// guest describes the remote end of a new connection.
 type guest struct {
 	ids      []znode.Identity
 	addr     netip.Addr // invalid for unix sockets
 	operator bool
-	private  bool // nobody can listen in
+	private  bool // nobody can eavesdrop
 }
 
-// identify tells an address, or the user behind a unix socket; and whether that
-// alone makes an operator.
+// identify determines the identity of a new connection, its address or the user of a unix socket,
+// and whether that alone makes it an operator.
 func (s *Server) identify(nc net.Conn) guest {
 	switch a := nc.RemoteAddr().(type) {
 	case *net.TCPAddr:
@@ -53,7 +53,7 @@ func (c *textConn) auth(req *text.Request) {
 		return
 	}
 	id, err := znode.Digest(req.Name + ":" + string(req.Value))
-	clear(req.Value) // it need not stay in the buffer
+	clear(req.Value) // so that the password does not stay in the buffer
 	switch {
 	case err != nil:
 		c.s.stats.authFailed.Add(1)
@@ -65,9 +65,9 @@ func (c *textConn) auth(req *text.Request) {
 	}
 }
 
-// addUser adds an identity that the client has proved, for the requests from here
-// on, unless there are too many or it is too long: it is kept, and goes with every txn.
-// It takes mu.
+// addUser adds an identity that the client has proved, for the requests from here on. It refuses if
+// there are too many or the identity is too long, because identities are kept and travel with every
+// txn. It takes mu.
 func (c *conn) addUser(id znode.Identity) bool {
 	if slices.Contains(c.ids, id) {
 		return true

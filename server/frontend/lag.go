@@ -11,29 +11,28 @@ import (
 	"coord/tree/znode"
 )
 
-// A connection that takes its events more slowly than they come falls behind: its
-// watches leave the table, so that an event costs nothing for it any more, and what
-// has come since it is read from the table's history, a page at a time, as the
-// client takes it. When it has come to the end its watches return into the table, in
-// the same View: no gap, and nothing twice. So a thousand clients that do not read
-// are no burden for those that do. Who is so far behind that the history has
-// forgotten what comes next is cut off.
+// A connection that takes its events more slowly than they come falls behind. Its watches leave the
+// table, so that events cost nothing for it any more, and the events that it has missed are read
+// from the table's history, one page at a time, as the client takes them. When it has reached the
+// end of the history, its watches return to the table in the same View, so that no event is missed
+// or told twice. So a thousand clients that do not read are no burden for those that do. A client
+// that is so far behind that the history no longer has its next event is cut off.
 //
-// A connection falls behind only between two txns, and only while nothing else is
-// under way: no answer of its own waits for its turn. Until it has caught up its
-// reader begins nothing, so that no answer shows a change before its event.
+// A connection falls behind only between two txns, and only while none of its own answers waits for
+// its turn. Until it has caught up, its reader begins no request, so that no answer shows a change
+// before its event.
 //
-// Invariant: who is behind has somebody who sends (flushing), or is on the crier's
-// list, or dirty.
+// Invariant: a connection that is behind is being sent (flushing), is on the crier's list, or is
+// dirty.
 
 const (
-	lagWatches = 16      // with more of them it does not: reading the past costs a look for each
-	pageLooks  = 4 << 10 // events that are looked at for a page
+	lagWatches = 16      // a connection with more watches does not fall behind: reading the history costs a check of each
+	pageLooks  = 4 << 10 // events that are examined for one page
 )
 
 // pace says how soon a connection falls behind.
 type pace struct {
-	waiting int // bytes of events that wait, then it does
+	waiting int // bytes of waiting events at which it falls behind
 	page    int // bytes of a page
 }
 
@@ -44,12 +43,12 @@ type behind struct {
 	isBehind bool
 	outside  bool       // its watches are not in the table
 	idle     bool       // its reader waits for the client
-	read     znode.Zxid // until then the history is read
-	told     znode.Zxid // the last txn that it was told of
+	read     znode.Zxid // the history has been read up to here
+	told     znode.Zxid // the last txn that one of its watches was notified of
 }
 
-// fallsBehind says whether an event is not for now, as the connection is behind, or
-// begins to be.
+// fallsBehind says whether the connection is behind, or falls behind now, so that the event is left
+// to the history. mu is held.
 func (c *conn) fallsBehind(zxid znode.Zxid) bool {
 	o := &c.mu.outbox
 	if !o.isBehind && o.idle && o.events >= c.s.pace.waiting && o.told != zxid && !c.waiting() && len(o.watches) <= lagWatches && !o.ending && !o.broken {
@@ -60,8 +59,8 @@ func (c *conn) fallsBehind(zxid znode.Zxid) bool {
 	return o.isBehind
 }
 
-// lag makes the connection one that is behind, from a place in the history on. Its
-// watches have seen what came until another one.
+// lag makes the connection one that is behind. Its history begins after from; its watches have seen
+// the events up to seen. mu is held.
 func (c *conn) lag(from, seen znode.Zxid) {
 	c.mu.isBehind, c.mu.read = true, from
 	for _, w := range c.mu.watches {
@@ -69,8 +68,8 @@ func (c *conn) lag(from, seen znode.Zxid) {
 	}
 }
 
-// stepOutside takes the watches of a connection that is behind out of the table.
-// The state lock is held.
+// stepOutside removes the watches of a connection that is behind from the table. The state lock and
+// mu are held.
 func (c *conn) stepOutside(table *watch.Table) {
 	if !c.mu.isBehind || c.mu.outside {
 		return
@@ -81,8 +80,8 @@ func (c *conn) stepOutside(table *watch.Table) {
 	}
 }
 
-// pull puts the next page into the outbox of a connection that is behind. It takes
-// mu; the state lock is held.
+// pull puts the next page into the outbox of a connection that is behind. It takes mu; the state
+// lock is held.
 func (c *conn) pull(_ *tree.Tree, table *watch.Table) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,7 +92,7 @@ func (c *conn) pull(_ *tree.Tree, table *watch.Table) {
 	watches := slices.SortedFunc(maps.Values(o.watches), func(a, b *eventWatch) int { return cmp.Compare(a.id, b.id) })
 	before, looks, more := len(o.out), 0, false
 	whole := table.Since(o.read, func(e *znode.Event) bool {
-		if more = e.Zxid != o.read && (looks >= pageLooks || len(o.out)-before >= c.s.pace.page); more { // a txn is told as one
+		if more = e.Zxid != o.read && (looks >= pageLooks || len(o.out)-before >= c.s.pace.page); more { // keep the events of a txn together
 			return false
 		}
 		looks++
@@ -113,7 +112,8 @@ func (c *conn) pull(_ *tree.Tree, table *watch.Table) {
 	}
 }
 
-// stepInside returns the watches into the table: the connection has caught up.
+// stepInside returns the watches to the table, because the connection has caught up. The state lock
+// and mu are held.
 func (c *conn) stepInside(watches []*eventWatch, table *watch.Table) {
 	c.mu.isBehind, c.mu.outside = false, false
 	c.changed.Broadcast()
@@ -126,11 +126,11 @@ func (c *conn) stepInside(watches []*eventWatch, table *watch.Table) {
 	}
 }
 
-// isPulling says whether there is something to read from the history.
+// isPulling says whether events are to be read from the history. mu is held.
 func (c *conn) isPulling() bool { return c.mu.isBehind && !c.mu.broken && !c.mu.ending }
 
-// begin waits, before the reader handles what it has received, until the connection
-// has caught up. It takes mu.
+// begin waits until the connection has caught up, before the reader handles what it has received.
+// It takes mu.
 func (c *conn) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

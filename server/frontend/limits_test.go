@@ -19,7 +19,7 @@ import (
 	"coord/tree/znode"
 )
 
-// TestRequestLimits: what a request may have, and what is said about more.
+// TestRequestLimits checks the limits of a request, and the errors of requests that exceed them.
 func TestRequestLimits(t *testing.T) {
 	t.Parallel()
 	long := func(n int) string { return strings.Repeat("x", n) }
@@ -85,8 +85,8 @@ func okUsers(from, to int) string {
 	return b.String()
 }
 
-// TestPipelineLimits: more requests under way, or more bytes of them, than
-// allowed are not read until some are answered.
+// TestPipelineLimits: when more requests, or more bytes of them, are in flight than allowed, the
+// server stops reading until some are answered.
 func TestPipelineLimits(t *testing.T) {
 	t.Parallel()
 	payload := "SET / :102400\n" + strings.Repeat("x", 100<<10) + "\n"
@@ -130,8 +130,7 @@ func TestPipelineLimits(t *testing.T) {
 	}
 }
 
-// TestQueuedAnswersAreBounded: reads and fixed answers behind a pending write
-// count too.
+// TestQueuedAnswersAreBounded: reads and fixed answers after a pending write count too.
 func TestQueuedAnswersAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -160,15 +159,15 @@ func TestQueuedAnswersAreBounded(t *testing.T) {
 	})
 }
 
-// TestOutboxLimit: reads behind a write are refused while too much waits for the
-// client; it loses nothing else, and may go on.
+// TestOutboxLimit: reads after a write are refused while too much waits for the client; it loses
+// nothing else, and may go on.
 func TestOutboxLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		value := strings.Repeat("v", 1<<20)
 		w.do(tree.Op{Kind: tree.KindCreate, Path: "/a", Data: []byte(value), ACL: znode.OpenACL})
-		d := w.pipes().dial(home) // and reads nothing
+		d := w.pipes().dial(home) // the client reads nothing
 		w.hold()
 		go func() {
 			_, _ = io.WriteString(d, "SET / x\n"+strings.Repeat("@g GET /a\n", 20)+"@l LS /\n@s SET / y\n@c GET / lin\n")
@@ -191,14 +190,14 @@ func TestOutboxLimit(t *testing.T) {
 	})
 }
 
-// TestFirstLineTime: until the first valid line has come the client has ten
-// seconds, whatever it sends; then it has all the time.
+// TestFirstLineTime: the client has ten seconds to send its first valid line, whatever it sends;
+// after that there is no time limit.
 func TestFirstLineTime(t *testing.T) {
 	t.Parallel()
 	never := time.Hour
 	for _, tt := range []struct {
 		name   string
-		pieces []string // one a second
+		pieces []string // sent one per second
 		closes time.Duration
 		got    string
 	}{
@@ -252,8 +251,8 @@ func TestFirstLineTime(t *testing.T) {
 	}
 }
 
-// TestWriteTime: a client that takes nothing is closed, and counted, whoever
-// sends to it; nobody else waits for it.
+// TestWriteTime: a client that takes nothing is closed, and counted, whichever goroutine sends to
+// it; no other client waits for it.
 func TestWriteTime(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, in string }{
@@ -301,8 +300,8 @@ func TestWriteTime(t *testing.T) {
 	}
 }
 
-// TestSlowLine: a client that takes what it is sent slowly, and takes it, is not closed,
-// however long it takes for all of it.
+// TestSlowLine: a client that takes what it is sent, but slowly, is not closed, however long it
+// needs for all of it.
 func TestSlowLine(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -327,8 +326,8 @@ func TestSlowLine(t *testing.T) {
 	})
 }
 
-// TestConnectionsOfAnAddress: each address has its number, unix sockets have
-// none, and who leaves makes room.
+// TestConnectionsOfAnAddress: the limit applies to each address separately, not to unix sockets,
+// and a client that leaves makes room.
 func TestConnectionsOfAnAddress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -379,8 +378,7 @@ func TestConnectionsOfAnAddress(t *testing.T) {
 	})
 }
 
-// TestChunkLimit: a snapshot comes in chunks of bounded size, whatever is
-// written at once.
+// TestChunkLimit: a snapshot is sent in chunks of bounded size, however much is written at once.
 func TestChunkLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -408,8 +406,8 @@ func TestChunkLimit(t *testing.T) {
 	})
 }
 
-// TestAcceptGoesOn: out of descriptors the server tries again, at a pace; a
-// listener that is broken ends it, and everybody's connections.
+// TestAcceptGoesOn: when it is out of descriptors, the server retries at a bounded rate; a broken
+// listener ends the server and all connections.
 func TestAcceptGoesOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -439,7 +437,7 @@ func TestAcceptGoesOn(t *testing.T) {
 	})
 }
 
-// TestIdleConnectionsHoldLittle: what a burst needed is given back behind it.
+// TestIdleConnectionsHoldLittle: the memory that a burst needed is released after it.
 func TestIdleConnectionsHoldLittle(t *testing.T) {
 	w := newWorld(t, direct, func(_ *frontend.Config, b *backend) {
 		b.watches = watch.New(watch.Config{MaxWatches: 1, MaxWatchesPerWatcher: 1}, 0) // no history
@@ -449,7 +447,7 @@ func TestIdleConnectionsHoldLittle(t *testing.T) {
 	const conns = 20
 	value := strings.Repeat("v", 1<<20)
 	heap := func() uint64 {
-		for range 3 { // pools need two
+		for range 3 { // sync.Pool needs two
 			runtime.GC()
 		}
 		var m runtime.MemStats
@@ -478,7 +476,7 @@ func TestIdleConnectionsHoldLittle(t *testing.T) {
 		}
 	}
 	each := int64(0)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the last answer may be here before its buffers are given back
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the last answer may arrive before its buffers are given back
 		if each = (int64(heap()) - int64(before)) / conns; each <= 32<<10 || time.Now().After(end) {
 			break
 		}
@@ -488,7 +486,7 @@ func TestIdleConnectionsHoldLittle(t *testing.T) {
 	} else {
 		t.Logf("an idle connection holds %d bytes", each)
 	}
-	runtime.KeepAlive(value) // it was there before
+	runtime.KeepAlive(value) // it was allocated before
 	for _, d := range open {
 		_ = d.Close()
 	}

@@ -19,16 +19,16 @@ import (
 	"coord/tree/znode"
 )
 
-// crowd is some clients who do what they like, and what all of them were told.
+// crowd is a group of clients with random requests, and a record of what each of them got.
 type crowd struct {
 	*theatre
 	fault   string // the first
 	open    []*member
 	all     []*member
 	tags    int
-	gone    bool // a connection has broken: an answer may be lost
+	gone    bool // a connection has broken, so an answer may be lost
 	holding bool
-	stalled bool // somebody does not read, and may not know what he has
+	stalled bool // a client does not read, and may not know what it holds
 }
 
 // member is one client, with its requests by tag.
@@ -44,7 +44,7 @@ type member struct {
 
 func (m *member) got() string { return m.caller.got.String() }
 
-// liveRequests are drawn from few paths, so that they meet.
+// liveRequests are drawn from few paths, so that they conflict.
 var liveRequests = rapid.Custom(func(t *rapid.T) string {
 	path := rapid.SampledFrom([]string{"/", "/a", "/a", "/a/b", "/a/b/c", "/d"}).Draw(t, "path")
 	since := rapid.SampledFrom([]string{"", "", " since=0x100000002", " since=0x100000005", " since=0x100000010"}).Draw(t, "since")
@@ -65,7 +65,7 @@ var liveRequests = rapid.Custom(func(t *rapid.T) string {
 
 var fate = rapid.SampledFrom([]string{"say", "say", "say", "say", "say", "say", "say", "burst", "burst", "break", "shut", "sleep", "wait", "hold", "allow", "release", "resume", "expire", "stall", "stall", "go on"})
 
-// step is what happens next. The numbers choose among what there is then.
+// step is one random step. The numbers choose among what exists at that time.
 type step struct {
 	fate           string
 	client, choice int
@@ -79,8 +79,8 @@ var steps = rapid.Custom(func(t *rapid.T) step {
 	}
 })
 
-// TestLiveAtRandom: what several clients are told at once of changes, locks and
-// sessions agrees with what has happened.
+// TestLiveAtRandom: what several concurrent clients are told about changes, locks and sessions
+// agrees with what has happened.
 func TestLiveAtRandom(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -103,7 +103,7 @@ func TestLiveAtRandom(t *testing.T) {
 				m.goOn()
 			}
 			c.stalled = false
-			time.Sleep(2 * time.Minute) // longer than all of them wait
+			time.Sleep(2 * time.Minute) // longer than any of them waits
 			synctest.Wait()
 			c.holding = false
 			c.judgeLocks()
@@ -121,7 +121,7 @@ func TestLiveAtRandom(t *testing.T) {
 	})
 }
 
-// client is one of three who are there.
+// client returns one of the three connected clients.
 func (c *crowd) client(n int) *member {
 	for i := len(c.open); i < 3; i++ {
 		addr := []*net.TCPAddr{{IP: net.IPv4(10, 0, 0, 97), Port: 9}, {IP: net.IPv4(10, 0, 0, 98), Port: 9}, home}[(len(c.all))%3]
@@ -143,8 +143,7 @@ func (c *crowd) leave(m *member) {
 	c.open = slices.DeleteFunc(c.open, func(o *member) bool { return o == m })
 }
 
-// say sends a request with a tag of its own. What the server does not take yet
-// is on its way all the same.
+// say sends a request with a tag of its own. If the server does not read it yet, it is in transit.
 func (c *crowd) say(m *member, req string) string {
 	c.tags++
 	tag := fmt.Sprintf("@t%d", c.tags)
@@ -240,7 +239,7 @@ func number(s string) int64 {
 	return n
 }
 
-// watched is one watch of a member, as its request and the reply to it say.
+// watched is one watch of a member, according to its request and the reply.
 type watched struct {
 	req         string
 	path        string
@@ -250,9 +249,8 @@ type watched struct {
 	got         []string
 }
 
-// judge looks through all that a client got: one reply to each request, in their
-// order; each event of its watches, once, in their order, and none behind a reply
-// that shows something newer.
+// judge checks everything that a client got: one reply to each request, in their order; each event
+// of its watches once, in their order, and none after a reply that shows a later state.
 func (c *crowd) judge(m *member) {
 	fail := func(format string, args ...any) {
 		c.fail("%s: %s\nrequests %q\ngot %s", m.name, fmt.Sprintf(format, args...), m.asked, m.got())
@@ -324,7 +322,7 @@ func (c *crowd) judge(m *member) {
 	}
 }
 
-// expected are the events of a watch, of all that ever were.
+// expected returns the events of a watch, out of all events of the test.
 func (c *crowd) expected(w *watched, ids []znode.Identity) (all []string) {
 	kinds := "created deleted changed"
 	recursive := strings.Contains(w.req, " recursive")
@@ -353,7 +351,7 @@ func (c *crowd) expected(w *watched, ids []znode.Identity) (all []string) {
 	return all
 }
 
-// judgeLocks looks whether those have the locks who were told so, and no others.
+// judgeLocks checks that exactly those clients hold locks that were told so.
 func (c *crowd) judgeLocks() {
 	if c.holding || c.stalled {
 		return

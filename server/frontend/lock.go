@@ -10,14 +10,15 @@ import (
 	"coord/tree/znode"
 )
 
-// A lock is a folder of ephemeral sequential znodes, as the recipes of ZooKeeper
-// have it: the sequence is the line. A LOCK creates its znode, counts what stands
-// before it and is in its way, and counts down what is deleted of it. So a release costs
-// every waiter a subtraction, and answers the one whose turn it is. A new one is never in
-// the way, but a znode that somebody puts there by name may be, and is counted too.
+// A lock is a folder of ephemeral sequential znodes, as in ZooKeeper's recipes; their sequence is
+// the order of the line. A LOCK creates its znode, counts the znodes before it that are in its way,
+// and subtracts those that are deleted. So a release costs every waiter one subtraction, and only
+// the LOCK whose turn it is gets its answer. A new LOCK's znode is never in the way of an earlier
+// one. But a client may create a znode with any name, and that may be in the way, so creations are
+// counted too.
 
-// The names of the children, before the sequence number. Others may have put
-// children of other names there: they are exclusive.
+// The prefixes of the children's names, before the sequence number. Children of other names,
+// created by other clients, count as exclusive.
 const (
 	lockPrefix   = "lock-"
 	sharedPrefix = "read-"
@@ -34,10 +35,10 @@ func lockPrefixOf(req *text.Request) string {
 	return lockPrefix
 }
 
-// sequenceDigits are at the end of a sequential znode's name.
+// sequenceDigits is the number of digits at the end of a sequential znode's name.
 const sequenceDigits = 10
 
-// splitSequence cuts the number off a sequential znode's name.
+// splitSequence splits the sequence number off a sequential znode's name.
 func splitSequence(name string) (prefix, number string, ok bool) {
 	at := len(name) - sequenceDigits
 	if at < 0 {
@@ -51,16 +52,16 @@ func splitSequence(name string) (prefix, number string, ok bool) {
 	return name[:at], name[at:], true
 }
 
-// locks knows the znodes of the LOCKs that are not answered yet, and of those that
-// are being taken away. A session that moves to another connection, and asks for the
-// lock again there, takes the znode over with its place in the line; then the first
-// LOCK must not take it away any more.
+// locks records the znodes of the LOCKs that are not answered yet, and of those that are being
+// deleted. If a session moves to another connection and asks for the lock again there, the new LOCK
+// takes over the znode with its place in the line. The first LOCK must not delete the znode then.
 type locks struct {
-	mu      sync.Mutex       // a leaf
+	mu      sync.Mutex       // a leaf lock
 	waiting map[string]*wait // by the znode's path
 }
 
-// take makes w the one who has a znode, unless that is being taken away.
+// take makes w the LOCK to which a znode belongs, and returns true, unless the znode is being
+// deleted.
 func (l *locks) take(path string, w *wait) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,7 +79,7 @@ func (l *locks) isLeaving(path string) bool {
 	return is != nil && is.leaving
 }
 
-// giveUp says whether w may, and is to, take its znode away.
+// giveUp says whether w must delete its znode. It returns true at most once.
 func (l *locks) giveUp(w *wait) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +90,7 @@ func (l *locks) giveUp(w *wait) bool {
 	return true
 }
 
-// release forgets w, which holds its znode now or has none any more.
+// release forgets w, which holds its lock now or has no znode any more.
 func (l *locks) release(w *wait) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,7 +99,7 @@ func (l *locks) release(w *wait) {
 	}
 }
 
-// weigh says how much the znode of a name is in this lock's way.
+// weigh says how much a znode, by its name, is in this lock's way.
 func (w *wait) weigh(name string) int {
 	_, own := znode.Split(w.child)
 	_, mine, _ := splitSequence(own)
@@ -112,7 +113,7 @@ func (w *wait) weigh(name string) int {
 	return w.allowed + 1
 }
 
-// lock acts on a LOCK.
+// lock executes a LOCK.
 func (c *textConn) lock(req *text.Request) {
 	if !c.needSession(req) {
 		return
@@ -138,8 +139,9 @@ func (c *textConn) lock(req *text.Request) {
 	})
 }
 
-// resume looks for a znode that the session has in the line already, and takes it
-// over. It says whether there is one. The state lock and mu are held.
+// resume looks for a znode that the session already has in the line, and takes it over. It says
+// whether the LOCK is settled: a znode was taken over, or the session has one of another kind
+// there, which is an error. The state lock and mu are held.
 func (w *wait) resume(t *tree.Tree, table *watch.Table) bool {
 	other := false
 	for _, path := range t.Ephemerals(w.session) {
@@ -162,9 +164,9 @@ func (w *wait) resume(t *tree.Tree, table *watch.Table) bool {
 	return other
 }
 
-// create puts the lock's znode into the line, and the folder before it, unless the
-// connection has ended: a write before the LOCK may be lost. The state lock and mu
-// are held.
+// create adds the lock's znode to the line, after creating the folder if it does not exist. It
+// creates nothing if the connection has ended, because a write before the LOCK may be lost. The
+// state lock and mu are held.
 func (w *wait) create(folder bool) {
 	if w.c.mu.broken || w.c.mu.ending {
 		return
@@ -186,15 +188,15 @@ func (w *wait) create(folder bool) {
 	}}, w.created)
 }
 
-// created is told that the lock's znode is there, or why not. The state lock is
-// held.
+// created receives the outcome of the creation of the lock's znode. The state lock is held; mu is
+// not.
 func (w *wait) created(r tree.Result, t *tree.Tree, table *watch.Table) {
 	c := w.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	isOver := c.mu.broken || w.ended.Load() || w.code != znode.OK
 	switch {
-	case r.Code == znode.ErrNoNode && w.folder == znode.OK && !w.again && !isOver: // an empty folder has just gone
+	case r.Code == znode.ErrNoNode && w.folder == znode.OK && !w.again && !isOver: // an empty folder was deleted a moment ago
 		w.again = true
 		w.create(false)
 		return
@@ -219,7 +221,7 @@ func (w *wait) created(r tree.Result, t *tree.Tree, table *watch.Table) {
 	c.soil()
 }
 
-// count looks who is before this lock. The state lock and mu are held.
+// count counts the znodes before this lock. The state lock and mu are held.
 func (w *wait) count(t *tree.Tree, table *watch.Table) {
 	t.Children(w.req.Path, "", func(name string, _ func() tree.Znode) bool {
 		w.ahead += w.weigh(name)
@@ -239,13 +241,13 @@ func (w *wait) count(t *tree.Tree, table *watch.Table) {
 	}
 }
 
-// lockEvent counts what comes into the way, and what goes. mu is held.
+// lockEvent adds znodes that come into the way and subtracts those that go. mu is held.
 func (w *wait) lockEvent(e *znode.Event) {
 	if e.Type != znode.NodeCreated && e.Type != znode.NodeDeleted || w.code != znode.OK {
 		return
 	}
 	if e.Path == w.child {
-		w.code, w.ready = znode.ErrNoNode, true // somebody has broken it
+		w.code, w.ready = znode.ErrNoNode, true // it was deleted, and not by this LOCK
 		w.c.s.locks.release(w)
 		return
 	}
@@ -260,23 +262,22 @@ func (w *wait) lockEvent(e *znode.Event) {
 	}
 }
 
-// withdraw takes the lock's znode away, if it is still this LOCK's, and answers. No
-// lock is held.
+// withdraw deletes the lock's znode, if it still belongs to this LOCK, and answers. No lock is
+// held.
 func (w *wait) withdraw() {
 	c := w.c
 	c.mu.Lock()
-	there := w.child != "" // else created comes back to this
+	there := w.child != "" // otherwise created calls withdraw later
 	c.mu.Unlock()
 	if there && c.s.locks.giveUp(w) {
 		w.remove()
 	}
 }
 
-// remove deletes the znode, and tries again until it is gone: as long as its
-// session lives it would be in the way of all others. If the session has gone to
-// another node the znode is no business of this one: there it may be the client's
-// lock by now. So it is deleted through the attachment that this node knows of. No
-// lock is held.
+// remove deletes the znode, and retries until it is gone: as long as its session lives, the znode
+// would be in the way of all other waiters. If the session has moved to another node, the znode is
+// no longer this node's: it may be the client's lock there by now. So the deletion goes through the
+// attachment that this node knows. No lock is held.
 func (w *wait) remove() {
 	c := w.c
 	x := &tree.Txn{IDs: everybody, Session: w.session, Attachment: w.attachment, Op: tree.Op{
@@ -290,7 +291,7 @@ func (w *wait) remove() {
 	})
 	c.s.cfg.Backend.Submit(x, func(r tree.Result, t *tree.Tree, table *watch.Table) {
 		switch {
-		case r.Code == znode.ErrSessionMoved && table.Attached(w.session) != nil: // here, meanwhile
+		case r.Code == znode.ErrSessionMoved && table.Attached(w.session) != nil: // to this node, meanwhile
 			go w.remove()
 		case r.Code == znode.OK, r.Code == znode.ErrNoNode, r.Code == znode.ErrSessionMoved, r.Code == znode.ErrSessionExpired:
 			c.s.locks.release(w)
@@ -305,7 +306,7 @@ func (w *wait) remove() {
 	})
 }
 
-// unlock gives a lock back.
+// unlock executes an UNLOCK.
 func (c *textConn) unlock(req *text.Request) {
 	if !c.isNext() {
 		return

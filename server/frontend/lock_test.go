@@ -194,9 +194,9 @@ func TestLock(t *testing.T) {
 	})
 }
 
-// TestLockInterleavings lets two things befall a LOCK that waits, at any moment of
-// its way. Then nobody believes to have a lock that is not there, or has one
-// without having been told, and all ends with the connections.
+// TestLockInterleavings applies two disturbances to a waiting LOCK, at any moment of its life.
+// Afterwards no client believes that it holds a lock that does not exist, or holds one without
+// having been told, and everything ends with the connections.
 func TestLockInterleavings(t *testing.T) {
 	t.Parallel()
 	type fate struct {
@@ -289,7 +289,7 @@ func TestLockInterleavings(t *testing.T) {
 
 func nobody(tree.Result, *tree.Tree, *watch.Table) {}
 
-// TestLockOfAThousand: each release answers exactly one, the next in the line.
+// TestLockOfAThousand: each release answers exactly one LOCK, the next in the line.
 func TestLockOfAThousand(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {

@@ -9,9 +9,9 @@ import (
 	"coord/tree/znode"
 )
 
-// H16 (ZOOKEEPER-1277): the end of the zxid's counter, two changes away, ends no session and
-// no connection. Events go on in order, and who comes back with a zxid from before is
-// told what it has missed.
+// H16 (ZOOKEEPER-1277): when the zxid's counter, which is two changes from its end, overflows, no
+// session and no connection ends. Events go on in order, and a client that comes back with an
+// earlier zxid gets the events that it has missed.
 func TestTheEndOfTheCounterEndsNoSession(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -43,9 +43,9 @@ func TestTheEndOfTheCounterEndsNoSession(t *testing.T) {
 	})
 }
 
-// H20 (etcd#15271, 17247): who came back was told of changes again that it had seen, or
-// not of those it had missed. Here the last zxid it has seen is the border, with each kind of
-// watch, in both protocols: what lies at it is not told, what lies behind it once.
+// H20 (etcd#15271, 17247): clients that came back got events again that they had seen, or not those
+// that they had missed. Here the last zxid that the client has seen is the border, for each kind of
+// watch, in both protocols: events at that zxid are not delivered, later ones are delivered once.
 func TestWhoComesBackIsToldOnce(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -83,7 +83,7 @@ func TestWhoComesBackIsToldOnce(t *testing.T) {
 	})
 }
 
-// nearTheEnd is an empty tree at 2^32-2 of the first epoch.
+// nearTheEnd returns an empty tree at 2^32-2 of the first epoch.
 func nearTheEnd(t *testing.T) *tree.Tree {
 	t.Helper()
 	b := tree.NewBuilder()

@@ -16,7 +16,7 @@ import (
 	"coord/tree/znode"
 )
 
-// requests are drawn from few paths and values, so that they meet.
+// requests are drawn from few paths and values, so that they conflict.
 var requests = rapid.Custom(func(t *rapid.T) string {
 	path := rapid.SampledFrom([]string{"/a", "/b", "/a/x", "/a/y", "/none/x"}).Draw(t, "path")
 	word := rapid.SampledFrom([]string{"1", "two", `"a b\n"`, ":3\nx\ny", ":0\n"}).Draw(t, "value")
@@ -33,8 +33,8 @@ var requests = rapid.Custom(func(t *rapid.T) string {
 	return tag + strings.NewReplacer("P", path, "V", word).Replace(form) + eol
 })
 
-// TestPipelinesAnswerAsOneByOne: requests sent together, cut anywhere and
-// answered in bursts of any size get the answers that they get one at a time.
+// TestPipelinesAnswerAsOneByOne: requests that are sent together, cut anywhere and answered in
+// bursts of any size, get the same answers as one at a time.
 func TestPipelinesAnswerAsOneByOne(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -72,7 +72,7 @@ func TestPipelinesAnswerAsOneByOne(t *testing.T) {
 	})
 }
 
-// converse returns what a client gets.
+// converse runs talk and returns what the client gets.
 func converse(t *testing.T, bursts []int, talk func(*world, *caller), change ...func(*frontend.Config, *backend)) (got string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, change...)
@@ -90,8 +90,8 @@ func converse(t *testing.T, bursts []int, talk func(*world, *caller), change ...
 	return got
 }
 
-// TestReadsSeeTheWritesBeforeThem: a read sees all writes of its connection that
-// stand before it and none behind it, whatever others do at the same time.
+// TestReadsSeeTheWritesBeforeThem: a read sees all earlier writes of its connection and no later
+// ones, whatever other clients do at the same time.
 func TestReadsSeeTheWritesBeforeThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestReadsSeeTheWritesBeforeThem(t *testing.T) {
 			for n := range rounds {
 				l := lines[6*n : 6*n+6]
 				own := fmt.Sprintf("c%d-%d", i, n)
-				for k, at := range []int{0, 1, 3} { // v= only grows, and an own value is the last one
+				for k, at := range []int{0, 1, 3} { // v= only grows, and the client's own value is its latest one
 					_, rest, _ := strings.Cut(l[at], " v=")
 					var v int
 					if _, err := fmt.Sscan(rest, &v); err != nil || v < last {
@@ -136,8 +136,8 @@ func TestReadsSeeTheWritesBeforeThem(t *testing.T) {
 	})
 }
 
-// TestTurns: what stands behind a pending write waits for it, and keeps the
-// format and the identities of its place.
+// TestTurns: requests after a pending write wait for it, and keep the format and the identities
+// that held at their place.
 func TestTurns(t *testing.T) {
 	t.Parallel()
 	id, _ := znode.Digest("bob:pwd")
@@ -189,7 +189,7 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// TestInfoWaitsItsTurn: what it tells is as new as its place.
+// TestInfoWaitsItsTurn: INFO shows the state at its place in the order.
 func TestInfoWaitsItsTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -217,8 +217,8 @@ func TestInfoWaitsItsTurn(t *testing.T) {
 	})
 }
 
-// TestLinearizableReadKeepsItsPlace: a write behind it waits for its barrier, so
-// that it cannot be seen; the same for SYNC.
+// TestLinearizableReadKeepsItsPlace: a write after the read waits for the read's barrier, so that
+// the read cannot see it. The same holds for SYNC.
 func TestLinearizableReadKeepsItsPlace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -247,8 +247,8 @@ func TestLinearizableReadKeepsItsPlace(t *testing.T) {
 	})
 }
 
-// TestHelloSeesWhatIsCommitted: a client that has seen more than this node has
-// applied is answered once the node has caught up.
+// TestHelloSeesWhatIsCommitted: a client that has seen a later state than this node's is answered
+// once the node has caught up.
 func TestHelloSeesWhatIsCommitted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -271,8 +271,7 @@ func TestHelloSeesWhatIsCommitted(t *testing.T) {
 	})
 }
 
-// TestUncertainEndsTheConnection: behind it nothing is answered, and nothing
-// more is proposed.
+// TestUncertainEndsTheConnection: after it no request is answered, and nothing more is proposed.
 func TestUncertainEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, burst := range []int{2, 3} {

@@ -10,73 +10,73 @@ import (
 	"coord/tree/znode"
 )
 
-// outbox holds a connection's requests that wait for their turn, and the answers
-// that wait for the client. The connection's lock guards it.
+// outbox holds a connection's requests that wait for their turn, and the answers that wait for the
+// client. The connection's lock guards it.
 type outbox struct {
 	queue    []*item // requests in order, from head on; the first is an unanswered write or barrier
 	head     int
-	barriers int    // of the requests in queue, those behind which no write is begun
+	barriers int    // requests in queue after which no write is begun
 	waits    int    // of these, WAITs and LOCKs
-	due      bool   // one of them is ready, and no done has looked
+	due      bool   // one of them is ready, and the queue has not advanced since
 	inFlight int    // bytes of the requests in queue
 	out      []byte // answers to send
-	answered int64  // how many have been put into out since it was sent last
+	answered int64  // answers put into out since it was last sent
 	sending  int    // bytes being sent
-	flushing bool   // somebody sends
-	ending   bool   // the last answer is in out: behind it nothing is answered
-	retired  bool   // the server ends: nothing more is read
-	keeps    bool   // it is the node that ends the connection: that ends no session
+	flushing bool   // some goroutine is sending
+	ending   bool   // the last answer is in out; nothing after it is answered
+	retired  bool   // the server stops; nothing more is read
+	keeps    bool   // the node ends the connection, which ends no session
 	zk       bool   // the client speaks ZooKeeper's protocol
 	shut     bool   // watchPeer has seen the client close its side
 	broken   bool   // nothing can be sent any more
-	resting  bool   // the reader is to give its stack back
+	resting  bool   // the reader must give its stack back
 
 	until   time.Time // when the client must have sent something; zero for no limit
 	traffic traffic
 
-	session    int64         // what the reader's sess is, for others to see
+	session    int64         // the id of the reader's sess, for other goroutines
 	sessionTTL time.Duration // the same
 	attachment uint32        // the same
 
 	watches    map[int64]*eventWatch // by id
 	lastWatch  int64
 	events     int           // bytes of events in out
-	sentEvents int           // in what is being sent
-	cried      bool          // the crier has it on its list
-	toldAt     time.Duration // when the crier sent something last, since the server's start
+	sentEvents int           // bytes of events in what is being sent
+	cried      bool          // it is on the crier's list
+	toldAt     time.Duration // when the crier last sent something, since the server's start
 	behind
 	lookout lookout
 }
 
-// item is a request that waits for its turn to be answered: a write, a read, or
-// an answer that depends on no state.
+// item is a request that waits for its turn to be answered: a write, a read, or an answer that does
+// not depend on state.
 type item struct {
 	c       *conn
 	size    int
 	since   time.Duration // from the server's start to the burst that brought it
-	op      string        // what cons calls it; "" if it is no operation
+	op      string        // its name in cons; "" if it is no operation
 	cxid    int64         // its xid, or noCxid
-	ready   bool          // the outcome of a write, or of the barrier before a read, is there
-	barrier bool          // no write behind it is begun
-	last    bool          // nothing behind it is answered
+	ready   bool          // the outcome of the write, or of the barrier before the read, is known
+	barrier bool          // no write after it is begun
+	last    bool          // nothing after it is answered
 	code    znode.Code    // of that outcome
 	turn    turn
-	write   *write // nil if it is none
+	write   *write // nil if it is not one
 	wait    *wait  // the same
 }
 
-// turn answers a request when its turn has come. The state lock and the
-// connection's are held. The tree is nil if nothing is known of the state.
+// turn appends the answer to a request when its turn has come. The state lock and the connection's
+// lock are held. The tree is nil if the state is not known.
 type turn interface {
 	appendAnswer(b []byte, t *tree.Tree, table *watch.Table) []byte
 }
 
-// said is an answer that depends on no state.
+// said is an answer that does not depend on state.
 type said []byte
 
 func (s said) appendAnswer(b []byte, _ *tree.Tree, _ *watch.Table) []byte { return append(b, s...) }
 
-// write is an item and what it proposes.
+// write is an item with the txn that it proposes.
 type write struct {
 	item
 	txn    tree.Txn
@@ -87,15 +87,15 @@ func (c *conn) newItem() item {
 	return item{c: c, size: c.size, since: c.age(c.now), op: c.op, cxid: c.cxid}
 }
 
-// goesOn says whether a further request may be acted on. mu is held, here and
-// below where nothing is said.
+// goesOn says whether a further request may be executed. mu is held, here and below where nothing
+// is said.
 func (c *conn) goesOn() bool {
 	c.leaving = c.leaving || c.isOver()
 	return !c.leaving
 }
 
-// isOver says whether the conversation has come to its end, but for what has
-// been taken and is not answered.
+// isOver says whether the conversation has ended, except for requests that were taken and are not
+// answered.
 func (c *conn) isOver() bool { return c.mu.broken || c.mu.ending || c.mu.retired }
 
 // answered notes that the reader has put an answer into the outbox.
@@ -105,10 +105,10 @@ func (c *conn) answered() {
 	c.crowded = c.crowded || len(c.mu.out) >= flushAt
 }
 
-// waiting says whether an unanswered write is before the request in hand.
+// waiting says whether the queue holds a request before the one in hand.
 func (c *conn) waiting() bool { return c.mu.head < len(c.mu.queue) }
 
-// enqueue is the reader's.
+// enqueue appends a request to the queue. Only the reader calls it.
 func (c *conn) enqueue(it *item) {
 	o := &c.mu.outbox
 	switch {
@@ -132,10 +132,9 @@ func (c *conn) isCrowded() bool {
 	return len(o.queue)-o.head >= MaxPipelined || o.inFlight >= MaxInFlightBytes || len(o.out) >= flushAt
 }
 
-// submit proposes a write, once no read before it waits for a barrier: that read
-// is not to see it. If a write before it is lost it must not succeed: so between
-// the look whether the conversation goes on and the submission no done ends it. It
-// takes mu.
+// submit proposes a write, once no earlier read waits for a barrier, because that read must not see
+// the write. If an earlier write is lost, this one must not succeed: so no done may end the
+// conversation between the check that it goes on and the submission. It takes mu.
 func (c *conn) submit(w *write) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,8 +145,8 @@ func (c *conn) submit(w *write) {
 	}
 }
 
-// submitBarrier has a read wait until everything committed before it is applied
-// here, of which passed is told. It takes mu.
+// submitBarrier makes a read wait until everything committed before it is applied here. passed
+// receives the outcome. It takes mu.
 func (c *conn) submitBarrier(it *item, passed Done) {
 	it.barrier = true
 	c.mu.Lock()
@@ -159,7 +158,7 @@ func (c *conn) submitBarrier(it *item, passed Done) {
 	}
 }
 
-// done is told the outcome of a write. The state lock is held; mu is not.
+// done receives the outcome of a write. The state lock is held; mu is not.
 func (w *write) done(r tree.Result, t *tree.Tree, table *watch.Table) {
 	now := time.Now()
 	w.c.s.stats.wrote(w.c.age(now) - w.since)
@@ -167,7 +166,7 @@ func (w *write) done(r tree.Result, t *tree.Tree, table *watch.Table) {
 	w.settle(r.Code, t, table, now)
 }
 
-// passed is told that a barrier is passed. The state lock is held; mu is not.
+// passed receives the outcome of a barrier. The state lock is held; mu is not.
 func (it *item) passed(r tree.Result, t *tree.Tree, table *watch.Table) {
 	it.settle(r.Code, t, table, time.Now())
 }
@@ -181,8 +180,8 @@ func (it *item) settle(code znode.Code, t *tree.Tree, table *watch.Table, now ti
 	c.soil()
 }
 
-// advance answers the requests at the front of the queue whose turn has come.
-// The state lock is held.
+// advance answers the requests at the front of the queue whose turn has come. The state lock is
+// held.
 func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 	o := &c.mu.outbox
 	for o.head < len(o.queue) {
@@ -205,7 +204,7 @@ func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 		}
 		if o.broken || o.ending {
 			if it.wait != nil {
-				go it.wait.withdraw() // if it is a lock, nobody will know
+				go it.wait.withdraw() // if it is a lock, its client cannot learn of it
 			}
 			continue
 		}
@@ -218,14 +217,14 @@ func (c *conn) advance(t *tree.Tree, table *watch.Table, now time.Time) {
 	}
 }
 
-// dismiss ends the connection without a word, for a reason of the node's: the
-// session stays, for the client to go on elsewhere.
+// dismiss ends the connection without a word, for a reason of the node's. The session stays, so
+// that the client can go on elsewhere.
 func (c *conn) dismiss() {
 	c.mu.keeps = true
 	c.endHere()
 }
 
-// endHere ends the connection behind what is in the outbox.
+// endHere ends the connection after what is in the outbox.
 func (c *conn) endHere() {
 	o := &c.mu.outbox
 	if o.broken || o.ending {
@@ -238,7 +237,7 @@ func (c *conn) endHere() {
 	}
 }
 
-// outbox is where to append an answer.
+// outbox returns the buffer to which the caller appends an answer.
 func (c *conn) outbox() []byte {
 	o := &c.mu.outbox
 	switch {
@@ -252,7 +251,7 @@ func (c *conn) outbox() []byte {
 	return o.out
 }
 
-// breakOff gives the connection up.
+// breakOff breaks the connection: nothing more is sent.
 func (c *conn) breakOff() {
 	if !c.mu.broken {
 		c.mu.broken, c.mu.out = true, nil
@@ -263,9 +262,9 @@ func (c *conn) breakOff() {
 	}
 }
 
-// kick sends the outbox in the background, unless somebody does already, and
-// wakes the reader. For a caller who has nobody else to see to, what the system takes
-// at once is sent here, which spares a goroutine. It takes mu.
+// kick wakes the reader and sends the outbox in the background, unless some goroutine is sending
+// already. With atOnce, which is for a caller with no other connection to serve, kick first sends
+// here what the kernel takes at once; that can spare a goroutine. It takes mu.
 func (c *conn) kick(atOnce bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -290,14 +289,14 @@ func (c *conn) kick(atOnce bool) {
 	}()
 }
 
-// mustSend says whether there is something to send and nobody sends.
+// mustSend says whether there is something to send and nobody is sending.
 func (c *conn) mustSend() bool { return !c.mu.flushing && !c.isEmpty() && !c.mu.broken }
 
-// isEmpty says whether all is sent.
+// isEmpty says whether everything is sent.
 func (c *conn) isEmpty() bool { return len(c.mu.out) == 0 && !c.isPulling() }
 
-// flush sends the outbox until it is empty. The caller has set flushing; mu is
-// given up while the bytes are on their way.
+// flush sends the outbox until it is empty. The caller has set flushing. flush releases mu while
+// the bytes are being sent.
 func (c *conn) flush() {
 	for !c.isEmpty() && !c.mu.broken {
 		if len(c.mu.out) == 0 {
@@ -315,7 +314,7 @@ func (c *conn) flush() {
 	c.flushed()
 }
 
-// takeOut takes what is to be sent now.
+// takeOut takes the contents of the outbox for sending.
 func (c *conn) takeOut() []byte {
 	o := &c.mu.outbox
 	out := o.out
@@ -326,7 +325,7 @@ func (c *conn) takeOut() []byte {
 	return out
 }
 
-// sent notes what became of it.
+// sent records the outcome of sending out.
 func (c *conn) sent(out []byte, err error) {
 	o := &c.mu.outbox
 	o.sending = 0
@@ -338,7 +337,7 @@ func (c *conn) sent(out []byte, err error) {
 	}
 }
 
-// flushed says that nobody sends any more.
+// flushed notes that nobody is sending any more.
 func (c *conn) flushed() {
 	c.mu.flushing = false
 	if c.mu.ending {
@@ -347,8 +346,8 @@ func (c *conn) flushed() {
 	c.changed.Broadcast()
 }
 
-// send writes to the socket. A client that takes anything has its time again for the
-// rest. mu is not held.
+// send writes to the socket. Each time the client takes some bytes, it gets the full WriteTime
+// again for the rest. mu is not held.
 func (c *conn) send(b []byte) error {
 	for {
 		_ = c.nc.SetWriteDeadline(time.Now().Add(WriteTime))
@@ -364,14 +363,13 @@ func (c *conn) send(b []byte) error {
 	}
 }
 
-// flushOwn sends the outbox on the reader's own goroutine: a client that does
-// not take its answers is not read from. It takes mu, and says whether the
-// conversation goes on.
+// flushOwn sends the outbox on the reader's own goroutine, so that the server does not read from a
+// client that does not take its answers. It takes mu, and says whether the conversation goes on.
 func (c *conn) flushOwn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settleReads()
-	c.mu.idle = true // from here on: events that come while it sends may be too many
+	c.mu.idle = true // set now, because events that come while it sends may be too many
 	if c.mustSend() {
 		c.mu.flushing = true
 		c.lookOut()
@@ -381,9 +379,9 @@ func (c *conn) flushOwn() bool {
 	return !c.isOver()
 }
 
-// await sends what there is to send and waits, until it is enough or nothing can
-// be sent any more. It says which. Meanwhile nothing is read: so, if it may take
-// long, it looks now and then whether there still is a client.
+// await sends what there is to send and waits until enough returns true or nothing can be sent any
+// more; it returns true in the first case. Nothing is read meanwhile, so if the wait may be long,
+// await checks now and then whether the client is still there.
 func (c *conn) await(enough func() bool) bool {
 	var stop chan struct{}
 	defer c.mu.lookout.stop()
@@ -405,8 +403,8 @@ func (c *conn) await(enough func() bool) bool {
 	return !c.mu.broken
 }
 
-// isNext waits until all requests before the one in hand are answered. It takes
-// mu, and says whether the conversation goes on.
+// isNext waits until all requests before the one in hand are answered. It takes mu, and says
+// whether the conversation goes on.
 func (c *conn) isNext() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -414,7 +412,7 @@ func (c *conn) isNext() bool {
 	return c.goesOn()
 }
 
-// isAlone is isNext, and waits until all is sent, too.
+// isAlone is isNext, and also waits until everything is sent.
 func (c *conn) isAlone() bool {
 	if !c.drain() {
 		c.leaving = true
@@ -425,8 +423,8 @@ func (c *conn) isAlone() bool {
 	return c.goesOn()
 }
 
-// roomy waits while too much is under way or too many answers are not taken. It
-// takes mu, and says whether the conversation goes on.
+// roomy waits while too many requests are in flight or too many answers are not taken. It takes mu,
+// and says whether the conversation goes on.
 func (c *conn) roomy() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -436,8 +434,8 @@ func (c *conn) roomy() bool {
 	return !c.isOver()
 }
 
-// drain waits until everything is answered and sent. It takes mu, and says
-// whether that has come about. When the server ends, what waits is given up.
+// drain waits until everything is answered and sent. It takes mu, and says whether it has
+// succeeded. When the server stops, drain gives up the waits.
 func (c *conn) drain() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -457,9 +455,8 @@ func (c *conn) drain() bool {
 	return drained
 }
 
-// watchPeer looks after the client of a reader that waits, until stop is closed:
-// the connection is cut if it is gone, and LOCKs are given up if it has closed its
-// side.
+// watchPeer checks the client of a reader that waits, until stop is closed. It cuts the connection
+// if the client is gone, and gives up its LOCKs if the client has closed its side.
 func (c *conn) watchPeer(stop <-chan struct{}) {
 	if peerState(c.nc) == peerGone {
 		c.cut()
@@ -487,16 +484,16 @@ func (c *conn) watchPeer(stop <-chan struct{}) {
 	}
 }
 
-// lookout looks for signs of life of a session's client while its reader sends or
-// waits: what comes meanwhile is one, though nobody reads it yet. The connection's
-// lock guards it.
+// lookout looks for signs of life of a session's client while the connection's reader sends or
+// waits: bytes that arrive meanwhile are such a sign, though nobody reads them yet. The
+// connection's lock guards it.
 type lookout struct {
 	timer *time.Timer // of the next look; made when first needed
 	is    bool        // the reader is busy
-	had   int         // bytes that were not read at the last look
+	had   int         // bytes that were unread at the last look
 }
 
-// lookOut begins to look, unless it has begun or silence is no matter.
+// lookOut starts the lookout, unless it has started or the session does not depend on pings.
 func (c *conn) lookOut() {
 	o := &c.mu.lookout
 	switch {

@@ -1,6 +1,6 @@
 package frontend
 
-// peer is what is known of the other end of a connection.
+// peer is what the kernel knows of the remote end of a connection.
 type peer uint8
 
 const (

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerUID asks the kernel who opened the other end of a unix socket.
+// peerUID asks the kernel for the user who opened the other end of a unix socket.
 func peerUID(nc net.Conn) (int, bool) {
 	u, ok := nc.(*net.UnixConn)
 	if !ok {
@@ -28,16 +28,15 @@ func peerUID(nc net.Conn) (int, bool) {
 	return int(cred.Uid), true
 }
 
-// noticeSilence has TCP find out within a time that the other end does not
-// answer any more: by probes while nothing is sent, and by what is sent and not
-// acknowledged.
+// noticeSilence makes TCP notice, within the given time, that the remote end no longer answers: by
+// probes while nothing is sent, and by sent data that is not acknowledged.
 func noticeSilence(nc net.Conn, within time.Duration) {
 	t, ok := nc.(*net.TCPConn)
 	if !ok {
 		return
 	}
 	const probes = 3
-	within = max(within, time.Second)            // a shorter one would end at the first lost packet
+	within = max(within, time.Second)            // a shorter limit would end the connection at the first lost packet
 	every := max(within/(probes+1), time.Second) // the kernel counts in seconds
 	_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: probes})
 	if raw, err := t.SyscallConn(); err == nil {
@@ -47,7 +46,7 @@ func noticeSilence(nc net.Conn, within time.Duration) {
 	}
 }
 
-// unread asks the kernel how many bytes of the client wait to be read.
+// unread asks the kernel how many received bytes wait to be read.
 func unread(nc net.Conn) (n int) {
 	s, ok := nc.(syscall.Conn)
 	if !ok {
@@ -59,7 +58,7 @@ func unread(nc net.Conn) (n int) {
 	return n
 }
 
-// peerState asks the kernel what it knows of the other end.
+// peerState asks the kernel for the state of the remote end.
 func peerState(nc net.Conn) peer {
 	s, ok := nc.(syscall.Conn)
 	if !ok {

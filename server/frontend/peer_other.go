@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// peerUID is not asked for here: nobody behind a unix socket is an operator.
+// peerUID finds no user here, so no client of a unix socket is an operator.
 func peerUID(net.Conn) (int, bool) { return 0, false }
 
 func noticeSilence(net.Conn, time.Duration) {}

@@ -24,7 +24,7 @@ func TestPeerState(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		for end, want := range map[string]string{"": "there", "unread": "there", "shut": "shut", "unread, shut": "shut", "close": "gone", "reset": "gone"} {
 			if network == "tcp" && end == "close" {
-				want = "shut" // until something is sent there
+				want = "shut" // until something is sent to it
 			}
 			if network == "unix" && end == "reset" {
 				continue
@@ -71,7 +71,7 @@ func TestPeerState(t *testing.T) {
 	}
 }
 
-// TestAResetEndsAWaitAtOnce, and the session with it.
+// TestAResetEndsAWaitAtOnce checks that a reset also ends the session.
 func TestAResetEndsAWaitAtOnce(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -80,7 +80,7 @@ func TestAResetEndsAWaitAtOnce(t *testing.T) {
 	w := newWorld(t)
 	addr := w.tcp()
 	took := frontend.PeerTime
-	for tries := 0; tries < 5 && took >= frontend.PeerTime-time.Second; tries++ { // again, if the machine stood still
+	for tries := 0; tries < 5 && took >= frontend.PeerTime-time.Second; tries++ { // again, if the machine was stalled
 		c := dial(t, addr)
 		c.send("CREATE /e EPHEMERAL x\nWAIT /x EXISTS timeout=1h\n")
 		c.reply()
@@ -101,8 +101,8 @@ func TestAResetEndsAWaitAtOnce(t *testing.T) {
 	}
 }
 
-// TestDeadPeersAreNoticed while they are not read from, because something they
-// wait for stands before what they have sent.
+// TestDeadPeersAreNoticed: dead clients are noticed while the server does not read from them
+// because an earlier request of theirs waits.
 func TestDeadPeersAreNoticed(t *testing.T) {
 	t.Parallel()
 	if testing.Short() || runtime.GOOS != "linux" {
@@ -126,7 +126,7 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 		_ = c.Conn.(*net.TCPConn).SetLinger(0)
 		_ = c.Close()
 	}
-	killed := dial(t, addr) // it has nothing unread: a FIN
+	killed := dial(t, addr) // it has nothing unread, so the kernel sends a FIN
 	killed.send("CREATE /e- EPHEMERAL SEQ x\n")
 	killed.reply()
 	killed.send("WAIT /x EXISTS timeout=1h\nQUIT\n")
@@ -156,13 +156,13 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	shut.reply()
 }
 
-// hearing is a keeper of sessions by a clock that the test moves. It counts how often
-// each session was heard.
+// hearing is a keeper of sessions with a clock that the test advances. It counts the signs of life
+// of each session.
 type hearing struct {
 	*session.Keeper
 	mu    sync.Mutex
 	now   time.Time
-	first int64 // the session that was there first
+	first int64 // the first session it has seen
 	heard map[int64]int
 }
 
@@ -193,14 +193,14 @@ func (h *hearing) Touch(id int64) {
 	h.heard[id]++
 }
 
-// times is how often the first session was heard.
+// times returns how many signs of life the first session has had.
 func (h *hearing) times() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.heard[h.first]
 }
 
-// pass lets some time pass.
+// pass advances the clock.
 func (h *hearing) pass(d time.Duration) {
 	h.mu.Lock()
 	h.now = h.now.Add(d)
@@ -208,8 +208,8 @@ func (h *hearing) pass(d time.Duration) {
 	h.Turn()
 }
 
-// TestPingsBehindALongAnswerCount: a client that takes its time for an answer and
-// sends pings meanwhile keeps its session, and one that sends none does not.
+// TestPingsBehindALongAnswerCount: a client that takes an answer slowly and sends pings meanwhile
+// keeps its session; one that sends none does not.
 func TestPingsBehindALongAnswerCount(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -233,7 +233,7 @@ func TestPingsBehindALongAnswerCount(t *testing.T) {
 		_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	}
 	in := z.frames(t, "getData /long ; getData /long")
-	for _, c := range []net.Conn{alive, silent} { // and they read nothing
+	for _, c := range []net.Conn{alive, silent} { // they read nothing
 		_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
 		_, _ = c.Write(in)
 	}
@@ -249,7 +249,7 @@ func TestPingsBehindALongAnswerCount(t *testing.T) {
 	}
 }
 
-// TestPingsBehindAWaitCount although nobody reads them yet.
+// TestPingsBehindAWaitCount: pings after a WAIT count although the server does not read them yet.
 func TestPingsBehindAWaitCount(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -264,7 +264,7 @@ func TestPingsBehindAWaitCount(t *testing.T) {
 	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	const ttl = 900 * time.Millisecond
 	c.ask("SESSION NEW ttl=900ms live=ping\n")
-	c.send("WAIT /x EXISTS timeout=1h\nSET / 1\n") // behind the SET nothing is read
+	c.send("WAIT /x EXISTS timeout=1h\nSET / 1\n") // the server reads nothing after the SET
 	const pings = 9
 	for range pings {
 		before := keeper.times()
@@ -288,7 +288,7 @@ func TestPingsBehindAWaitCount(t *testing.T) {
 	defer passing.Wait()
 	ended := make(chan struct{})
 	defer close(ended)
-	passing.Go(func() { // until nothing more is heard
+	passing.Go(func() { // until no more signs of life are seen
 		for {
 			select {
 			case <-ended:

@@ -10,8 +10,8 @@ import (
 	"coord/tree/znode"
 )
 
-// appendRead executes a read and appends its answer. The state lock and the
-// connection's are held.
+// appendRead executes a read and appends its answer. The state lock and the connection's lock are
+// held.
 func (c *textConn) appendRead(b []byte, req *text.Request, ids []znode.Identity, f text.Format, t *tree.Tree, table *watch.Table) []byte {
 	fields := borrowFields()
 	defer fields.giveBack()
@@ -96,16 +96,16 @@ func appendStat(dst []text.Field, z *tree.Znode) []text.Field {
 	return text.AppendStat(dst, &text.Stat{Stat: z.Stat, Container: z.Owner.Container, TTLMS: z.Owner.TTLMS})
 }
 
-// seen is the last change that this node has applied.
+// seen is the field with the zxid of the last change that this node has applied.
 func seen(t *tree.Tree) text.Field { return text.Zxid(text.KeyZxid, t.Counters().Zxid) }
 
-// bytesOf sees a string of the tree as bytes, to be appended and not kept.
+// bytesOf returns a string of the tree as bytes, which may be read but not kept.
 func bytesOf(s string) []byte {
 	return unsafe.Slice(unsafe.StringData(s), len(s)) //nolint:gosec // read only
 }
 
-// hello introduces the node. A client that has seen more than this node must not
-// see time go back: it is told to go elsewhere.
+// hello introduces the node. A client that has seen a later state than this node's must not see
+// time go back: the reply tells it to go to another node.
 func (c *textConn) hello(r *text.Reply, req *text.Request, t *tree.Tree) {
 	if zxid := t.Counters().Zxid; req.Zxid > zxid {
 		r.Kind, r.Code = text.KindErr, znode.ErrTimeout
@@ -123,14 +123,14 @@ type list struct {
 	items    []text.Reply
 	fields   []text.Field // of all items
 	ids      []znode.Identity
-	trusting bool // no ACL is looked at
-	size     int  // bytes, roughly
+	trusting bool // ACLs are not checked
+	size     int  // bytes, approximately
 	more     bool // there are more than the page holds
 }
 
 var lists = sync.Pool{New: func() any { return new(list) }}
 
-// keepItems is the longest list whose memory is used again.
+// keepItems is the capacity of the longest list that is reused.
 const keepItems = 8 << 10
 
 func (l *list) release() {
@@ -143,7 +143,7 @@ func (l *list) release() {
 	lists.Put(l)
 }
 
-// since are the fields from a place on: an item's own.
+// since returns the fields from an index on: those of one item.
 func (l *list) since(from int) []text.Field { return l.fields[from:len(l.fields):len(l.fields)] }
 
 func (l *list) item(kind text.Kind) *text.Reply {
@@ -151,7 +151,7 @@ func (l *list) item(kind text.Kind) *text.Reply {
 	return &l.items[len(l.items)-1]
 }
 
-// fits says whether a further item has its place on the page.
+// fits says whether another item fits on the page.
 func (l *list) fits(limit int32, size int) bool {
 	if len(l.items) >= int(limit) || len(l.items) > 0 && l.size+size > MaxListBytes {
 		l.more = true
@@ -163,7 +163,7 @@ func (l *list) fits(limit int32, size int) bool {
 
 func (l *list) mayRead(z *tree.Znode) bool { return l.trusting || z.ACL.Allows(l.ids, znode.Read) }
 
-// Sizes for MaxListBytes.
+// Approximate sizes, for MaxListBytes.
 const (
 	itemBytes = 8
 	statBytes = 160

@@ -10,9 +10,8 @@ import (
 	"coord/tree/znode"
 )
 
-// handle acts on one request of the text protocol. What it changes (identities,
-// format) is for the requests behind it: those before it, answered or not, keep
-// what was in force when they came.
+// handle executes one request of the text protocol. The changes it makes to identities and format
+// hold for later requests; earlier ones, answered or not, keep the values that held when they came.
 func (c *textConn) handle(ctx context.Context, req *text.Request) {
 	c.op = opCodes[req.Verb]
 	if req.CRLF != c.eventCRLF {
@@ -93,7 +92,7 @@ func (c *textConn) replyError(req *text.Request, code znode.Code, msg string) {
 	c.reply(&text.Reply{Kind: text.KindErr, Tag: req.Tag, Code: code, Message: msg}, req.CRLF)
 }
 
-// isAhead says whether a client has seen more than this node.
+// isAhead says whether a client has seen a later state than this node's.
 func (c *conn) isAhead(zxid znode.Zxid) (ahead bool) {
 	if zxid > 0 {
 		c.s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) { ahead = zxid > t.Counters().Zxid })
@@ -101,7 +100,7 @@ func (c *conn) isAhead(zxid znode.Zxid) (ahead bool) {
 	return ahead
 }
 
-// info lists the facts, once what is before it is answered.
+// info lists the facts, once all earlier requests are answered.
 func (c *textConn) info(req *text.Request) {
 	if !c.isAlone() {
 		return
@@ -143,7 +142,7 @@ func needsSession(req *text.Request) bool {
 	return req.Mode.Ephemeral() || slices.ContainsFunc(req.Ops, func(op text.Op) bool { return op.Mode.Ephemeral() })
 }
 
-// setFormat waits for its turn: EVENTs before the reply are written as before.
+// setFormat waits for its turn: EVENTs before its reply keep the previous format.
 func (c *textConn) setFormat(req *text.Request) {
 	if req.Format != c.format && c.isNext() {
 		c.format = req.Format
@@ -151,7 +150,7 @@ func (c *textConn) setFormat(req *text.Request) {
 	}
 }
 
-// writeEvents says how EVENTs are written from here on.
+// writeEvents sets how EVENTs are encoded from here on.
 func (c *textConn) writeEvents(f text.Format, crlf bool) {
 	c.eventCRLF = crlf
 	c.mu.Lock()

@@ -18,8 +18,8 @@ import (
 	"coord/tree/znode"
 )
 
-// TestReadersRest: a reader whose stack is given back loses nothing: no session, no
-// request that comes meanwhile, no end.
+// TestReadersRest: when a reader gives its stack back, nothing is lost: no session, no request that
+// arrives meanwhile, no end of the stream.
 func TestReadersRest(t *testing.T) {
 	w := newWorld(t, direct)
 	w.do(tree.Op{Kind: tree.KindCreate, Path: "/a", ACL: znode.OpenACL})
@@ -60,7 +60,7 @@ func TestReadersRest(t *testing.T) {
 			}
 			for n := range 300 {
 				_, _ = fmt.Fprintf(c, "SET /a %d-%d\nPI", i, n)
-				runtime.Gosched() // and rest in the middle of a line
+				runtime.Gosched() // so that some rest in the middle of a line
 				_, _ = io.WriteString(c, "NG\n")
 				if err := errors.Join(next("OK "), next("OK")); err != nil {
 					return err
@@ -85,7 +85,7 @@ func TestReadersRest(t *testing.T) {
 	}
 }
 
-// TestRestGivesBack: what a burst has made the stacks grow is given back.
+// TestRestGivesBack: the stacks that a burst has grown are released.
 func TestRestGivesBack(t *testing.T) {
 	w := newWorld(t, direct)
 	w.do(tree.Op{Kind: tree.KindCreate, Path: "/a", ACL: znode.OpenACL})

@@ -5,30 +5,28 @@ import (
 	"time"
 )
 
-// rush is how a connection is heard whose client sends on and on: each time that its
-// reader looks, more is there than a buffer holds, so that it would never wait. A few
-// such readers would keep all processors to themselves, since the scheduler asks the
-// system who else has something to say only when a processor has nothing to do, or 10
-// ms later. So as long as others ask anything, those who rush get, together, a quarter
-// of the processors: each rests between its bursts. Who waits for answers to its writes
-// does not rush. The reader owns it.
+// rush is the state of a connection whose client may send without pause: each time its reader
+// looks, more than a buffer holds has arrived, so the reader never waits. A few such readers would
+// occupy all processors, because Go's scheduler polls the network only when a processor has nothing
+// to do, or after 10 ms. So while other clients ask anything, the rushing connections together get
+// a quarter of the processors: each rests between its bursts. A client that waits for the answers
+// to its writes does not rush. The reader owns this state.
 type rush struct {
-	requests int           // since the reader has waited for anything
-	worked   time.Duration // for them
-	counted  bool          // among the server's rushing
-	own      int64         // requests that are not in the server's rushed
-	others   int64         // requests that are in nobody's, when it looked last
-	heard    time.Time     // when it found more of them
+	requests int           // since the reader last waited
+	worked   time.Duration // on these requests
+	counted  bool          // it is included in the server's rushing
+	own      int64         // requests not yet added to the server's rushed
+	others   int64         // requests of connections that have not rushed, at the last look
+	heard    time.Time     // when that number was last seen to have grown
 }
 
 const (
-	rushAt   = MaxPipelined          // requests, without waiting; then the client is one who rushes
+	rushAt   = MaxPipelined          // requests without waiting, from which on the client rushes
 	rushRest = 20 * time.Millisecond // the longest rest
-	rushNear = time.Second           // since others have asked something
+	rushNear = time.Second           // since other clients last asked something
 )
 
-// giveWay rests, if the client rushes, before more is read. It is called behind each
-// burst.
+// giveWay rests before more is read, if the client rushes. The reader calls it after each burst.
 func (c *conn) giveWay() {
 	r := &c.rush
 	if !c.eager {
@@ -54,12 +52,12 @@ func (c *conn) giveWay() {
 	r.requests, r.worked = 0, 0
 }
 
-// restOf is how long a client rests that has been worked for, if so many rush.
+// restOf returns how long a client rests after the given work for it, while that many connections rush.
 func restOf(worked time.Duration, rushing, processors int) time.Duration {
 	return min(max(worked*time.Duration(4*rushing-processors)/time.Duration(processors), 0), rushRest)
 }
 
-// endRush notes that the reader has to wait: its client does not rush.
+// endRush notes that the reader has to wait, so its client does not rush.
 func (c *conn) endRush() {
 	r := &c.rush
 	if r.counted {

@@ -10,8 +10,8 @@ import (
 	"coord/server/frontend"
 )
 
-// TestRush: a client that sends on and on is one who rushes, until its requests are
-// handled, or until it has to wait.
+// TestRush: a client that sends without pause counts as rushing until its requests are handled or
+// it has to wait.
 func TestRush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -55,13 +55,13 @@ func TestRestOf(t *testing.T) {
 		rushing, processors int
 		want                time.Duration
 	}{
-		{ms, 1, 4, 0}, // a quarter of the processors is one
+		{ms, 1, 4, 0}, // a quarter of four processors is one
 		{ms, 1, 8, 0},
-		{ms, 1, 2, ms}, // half of one
+		{ms, 1, 2, ms}, // half a processor
 		{ms, 1, 1, 3 * ms},
 		{ms, 4, 2, 7 * ms},
 		{ms, 4, 16, 0},
-		{ms, 100, 2, 20 * ms}, // the longest
+		{ms, 100, 2, 20 * ms}, // the longest rest
 		{time.Minute, 2, 2, 20 * ms},
 	} {
 		if got := frontend.RestOf(tt.worked, tt.rushing, tt.processors); got != tt.want {

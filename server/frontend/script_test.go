@@ -17,23 +17,23 @@ import (
 	"coord/tree/znode"
 )
 
-// theatre is a world with a keeper of sessions, and clients by name.
+// theatre is a world with a keeper of sessions and with named clients.
 type theatre struct {
 	*world
 	*pipes
 	clients map[string]*actor
 	names   []string
-	loose   bool // what nobody has looked at is no fault
+	loose   bool // lines that no act has consumed are not an error
 }
 
-// actor is a client and how much of what it got has been looked at.
+// actor is a client and how much of its output has been checked.
 type actor struct {
 	*caller
 	seen int
 	zk   *zkClient // nil: it speaks the text protocol
 }
 
-// stage runs a play in a bubble, and then looks for what is left behind.
+// stage runs a play in a bubble, and then checks that nothing is left behind.
 func stage(t *testing.T, play func(*theatre), change ...func(*frontend.Config, *backend)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -84,8 +84,8 @@ func (x *theatre) empty() {
 	})
 }
 
-// client is the client of a name, who connects now if need be: from loopback if
-// the name is a capital letter, so with operator rights.
+// client returns the client of a name, and connects it if necessary: from loopback, and so with
+// operator rights, if the name is a capital letter.
 func (x *theatre) client(name string) *actor {
 	c := x.clients[name]
 	if c == nil {
@@ -103,7 +103,7 @@ func (x *theatre) client(name string) *actor {
 	return c
 }
 
-// act is a play in lines:
+// act runs a play, given in lines:
 //
 //	A> text    the client A, or z1 for ZooKeeper's protocol (see zkClient), sends the line (\n in it is a line end)
 //	A< text    it gets the line, in which * is anything
@@ -111,11 +111,11 @@ func (x *theatre) client(name string) *actor {
 //	A!         its connection breaks
 //	A.         its connection has been closed by the server
 //	sleep 5s
-//	+path v    somebody sets, or creates, a znode
-//	-path      somebody deletes it
+//	+path v    another client sets, or creates, a znode
+//	-path      another client deletes it
 //	stop       the server stops
 //
-// Between two acts nobody gets a line that is not in the play.
+// Between two acts no client may get a line that is not in the play.
 func (x *theatre) act(script string) {
 	x.t.Helper()
 	synctest.Wait()
@@ -172,7 +172,7 @@ func (x *theatre) must(op tree.Op) {
 	}
 }
 
-// submit has somebody with all rights do an op.
+// submit executes an op with all rights.
 func (x *theatre) submit(op tree.Op) tree.Result {
 	done := make(chan tree.Result, 1)
 	x.Submit(&tree.Txn{Op: op, IDs: []znode.Identity{znode.Super}}, func(r tree.Result, _ *tree.Tree, _ *watch.Table) { done <- r })
@@ -199,8 +199,8 @@ func (x *theatre) expect(name, want string) {
 	c.seen += n
 }
 
-// next is the next line that a client has got, or what the next frame says, and
-// how many bytes that is.
+// next returns the next line that a client has got, or the next frame in words, and its size in
+// bytes.
 func (c *actor) next(t testing.TB) (line string, n int, whole bool) {
 	t.Helper()
 	rest := c.got.String()[c.seen:]
@@ -215,8 +215,8 @@ func (c *actor) next(t testing.TB) (line string, n int, whole bool) {
 	return line, n, n > 0
 }
 
-// zkSay has a client of ZooKeeper's protocol say something, behind a usual connect
-// if it has said nothing yet.
+// zkSay makes a client of ZooKeeper's protocol send a line, after a default connect if it has sent
+// nothing yet.
 func (x *theatre) zkSay(c *actor, line string) {
 	x.t.Helper()
 	if !c.zk.introduced && !strings.HasPrefix(line, "connect") && !strings.HasPrefix(line, "raw") {
@@ -231,7 +231,7 @@ func (x *theatre) zkSay(c *actor, line string) {
 	go c.say(string(c.zk.frames(x.t, line)))
 }
 
-// paths are all znodes of clients.
+// paths lists all znodes that clients have created.
 func (x *theatre) paths() (all []string) {
 	x.View(func(t *tree.Tree, _ *watch.Table) {
 		t.Walk(znode.Root, "", -1, []znode.Identity{znode.Super}, func(path string, _ func() tree.Znode) bool {

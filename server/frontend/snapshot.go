@@ -11,8 +11,8 @@ import (
 	"coord/tree/znode"
 )
 
-// snapshot streams the state to an operator, straight to the socket: a slow
-// client slows its own snapshot and nothing else.
+// snapshot streams the state to an operator, directly to the socket, so that a slow client slows
+// only its own snapshot.
 func (c *textConn) snapshot(ctx context.Context, req *text.Request) {
 	if !c.operator {
 		c.replyError(req, znode.ErrNoAuth, "a snapshot needs operator rights")
@@ -54,8 +54,8 @@ func (c *textConn) snapshot(ctx context.Context, req *text.Request) {
 	c.s.stats.sent.Add(1)
 }
 
-// seize sends what is in the outbox, with it all EVENTs of changes that the
-// snapshot shows, and keeps what comes from now on back until yield.
+// seize sends the contents of the outbox, which include all EVENTs of changes that the snapshot
+// shows, and holds back everything later until yield.
 func (c *conn) seize() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,7 +69,7 @@ func (c *conn) yield() {
 	c.flush()
 }
 
-// codeOf is what a client is told about an error of the node.
+// codeOf returns the code by which a client is told about an error of the node.
 func codeOf(err error) znode.Code {
 	var code znode.Code
 	switch {
@@ -81,7 +81,7 @@ func codeOf(err error) znode.Code {
 	return znode.ErrInternal
 }
 
-// chunkWriter sends what is written to it as CHUNKs.
+// chunkWriter sends the bytes written to it as CHUNKs.
 type chunkWriter struct {
 	c     *textConn
 	req   *text.Request

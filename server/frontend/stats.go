@@ -11,21 +11,21 @@ import (
 	"coord/tree"
 )
 
-// stats count since the start, or since srst.
+// stats count since the start, or since the last srst.
 type stats struct {
 	received, sent           atomic.Int64 // requests, answers
 	bytesReceived, bytesSent atomic.Int64
-	rejected, unheard        atomic.Int64 // connections: too many of an address; without a first line in time
-	reads                    Latencies    // of what is answered from the state
+	rejected, unheard        atomic.Int64 // connections: too many from an address; without a first line in time
+	reads                    Latencies    // of requests that are answered from the state
 	updates                  Latencies    // of writes
 	sizes                    sharedSizes  // of answers
 
-	// srst leaves these alone.
+	// srst does not reset these.
 	slow, authFailed, protocolErrors atomic.Int64
 	limitsReached, writes            atomic.Int64
 }
 
-// reset is what srst does.
+// reset resets what srst resets.
 func (s *stats) reset() {
 	for _, x := range []*atomic.Int64{&s.received, &s.sent, &s.bytesReceived, &s.bytesSent, &s.rejected, &s.unheard} {
 		x.Store(0)
@@ -40,7 +40,8 @@ func (s *stats) wrote(took time.Duration) {
 	s.updates.AddTime(took)
 }
 
-// latency is that of reads and writes, in milliseconds, as ZooKeeper shows it.
+// latency returns the latencies of reads and writes together, in milliseconds, as ZooKeeper shows
+// them.
 func (s *stats) latency() (least int64, avg float64, most int64) {
 	reads, updates := s.reads.n.Load(), s.updates.n.Load()
 	if n := reads + updates; n > 0 {
@@ -54,7 +55,7 @@ func (s *stats) latency() (least int64, avg float64, most int64) {
 	return max(least-1, 0) / 1000, avg, roundUp(max(s.reads.most.Load(), s.updates.most.Load()), 1000)
 }
 
-// load counts the connections, and the requests that wait in them.
+// load counts the connections and the requests that wait in their queues.
 func (s *Server) load() (conns, outstanding int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,9 +67,8 @@ func (s *Server) load() (conns, outstanding int) {
 	return len(s.mu.conns), outstanding
 }
 
-// mode is the node's role in ZooKeeper's words. A candidate serves reads as the
-// follower that it was; that there has been no leader for too long is said
-// otherwise: see SetLeaderless.
+// mode is the node's role in ZooKeeper's words. A candidate still serves reads like the follower
+// that it was; SetLeaderless handles a leader that has been missing for too long.
 func (s *Server) mode() string {
 	switch _, _, role, _ := s.cfg.Node.Hello(); role {
 	case "standby":
@@ -80,7 +80,7 @@ func (s *Server) mode() string {
 	}
 }
 
-// Modes that mean something here.
+// The modes that are used here.
 const (
 	modeLeader     = "leader"
 	modeFollower   = "follower"
@@ -88,15 +88,15 @@ const (
 	modeStandalone = "standalone"
 )
 
-// peerStates are the modes of an ensemble's members as mntr tells them once more, while there is a leader.
+// peerStates are the values of mntr's peer_state, by mode, while there is a leader.
 var peerStates = map[string]string{
 	modeLeader: "leading - broadcast", modeFollower: "following - broadcast", modeObserver: "observing - broadcast",
 }
 
-// peerLooking is what they are without one.
+// peerLooking is the value without a leader.
 const peerLooking = "looking"
 
-// facts are all lines of mntr, keys without zk_, values without type.
+// facts are all lines of mntr: keys without zk_, values without type.
 func (s *Server) facts() []Fact {
 	var counts tree.Counts
 	var watches int
@@ -105,7 +105,7 @@ func (s *Server) facts() []Fact {
 	least, avg, most := st.latency()
 	conns, outstanding := s.load()
 	n := func(x int64) string { return strconv.FormatInt(x, 10) }
-	size := func(x *atomic.Int64) string { // ZooKeeper's -1 is none yet
+	size := func(x *atomic.Int64) string { // -1 is ZooKeeper's value for none yet
 		if have := x.Load(); have > 0 {
 			return n(have)
 		}
@@ -153,7 +153,7 @@ func (s *Server) facts() []Fact {
 	return append(facts, st.updates.facts("updatelatency")...)
 }
 
-// decimal prints as ZooKeeper does: up to four places, at least one.
+// decimal formats as ZooKeeper does: with one to four decimal places.
 func decimal(x float64) string {
 	s := strings.TrimRight(strconv.FormatFloat(x, 'f', 4, 64), "0")
 	if strings.HasSuffix(s, ".") {

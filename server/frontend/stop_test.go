@@ -17,8 +17,8 @@ import (
 
 func emptySnapshot(context.Context, io.Writer) error { return nil }
 
-// TestStopAnswersWhatIsUnderWay: when the server stops, what it has taken is
-// answered, nothing more is taken, and who waits for nothing leaves at once.
+// TestStopAnswersWhatIsUnderWay: when the server stops, it answers the requests it has taken and
+// takes no more, and clients without requests in flight leave at once.
 func TestStopAnswersWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -50,8 +50,8 @@ func TestStopAnswersWhatIsUnderWay(t *testing.T) {
 	})
 }
 
-// TestStopDoesNotWaitForEver: neither for a backend that is dead, nor for a
-// client that does not read, nor for a stream.
+// TestStopDoesNotWaitForEver: the stop does not wait for a dead backend, for a client that does not
+// read, or for a stream.
 func TestStopDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -93,7 +93,8 @@ func TestStopDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
-// TestDonesOutliveTheirConnections: what was submitted is told to nobody.
+// TestDonesOutliveTheirConnections: outcomes that arrive after the end of their connection are
+// dropped.
 func TestDonesOutliveTheirConnections(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -134,7 +135,7 @@ func TestSeveralListeners(t *testing.T) {
 		t.Error("not closed")
 	}
 	w.served.Wait()
-	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) { // the port may be somebody else's by now
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) { // another process may have the port by now
 		t.Errorf("still listening: %v", err)
 	}
 }

@@ -7,15 +7,14 @@ import (
 	"time"
 )
 
-// Summary sums numbers up as ZooKeeper's mntr shows them: mean, least, most,
-// count and sum. Any goroutine may add; a reader may see a number that is only
-// half added.
+// Summary aggregates numbers as ZooKeeper's mntr shows them: mean, minimum, maximum, count and sum.
+// Any goroutine may add; a reader may see a number that is only partly added.
 type Summary struct {
 	n, sum, most atomic.Int64
-	least        atomic.Int64 // + 1; 0 for none yet
+	least        atomic.Int64 // the minimum + 1; 0 for none yet
 }
 
-// Add takes x in, n times.
+// Add adds x, n times.
 func (s *Summary) Add(n, x int64) {
 	s.n.Add(n)
 	s.sum.Add(n * x)
@@ -23,13 +22,13 @@ func (s *Summary) Add(n, x int64) {
 	lower(&s.least, x+1)
 }
 
-// AddTime takes a time in, in µs: see Facts.
+// AddTime adds a duration, in µs: see Facts.
 func (s *Summary) AddTime(d time.Duration) { s.Add(1, d.Microseconds()) }
 
-// Sum is all that was added.
+// Sum is the sum of everything added.
 func (s *Summary) Sum() int64 { return s.sum.Load() }
 
-// Reset forgets all.
+// Reset forgets everything.
 func (s *Summary) Reset() {
 	s.n.Store(0)
 	s.sum.Store(0)
@@ -37,8 +36,8 @@ func (s *Summary) Reset() {
 	s.least.Store(0)
 }
 
-// Facts are the lines of mntr about it. What was added is in parts of the unit
-// that is shown: 1000 for µs that are shown as ms.
+// Facts are the summary's lines in mntr. parts is the number of added units in the unit that is
+// shown: 1000 if µs are shown as ms.
 func (s *Summary) Facts(name string, parts int64) []Fact {
 	n, sum := s.n.Load(), s.sum.Load()
 	i := func(x int64) string { return strconv.FormatInt(x, 10) }
@@ -51,17 +50,17 @@ func (s *Summary) Facts(name string, parts int64) []Fact {
 	}
 }
 
-// roundUp divides so that what is shown as the most is never below the mean.
+// roundUp divides rounding up, so that the maximum shown is never below the mean.
 func roundUp(x, parts int64) int64 { return (x + parts - 1) / parts }
 
-// Latencies are a Summary of µs with a histogram: four buckets for each power of
-// two, so that a percentile is off by a quarter at most.
+// Latencies is a Summary of µs with a histogram. It has four buckets for each power of two, so a
+// percentile is off by a quarter at most.
 type Latencies struct {
 	Summary
 	buckets [4 * 28]atomic.Int64
 }
 
-// AddTime takes a time in.
+// AddTime adds a duration.
 func (l *Latencies) AddTime(d time.Duration) { l.add(1, d) }
 
 func (l *Latencies) add(n int64, d time.Duration) {
@@ -70,7 +69,7 @@ func (l *Latencies) add(n int64, d time.Duration) {
 	l.buckets[min(bucketOf(us), len(l.buckets)-1)].Add(n)
 }
 
-// bucketOf numbers the buckets: 0 to 3 hold one number each.
+// bucketOf returns the number of the bucket of a value. Buckets 0 to 3 hold one value each.
 func bucketOf(us int64) int {
 	if us < 4 {
 		return int(us)
@@ -79,7 +78,7 @@ func bucketOf(us int64) int {
 	return e*4 + int(us>>e)
 }
 
-// bucketEnd is the largest number in a bucket.
+// bucketEnd is the largest value in a bucket.
 func bucketEnd(i int) int64 {
 	if i < 4 {
 		return int64(i)
@@ -95,7 +94,7 @@ func (l *Latencies) reset() {
 	}
 }
 
-// Percentile is the µs that so many of a thousand do not exceed.
+// Percentile returns a time in µs that permille of a thousand latencies do not exceed.
 func (l *Latencies) Percentile(permille int64) int64 {
 	var all int64
 	for i := range l.buckets {
@@ -104,7 +103,7 @@ func (l *Latencies) Percentile(permille int64) int64 {
 	rank := (all*permille + 999) / 1000
 	for i := range l.buckets {
 		if rank -= l.buckets[i].Load(); rank <= 0 && all > 0 {
-			if i == len(l.buckets)-1 { // it holds all that is larger, too
+			if i == len(l.buckets)-1 { // it also holds all larger values
 				break
 			}
 			return min(bucketEnd(i), l.most.Load())

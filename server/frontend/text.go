@@ -16,10 +16,10 @@ type textConn struct {
 	format    text.Format
 	req       *text.Request // the read that view answers
 	view      func(*tree.Tree, *watch.Table)
-	name      string // as HELLO gave it
-	eventCRLF bool   // what events.crlf is
+	name      string // as given by HELLO
+	eventCRLF bool   // copy of events.crlf
 
-	events struct { // how they are written; the connection's lock guards it
+	events struct { // how EVENTs are encoded; the connection's lock guards it
 		format text.Format
 		crlf   bool
 	}
@@ -72,8 +72,8 @@ func (c *textConn) handleAll(ctx context.Context) {
 	c.count()
 }
 
-// judgeFirstLine looks at an unfinished first request: its line must end soon;
-// a payload behind it may be long and take its time.
+// judgeFirstLine checks an unfinished first request: its line must end soon; a payload after it may
+// be long and take its time.
 func (c *textConn) judgeFirstLine() {
 	if c.heard {
 		return
@@ -90,7 +90,7 @@ func (c *textConn) judgeFirstLine() {
 	}
 }
 
-// refuse answers a request that the parser did not take.
+// refuse answers a request that the parser has refused.
 func (c *textConn) refuse(e *text.Error) {
 	switch e.Code {
 	case znode.ErrProtocol:
@@ -126,10 +126,10 @@ func (c *textConn) appendLast(b []byte, r *text.Reply) []byte {
 	return r.Append(b, c.events.format, c.events.crlf)
 }
 
-// isFatal: the fate of a write is unknown.
+// isFatal says whether the fate of a write is unknown.
 func (c *textConn) isFatal(code znode.Code) bool { return code == znode.ErrUncertain }
 
-// script is how the answer to a request is written.
+// script says how the answer to a request is encoded.
 type script struct {
 	tag    string
 	format text.Format
@@ -138,7 +138,7 @@ type script struct {
 
 func (c *textConn) script(req *text.Request) script { return script{req.Tag, c.format, req.CRLF} }
 
-// textWrite is a write and how it is answered, in one allocation.
+// textWrite is a write with the form of its answer, in one allocation.
 type textWrite struct {
 	write
 	script
@@ -154,7 +154,7 @@ type textRead struct {
 	ids []znode.Identity
 }
 
-// reply answers the request in hand with something that depends on no state.
+// reply answers the request in hand with r, which does not depend on state.
 func (c *textConn) reply(r *text.Reply, crlf bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,7 +172,7 @@ func (c *textConn) reply(r *text.Reply, crlf bool) {
 	}
 }
 
-// read answers a read now, or in its turn. It takes mu.
+// read answers a read at once or in its turn. It takes mu.
 func (c *textConn) read(req *text.Request) {
 	c.mu.Lock()
 	if c.waiting() {
@@ -187,15 +187,14 @@ func (c *textConn) read(req *text.Request) {
 	c.s.cfg.Backend.View(c.view)
 }
 
-// readBehind answers a read once everything committed before it is applied here.
-// It takes mu.
+// readBehind answers a read once everything committed before it is applied here. It takes mu.
 func (c *textConn) readBehind(req *text.Request) {
 	r := c.newRead(req)
 	c.submitBarrier(&r.item, r.passed)
 }
 
-// sync is readBehind, and if there is a session its answer also says that the leader has heard
-// since of its client, who goes by that.
+// sync is readBehind. If there is a session, the answer also guarantees that the leader has heard
+// of its client since the request came; the client relies on that.
 func (c *textConn) sync(req *text.Request) {
 	id := c.sess.id
 	if id == 0 {
@@ -217,7 +216,7 @@ func (c *textConn) sync(req *text.Request) {
 }
 
 func (c *textConn) newRead(req *text.Request) *textRead {
-	r := &textRead{item: c.newItem(), script: c.script(req), by: c, req: *req, ids: c.ids} // req is the parser's
+	r := &textRead{item: c.newItem(), script: c.script(req), by: c, req: *req, ids: c.ids} // req belongs to the parser
 	r.req.Value, r.req.Ops = nil, nil
 	r.turn, r.last = r, req.Verb == text.VerbCat
 	return r

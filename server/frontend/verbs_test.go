@@ -13,13 +13,13 @@ import (
 
 var message = regexp.MustCompile(`(ERR [^\r\n"]*?) - [^\r\n]*|,"message":"[^"]*"`)
 
-// plain takes the words for people out of errors.
+// plain removes the messages for people from errors.
 func plain(s string) string { return message.ReplaceAllString(s, "$1") }
 
 func direct(_ *frontend.Config, b *backend) { b.direct = true }
 
-// TestVerbs: what each verb answers, in its documented forms, one conversation a
-// case on a tree of its own.
+// TestVerbs checks the answers of each verb, in its documented forms. Each case is one conversation
+// on a tree of its own.
 func TestVerbs(t *testing.T) {
 	t.Parallel()
 	const stat0 = "cv=0 av=0 children=0 eph=0x0"
@@ -111,7 +111,7 @@ func TestVerbs(t *testing.T) {
 	}
 }
 
-// TestUnreadable: what may not be read shows nothing but its name.
+// TestUnreadable: a znode that may not be read shows nothing but its name.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, direct)
@@ -144,7 +144,7 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// TestRefusedOnTheWay: outcomes that are not the tree's.
+// TestRefusedOnTheWay checks outcomes that are not the tree's.
 func TestRefusedOnTheWay(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -181,8 +181,8 @@ func TestRefusedOnTheWay(t *testing.T) {
 	}
 }
 
-// TestPaging: the pages of a list hold everything exactly once, in order,
-// whatever their size.
+// TestPaging: the pages of a list together hold every item exactly once, in order, whatever the
+// page size.
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, direct, func(cfg *frontend.Config, _ *backend) { cfg.MaxFrame = 4 << 20 })
@@ -197,7 +197,7 @@ func TestPaging(t *testing.T) {
 		names = append(names, name)
 		size := 100 << 10
 		switch i {
-		case 20, 21: // more than a page alone
+		case 20, 21: // one alone is more than a page
 			size = frontend.MaxListBytes + 1<<10
 		case 30, 59:
 			size = frontend.MaxListBytes - 40
@@ -208,7 +208,7 @@ func TestPaging(t *testing.T) {
 			add(fmt.Sprintf("/d/%s/%d/x", name, j), 0)
 		}
 	}
-	w.do(tree.Op{Kind: tree.KindCreate, Path: "/d0", ACL: znode.OpenACL}) // sorts behind /d/… and is not below
+	w.do(tree.Op{Kind: tree.KindCreate, Path: "/d0", ACL: znode.OpenACL}) // sorts after /d/… and is not below /d
 	addr := w.tcp()
 	for _, options := range []string{"limit=1", "limit=7", "limit=60", "stat limit=13", ""} {
 		after, got, pages := "", []string(nil), 0

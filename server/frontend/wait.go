@@ -10,36 +10,35 @@ import (
 	"coord/tree/znode"
 )
 
-// wait is a request that is answered when something has come about: a WAIT or a
-// LOCK. It stands in the queue as a barrier: what is behind it waits for it, and
-// no write behind it is begun.
+// wait is a request that is answered when an event or a timeout decides it: a WAIT or a LOCK. It
+// stands in the queue as a barrier: later requests wait for it, and no write after it is begun.
 type wait struct {
 	item
 	script
 	req   text.Request
 	value string // for VALUE=
 	ids   []znode.Identity
-	begun bool // of a WAIT: it has looked
+	begun bool // of a WAIT: it has checked its condition
 	timer *time.Timer
 	ended atomic.Bool
 
-	// A LOCK.
+	// The following belongs to a LOCK.
 	session    int64
 	attachment uint32
 	holder     string
-	again      bool       // its folder was gone, and it is the second attempt
-	folder     znode.Code // why there is none
-	child      string     // its znode; "" until it is there
+	again      bool       // its folder was gone, and this is the second attempt
+	folder     znode.Code // why there is no folder
+	child      string     // path of its znode; "" until it is created
 	token      znode.Zxid
-	ahead      int  // what stands before it and is in its way, by weight
-	allowed    int  // how much of it may
-	leaving    bool // the znode is being taken away: locks guards it
+	ahead      int  // weight of the znodes before it that are in its way
+	allowed    int  // largest weight at which it gets the lock
+	leaving    bool // the znode is being deleted; guarded by locks
 }
 
 func (w *wait) Closed() bool { return w.ended.Load() }
 
-// Identities of a LOCK see everything: a lock that somebody may not read is in
-// the way all the same.
+// Identities of a LOCK see everything: a znode that the client may not read is in the way all the
+// same.
 func (w *wait) Identities() []znode.Identity {
 	if w.req.Verb == text.VerbLock {
 		return everybody
@@ -47,7 +46,7 @@ func (w *wait) Identities() []znode.Identity {
 	return w.ids
 }
 
-// Notify looks whether it has come about. The state lock is held.
+// Notify checks whether the event decides the wait. The state lock is held.
 func (w *wait) Notify(e znode.Event) {
 	if w.ended.Load() {
 		return
@@ -69,7 +68,7 @@ func (w *wait) Notify(e znode.Event) {
 	}
 }
 
-// fulfils says whether an event is what a WAIT waits for.
+// fulfils says whether an event fulfils the condition of a WAIT.
 func (w *wait) fulfils(e *znode.Event) bool {
 	switch w.req.Condition {
 	case text.UntilExists:
@@ -82,7 +81,7 @@ func (w *wait) fulfils(e *znode.Event) bool {
 	return e.Zxid > w.req.Zxid
 }
 
-// waitFor puts a WAIT into the queue, where its turn comes.
+// waitFor executes a WAIT: it puts it into the queue, where its turn comes.
 func (c *textConn) waitFor(req *text.Request) {
 	w := c.newWait(req)
 	w.value = string(req.Value)
@@ -99,7 +98,7 @@ func (c *textConn) newWait(req *text.Request) *wait {
 	return w
 }
 
-// enterWait queues it, once no other one is before it. It takes mu.
+// enterWait queues w once no earlier request is a barrier. It takes mu.
 func (c *conn) enterWait(w *wait) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,7 +112,7 @@ func (c *conn) enterWait(w *wait) bool {
 	return true
 }
 
-// begin is a WAIT's turn. The state lock and mu are held.
+// begin starts a WAIT when its turn has come. The state lock and mu are held.
 func (w *wait) begin(t *tree.Tree, table *watch.Table) {
 	w.begun = true
 	z, code := t.Get(w.req.Path, w.ids, znode.Read)
@@ -150,8 +149,8 @@ func (w *wait) changedSince(table *watch.Table) (changed, whole bool) {
 	return changed, whole
 }
 
-// register waits for events at the path, and for the end of the time, unless the
-// connection has ended.
+// register starts to watch the path and starts the timer of the timeout, unless the connection has
+// ended. The state lock and mu are held.
 func (w *wait) register(kind watch.Kind, table *watch.Table) znode.Code {
 	if w.ended.Load() {
 		return znode.OK
@@ -164,7 +163,8 @@ func (w *wait) register(kind watch.Kind, table *watch.Table) znode.Code {
 	return znode.OK
 }
 
-// giveUp answers with a code. A LOCK takes its znode away first. No lock is held.
+// giveUp answers with a code, unless the outcome is known. A LOCK deletes its znode first. No lock
+// is held.
 func (w *wait) giveUp(code znode.Code) {
 	c := w.c
 	c.mu.Lock()
@@ -183,7 +183,7 @@ func (w *wait) giveUp(code znode.Code) {
 	}
 }
 
-// wake answers what has become ready outside of a done. No lock is held.
+// wake answers requests that have become ready outside a done. No lock is held.
 func (c *conn) wake() {
 	c.s.cfg.Backend.View(c.advanceView)
 	c.kick(false)
@@ -197,7 +197,7 @@ func (c *conn) advanceView(t *tree.Tree, w *watch.Table) {
 	c.advance(t, w, time.Now())
 }
 
-// finish forgets a wait that is answered, or whose connection has ended.
+// finish forgets a wait that is answered, or whose connection has ended. mu is held.
 func (w *wait) finish(table *watch.Table) {
 	w.ended.Store(true)
 	if w.timer != nil {

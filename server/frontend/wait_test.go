@@ -114,7 +114,7 @@ func TestWait(t *testing.T) {
 	})
 }
 
-// TestAWaitBehindAWriteOfABrokenConnection begins nothing any more.
+// TestAWaitBehindAWriteOfABrokenConnection: such a WAIT does not begin.
 func TestAWaitBehindAWriteOfABrokenConnection(t *testing.T) {
 	t.Parallel()
 	for _, wait := range []string{"WAIT /x EXISTS timeout=24h", "LOCK /x timeout=24h", "WATCH / persistent", "GET / watch", "FOLLOW /x recursive"} {

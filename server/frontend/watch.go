@@ -10,7 +10,7 @@ import (
 	"coord/tree/znode"
 )
 
-// Which events a watch is told.
+// Masks of the event types that a watch delivers.
 const (
 	dataEvents  = 1 << znode.NodeDataChanged
 	childEvents = 1 << znode.NodeChildrenChanged
@@ -19,8 +19,8 @@ const (
 
 var everybody = []znode.Identity{znode.Super}
 
-// eventWatch is one watch of a client, by its id: a watch.Watcher of its own, so
-// that each is told, and removed, by itself.
+// eventWatch is one watch of a client, identified by its id. Each is a watch.Watcher of its own, so
+// that it is notified and removed independently.
 type eventWatch struct {
 	c         *textConn
 	id        int64
@@ -29,12 +29,12 @@ type eventWatch struct {
 	mask      uint8 // of event types
 	once      bool
 	recursive bool
-	data      bool       // with the value
-	seen      znode.Zxid // with lag: what came until then it has been told, or is not to be
+	data      bool       // events carry the value
+	seen      znode.Zxid // for a lagging connection: events up to here were delivered, or must not be
 	ended     atomic.Bool
 }
 
-// Identities see everything: Notify judges itself.
+// Identities see everything: Notify checks the ACL itself.
 func (w *eventWatch) Identities() []znode.Identity { return everybody }
 func (w *eventWatch) Closed() bool                 { return w.ended.Load() }
 
@@ -53,13 +53,13 @@ func (w *eventWatch) Notify(e znode.Event) {
 	c.soil()
 }
 
-// tell tells of an event that concerns the watch, unless the client may not know.
-// The connection's lock is held.
+// tell delivers an event that concerns the watch, unless the client may not know of it. The
+// connection's lock is held.
 func (w *eventWatch) tell(e *znode.Event, last *echo) {
 	if w.ended.Load() {
 		return
 	}
-	if w.once { // consumed, told or not
+	if w.once { // consumed, delivered or not
 		w.ended.Store(true)
 		delete(w.c.mu.watches, w.id)
 	}
@@ -70,12 +70,12 @@ func (w *eventWatch) tell(e *znode.Event, last *echo) {
 
 func (w *eventWatch) mayKnow(e *znode.Event) bool { return e.ACL.Allows(w.ids, znode.Read) }
 
-// concerns says whether an event of the past is one for this watch.
+// concerns says whether the watch is for an event of the history.
 func (w *eventWatch) concerns(e *znode.Event) bool {
 	return w.mask&(1<<e.Type) != 0 && w.kind().Concerns(w.path, e.Type, e.Path)
 }
 
-// kind is how the watch table knows the watch.
+// kind is the watch's kind in the watch table.
 func (w *eventWatch) kind() watch.Kind {
 	switch {
 	case w.recursive:
@@ -88,8 +88,8 @@ func (w *eventWatch) kind() watch.Kind {
 	return watch.Data
 }
 
-// soil notes that a connection has something to send. Only the goroutine that
-// runs dones and Notify calls it.
+// soil marks a connection as dirty: it has something to send. Only the goroutine that runs dones
+// and Notify calls it.
 func (c *conn) soil() {
 	if !c.dirty {
 		c.dirty = true
@@ -97,8 +97,8 @@ func (c *conn) soil() {
 	}
 }
 
-// isSlow says whether too much waits for the client, or for all of them, to tell
-// it of an event, a large one or not.
+// isSlow says whether so many events wait, for this client or for all clients, that it must be cut
+// off instead of getting another event. large says whether that event is a large one. mu is held.
 func (c *conn) isSlow(large bool) bool {
 	o := &c.mu.outbox
 	return !o.broken && !o.ending && (o.events >= MaxEventBytes ||
@@ -111,7 +111,7 @@ func (c *conn) cutOff() {
 	c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrSlowClient, Message: "too many events wait for the client"})
 }
 
-// appendEvent tells the client. last is what was written last, or nil.
+// appendEvent appends an event to the outbox. last is the event that was encoded last, or nil.
 func (c *textConn) appendEvent(w *eventWatch, e *znode.Event, last *echo) {
 	o := &c.mu.outbox
 	if o.broken || o.ending {
@@ -132,7 +132,7 @@ func (c *textConn) appendEvent(w *eventWatch, e *znode.Event, last *echo) {
 	c.s.eventBytes.Add(int64(len(o.out) - before))
 }
 
-// writeEvent appends an event.
+// writeEvent appends the encoding of an event.
 func writeEvent(b []byte, e *znode.Event, f eventForm) []byte {
 	fields := borrowFields()
 	defer fields.giveBack()
@@ -149,7 +149,7 @@ func writeEvent(b []byte, e *znode.Event, f eventForm) []byte {
 	return r.Append(grow(b, len(r.Data)), f.format, f.crlf)
 }
 
-// end makes r the last line of the connection.
+// end makes r the last line of the connection. mu is held.
 func (c *conn) end(r *text.Reply) {
 	o := &c.mu.outbox
 	if o.broken || o.ending {
@@ -159,8 +159,8 @@ func (c *conn) end(r *text.Reply) {
 	c.endHere()
 }
 
-// newWatch gives a request's watch its id. It is not armed yet. A nil one says
-// that the connection has too many.
+// newWatch creates the watch of a request, with an id. It is not armed yet. newWatch returns nil if
+// the connection has too many watches. mu is held.
 func (c *textConn) newWatch(req *text.Request, ids []znode.Identity) *eventWatch {
 	o := &c.mu.outbox
 	if len(o.watches) >= MaxWatches {
@@ -193,7 +193,7 @@ func tooManyWatches(r *text.Reply) {
 	r.Kind, r.Code, r.Message, r.Data, r.Items = text.KindErr, znode.ErrLimit, "a connection has at most "+strconv.Itoa(MaxWatches)+" watches", nil, nil
 }
 
-// arm registers a watch. The state lock is held.
+// arm registers a watch. The state lock and mu are held.
 func (c *textConn) arm(w *eventWatch, table *watch.Table) error {
 	if err := table.Add(w, w.path, w.kind()); err != nil {
 		c.s.stats.limitsReached.Add(1)
@@ -210,8 +210,8 @@ func (c *textConn) keep(w *eventWatch) {
 	c.mu.watches[w.id] = w
 }
 
-// watchFor arms the watch that a request asks for and adds its id to the answer,
-// or makes the answer say why not.
+// watchFor arms the watch that a request asks for and adds its id to the answer, or turns the
+// answer into the error. The state lock and mu are held.
 func (c *textConn) watchFor(r *text.Reply, req *text.Request, ids []znode.Identity, table *watch.Table) {
 	w := c.newWatch(req, ids)
 	if w == nil {
@@ -225,7 +225,7 @@ func (c *textConn) watchFor(r *text.Reply, req *text.Request, ids []znode.Identi
 	r.Fields = append(r.Fields, text.Int(text.KeyID, w.id))
 }
 
-// watchable says why a WATCH or FOLLOW cannot be.
+// watchable says why a WATCH or FOLLOW is refused; OK if it is not.
 func watchable(req *text.Request, ids []znode.Identity, t *tree.Tree) znode.Code {
 	_, code := t.Get(req.Path, ids, znode.Read)
 	if code == znode.ErrNoNode && (req.Verb == text.VerbFollow || req.Kind == text.WatchExists || req.Persistent) {
@@ -234,8 +234,8 @@ func watchable(req *text.Request, ids []znode.Identity, t *tree.Tree) znode.Code
 	return code
 }
 
-// catchUp answers a WATCH or FOLLOW with since. If anything is kept that has come
-// since then the connection is behind, and is told it.
+// catchUp answers a WATCH or FOLLOW with since. If the history has events for it since then, the
+// connection is behind and gets them from there.
 func (c *textConn) catchUp(req *text.Request) {
 	if !c.isAlone() {
 		return
@@ -266,8 +266,8 @@ func (c *textConn) catchUp(req *text.Request) {
 	c.begin()
 }
 
-// replay answers a request with since, and returns its watch or nil, whether
-// something has happened that it is to be told, and whether all of that is kept.
+// replay answers a request with since. It returns the watch, or nil; whether it has missed an
+// event; and whether the history since then is whole. The state lock and mu are held.
 func (c *textConn) replay(req *text.Request, t *tree.Tree, table *watch.Table) (w *eventWatch, missed, whole bool) {
 	fields := borrowFields()
 	defer fields.giveBack()
@@ -288,7 +288,7 @@ func (c *textConn) replay(req *text.Request, t *tree.Tree, table *watch.Table) (
 	case req.Zxid > t.Counters().Zxid:
 		r.Message = "this node has come to zxid " + t.Counters().Zxid.String() + " only"
 		r.Kind, r.Code, w = text.KindErr, znode.ErrTimeout, nil
-	case code != znode.OK && (code != znode.ErrNoNode || !missed): // it has been deleted since
+	case code != znode.OK && (code != znode.ErrNoNode || !missed): // the znode has been deleted since
 		refused(code)
 	case !whole && (!w.once || there == znode.ErrNoNode):
 		refused(znode.ErrCompacted)
@@ -299,9 +299,9 @@ func (c *textConn) replay(req *text.Request, t *tree.Tree, table *watch.Table) (
 	return w, missed, whole
 }
 
-// compareStat tells what the znode's stat shows to have changed since a zxid that
-// is not remembered, as ZooKeeper's setWatches does, and says whether something
-// has.
+// compareStat is used when the history does not reach back to since. It delivers the change that
+// the znode's stat shows, as ZooKeeper's setWatches does, and says whether there is one. The state
+// lock and mu are held.
 func (c *textConn) compareStat(w *eventWatch, since znode.Zxid, t *tree.Tree) bool {
 	z, code := t.Get(w.path, w.ids, znode.Read)
 	e := znode.Event{Path: w.path, Zxid: z.Stat.Mzxid, Type: znode.NodeDataChanged, Version: z.Stat.Version, Data: z.Data}
@@ -315,7 +315,7 @@ func (c *textConn) compareStat(w *eventWatch, since znode.Zxid, t *tree.Tree) bo
 	return true
 }
 
-// unwatch ends a watch.
+// unwatch executes an UNWATCH.
 func (c *textConn) unwatch(req *text.Request) {
 	if !c.isNext() {
 		return

@@ -15,15 +15,15 @@ import (
 	"coord/tree/znode"
 )
 
-// The answers, in the forms of ZooKeeper 3.9; docs/four-letter-words.md says what
-// differs. Nothing here holds a lock while it puts text together, but for what
-// one connection or one session has to tell.
+// The answers have the form of ZooKeeper 3.9; docs/four-letter-words.md lists the differences.
+// Nothing here holds a lock while it formats text, except for the text about one connection or one
+// session.
 
 func (s *Server) ruok(*conn) string { return "imok" }
 
 func (s *Server) isro(*conn) string { return "rw" }
 
-// traceMask answers gtmk and stmk: nothing is traced, and nothing can be.
+// traceMask answers gtmk and stmk: nothing is traced, and tracing cannot be turned on.
 func (s *Server) traceMask(*conn) string { return "0" }
 
 func (s *Server) srvr(*conn) string {
@@ -39,7 +39,7 @@ func (s *Server) stat(asker *conn) string {
 	return b.String() + "\n" + s.figures()
 }
 
-// figures are what srvr and stat end with.
+// figures are the lines at the end of srvr and stat.
 func (s *Server) figures() string {
 	var zxid znode.Zxid
 	var znodes int
@@ -51,7 +51,7 @@ func (s *Server) figures() string {
 		"Outstanding: %d\nZxid: %s\nMode: %s\nNode count: %d\n",
 		least, decimal(avg), most, s.stats.received.Load(), s.stats.sent.Load(), conns,
 		outstanding, zxid, mode, znodes)
-	if mode == modeLeader { // -1: ZooKeeper's for none yet. A proposal here is of many txns, and its size is not counted
+	if mode == modeLeader { // -1 is ZooKeeper's value for none yet. A proposal holds many txns here, and its size is not counted
 		figures += "Proposal sizes last/min/max: -1/-1/-1\n"
 	}
 	return figures
@@ -79,8 +79,8 @@ func (s *Server) dirs(*conn) string {
 	return fmt.Sprintf("datadir_size: %d\nlogdir_size: %d\n", snapshots, log)
 }
 
-// hash tells the digest of the state as it is. ZooKeeper lists those of the last
-// transactions, as numbers of 63 bits, so ours is cut to as many.
+// hash returns the digest of the current state. ZooKeeper lists those of the last transactions, as
+// numbers of 63 bits, so ours is cut to 63 bits.
 func (s *Server) hash(*conn) string {
 	var zxid znode.Zxid
 	var digest tree.Digest
@@ -112,7 +112,7 @@ func (s *Server) cons(asker *conn) string {
 	return b.String() + "\n"
 }
 
-// clients are the connections in the order in which they came.
+// clients lists the connections in the order in which they were opened.
 func (s *Server) clients() []*conn {
 	s.mu.Lock()
 	all := make([]*conn, 0, len(s.mu.conns))
@@ -126,9 +126,8 @@ func (s *Server) clients() []*conn {
 	return all
 }
 
-// line is a connection's line of stat or, if it is to be long, of cons. Only a
-// client that has introduced itself, by a session or by its first line, gets the
-// long one. It takes mu.
+// line is a connection's line in stat or, if long, in cons. Only a client that has introduced
+// itself, by a session or by its first line, gets the long form. It takes mu.
 func (c *conn) line(asks, long bool) string {
 	session, timeout := c.sessionOf()
 	c.mu.Lock()
@@ -153,8 +152,8 @@ func (c *conn) line(asks, long bool) string {
 		x.last.Milliseconds(), x.least.Milliseconds(), x.average().Milliseconds(), x.most.Milliseconds())
 }
 
-// interest says what is to happen on the connection next, as the bits of Java's
-// SelectionKey: 1 is reading, 4 writing.
+// interest says what the server does next on the connection, as the bits of Java's SelectionKey: 1
+// is reading, 4 writing. mu is held.
 func (o *outbox) interest(c *conn, asks bool) (ops int) {
 	if asks || o.broken {
 		return 0
@@ -168,8 +167,8 @@ func (o *outbox) interest(c *conn, asks bool) (ops int) {
 	return ops
 }
 
-// clientName is the other end of a connection as Java prints it. The other end
-// of a unix socket has no name, so it is that of the socket.
+// clientName is the remote end of a connection as Java prints it. The remote end of a unix socket
+// has no name, so the name of the local socket stands for it.
 func clientName(nc net.Conn) string {
 	switch a := nc.RemoteAddr().(type) {
 	case *net.TCPAddr:
@@ -181,7 +180,7 @@ func clientName(nc net.Conn) string {
 	}
 }
 
-// javaAddr prints an address as Java does: eight groups of IPv6, in brackets.
+// javaAddr formats an address as Java does: eight groups of IPv6, in brackets.
 func javaAddr(a netip.Addr) string {
 	if a = a.Unmap(); a.Is4() {
 		return a.String()
@@ -198,15 +197,15 @@ func javaAddr(a netip.Addr) string {
 	return "[" + name + "]"
 }
 
-// holder is what a watcher of this room is beside a watch.Watcher: it has a
-// session or is at least at somebody's address.
+// holder is what a watcher of this package has in addition to watch.Watcher: a session, or at least
+// a client's address.
 type holder interface {
 	Session() int64
 	Client() string
 }
 
-// watcherName is what wchc and wchp call a watcher: its session, or the address
-// of a client without one.
+// watcherName is the name of a watcher in wchc and wchp: its session, or the client's address if it
+// has none.
 func watcherName(w watch.Watcher) string {
 	h, ok := w.(holder)
 	switch {
@@ -218,7 +217,7 @@ func watcherName(w watch.Watcher) string {
 	return fmt.Sprintf("0x%x", uint64(h.Session()))
 }
 
-// watches is the table. Counting its watches needs no state lock.
+// watches returns the watch table. Counting its watches needs no state lock.
 func (s *Server) watches() (w *watch.Table) {
 	s.cfg.Backend.View(func(_ *tree.Tree, table *watch.Table) { w = table })
 	return w
@@ -251,8 +250,8 @@ func (s *Server) wchp(*conn) string {
 	return b.String() + "\n"
 }
 
-// dump lists the sessions, their ephemerals, and the connections that end unless
-// something comes.
+// dump lists the sessions, their ephemerals, and the connections that end at a deadline unless
+// something arrives.
 func (s *Server) dump(*conn) string {
 	var sessions []tree.Session
 	var owners []int64
@@ -294,8 +293,8 @@ func (s *Server) deadline(session int64) (time.Time, bool) {
 	return s.cfg.SessionDeadline(session)
 }
 
-// dumpSessions lists the sessions by the time when they end, or, where nobody
-// counts that, by their timeouts, as a ZooKeeper that does not lead.
+// dumpSessions lists the sessions by their deadlines. Where this node does not track deadlines, it
+// lists them by their timeouts, like a ZooKeeper node that does not lead.
 func (s *Server) dumpSessions(b *strings.Builder, sessions []tree.Session) {
 	mode := s.mode()
 	leads := mode == modeLeader || mode == modeStandalone
@@ -309,7 +308,7 @@ func (s *Server) dumpSessions(b *strings.Builder, sessions []tree.Session) {
 	var sets expirySets
 	for _, x := range sessions {
 		at, ok := s.deadline(x.ID)
-		if !ok { // so new that nobody has begun to count: all its time is left
+		if !ok { // so new that its deadline is not tracked yet: all its time is left
 			at = time.Now().Add(time.Duration(x.TimeoutMS) * time.Millisecond)
 		}
 		sets.add(at, fmt.Sprintf("\t0x%x\n", uint64(x.ID)))
@@ -317,15 +316,15 @@ func (s *Server) dumpSessions(b *strings.Builder, sessions []tree.Session) {
 	sets.print(b, "Session")
 }
 
-// dumpEphemerals reads one session after the other: all in one View would keep
-// writes waiting where there are very many.
+// dumpEphemerals reads the sessions one by one: a single View over very many would keep writes
+// waiting.
 func (s *Server) dumpEphemerals(b *strings.Builder, owners []int64) {
 	var list strings.Builder
 	n := 0
 	for _, id := range owners {
 		var paths []string
 		s.cfg.Backend.View(func(t *tree.Tree, _ *watch.Table) { paths = t.Ephemerals(id) })
-		if len(paths) == 0 { // it has ended meanwhile
+		if len(paths) == 0 { // the session has ended meanwhile
 			continue
 		}
 		n++
@@ -337,7 +336,7 @@ func (s *Server) dumpEphemerals(b *strings.Builder, owners []int64) {
 	fmt.Fprintf(b, "ephemeral nodes dump:\nSessions with Ephemerals (%d):\n%s", n, list.String())
 }
 
-// expirySets sorts lines by the second in which something ends.
+// expirySets groups lines by the second in which something expires.
 type expirySets []expiring
 
 type expiring struct {
@@ -346,7 +345,7 @@ type expiring struct {
 }
 
 func (e *expirySets) add(at time.Time, line string) {
-	*e = append(*e, expiring{at.Add(time.Second - 1).Unix(), line}) // not before it ends
+	*e = append(*e, expiring{at.Add(time.Second - 1).Unix(), line}) // rounded up: not before it expires
 }
 
 func (e expirySets) print(b *strings.Builder, title string) {
@@ -366,5 +365,5 @@ func (e expirySets) print(b *strings.Builder, title string) {
 	fmt.Fprintf(b, "%s Sets (%d)/(%d):\n%s", title, n, len(e), sets.String())
 }
 
-// javaDate is how Java's Date prints itself.
+// javaDate is the format of Java's Date.toString.
 const javaDate = "Mon Jan 02 15:04:05 MST 2006"

@@ -18,17 +18,17 @@ import (
 
 func allowAll(cfg *frontend.Config, _ *backend) { cfg.FourLetter = []string{"*"} }
 
-// word asks on a connection from an address, and takes the whole answer.
+// word sends a four-letter word on a connection from an address, and returns the whole answer.
 func (w *world) word(p *pipes, word string) string {
 	c := p.open(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000})
 	c.say(word)
 	<-c.done
 	_ = c.Close()
-	synctest.Wait() // until the server has let it go
+	synctest.Wait() // until the server has finished the connection
 	return c.got.String()
 }
 
-// TestShapesAreStrict: what is a little different is not taken.
+// TestShapesAreStrict: an answer that differs slightly is not accepted.
 func TestShapesAreStrict(t *testing.T) {
 	t.Parallel()
 	good := map[string]string{
@@ -50,7 +50,7 @@ func TestShapesAreStrict(t *testing.T) {
 	}
 }
 
-// TestUnknownWordInTheList: it is warned of, and stays unknown.
+// TestUnknownWordInTheList: the server logs a warning, and the word stays unknown.
 func TestUnknownWordInTheList(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, direct, func(cfg *frontend.Config, _ *backend) { cfg.FourLetter = []string{"srvx", "ruok"} })
@@ -62,8 +62,8 @@ func TestUnknownWordInTheList(t *testing.T) {
 	}
 }
 
-// TestDump: sessions by the second in which they end, their ephemerals, and the
-// connections that end unless they say something.
+// TestDump checks the sessions by the second in which they end, their ephemerals, and the
+// connections that end unless they send something.
 func TestDump(t *testing.T) {
 	t.Parallel()
 	for _, counted := range []bool{false, true} {
@@ -120,7 +120,7 @@ func TestDump(t *testing.T) {
 	}
 }
 
-// waiter is a watcher with a session or an address, as a connection is.
+// waiter is a watcher with a session or an address, like a connection.
 type waiter struct {
 	session int64
 	addr    string
@@ -132,8 +132,8 @@ func (*waiter) Closed() bool                 { return false }
 func (x *waiter) Session() int64             { return x.session }
 func (x *waiter) Client() string             { return x.addr }
 
-// TestWatchWords: wchs, wchc and wchp, with watchers that have a session and one
-// that has none.
+// TestWatchWords checks wchs, wchc and wchp with watchers that have a session and one that has
+// none.
 func TestWatchWords(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -170,8 +170,8 @@ func TestWatchWords(t *testing.T) {
 	})
 }
 
-// TestConnectionStatistics: what cons and stat tell of clients, and that crst
-// and srst forget it.
+// TestConnectionStatistics checks the figures of clients in cons and stat, and that crst and srst
+// reset them.
 func TestConnectionStatistics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestConnectionStatistics(t *testing.T) {
 			t.Errorf("stat: %s", got)
 		}
 
-		// A write that takes 250 ms, and a read that waits behind it.
+		// A write that takes 250 ms, and a read that waits after it.
 		w.hold()
 		client.say("SET /a y\nGET /a\n")
 		synctest.Wait()
@@ -239,7 +239,7 @@ func TestConnectionStatistics(t *testing.T) {
 	})
 }
 
-// TestSilentConnectionsCount: who says nothing is counted, who leaves is not.
+// TestSilentConnectionsCount: clients that send nothing are counted, those that leave are not.
 func TestSilentConnectionsCount(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -255,8 +255,8 @@ func TestSilentConnectionsCount(t *testing.T) {
 	})
 }
 
-// TestSlowReaderInCons: a client that does not take its answers is waiting to be
-// written to.
+// TestSlowReaderInCons: cons shows a client that does not take its answers as waiting to be written
+// to.
 func TestSlowReaderInCons(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -272,7 +272,7 @@ func TestSlowReaderInCons(t *testing.T) {
 	})
 }
 
-// TestPercentiles: within a quarter, and never above the largest.
+// TestPercentiles: a percentile is exact to a quarter, and never above the maximum.
 func TestPercentiles(t *testing.T) {
 	t.Parallel()
 	for _, x := range []struct {

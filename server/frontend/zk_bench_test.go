@@ -40,7 +40,7 @@ func zkPipeline(b *testing.B, window int, requests ...zkproto.Request) {
 	}
 	one := len(out) / burst
 	if len(out)%burst != 0 {
-		one = -1 // of several sizes: whole bursts only
+		one = -1 // answers of different sizes: count whole bursts only
 	}
 	b.ReportAllocs()
 	b.ResetTimer()

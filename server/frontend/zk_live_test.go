@@ -7,7 +7,7 @@ import (
 	"coord/tree/znode"
 )
 
-// TestZooKeeperWatches: who is told what, when, and once.
+// TestZooKeeperWatches checks which clients get which events, when, and that they get them once.
 func TestZooKeeperWatches(t *testing.T) {
 	playAll(t, []play{
 		{"one-shot, and before the reply to the write that fires it", `
@@ -227,7 +227,7 @@ func TestZooKeeperWatches(t *testing.T) {
 	})
 }
 
-// TestZooKeeperSessions: how sessions end and move, also to the other protocol.
+// TestZooKeeperSessions checks how sessions end and move, also to the other protocol.
 func TestZooKeeperSessions(t *testing.T) {
 	playAll(t, []play{
 		{"closeSession: the ephemerals, the reply, the end; nothing behind it", `
@@ -332,7 +332,7 @@ func TestZooKeeperSessions(t *testing.T) {
 	})
 }
 
-// TestZooKeeperAuth: who proves what.
+// TestZooKeeperAuth checks which identities a client can prove.
 func TestZooKeeperAuth(t *testing.T) {
 	boss := znode.DigestOf("boss:secret")
 	for _, p := range []play{

@@ -13,13 +13,13 @@ import (
 	"coord/tree/znode"
 )
 
-// zkBytes are the bytes of a connect and what is said behind it.
+// zkBytes returns the bytes of a connect and of the requests after it.
 func zkBytes(t testing.TB, sentences ...string) string {
 	z := &zkClient{}
 	return string(z.frames(t, strings.Join(append([]string{"connect"}, sentences...), " ; ")))
 }
 
-// zkSplit says in words what such a client has got.
+// zkSplit describes in words what such a client has got.
 func zkSplit(t testing.TB, got string, sentences ...string) (all []string) {
 	t.Helper()
 	z := &zkClient{}
@@ -48,8 +48,8 @@ var zkRequests = rapid.Custom(func(t *rapid.T) string {
 	return strings.NewReplacer("P", path, "V", value).Replace(form)
 })
 
-// TestZooKeeperPipelines: requests sent together, cut anywhere and answered in
-// bursts of any size get the bytes that they get one at a time.
+// TestZooKeeperPipelines: requests that are sent together, cut anywhere and answered in bursts of
+// any size, get the same bytes as one at a time.
 func TestZooKeeperPipelines(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -88,8 +88,7 @@ func TestZooKeeperPipelines(t *testing.T) {
 	})
 }
 
-// TestZooKeeperCutAnywhere: it does not matter where the stream is cut, byte by
-// byte not either.
+// TestZooKeeperCutAnywhere: it does not matter where the stream is cut, even at every byte.
 func TestZooKeeperCutAnywhere(t *testing.T) {
 	t.Parallel()
 	in := zkBytes(t, "auth digest bob:pwd", "create /a xyz acl=auth::31", "multi check /a + setData /a q", "getData /a watch", "setWatches zxid=#1 data=/a", "whoAmI", "closeSession")
@@ -116,8 +115,8 @@ func TestZooKeeperCutAnywhere(t *testing.T) {
 	}
 }
 
-// TestZooKeeperTurns: what stands behind a pending write waits for it, with the
-// identities and the session of its place, and sees it.
+// TestZooKeeperTurns: requests after a pending write wait for it, with the identities and the
+// session of their place, and see the write.
 func TestZooKeeperTurns(t *testing.T) {
 	t.Parallel()
 	bob := znode.DigestOf("bob:pwd").ID
@@ -157,8 +156,8 @@ func TestZooKeeperTurns(t *testing.T) {
 	})
 }
 
-// TestZooKeeperSyncKeepsItsPlace: a write behind a sync waits for it, as a read
-// between them is not to see it.
+// TestZooKeeperSyncKeepsItsPlace: a write after a sync waits for it, because a read between them
+// must not see the write.
 func TestZooKeeperSyncKeepsItsPlace(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -181,8 +180,8 @@ func TestZooKeeperSyncKeepsItsPlace(t *testing.T) {
 	})
 }
 
-// TestZooKeeperUncertain: a write whose fate is not known ends the connection
-// without a word; nothing behind it is answered, and nothing more proposed.
+// TestZooKeeperUncertain: a write whose fate is unknown ends the connection without a reply; no
+// later request is answered, and nothing more is proposed.
 func TestZooKeeperUncertain(t *testing.T) {
 	t.Parallel()
 	for _, burst := range []int{2, 3} {
@@ -206,8 +205,8 @@ func TestZooKeeperUncertain(t *testing.T) {
 	}
 }
 
-// TestZooKeeperRefusedOnTheWay: what the tree has not judged has no result for
-// each operation of a multi, and a code that ZooKeeper's clients know.
+// TestZooKeeperRefusedOnTheWay: a multi that the tree has not judged has no results for its
+// operations, but a code that ZooKeeper's clients know.
 func TestZooKeeperRefusedOnTheWay(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[znode.Code]string{
@@ -255,8 +254,8 @@ func TestZooKeeperEmptyMultiThatFails(t *testing.T) {
 	})
 }
 
-// TestZooKeeperEventsComeFirst: with writes answered in bursts an event is before
-// every answer that shows its change, on its own connection and on others.
+// TestZooKeeperEventsComeFirst: when writes are answered in bursts, an event precedes every answer
+// that shows its change, on its own connection and on others.
 func TestZooKeeperEventsComeFirst(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -284,8 +283,7 @@ func TestZooKeeperEventsComeFirst(t *testing.T) {
 	})
 }
 
-// TestZooKeeperNothingBehindTheEnd: behind the reply to closeSession there is not
-// even an event.
+// TestZooKeeperNothingBehindTheEnd: nothing follows the reply to closeSession, not even an event.
 func TestZooKeeperNothingBehindTheEnd(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -297,8 +295,8 @@ func TestZooKeeperNothingBehindTheEnd(t *testing.T) {
 	})
 }
 
-// TestZooKeeperStops: what is under way is answered for so long, nothing more is
-// taken, and the session outlives the server.
+// TestZooKeeperStops: requests in flight are still answered for a while, nothing more is taken, and
+// the session outlives the server.
 func TestZooKeeperStops(t *testing.T) {
 	t.Parallel()
 	for _, in := range []time.Duration{frontend.StopTime / 2, 2 * frontend.StopTime} {
@@ -319,7 +317,7 @@ func TestZooKeeperStops(t *testing.T) {
 	}
 }
 
-// TestZooKeeperBytes: some exchanges to the byte.
+// TestZooKeeperBytes compares some exchanges byte for byte.
 func TestZooKeeperBytes(t *testing.T) {
 	t.Parallel()
 	const when = "0000000000000002"
@@ -342,7 +340,7 @@ func TestZooKeeperBytes(t *testing.T) {
 				"0000001e ffffffff 0000000100000004 00000000 00000003 00000003 00000002 2f61" +
 					"00000054 00000009 0000000100000004 00000000 0000000100000002 0000000100000004" + when + "0000000000000004" +
 					"00000001 00000000 00000000 0000000000000000 00000002 00000000 0000000100000002"},
-			{"00000024 00000003 0000000e 0000000d 00 ffffffff 00000002 2f61 00000000 ffffffff 01 ffffffff", // the multi, which fails
+			{"00000024 00000003 0000000e 0000000d 00 ffffffff 00000002 2f61 00000000 ffffffff 01 ffffffff", // the multi again, which fails
 				"00000026 00000003 0000000100000005 00000000 ffffffff 00 ffffff99 ffffff99 ffffffff 01 ffffffff"},
 			{"0000000f 00000005 00000003 00000002 2f62 00", "00000010 00000005 0000000100000005 ffffff9b"}, // exists
 			{"00000008 00000004 fffffff5", "00000010 00000004 0000000100000006 00000000"},                  // closeSession

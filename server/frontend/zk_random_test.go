@@ -15,7 +15,7 @@ import (
 	"coord/tree/znode"
 )
 
-// zkCrowd is some clients of ZooKeeper's protocol who do what they like.
+// zkCrowd is a group of clients of ZooKeeper's protocol with random requests.
 type zkCrowd struct {
 	*theatre
 	t     *testing.T
@@ -24,7 +24,7 @@ type zkCrowd struct {
 	all   []*zkMember
 }
 
-// zkMember is one of them, with all it has asked.
+// zkMember is one of them, with all its requests.
 type zkMember struct {
 	member
 	z zkClient
@@ -51,10 +51,9 @@ var zkSteps = rapid.Custom(func(t *rapid.T) step {
 	}
 })
 
-// TestZooKeeperAtRandom: what several clients get, one of them of the text
-// protocol, agrees with what has happened: every reply in its turn, every event of
-// a watch, once, before the first reply that shows its change and behind the last
-// one that does not.
+// TestZooKeeperAtRandom: what several clients get, one of them of the text protocol, agrees with
+// what has happened: every reply comes in its turn, and every event of a watch once, before the
+// first reply that shows its change and after the last one that does not.
 func TestZooKeeperAtRandom(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -94,7 +93,7 @@ func (c *zkCrowd) fail(format string, args ...any) {
 	}
 }
 
-// come lets another client in.
+// come connects another client.
 func (c *zkCrowd) come(connect string) {
 	m := &zkMember{}
 	m.caller = c.theatre.open(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9})
@@ -139,10 +138,10 @@ func (c *zkCrowd) do(s *step) {
 	}
 }
 
-// zkWatch are the kinds of a client's watches at a path.
+// zkWatch holds the kinds of a client's watches at a path.
 type zkWatch struct{ data, child, persistent, recursive bool }
 
-// zkTold is what a client knows, by the model.
+// zkTold is what a client knows, according to the model.
 type zkTold struct {
 	watches map[string]*zkWatch
 	until   znode.Zxid
@@ -155,7 +154,7 @@ func (k *zkTold) at(path string) *zkWatch {
 	return k.watches[path]
 }
 
-// fires says whether the client is told of an event, and consumes.
+// fires says whether the client gets an event, and consumes its one-shot watches.
 func (k *zkTold) fires(e *znode.Event) bool {
 	w := k.at(e.Path)
 	if e.Type == znode.NodeChildrenChanged {
@@ -175,7 +174,7 @@ func (k *zkTold) fires(e *znode.Event) bool {
 	return fires
 }
 
-// has says whether there is a watch of the type, and takes it away if it is to.
+// has says whether there is a watch of the type, and removes it if remove is set.
 func (k *zkTold) has(path string, kind int32, remove bool) bool {
 	w := k.at(path)
 	found := false
@@ -188,7 +187,7 @@ func (k *zkTold) has(path string, kind int32, remove bool) bool {
 	return found
 }
 
-// due are the events that the client is told of until zxid.
+// due returns the events that the client gets up to zxid.
 func (c *zkCrowd) due(k *zkTold, zxid znode.Zxid) (all []string) {
 	for i := range c.events {
 		if e := &c.events[i]; e.Type > 0 && e.Zxid > k.until && e.Zxid <= zxid && k.fires(e) {
@@ -199,7 +198,7 @@ func (c *zkCrowd) due(k *zkTold, zxid znode.Zxid) (all []string) {
 	return all
 }
 
-// state is a znode as it was: its value, and when it and its children changed.
+// state returns a znode as it was at a zxid: its value, and when it and its children had changed.
 func (c *zkCrowd) state(path string, at znode.Zxid) (there bool, value string, mzxid, pzxid znode.Zxid) {
 	for _, e := range c.events {
 		if e.Path != path || e.Zxid > at {
@@ -219,7 +218,7 @@ func (c *zkCrowd) state(path string, at znode.Zxid) (there bool, value string, m
 	return there, value, mzxid, pzxid
 }
 
-// judge looks through all that a client got.
+// judge checks everything that a client got.
 func (c *zkCrowd) judge(m *zkMember) {
 	fail := func(format string, args ...any) {
 		asked := make([]string, len(m.z.asked))
@@ -282,7 +281,7 @@ func (c *zkCrowd) judge(m *zkMember) {
 	}
 }
 
-// learn says what a reply has wrong, and what the client watches from here on.
+// learn returns what is wrong with a reply, and records what the client watches from here on.
 func (c *zkCrowd) learn(k *zkTold, r *zkproto.Request, h *zkproto.ReplyHeader, body *zkproto.Body, missed []string) string {
 	ok := h.Code == znode.OK
 	switch r.Op {
@@ -318,7 +317,7 @@ func (c *zkCrowd) learn(k *zkTold, r *zkproto.Request, h *zkproto.ReplyHeader, b
 	return ""
 }
 
-// missed are the events of a setWatches; what has none is watched.
+// missed returns the events of a setWatches; watches without one are armed.
 func (c *zkCrowd) missed(k *zkTold, r *zkproto.Request, at znode.Zxid) (all []string) {
 	for i, list := range r.Watches {
 		for _, path := range list {
@@ -355,7 +354,7 @@ func (c *zkCrowd) missed(k *zkTold, r *zkproto.Request, at znode.Zxid) (all []st
 	return all
 }
 
-// judgeText looks whether the client of the text protocol has all events in order.
+// judgeText checks that the client of the text protocol has all events in order.
 func (c *zkCrowd) judgeText() {
 	var got, want []string
 	for line := range strings.Lines(c.client("A").got.String()) {

@@ -11,11 +11,11 @@ import (
 	"coord/tree/znode"
 )
 
-// zkClient is an actor's knowledge of ZooKeeper's protocol: what it has asked, in
-// words, and how what comes back reads in words. In a play z1, z2 and, on loopback, Z1, Z2
-// are such clients:
+// zkClient is an actor's state in ZooKeeper's protocol: the requests it has sent, and the
+// translation of frames to and from words. In a play z1, z2 and, on loopback, Z1, Z2 are such
+// clients:
 //
-//	z1> connect ttl=5000       the first frame; without it a usual one is sent, and accepted
+//	z1> connect ttl=5000       the first frame; without it a default one is sent, and accepted
 //	z1< session 0x3e9 5000 …   or: refused
 //	z1> create /a x ; ping     requests of one packet
 //	z1> short setData /a x     without the last byte of the body
@@ -23,7 +23,7 @@ import (
 //	z1< 1 #2 ok /a             xid, zxid (of epoch 1), outcome, body
 //	z1< event created /a #2
 //
-// Replies must come in the order of the requests, for every one.
+// Every client must get its replies in the order of its requests.
 type zkClient struct {
 	introduced bool
 	xid        int32
@@ -31,7 +31,7 @@ type zkClient struct {
 	connected  bool
 }
 
-// zkOps are the operations by name.
+// zkOps maps names to operations.
 var zkOps = func() map[string]zkproto.Op {
 	ops := map[string]zkproto.Op{}
 	for op := zkproto.OpCloseSession; op <= zkproto.OpWhoAmI; op++ {
@@ -42,7 +42,7 @@ var zkOps = func() map[string]zkproto.Op {
 
 var zkLists = []string{"data=", "exist=", "child=", "persistent=", "recursive="}
 
-// frames are the bytes of some sentences.
+// frames returns the bytes of the requests in a line.
 func (z *zkClient) frames(t testing.TB, line string) (all []byte) {
 	t.Helper()
 	for sentence := range strings.SplitSeq(line, " ; ") {
@@ -109,7 +109,7 @@ func zkConnect(t testing.TB, words []string) []byte {
 	return zkproto.AppendConnect(nil, &r)
 }
 
-// zxidOf reads #n, the n-th of the first epoch, or a number.
+// zxidOf parses #n, the n-th zxid of the first epoch, or a number.
 func zxidOf(s string) znode.Zxid {
 	if n, ok := strings.CutPrefix(s, "#"); ok {
 		return znode.MakeZxid(1, uint32(number(n)))
@@ -117,8 +117,8 @@ func zxidOf(s string) znode.Zxid {
 	return znode.Zxid(number(s))
 }
 
-// zkRequest reads a request in words: the operation, then what has no key in the
-// order of its fields.
+// zkRequest parses a request in words: the operation, then the values without a key in the order of
+// its fields.
 func zkRequest(t testing.TB, words []string) (r zkproto.Request) {
 	t.Helper()
 	op, ok := zkOps[words[0]]
@@ -136,7 +136,7 @@ func zkRequest(t testing.TB, words []string) (r zkproto.Request) {
 		return r
 	case zkproto.OpAuth:
 		r.Scheme, r.Data = words[1], zkValue(words[2])
-		words = words[2:] // what has a key is left
+		words = words[2:] // the rest has keys
 	}
 	free := 0
 	for _, w := range words[1:] {
@@ -163,7 +163,7 @@ func zkRequest(t testing.TB, words []string) (r zkproto.Request) {
 	return r
 }
 
-// zkKey reads what has a key.
+// zkKey parses a value with a key.
 func zkKey(t testing.TB, r *zkproto.Request, key, value string) bool {
 	t.Helper()
 	switch key {
@@ -219,7 +219,7 @@ func zkACL(s string) znode.ACL {
 	return acl
 }
 
-// read takes the next frame and says in words what is in it.
+// read takes the next frame and describes it in words.
 func (z *zkClient) read(in []byte) (said string, n int, err error) {
 	frame, n, err := zkproto.CutFrame(in, 1<<26)
 	if err != nil || frame == nil {
@@ -241,7 +241,7 @@ func (z *zkClient) read(in []byte) (said string, n int, err error) {
 		e := body.Event()
 		return fmt.Sprintf("event %s %s %s", e.Type, e.Path, zkZxid(h.Zxid)), n, body.End()
 	}
-	if len(z.asked) == 0 { // it was raw
+	if len(z.asked) == 0 { // the request was raw
 		return fmt.Sprintf("bad %d %s %d", h.Xid, zkZxid(h.Zxid), h.Code), n, body.End()
 	}
 	r := z.asked[0]
@@ -277,7 +277,7 @@ func zkZxid(z znode.Zxid) string {
 	return z.String()
 }
 
-// zkBody is a body in words.
+// zkBody describes a body in words.
 func zkBody(op zkproto.Op, b *zkproto.Body) string {
 	switch op {
 	case zkproto.OpCreate, zkproto.OpSync:
@@ -343,7 +343,7 @@ func zkData(b []byte) string {
 	return strconv.Quote(string(b))
 }
 
-// zkStat has the counters of a Stat, and what is not zero of the rest.
+// zkStat describes the counters of a Stat, and those of its other numbers that are not zero.
 func zkStat(s znode.Stat) string {
 	said := fmt.Sprintf("[%s %s %s v%d c%d a%d", zkZxid(s.Czxid), zkZxid(s.Mzxid), zkZxid(s.Pzxid), s.Version, s.Cversion, s.Aversion)
 	if s.EphemeralOwner != 0 {

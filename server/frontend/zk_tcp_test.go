@@ -17,7 +17,7 @@ import (
 	"coord/tree/znode"
 )
 
-// zkDial connects over TCP and introduces itself.
+// zkDial connects over TCP and sends a connect.
 func zkDial(t testing.TB, addr string) (net.Conn, *zkClient) {
 	t.Helper()
 	d, err := net.Dial("tcp", addr)
@@ -34,7 +34,7 @@ func zkDial(t testing.TB, addr string) (net.Conn, *zkClient) {
 	return d, z
 }
 
-// next waits for the next frame, and says what is in it.
+// next waits for the next frame and describes it in words.
 func (z *zkClient) next(t testing.TB, d net.Conn) string {
 	head := make([]byte, 4)
 	_, err := io.ReadFull(d, head)
@@ -55,8 +55,8 @@ func (z *zkClient) next(t testing.TB, d net.Conn) string {
 	return said
 }
 
-// TestZooKeeperManyAtOnce: nobody gets what is another's, though buffers and
-// requests go from hand to hand.
+// TestZooKeeperManyAtOnce: no client gets another client's answers, though buffers and requests are
+// reused between connections.
 func TestZooKeeperManyAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -103,15 +103,15 @@ func TestZooKeeperManyAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// TestIdleZooKeeperClientsHoldLittle: what a burst needed is given back behind it,
-// while the session and the connection remain.
+// TestIdleZooKeeperClientsHoldLittle: the memory that a burst needed is released after it, while
+// the session and the connection remain.
 func TestIdleZooKeeperClientsHoldLittle(t *testing.T) {
 	w := newWorld(t, direct)
 	w.watches = watch.New(watch.Config{MaxWatches: 100, MaxWatchesPerWatcher: 10}, 0) // no history
 	w.do(tree.Op{Kind: tree.KindCreate, Path: "/a", ACL: znode.OpenACL})
 	addr := w.tcp()
 	heap := func() uint64 {
-		for range 3 { // pools need two
+		for range 3 { // sync.Pool needs two
 			runtime.GC()
 		}
 		var m runtime.MemStats
@@ -134,7 +134,7 @@ func TestIdleZooKeeperClientsHoldLittle(t *testing.T) {
 		}
 	}
 	each := int64(0)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the last answer may be here before its buffers are given back
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the last answer may arrive before its buffers are given back
 		if each = (int64(heap()) - int64(before)) / clients; each <= 16<<10 || time.Now().After(end) {
 			break
 		}

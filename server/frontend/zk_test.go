@@ -9,13 +9,13 @@ import (
 	"coord/tree/znode"
 )
 
-// What a client gets whose session is the first change of all.
+// The session that is the first change of all, as its client gets it.
 const (
 	zkPassword = "01010101010101010101010101010101"
 	zkResume   = "connect id=0x3e9 pw=" + zkPassword
 )
 
-// TestZooKeeperConnect: the first frame, and what answers it.
+// TestZooKeeperConnect checks the first frame and its answers.
 func TestZooKeeperConnect(t *testing.T) {
 	playAll(t, []play{
 		{"with and without the byte for readOnly", `
@@ -145,7 +145,7 @@ func TestZooKeeperConnect(t *testing.T) {
 	})
 }
 
-// TestZooKeeperOperations: what each operation answers, and each of its errors.
+// TestZooKeeperOperations checks the answers of each operation, and each of its errors.
 func TestZooKeeperOperations(t *testing.T) {
 	bob := znode.DigestOf("bob:pwd").ID
 	playAll(t, []play{
@@ -403,8 +403,8 @@ func TestZooKeeperOperations(t *testing.T) {
 	})
 }
 
-// TestZooKeeperWithoutTTLs: where there are none, who asks for one is told that,
-// whatever else is wrong, and is not closed.
+// TestZooKeeperWithoutTTLs: where TTLs are disabled, a request for one gets that error, whatever
+// else is wrong with it, and the connection is not closed.
 func TestZooKeeperWithoutTTLs(t *testing.T) {
 	t.Parallel()
 	stage(t, func(x *theatre) {
@@ -427,9 +427,8 @@ func TestZooKeeperWithoutTTLs(t *testing.T) {
 	})
 }
 
-// TestZooKeeperMalformed: a body that cannot be read is refused in its turn, and
-// the next request is read; where there is nothing to be read at all the
-// connection ends.
+// TestZooKeeperMalformed: a body that cannot be decoded is refused in its turn, and the next
+// request is read; if the frame cannot be decoded at all, the connection ends.
 func TestZooKeeperMalformed(t *testing.T) {
 	playAll(t, []play{
 		{"a short body, or what cannot be in it", `

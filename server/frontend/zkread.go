@@ -15,22 +15,22 @@ type zkAsk struct {
 	op    zkproto.Op
 	kind  int32 // of a watch, see zkproto.Request
 	watch bool
-	code  znode.Code // it is refused already
+	code  znode.Code // not OK: the request is refused already
 	path  string
-	owner int64          // of getEphemerals: the session, which may have left when its turn comes
-	below int32          // of getAllChildrenNumber: how many there are
+	owner int64          // of getEphemerals: the session, which the connection may have left by its turn
+	below int32          // of getAllChildrenNumber: the number of descendants
 	parts []zkproto.Part // of a multiRead
 	seen  znode.Zxid     // of setWatches
 	lists *[5][]string   // the same
 }
 
-// isRead says whether the answer tells something of the state.
+// isRead says whether the answer shows any of the state.
 func (a *zkAsk) isRead() bool {
 	return a.code == znode.OK && a.op != zkproto.OpPing && a.op != zkproto.OpAuth && a.op != zkproto.OpSASL
 }
 
-// appendRead executes a request and appends its answer. The state lock and the
-// connection's are held. Without a tree nothing is known of the state.
+// appendRead executes a request and appends its answer. The state lock and the connection's lock
+// are held. A nil tree means that the state is not known.
 func (c *zkConn) appendRead(b []byte, a *zkAsk, ids []znode.Identity, t *tree.Tree, table *watch.Table) []byte {
 	var zxid znode.Zxid
 	if t != nil {
@@ -74,7 +74,7 @@ type zkReader struct {
 	table *watch.Table
 }
 
-// read appends the body of the answer, or says why there is none.
+// read appends the body of the answer, or returns the error code.
 func (r *zkReader) read(b []byte) ([]byte, znode.Code) {
 	switch r.op {
 	case zkproto.OpExists:
@@ -112,11 +112,11 @@ func (r *zkReader) read(b []byte) ([]byte, znode.Code) {
 		}
 		return zkproto.AppendInt(b, 0), r.arm(r.path, kind)
 	case zkproto.OpReconfig:
-		if r.c.s.cfg.ReconfigEnabled { // but there is no ensemble
+		if r.c.s.cfg.ReconfigEnabled { // refused as by a standalone ZooKeeper
 			return b, znode.ErrUnimplemented
 		}
 		return b, znode.ErrReconfigDisabled
-	case zkproto.OpSASL: // there is no login: an empty token, as ZooKeeper without one
+	case zkproto.OpSASL: // there is no login: an empty token, like a ZooKeeper without SASL
 		return zkproto.AppendNull(b), znode.OK
 	}
 	return b, znode.OK // OpPing, OpAuth, OpSetWatches
@@ -129,8 +129,8 @@ func watcherCode(there bool) znode.Code {
 	return znode.ErrNoWatcher
 }
 
-// watched is the path at which ZooKeeper has a watch that was asked for: no znode has
-// a name that is no UTF-8, but there may be watches there.
+// watched returns the path at which ZooKeeper keeps a requested watch. No znode has a name that is
+// not UTF-8, but watches may be at such paths.
 func watched(path string) string {
 	if path == znode.Null {
 		return path
@@ -138,9 +138,9 @@ func watched(path string) string {
 	return zkproto.FromJava(path)
 }
 
-// arm registers a watch. ZooKeeper has no limit of them: who reaches it is
-// disconnected, and may find the other node less busy. At a path that is longer than
-// any znode's there is nothing to be told of ever, and it may be as long as a frame.
+// arm registers a watch. ZooKeeper has no limit on watches: a client that reaches ours is
+// disconnected, and may find another node less busy. A path longer than any znode's, which may be
+// as long as a frame, never has events, so it is not registered.
 func (r *zkReader) arm(path string, kind watch.Kind) znode.Code {
 	path = watched(path)
 	if len(path) > znode.MaxPathBytes {
@@ -187,7 +187,7 @@ func (r *zkReader) getData(b []byte, path string, armed bool) ([]byte, znode.Cod
 	return zkproto.AppendStat(b, &z.Stat), znode.OK
 }
 
-// getChildren lists the names. With OpGetChildren2 the stat comes behind them.
+// getChildren lists the names, followed by the stat for OpGetChildren2.
 func (r *zkReader) getChildren(b []byte, path string, armed bool) ([]byte, znode.Code) {
 	z, code := r.t.Get(path, r.ids, znode.Read)
 	if code == znode.OK && armed {
@@ -215,7 +215,7 @@ func (r *zkReader) getACL(b []byte) ([]byte, znode.Code) {
 	return zkproto.AppendStat(zkproto.AppendACL(b, mapIDs(shownACL(r.t, &z, r.ids), zkproto.ToJava)), &z.Stat), znode.OK
 }
 
-// shownACL hides the hashes of passwords from those who may not change the list.
+// shownACL hides the password hashes from clients that may not change the list.
 func shownACL(t *tree.Tree, z *tree.Znode, ids []znode.Identity) znode.ACL {
 	if t.Counters().Settings.SkipACL || z.ACL.Allows(ids, znode.Admin) {
 		return z.ACL
@@ -223,8 +223,8 @@ func shownACL(t *tree.Tree, z *tree.Znode, ids []znode.Identity) znode.ACL {
 	return z.ACL.Redacted()
 }
 
-// multiRead executes its parts until the answer is so long that the rest is refused:
-// a frame of some KB could ask for a GB.
+// multiRead executes its parts until the answer is so long that the rest is refused: a frame of
+// some KB could ask for a GB.
 func (r *zkReader) multiRead(b []byte) []byte {
 	begin := len(b)
 	for i := range r.parts {
@@ -249,7 +249,7 @@ func (r *zkReader) multiRead(b []byte) []byte {
 
 func (r *zkReader) getEphemerals(b []byte) []byte {
 	paths := r.t.Ephemerals(r.owner)
-	// What Java trims are the ASCII controls and blanks.
+	// Java's trim removes the ASCII control characters and spaces.
 	trimmed := strings.TrimFunc(r.path, func(c rune) bool { return c <= ' ' })
 	if trimmed != "" && trimmed != znode.Root {
 		kept := paths[:0]
@@ -263,7 +263,7 @@ func (r *zkReader) getEphemerals(b []byte) []byte {
 	return zkproto.AppendStrings(b, paths)
 }
 
-// getAllChildrenNumber tells what is below, whoever may read it.
+// getAllChildrenNumber returns the number of descendants, whether the client may read them or not.
 func (r *zkReader) getAllChildrenNumber(b []byte) ([]byte, znode.Code) {
 	if _, code := r.t.Get(r.path, r.ids, znode.Read); code != znode.OK {
 		return b, code
@@ -271,16 +271,16 @@ func (r *zkReader) getAllChildrenNumber(b []byte) ([]byte, znode.Code) {
 	switch r.path {
 	case znode.Root:
 		r.below = int32(r.t.Counts().Znodes) - 1
-	case "": // the root under another name: ZooKeeper counts what begins with /, and so /
+	case "": // the root under another name: ZooKeeper counts the paths that begin with /, and so includes /
 		r.below = int32(r.t.Counts().Znodes)
 	}
 	return zkproto.AppendInt(b, r.below), znode.OK
 }
 
-// countBelow counts what is below a path, in steps: a View holds writes up, and a
-// done even more. What changes meanwhile may be counted or not, as with ZooKeeper.
+// countBelow counts the descendants of a path in steps: a View delays writes, and a done even more.
+// Concurrent changes may be counted or not, as in ZooKeeper.
 func (c *zkConn) countBelow(path string) (n int32) {
-	if path == znode.Root || path == "" { // it is known, see getAllChildrenNumber
+	if path == znode.Root || path == "" { // known without counting, see getAllChildrenNumber
 		return 0
 	}
 	for after, more := path, true; more; {
@@ -300,7 +300,7 @@ func (c *zkConn) countBelow(path string) (n int32) {
 	return n
 }
 
-// whoAmI lists the identities: of a digest the user alone.
+// whoAmI lists the identities; of a digest it shows the user only.
 func (r *zkReader) whoAmI(b []byte) []byte {
 	names := make([]znode.Identity, len(r.ids))
 	for i, id := range r.ids {
@@ -313,13 +313,14 @@ func (r *zkReader) whoAmI(b []byte) []byte {
 	return zkproto.AppendIdentities(b, names)
 }
 
-// setWatches is what a client asks that has come back: for each watch it had, an
-// event if the znode has changed since, before the answer, or else the watch again.
+// setWatches executes the request of a client that has reconnected. For each watch it had, the
+// client gets an event, before the answer, if the znode has changed since; otherwise the watch is
+// armed again.
 func (r *zkReader) setWatches(b []byte) []byte {
 	for i, list := range r.lists {
 		kind := watch.Kind(i + 1)
 		for _, path := range list {
-			if path == znode.Null { // ZooKeeper comes so far, and no further
+			if path == znode.Null { // ZooKeeper comes this far, and no further
 				r.code = znode.ErrMarshalling
 				return b
 			}
@@ -334,23 +335,23 @@ func (r *zkReader) setWatches(b []byte) []byte {
 	return b
 }
 
-// missed is the event that a watch would have told since, or 0. No ACL counts: the
-// client was told so when it had the watch.
+// missed returns the event that a watch would have delivered since, or 0. ACLs are not checked: they
+// were when the client set the watch.
 func (r *zkReader) missed(path string, kind watch.Kind) znode.EventType {
 	z, code := r.t.Get(path, nil, 0)
 	return kind.Missed(r.seen, code == znode.OK, &z.Stat)
 }
 
-// appendAnswer writes the outcome of a write. Of a loss nothing is said: the
-// connection is closed.
+// appendAnswer appends the outcome of a write. A connection loss has no reply: the connection is
+// closed.
 func (w *zkWrite) appendAnswer(b []byte, t *tree.Tree, _ *watch.Table) []byte {
 	zxid := w.result.Zxid
-	if zxid == 0 && t != nil { // it has not come to the tree
+	if zxid == 0 && t != nil { // the txn has not reached the tree
 		zxid = t.Counters().Zxid
 	}
 	failedMulti := w.op == zkproto.OpMulti && w.code != znode.OK && isVerdict(w.code) && w.result.Op < len(w.txn.Ops)
 	if failedMulti && w.txn.Ops[w.result.Op].TTLMS == noTTL {
-		w.code = znode.ErrMarshalling // where ZooKeeper stumbles it is the whole request that fails
+		w.code = znode.ErrMarshalling // where ZooKeeper fails to decode it, the whole request fails
 	}
 	failedMulti = failedMulti && w.code != znode.ErrMarshalling
 	switch {
@@ -377,10 +378,10 @@ func (w *zkWrite) appendAnswer(b []byte, t *tree.Tree, _ *watch.Table) []byte {
 	return b
 }
 
-// appendFailure writes what became of each operation of a multi that was not done.
+// appendFailure appends the outcome of each operation of a multi that was not done.
 func (w *zkWrite) appendFailure(b []byte) []byte {
 	for i := range w.txn.Ops {
-		code := znode.OK // it was taken back
+		code := znode.OK // it was undone
 		switch {
 		case i == w.result.Op:
 			code = w.code
@@ -392,8 +393,8 @@ func (w *zkWrite) appendFailure(b []byte) []byte {
 	return zkproto.AppendMultiEnd(b)
 }
 
-// resultOp is the operation as which ZooKeeper answers one in a multi: it goes by
-// the mode of a create, not by what was sent.
+// resultOp is the operation as which ZooKeeper answers an operation in a multi: it depends on the
+// mode of a create, not on what was sent.
 func resultOp(op *tree.Op) zkproto.Op {
 	switch op.Kind {
 	case tree.KindDelete:
@@ -409,7 +410,7 @@ func resultOp(op *tree.Op) zkproto.Op {
 	return zkproto.OpCreate
 }
 
-// appendZKResult writes the body of a write that was done.
+// appendZKResult appends the body of the answer to a successful write.
 func appendZKResult(b []byte, op zkproto.Op, r *tree.Result) []byte {
 	switch op {
 	case zkproto.OpCreate:

@@ -15,10 +15,10 @@ import (
 type inbound struct {
 	w      *wire
 	theirs Hello
-	done   chan struct{} // nothing of it comes to the handler any more
+	done   chan struct{} // after this nothing from it comes to the handler
 }
 
-// admitConn gives a connection a place among the half open ones, or closes it.
+// admitConn gives a connection a place among the half-open ones, or closes it.
 func (l *Links) admitConn(nc net.Conn) {
 	host := hostOf(nc)
 	l.mu.Lock()
@@ -72,7 +72,7 @@ func (l *Links) welcome(ctx context.Context, nc net.Conn, settled func()) {
 	}
 	settled()
 	w.in.limits = limitsOf(theirs.Purpose, false, l.maxFrame)
-	l.wg.Go(w.beat) // this goroutine is one of wg's, so its count is not zero
+	l.wg.Go(w.beat) // this goroutine is counted in wg, so the count is not zero
 	defer w.cut()
 	switch theirs.Purpose {
 	case purposeLink:
@@ -88,7 +88,8 @@ func (l *Links) welcome(ctx context.Context, nc net.Conn, settled func()) {
 	}
 }
 
-// floor is what the log of a dialer must have, whatever the dialer will say; 0, 0 for a request.
+// floor is what the log of a dialer must have, whatever position the dialer will state; 0, 0 for a
+// request.
 func (l *Links) floor(theirs *Hello) (index, term uint64) {
 	if l.cfg.Floor == nil || theirs.Purpose == purposeRequest {
 		return 0, 0
@@ -96,7 +97,8 @@ func (l *Links) floor(theirs *Hello) (index, term uint64) {
 	return l.cfg.Floor(theirs.Node)
 }
 
-// admit judges a dialer that has proved the secret and wants more than a request.
+// admit judges a dialer that has proved the secret and wants more than a request. index and term
+// are its floor.
 func (l *Links) admit(theirs Hello, index, term uint64) *Refusal {
 	var r *Refusal
 	if l.cfg.Admit != nil {
@@ -120,8 +122,8 @@ func (l *Links) known(theirs Hello) *Refusal {
 	p, boot := l.mu.peers[theirs.Node], l.mu.boots[theirs.Node]
 	switch {
 	case p == nil, p.removed:
-		// Not CodeRemoved, which is for ever and Admit's to say: this node may have been told of the other
-		// one before its own state knows it.
+		// Not CodeRemoved, which is final and for Admit to say: this node may have been told of the other
+		// one before its own state has it.
 		return refuse(CodeUnknown, "node %016x is no member that this node knows of", theirs.Node)
 	case theirs.Boot < boot:
 		return refuse(CodeBoot, "boot %d of node %016x, which has been seen in boot %d", theirs.Boot, theirs.Node, boot)
@@ -131,8 +133,8 @@ func (l *Links) known(theirs Hello) *Refusal {
 
 var errRemoved = errors.New("peer: it was removed from the cluster")
 
-// receive takes what a peer sends on its link. The newest link of a node ends the one before,
-// and nothing of it comes to the handler before that one's last.
+// receive takes what a peer sends on its link. The newest link of a node ends the one before, and
+// nothing from the new link comes to the handler before the last call for the old one.
 func (l *Links) receive(w *wire, theirs Hello) error {
 	in := &inbound{w: w, theirs: theirs, done: make(chan struct{})}
 	defer close(in.done)
@@ -140,11 +142,11 @@ func (l *Links) receive(w *wire, theirs Hello) error {
 	l.mu.Lock()
 	p := l.mu.peers[node]
 	if p == nil || p.removed || theirs.Boot < l.mu.boots[node] {
-		l.mu.Unlock() // since it was admitted
+		l.mu.Unlock() // this changed after it was admitted
 		return errRemoved
 	}
 	if !p.isUp.Load() {
-		p.poke() // who dials can be dialled: it may just have started, and be made the leader in a moment
+		p.poke() // a node that dials can be dialled: it may just have started, and may become the leader in a moment
 	}
 	l.mu.boots[node] = theirs.Boot
 	old := l.mu.inbound[node]
@@ -168,7 +170,7 @@ func (l *Links) receive(w *wire, theirs Hello) error {
 			return err
 		}
 		select {
-		case <-w.end: // another link may be waiting
+		case <-w.end: // a newer link may be waiting
 			return nil
 		default:
 		}
@@ -190,7 +192,7 @@ func (l *Links) receive(w *wire, theirs Hello) error {
 	}
 }
 
-// refused counts and logs a refusal of either side, and tells the handler.
+// refused counts and logs a refusal by either side, and tells the handler.
 func (l *Links) refused(r *Refusal) {
 	l.counts.refused(r.Code)
 	if r.Ours {
@@ -199,7 +201,7 @@ func (l *Links) refused(r *Refusal) {
 			host = r.Addr
 		}
 		level := zerolog.WarnLevel
-		if r.isEarly(l.cluster()) { // if it stays so, who dials says it
+		if r.isEarly(l.cluster()) { // if it stays so, the dialer logs it
 			level, host = zerolog.DebugLevel, host+" early"
 		}
 		if n, ok := l.crier.may(host, time.Now()); ok {
@@ -210,7 +212,7 @@ func (l *Links) refused(r *Refusal) {
 	l.cfg.Handler.Refused(r)
 }
 
-// complain logs what came from an address, once a minute.
+// complain logs trouble with an address, once a minute.
 func (l *Links) complain(nc net.Conn, err error, text string) {
 	if n, ok := l.crier.may(hostOf(nc), time.Now()); ok {
 		l.log.Warn().Err(err).Str("addr", nc.RemoteAddr().String()).Uint64("times", n).Msg(text)
@@ -225,14 +227,14 @@ func hostOf(nc net.Conn) string {
 	return addr
 }
 
-// set is the open connections, to be closed at the end.
+// set holds the open connections, to be closed at the end.
 type set struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
 	over  bool
 }
 
-// add closes nc and says no when the end has come.
+// add closes nc and returns false if the end has come.
 func (s *set) add(nc net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

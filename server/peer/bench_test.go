@@ -43,7 +43,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// counter is a handler that gives a place back for each message.
+// counter is a handler that returns a place for each message.
 type counter struct {
 	*recorder
 	places chan struct{}
@@ -55,7 +55,7 @@ func (c *counter) Raft(_ uint64, msgs []*raftpb.Message) {
 	}
 }
 
-// BenchmarkLink sends batches of 64 entries of 150 bytes over loopback, 256 on their way.
+// BenchmarkLink sends batches of 64 entries of 150 bytes over loopback, with 256 batches under way.
 func BenchmarkLink(b *testing.B) {
 	var counters []*counter
 	x, _ := pair(b, func(c *Config) {
@@ -71,7 +71,7 @@ func BenchmarkLink(b *testing.B) {
 		x.Links.Raft([]*raftpb.Message{m})
 		sent++
 	}
-	for range cap(counters[1].places) { // until all have come
+	for range cap(counters[1].places) { // until all have arrived
 		counters[1].places <- struct{}{}
 	}
 	b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "messages/s")

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// TestFloors: what is held against a dialer is older than the position that it proves: who
-// acknowledges more while it is being asked is let in, and whoever has less is not.
+// TestFloors: a dialer's floor is older than the position that it proves. A dialer that
+// acknowledges more during the handshake is let in; one that has less than its floor is not.
 func TestFloors(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		first, second uint64 // what the dialer says in its hello and in its proof
+		first, second uint64 // the dialer's position in its hello and in its proof
 		floor, term   uint64
-		asked         uint64 // what the dialer has as soon as the acceptor has asked for its floor; 0: no more
-		acknowledged  uint64 // the floor as soon as the dialer has told its position; 0: the same
+		asked         uint64 // the dialer's position once the acceptor has asked for its floor; 0: unchanged
+		acknowledged  uint64 // the floor once the dialer has told its position; 0: unchanged
 		in            bool
 	}{
 		"all that it had":                  {first: 10, second: 10, floor: 10, in: true},
@@ -109,7 +109,7 @@ func TestARequestNeedsNoLog(t *testing.T) {
 	})
 }
 
-// flipper changes a bit of the proof's position on its way.
+// flipper changes a bit of the position in the proof under way.
 type flipper struct{ net.Conn }
 
 func (f flipper) Write(b []byte) (int, error) {

@@ -29,10 +29,10 @@ const (
 	frameHead = 11
 )
 
-// frameLimits are the largest payloads, by type; -1 for a type that may not come.
+// frameLimits are the largest payloads, by type; -1 for a type that is not allowed.
 type frameLimits [lastFrameType + 1]int
 
-// limitsOf are those of what may come on a connection.
+// limitsOf returns the limits for a connection of this purpose, on this side of it.
 func limitsOf(p Purpose, dialer bool, maxFrame int) *frameLimits {
 	var l frameLimits
 	for t := range l {
@@ -54,7 +54,7 @@ func limitsOf(p Purpose, dialer bool, maxFrame int) *frameLimits {
 	return &l
 }
 
-// damage is what ends a connection that carried it: nothing behind it is believed.
+// damage is an error that ends the connection: nothing after the damaged data can be trusted.
 type damage string
 
 func (d damage) Error() string { return "peer: " + string(d) }
@@ -63,8 +63,9 @@ func damaged(format string, args ...any) error { return damage(fmt.Sprintf(forma
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checkHead is the checksum of a frame's length and type in its place: before it is right, nobody waits for as many
-// bytes as a flipped bit has made of a length. Its lower half is sent, which no flipped bit leaves as it is.
+// checkHead is the checksum of a frame's length and type at its place in the sequence. It is verified before the
+// reader waits for the payload, so that a flipped bit in the length never makes the reader wait for bytes that do
+// not come. Its lower half is sent; every single flipped bit changes that half.
 func checkHead(seq uint64, head []byte) uint32 {
 	var b [8 + 5]byte
 	binary.BigEndian.PutUint64(b[:], seq)
@@ -72,10 +73,10 @@ func checkHead(seq uint64, head []byte) uint32 {
 	return crc32.Update(0, castagnoli, b[:])
 }
 
-// checksum is that of the whole frame f, given that of its head.
+// checksum is that of the whole frame f, given the checksum of its head.
 func checksum(head uint32, f []byte) uint32 { return crc32.Update(head, castagnoli, f[frameHead:]) }
 
-// beginFrame appends a frame's head; sealFrame fills it in when the payload is there.
+// beginFrame appends a frame's head; sealFrame fills it in once the payload is there.
 func beginFrame(b []byte, t frameType) []byte {
 	return append(b, 0, 0, 0, 0, byte(t), 0, 0, 0, 0, 0, 0)
 }
@@ -87,19 +88,20 @@ func sealFrame(f []byte, seq uint64) {
 	binary.BigEndian.PutUint32(f[7:], checksum(head, f))
 }
 
-// frameReader reads frames. It trusts no length further than bytes have come.
+// frameReader reads frames. It trusts a length only as far as bytes have arrived.
 type frameReader struct {
 	br     *bufio.Reader
 	seq    uint64
 	limits *frameLimits
-	small  []byte // the last frame that nobody keeps
+	small  []byte // buffer of the last frame whose payload the caller does not keep
 }
 
-// keepBytes are allocated because a length claims them. Above, memory follows what has come.
+// keepBytes is the most that is allocated on the word of a length. Above that, memory follows the
+// bytes that have arrived.
 const keepBytes = 2 * burstBytes
 
-// read returns a payload. It belongs to the caller if it is of RAFT, FORWARD, REQUEST
-// or ANSWER; else it is good until the next read.
+// read returns a payload. The payload of a RAFT, FORWARD, REQUEST or ANSWER belongs to the caller;
+// any other is valid until the next read.
 func (r *frameReader) read() (frameType, []byte, error) {
 	head, err := r.br.Peek(frameHead)
 	if err != nil {
@@ -152,12 +154,12 @@ func (r *frameReader) read() (frameType, []byte, error) {
 	return t, f[frameHead:], nil
 }
 
-// wire is a connection after its handshake. One goroutine reads; any may write.
+// wire is a connection after its handshake. One goroutine reads; any goroutine may write.
 type wire struct {
-	nc  net.Conn // TLS, if there is any
+	nc  net.Conn // the TLS connection, if there is one
 	raw net.Conn
 	in  frameReader
-	out struct { // of whoever has put one into turn
+	out struct { // owned by the goroutine that has put a token into turn
 		turn chan struct{}
 		seq  uint64
 		at   time.Time // of the last write
@@ -165,7 +167,7 @@ type wire struct {
 	}
 	end   chan struct{}
 	once  sync.Once
-	cause error // why it ended, when end is closed
+	cause error // why it ended; set when end is closed
 }
 
 func newWire(nc, raw net.Conn, outKey, inKey []byte) *wire {
@@ -176,7 +178,7 @@ func newWire(nc, raw net.Conn, outKey, inKey []byte) *wire {
 	return w
 }
 
-// patient is a connection that may be silent for SilenceTime.
+// patient is a connection whose reads fail after SilenceTime without data.
 type patient struct{ net.Conn }
 
 func (p patient) Read(b []byte) (int, error) {
@@ -189,7 +191,7 @@ func (p patient) Read(b []byte) (int, error) {
 // cut ends the connection, for both sides and without waiting.
 func (w *wire) cut() { w.fail(net.ErrClosed) }
 
-// fail does the same, and says why. The first reason is the one: what others meet then is its consequence.
+// fail does the same and records why. Only the first reason counts: later errors are its consequences.
 func (w *wire) fail(err error) {
 	w.once.Do(func() {
 		w.cause = err
@@ -198,7 +200,7 @@ func (w *wire) fail(err error) {
 	})
 }
 
-// write sends what fill appends: frames of beginFrame, each sealed by seal.
+// write sends what fill appends: frames begun by beginFrame, each completed by seal.
 func (w *wire) write(fill func(b []byte, seal func(f []byte)) []byte) error {
 	select {
 	case w.out.turn <- struct{}{}:
@@ -230,8 +232,9 @@ func (w *wire) send(t frameType, parts ...[]byte) error {
 	})
 }
 
-// beat says that this side is there, until the connection is cut. All wires look at the same
-// instants, together with what else an idle node does now and then: it wakes up once for all of that.
+// beat sends a BEAT whenever this side has been silent, until the connection is cut. All wires check
+// at the same instants, together with the other periodic work of an idle node, so that the node wakes
+// up once for all of it.
 func (w *wire) beat() {
 	for {
 		now := time.Now()
@@ -243,7 +246,7 @@ func (w *wire) beat() {
 		select {
 		case w.out.turn <- struct{}{}:
 		default:
-			continue // somebody is writing
+			continue // another goroutine is writing
 		}
 		idle := time.Since(w.out.at) >= BeatTime/2
 		<-w.out.turn

@@ -13,7 +13,7 @@ import (
 
 const firstSeq = 77
 
-// frames are some of a link, sealed.
+// frames returns some sealed frames of a link.
 func frames(payloads ...string) [][]byte {
 	var fs [][]byte
 	for i, p := range payloads {
@@ -59,7 +59,7 @@ func TestFrameDamage(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	// Any bit that flips is found, and any cut.
+	// Every flipped bit is found, and every cut.
 	all := slices.Concat(good...)
 	for i := range len(all) * 8 {
 		b := slices.Clone(all)
@@ -74,7 +74,7 @@ func TestFrameDamage(t *testing.T) {
 			}
 		}
 	}
-	// In length and type it is found before anything else has come.
+	// A flipped bit in length or type is found before the payload has arrived.
 	for i := range 5 * 8 {
 		b := slices.Clone(good[0][:frameHead])
 		b[i/8] ^= 1 << (i % 8)
@@ -115,7 +115,7 @@ func TestFrameLimits(t *testing.T) {
 	}
 }
 
-// A length that is claimed takes memory as its bytes come.
+// A claimed length takes memory only as its bytes arrive.
 func TestFrameClaims(t *testing.T) {
 	head := beginFrame(nil, frameRaft)
 	binary.BigEndian.PutUint32(head, 1<<30)

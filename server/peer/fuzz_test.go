@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzDecode: no panic, and what is understood has one form: said again, it is the same bytes.
+// FuzzDecode: no panic, and a message that is understood has one form: encoded again, it gives the
+// same bytes.
 func FuzzDecode(f *testing.F) {
 	var all []byte
 	for _, g := range golden {
@@ -34,7 +35,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzFrames: no panic, and nothing passes but what was sealed.
+// FuzzFrames: no panic, and only frames that were sealed pass.
 func FuzzFrames(f *testing.F) {
 	f.Add(bytes.Join(frames("1one", "2two"), nil))
 	f.Add(frames("1one")[0][:7])
@@ -57,7 +58,7 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-// FuzzHello: no panic, and what is understood begins with the bytes it would be said with.
+// FuzzHello: no panic, and a hello that is understood begins with the bytes of its own encoding.
 func FuzzHello(f *testing.F) {
 	f.Add(helloBody(new(goodHello())))
 	f.Fuzz(func(t *testing.T, in []byte) {

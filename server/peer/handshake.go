@@ -22,17 +22,17 @@ const (
 	labelBinding  = "EXPORTER-coord-peer"
 )
 
-// greeting is one handshake, on one side.
+// greeting is one side of one handshake.
 type greeting struct {
 	l      *Links
 	nc     net.Conn
 	ours   Hello
 	theirs Hello
-	sum    hash.Hash // over the binding and what was said, both ways
+	sum    hash.Hash // over the TLS binding and everything said in both directions
 	tls    *tls.ConnectionState
 }
 
-// greet does the dialer's side. A *Refusal says what the other side, or this one, has against it.
+// greet performs the dialer's side. A *Refusal says what the other side, or this one, objects to.
 func (l *Links) greet(nc net.Conn, purpose Purpose, expects uint64) (*wire, Hello, error) {
 	g, err := l.greeting(nc, false)
 	if err != nil {
@@ -49,7 +49,7 @@ func (l *Links) greet(nc net.Conn, purpose Purpose, expects uint64) (*wire, Hell
 	return newWire(g.nc, nc, keys[:8], keys[8:16]), g.theirs, nil
 }
 
-// answer does the acceptor's side.
+// answer performs the acceptor's side.
 func (l *Links) answer(nc net.Conn) (*wire, Hello, error) {
 	g, err := l.greeting(nc, true)
 	if err != nil {
@@ -65,7 +65,7 @@ func (l *Links) answer(nc net.Conn) (*wire, Hello, error) {
 	return newWire(g.nc, nc, keys[8:16], keys[:8]), g.theirs, nil
 }
 
-// greeting prepares a handshake that has HandshakeTime, TLS first.
+// greeting prepares a handshake, which has HandshakeTime in all; TLS comes first.
 func (l *Links) greeting(nc net.Conn, acceptor bool) (*greeting, error) {
 	if err := nc.SetDeadline(time.Now().Add(HandshakeTime)); err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (l *Links) greeting(nc net.Conn, acceptor bool) (*greeting, error) {
 }
 
 func (g *greeting) dial() ([]byte, error) {
-	// The purpose is in ours by now.
+	// By now ours has the purpose.
 	if err := g.say(magic, stepHello, helloBody(&g.ours)); err != nil {
 		return nil, err
 	}
@@ -126,8 +126,8 @@ func (g *greeting) dial() ([]byte, error) {
 		return nil, r
 	}
 	t := g.sum.Sum(nil)
-	// The position anew: the first one may have waited for long, and the acceptor
-	// holds this one against what it knew when it said its hello.
+	// State the position anew: the first one may be old by now, and the acceptor compares this one
+	// with what it knew when it sent its hello.
 	g.ours.Index, g.ours.Term = g.l.cfg.Position()
 	proof := positionBytes(g.ours.Index, g.ours.Term)
 	proof = append(proof, g.mac(labelDialer, t, proof)...)
@@ -171,7 +171,7 @@ func (g *greeting) accept() ([]byte, error) {
 		_ = g.say(magic, stepVerdict, verdict(r, nil))
 		return nil, r
 	}
-	// Before the hello, behind which the dialer says where its log ends.
+	// Asked before the hello, because the dialer states where its log ends after it.
 	floor, floorTerm := g.l.floor(&g.theirs)
 	if err := g.say(magic, stepHello, helloBody(&g.ours)); err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (g *greeting) accept() ([]byte, error) {
 	return welcome[2:], g.nc.SetDeadline(time.Time{})
 }
 
-// judge is for who has proved the secret.
+// judge checks the other side once it has proved the secret.
 func (g *greeting) judge() *Refusal {
 	r := g.theirs.proven(&g.ours)
 	if r == nil && g.tls != nil {
@@ -225,7 +225,7 @@ func (g *greeting) mac(label string, parts ...[]byte) []byte {
 	return m.Sum(nil)
 }
 
-// verdict is the body of one; nil for a welcome.
+// verdict returns the body of a verdict; a nil r is a welcome.
 func verdict(r *Refusal, prove func(said []byte) []byte) []byte {
 	b := make([]byte, 2, 2+textBytes+macLen)
 	if r != nil {
@@ -238,7 +238,7 @@ func verdict(r *Refusal, prove func(said []byte) []byte) []byte {
 	return append(b, prove(b)...)
 }
 
-// clip shortens a text to textBytes, between two characters.
+// clip shortens a text to textBytes, without cutting a character.
 func clip(s string) string {
 	if len(s) <= textBytes {
 		return s
@@ -253,7 +253,7 @@ func clip(s string) string {
 	return s
 }
 
-// say sends a step, in one write.
+// say sends a step in one write.
 func (g *greeting) say(magic string, step byte, body []byte) error {
 	b := append([]byte(magic), step)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
@@ -296,7 +296,7 @@ func (g *greeting) hear(magic string, steps ...byte) (byte, []byte, error) {
 
 var errNoMagic = errors.New("peer: no peer of coord is speaking there")
 
-// hello is what this node says of itself now.
+// hello returns what this node says of itself now.
 func (l *Links) hello() Hello {
 	l.mu.Lock()
 	self := l.mu.self

@@ -20,7 +20,8 @@ import (
 	"time"
 )
 
-// Who is not to be let in is not, both sides know why, and nothing of it comes to the handler.
+// A node that must not be let in is refused, both sides know why, and nothing from it comes to the
+// handler.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	other := [16]byte{9}
@@ -97,15 +98,15 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// That a node is no member yet, or another one than is looked for, is nothing to worry an operator with while
-// an ensemble forms or grows; if it lasts, it is.
+// While an ensemble forms or grows it is normal that a node is no member yet, or another node than the dialer
+// looks for: the operator gets a warning only if it lasts.
 func TestEarlyRefusalsAreQuiet(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		accept func(c *Config)
 		to     uint64
 		lasts  time.Duration
-		warns  [2]int // the dialer, and who refuses it
+		warns  [2]int // of the dialer, and of the node that refuses it
 	}{
 		"no member yet":      {func(c *Config) { c.Self.Cluster = [16]byte{} }, 2, earlyTime / 2, [2]int{}},
 		"no member for long": {func(c *Config) { c.Self.Cluster = [16]byte{} }, 2, earlyTime + 2*MostPause, [2]int{1, 0}},
@@ -131,7 +132,8 @@ func TestEarlyRefusalsAreQuiet(t *testing.T) {
 	}
 }
 
-// That a peer's address is another node's now is something to worry with at once, however young the links are.
+// If another node answers at a peer's address, the operator gets a warning at once, however young the links
+// are.
 func TestAPeerBecomesAnother(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -153,7 +155,8 @@ func TestAPeerBecomesAnother(t *testing.T) {
 	})
 }
 
-// Only what is proven, and said by or to a node without a cluster, may be that a node is becoming a member.
+// A refusal can mean that a node is becoming a member only if it is proven, and one of the two nodes has no
+// cluster.
 func TestIsEarly(t *testing.T) {
 	t.Parallel()
 	none, ours, other := [16]byte{}, testCluster, [16]byte{9}
@@ -179,7 +182,7 @@ func TestIsEarly(t *testing.T) {
 	}
 }
 
-// goodHello is one that is let in, but for the proof.
+// goodHello returns a hello that is let in, if the proof is right.
 func goodHello() Hello {
 	return Hello{
 		Identity: Identity{Cluster: testCluster, Node: 1, Boot: 1, Name: "n1"}, ClusterName: "test", Expects: 2,
@@ -191,7 +194,7 @@ func step(kind byte, body []byte) []byte {
 	return append(binary.BigEndian.AppendUint16([]byte{kind}, uint16(len(body))), body...)
 }
 
-// Hellos that are not whole, or not possible, are refused for their form.
+// Hellos that are incomplete or impossible are refused as malformed.
 func TestHellos(t *testing.T) {
 	good := helloBody(new(goodHello()))
 	if h, r := parseHello(good); r != nil || h != goodHello() {
@@ -249,14 +252,15 @@ func (n *network) raw(t *testing.T) net.Conn {
 	return nc
 }
 
-// Strangers are closed, in time, and are told nothing if they do not speak our tongue.
+// Strangers' connections are closed in time; strangers that do not speak the protocol are told
+// nothing.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	hello := append([]byte(magic), step(stepHello, helloBody(new(goodHello())))...)
 	blank := append([]byte(magic), step(stepHello, nil)...)
 	for name, c := range map[string]struct {
 		say  []byte
-		hear string // the start of what it is told
+		hear string // the beginning of what it is told
 		late bool   // only when its time is over
 	}{
 		"silence":              {late: true},
@@ -307,7 +311,7 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// A handshake that was overheard is of no use a second time, and what a node says cannot be said back to it.
+// An overheard handshake is useless a second time, and what a node says cannot be reflected back to it.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -331,7 +335,7 @@ func TestReplay(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 
-		// A mirror says to b what b says to it.
+		// The mirror sends to b what b has sent to it.
 		mirror := n.listen("mirror")
 		b.SetPeer(9, []string{"mirror"})
 		nc2, err := mirror.Accept()
@@ -359,7 +363,8 @@ func (t tap) Write(b []byte) (int, error) {
 	return t.Conn.Write(b)
 }
 
-// Who opens connections and says nothing takes no more than its share, and the memory of no others.
+// A host that opens connections and says nothing takes no more than its share, and none of the
+// others'.
 func TestHalfOpen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -410,7 +415,7 @@ func TestHalfOpen(t *testing.T) {
 	})
 }
 
-// A secret is not needed, if that is known.
+// A secret is not required, but its absence is logged.
 func TestNoSecret(t *testing.T) {
 	t.Parallel()
 	a, _ := pair(t, func(c *Config) { c.Secret = nil })
@@ -511,7 +516,8 @@ func TestTLS(t *testing.T) {
 			a.stop()
 			b.stop()
 			if len(a.told) > 0 {
-				// With TLS 1.3 a dialer learns late that it is not let in, but it must prove nothing and hear nothing.
+				// With TLS 1.3 a dialer learns late that it is not let in, but it must have proved nothing and learned
+				// nothing by then.
 				t.Error(a.told)
 			}
 			if c.code != 0 && (len(a.refusals) == 0 || a.refusals[0].Code != c.code) {
@@ -534,7 +540,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestLongestNames: a name may have as many bytes as a byte can count.
+// TestLongestNames: a name may have 255 bytes, the most that its length byte can count.
 func TestLongestNames(t *testing.T) {
 	t.Parallel()
 	h := goodHello()

@@ -34,8 +34,8 @@ const (
 type Hello struct {
 	Identity
 	ClusterName     string
-	Expects         uint64 // the node id that it takes the other side for; 0: any
-	Index, Term     uint64 // of the last entry in its log; that it is in: of a dialer as its proof says
+	Expects         uint64 // the node id that it takes the other side to be; 0: any
+	Index, Term     uint64 // of the last entry in its log, and the term that it is in; of a dialer as stated in its proof
 	Purpose         Purpose
 	HasSecret       bool
 	Lowest, Highest uint16 // versions
@@ -43,8 +43,9 @@ type Hello struct {
 	nonce [nonceLen]byte
 }
 
-// Lacks says whether its log ends before an entry that it has had once, or it has never been in the term of that
-// (0: not known), which it was before it had the entry: so its disk is an older copy.
+// Lacks says whether the node's log ends before an entry that it has had, or the node has never been in the term
+// of that entry (0: not known), although it must have been in that term to get the entry. Either means that its
+// disk is an older copy.
 func (h *Hello) Lacks(index, term uint64) bool { return h.Index < index || h.Term < term }
 
 // helloBody is the body of a hello.
@@ -65,7 +66,7 @@ func helloBody(h *Hello) []byte {
 	return append(append(b, byte(len(h.Name))), h.Name...)
 }
 
-// parseHello reads the body of a hello: what must be there is there, and possible.
+// parseHello reads the body of a hello and refuses one in which a field is missing or impossible.
 func parseHello(b []byte) (Hello, *Refusal) {
 	var h Hello
 	const fixed = 94
@@ -101,7 +102,7 @@ func parseHello(b []byte) (Hello, *Refusal) {
 	case h.Lowest == 0 || h.Lowest > h.Highest:
 		return h, refuse(CodeMalformed, "versions %d to %d", h.Lowest, h.Highest)
 	case h.Lowest > version:
-		// What follows may mean something else there.
+		// In that version, what follows may mean something else.
 		return h, refuse(CodeVersion, "versions %d to %d; here %d", h.Lowest, h.Highest, version)
 	case flags&^flagSecret != 0:
 		return h, refuse(CodeMalformed, "flags %#x", flags)
@@ -117,7 +118,7 @@ func parseHello(b []byte) (Hello, *Refusal) {
 	return h, nil
 }
 
-// atOnce judges what needs no proof: it compares with what this node tells anybody.
+// atOnce judges what needs no proof: it compares only with what this node tells anybody.
 func (h *Hello) atOnce(ours *Hello) *Refusal {
 	switch {
 	case h.ClusterName != ours.ClusterName:
@@ -130,7 +131,7 @@ func (h *Hello) atOnce(ours *Hello) *Refusal {
 	return nil
 }
 
-// proven judges who has proved the secret, on either side.
+// proven judges a node that has proved the secret, on either side.
 func (h *Hello) proven(ours *Hello) *Refusal {
 	var blank [16]byte
 	switch {
@@ -148,13 +149,15 @@ func (h *Hello) proven(ours *Hello) *Refusal {
 	return nil
 }
 
-// positionBytes are how a proof begins: the index of the last entry in the log, and the term that the node is in.
+// positionBytes returns the beginning of a proof: the index of the last entry in the log, and the term that the
+// node is in.
 func positionBytes(index, term uint64) []byte {
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, proofLen), index)
 	return binary.BigEndian.AppendUint64(b, term)
 }
 
-// refusalOf reads the body of a verdict; nil for a welcome.
+// refusalOf reads the body of a verdict. It returns nil, true for a welcome, and false if the body
+// is no verdict.
 func refusalOf(body []byte) (*Refusal, bool) {
 	if len(body) < 2+macLen || len(body) > 2+textBytes+macLen {
 		return nil, false

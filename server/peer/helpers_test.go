@@ -22,11 +22,11 @@ const secret = "a-secret-that-no-log-shows"
 
 var testCluster = [16]byte{1, 2, 3}
 
-// network is in memory, so that time can be fake.
+// network is a network in memory, so that tests can use fake time.
 type network struct {
 	mu        sync.Mutex
 	listeners map[string]*listener
-	conns     []*conn // those who dialled
+	conns     []*conn // the dialers' ends
 }
 
 type listener struct {
@@ -53,7 +53,7 @@ type conn struct {
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
-// Write ends the connection when limit, if any, is used up.
+// Write ends the connection when its limit, if there is one, is used up.
 func (c *conn) Write(b []byte) (int, error) {
 	if c.mute.Load() {
 		return len(b), nil
@@ -127,14 +127,14 @@ func (n *network) dialer(from string) func(context.Context, string) (net.Conn, e
 	}
 }
 
-// first is the connection that was dialled first.
+// first returns the connection that was dialled first.
 func (n *network) first() *conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.conns[0]
 }
 
-// detour is what connections that are dialled go through, from when it is set.
+// detour wraps the connections that are dialled after it is set.
 type detour struct {
 	atomic.Pointer[func(net.Conn) net.Conn]
 }
@@ -152,14 +152,14 @@ func (d *detour) config(c *Config) {
 	}
 }
 
-// recorder is a handler that writes down what it is told.
+// recorder is a handler that records its calls.
 type recorder struct {
 	mu       sync.Mutex // for all but slow and request
 	told     []string   // ups and downs
 	msgs     []*raftpb.Message
 	forwards []string
 	refusals []*Refusal
-	slow     chan struct{} // if set, a forward takes one
+	slow     chan struct{} // if set, each forward takes a token from it
 
 	snapshot func(ctx context.Context, from uint64, h SnapshotHeader, r io.Reader) error
 	request  func(ctx context.Context, theirs Hello, body []byte) ([]byte, error)
@@ -212,7 +212,7 @@ func (r *recorder) Snapshot(ctx context.Context, from uint64, h SnapshotHeader, 
 	return take(ctx, from, h, rd)
 }
 
-// takes says what is done with snapshots.
+// takes sets what the handler does with snapshots.
 func (r *recorder) takes(f func(ctx context.Context, from uint64, h SnapshotHeader, r io.Reader) error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -226,14 +226,14 @@ func (r *recorder) Request(ctx context.Context, theirs Hello, body []byte) ([]by
 	return r.request(ctx, theirs, body)
 }
 
-// story is all ups and downs.
+// story returns all ups and downs.
 func (r *recorder) story() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return strings.Join(r.told, ", ")
 }
 
-// refusal is the first one.
+// refusal returns the first refusal.
 func (r *recorder) refusal() *Refusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -275,14 +275,14 @@ func (l *logs) count(s string) int {
 	return bytes.Count(l.b.Bytes(), []byte(s))
 }
 
-// node is Links that run.
+// node is running Links with their handler.
 type node struct {
 	*Links
 	*recorder
 	id   uint64
 	addr string
 	logs *logs
-	stop func() // returns when it has stopped
+	stop func() // returns when Run has ended
 }
 
 func nameOf(id uint64) string { return fmt.Sprintf("n%d", id) }
@@ -337,7 +337,7 @@ func meet(nodes ...*node) {
 	}
 }
 
-// pair is two nodes on loopback that are up.
+// pair returns two nodes on loopback whose links are up.
 func pair(t testing.TB, change ...func(*Config)) (*node, *node) {
 	t.Helper()
 	var ns [2]*node

@@ -17,7 +17,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// What a peer sends that is none of the protocol ends its link, is counted, and is logged once a minute.
+// Data of a peer that breaks the protocol ends its link, is counted, and is logged once a minute.
 func TestHostilePeer(t *testing.T) {
 	t.Parallel()
 	frame := func(typ frameType, b ...byte) func(w *wire) {
@@ -59,7 +59,7 @@ func TestHostilePeer(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					go send(w) // the other side does not read on
+					go send(w) // the other side stops reading
 					if _, _, err := w.in.read(); err == nil {
 						t.Error("the link lives")
 					}
@@ -79,7 +79,7 @@ func TestHostilePeer(t *testing.T) {
 	}
 }
 
-// A link, spoken by hand from docs/sync-protocol.md.
+// A link, written by hand from docs/sync-protocol.md.
 func TestByHand(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestByHand(t *testing.T) {
 		write(frame(1, ""))
 		write(frame(2, "\x04\x09\x00\x02\x07"+"\x04\x08\x00\x10\x03"))
 		write(frame(3, "\x09item"))
-		// A beat comes, and follows the other half of the verdict.
+		// A BEAT arrives, numbered from the other half of the verdict's MAC.
 		beat := read(11)
 		seq = binary.BigEndian.Uint64(verdict[13:])
 		if !bytes.Equal(beat, frame(1, "")) {
@@ -154,7 +154,7 @@ func TestByHand(t *testing.T) {
 	})
 }
 
-// The page and the code have the same tables.
+// The documentation page and the code have the same tables.
 func TestPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/sync-protocol.md")
 	if err != nil {

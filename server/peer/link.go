@@ -11,13 +11,13 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// link is a connection that this node has dialled to send on.
+// link is a connection that this node has dialled in order to send on it.
 type link struct {
 	w      *wire
 	theirs Hello
 }
 
-// connect dials the addresses of the peer, one by one, until a handshake is complete.
+// connect dials the addresses of the peer, one after another, until a handshake succeeds.
 func (p *peer) connect(ctx context.Context, within time.Duration) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -32,11 +32,11 @@ var errNoAddress = errors.New("peer: no address is known")
 
 func (p *peer) dial(ctx context.Context, purpose Purpose) (*wire, Hello, error) {
 	p.l.mu.Lock()
-	addrs := p.addrs // replaced, never changed
+	addrs := p.addrs // the slice is replaced, never changed
 	p.l.mu.Unlock()
 	err := errNoAddress
 	for i, addr := range addrs {
-		// Each has its share of the time that is left.
+		// Each address has its share of the time that is left.
 		share, cancel := ctx, func() {}
 		if end, ok := ctx.Deadline(); ok {
 			share, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(len(addrs)-i))
@@ -46,7 +46,7 @@ func (p *peer) dial(ctx context.Context, purpose Purpose) (*wire, Hello, error) 
 		if e == nil {
 			return w, theirs, nil
 		}
-		// ECONNREFUSED only if all are; else what is the first to say more.
+		// Report ECONNREFUSED only if all addresses refuse; otherwise the first more telling error.
 		if i == 0 || errors.Is(err, syscall.ECONNREFUSED) {
 			err = e
 		}
@@ -54,7 +54,7 @@ func (p *peer) dial(ctx context.Context, purpose Purpose) (*wire, Hello, error) 
 	return nil, Hello{}, err
 }
 
-// dial connects and shakes hands within ctx.
+// dial connects and completes the handshake within ctx.
 func (l *Links) dial(ctx context.Context, addr string, purpose Purpose, expects uint64) (*wire, Hello, error) {
 	dialling, cancel := context.WithTimeout(ctx, DialTime)
 	nc, err := l.cfg.Dial(dialling, addr)
@@ -64,7 +64,7 @@ func (l *Links) dial(ctx context.Context, addr string, purpose Purpose, expects 
 	}
 	patience := SilenceTime
 	if purpose == purposeSnapshot {
-		patience = ResumeTime // who installs it may not read for a while
+		patience = ResumeTime // a node that installs a snapshot may not read for a while
 	}
 	tune(nc, patience)
 	if !l.conns.add(nc) {
@@ -88,7 +88,8 @@ func (l *Links) dial(ctx context.Context, addr string, purpose Purpose, expects 
 	return w, theirs, nil
 }
 
-// carry sends what comes until the link ends, and says why it did. It returns cut and closed.
+// carry sends what the queue gets until the link ends, and returns the reason. By then the link is
+// cut and the queue closed.
 func (p *peer) carry(ctx context.Context, k *link) error {
 	defer context.AfterFunc(ctx, k.w.cut)()
 	p.told = ""
@@ -102,7 +103,7 @@ func (p *peer) carry(ctx context.Context, k *link) error {
 	go func() { // ends when the wire is cut
 		defer close(heard)
 		_, _, err := k.w.in.read()
-		for err == nil { // nothing but beats passes
+		for err == nil { // only BEATs may arrive here
 			_, _, err = k.w.in.read()
 		}
 		k.w.fail(err)
@@ -116,7 +117,7 @@ func (p *peer) carry(ctx context.Context, k *link) error {
 
 var errOverflow = errors.New("peer: more to forward than there is room for")
 
-// pump writes what waits in the queue, until the wire is cut.
+// pump writes the items in the queue until the wire is cut.
 func (p *peer) pump(w *wire) {
 	var items []item
 	for {
@@ -143,7 +144,8 @@ func (p *peer) pump(w *wire) {
 	}
 }
 
-// encode appends frames for the first items, up to about two bursts, and says how many it took.
+// encode appends frames for the first items, up to about two bursts, and returns how many items it
+// took.
 func (p *peer) encode(b []byte, seal func([]byte), items []item) ([]byte, int) {
 	n := 0
 	for n < len(items) && len(b) < 2*burstBytes {
@@ -168,7 +170,7 @@ func (p *peer) encode(b []byte, seal func([]byte), items []item) ([]byte, int) {
 				size := len(b) - before
 				b = b[:before]
 				if count > 0 && size+frameHead <= p.l.maxFrame {
-					break // alone it fits
+					break // it fits into a frame of its own
 				}
 				p.l.counts.oversized.Add(1)
 				p.log.Error().Str("type", m.GetType().String()).Int("bytes", size).Int("entries", entries).Msg("raft message too large to be sent")
@@ -179,7 +181,7 @@ func (p *peer) encode(b []byte, seal func([]byte), items []item) ([]byte, int) {
 			p.sentMessages.Add(1)
 		}
 		if len(b) == start+frameHead {
-			b = b[:start] // nothing was left of it
+			b = b[:start] // no message was left in it
 			continue
 		}
 		seal(b[start:])
@@ -187,8 +189,8 @@ func (p *peer) encode(b []byte, seal func([]byte), items []item) ([]byte, int) {
 	return b, n
 }
 
-// appendSized appends a message behind its length. The length is short as a rule: room for one of
-// two bytes is left, and the message is moved if it takes another.
+// appendSized appends a message after its length. The length usually takes two bytes: that much is
+// left free for it, and the message is moved if it takes more or fewer.
 func (l *Links) appendSized(b []byte, m *raftpb.Message) []byte {
 	const guess = 2
 	at := len(b)
@@ -207,12 +209,12 @@ func (l *Links) appendSized(b []byte, m *raftpb.Message) []byte {
 	return b
 }
 
-// redial says, within VerdictTime, whether the peer is down for certain; if it can be reached
-// the new link comes with the answer.
+// redial finds out, within VerdictTime, whether the peer is down for certain; if it can be reached,
+// redial returns the new link.
 func (p *peer) redial(ctx context.Context) (*link, bool) {
 	ctx, cancel := context.WithTimeout(ctx, VerdictTime)
 	defer cancel()
-	// What ends may take a moment to stop listening.
+	// A process that ends may take a moment to stop listening.
 	for range 3 {
 		k, err := p.connect(ctx, VerdictTime)
 		switch {

@@ -51,7 +51,8 @@ func TestLink(t *testing.T) {
 	}
 }
 
-// Who is dialled by a peer that it does not reach dials at once, however long it was to wait.
+// A node that is dialled by a peer that it cannot reach dials that peer at once, however long its
+// pause still was.
 func TestWhoIsDialledDials(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -151,7 +152,7 @@ func TestDown(t *testing.T) {
 			}
 			n.first().mute.Store(true)
 			time.Sleep(SilenceTime + BeatTime + time.Second)
-			// b has heard nothing, closes, and is there when it is dialled.
+			// b has received nothing, closes, and answers when it is dialled.
 			if got := a.story(); got != "up 2 boot 1 index 20, down 2 false, up 2 boot 1 index 20" {
 				t.Error(got)
 			}
@@ -178,7 +179,7 @@ func TestDown(t *testing.T) {
 			if n := b.logs.count("dialling on"); n != 1 {
 				t.Errorf("%d lines about a refusal", n)
 			}
-			a.SetPeer(2, []string{"n2"}) // it is one again
+			a.SetPeer(2, []string{"n2"}) // it is a peer again
 			time.Sleep(2 * time.Second)
 			if a.lastTold() != "up 2 boot 1 index 20" || b.lastTold() != "up 1 boot 1 index 10" {
 				t.Error(a.story(), b.story())
@@ -189,8 +190,8 @@ func TestDown(t *testing.T) {
 	})
 }
 
-// inTime demands that a link goes up, and down for certain. Where that takes longer than a verdict may, the
-// machine has stood still, and the verdict is anybody's: then it is tried again.
+// inTime checks that a link goes up, and down for certain. If that takes longer than a verdict may, the
+// machine was suspended and any verdict is possible: then it tries again.
 func inTime(t *testing.T, try func() (d time.Duration, story string)) {
 	t.Helper()
 	var d time.Duration
@@ -206,7 +207,7 @@ func inTime(t *testing.T, try func() (d time.Duration, story string)) {
 	t.Errorf("it took %s", d)
 }
 
-// Who is dialled again and again waits longer and longer.
+// A peer that is dialled again and again is dialled at longer and longer intervals.
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -264,7 +265,7 @@ func TestQueues(t *testing.T) {
 		b.slow = slow
 		meet(a, b)
 		time.Sleep(time.Second)
-		// The reader stands still, the pipe holds what it took.
+		// The reader is stopped; the pipe holds what it has taken.
 		a.Links.Forward(2, 1, []byte("first"))
 		time.Sleep(time.Second)
 		big := make([]byte, 1<<20)
@@ -298,7 +299,7 @@ func TestQueues(t *testing.T) {
 	})
 }
 
-// What is too large for a frame is left out, counted, and hurts nobody else.
+// A message too large for a frame is left out and counted, and does not affect other messages.
 func TestOversized(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t, func(c *Config) { c.MaxFrame = 64 << 10 })
@@ -322,7 +323,7 @@ func TestOversized(t *testing.T) {
 	eventually(t, func() bool { n, _ := b.count(); return n == 5 && a.Stats().Oversized == 2 })
 }
 
-// An address that swallows what is sent to it does not keep another from being dialled.
+// An address that swallows everything does not prevent the dialling of another.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -359,7 +360,7 @@ func TestSecret(t *testing.T) {
 	}
 }
 
-// Without a listener a node can dial; with one that breaks, Run ends and says so.
+// Without a listener a node can still dial; if the listener breaks, Run ends with an error.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -30,7 +30,8 @@ const (
 	leastEntry = 2 // bytes
 )
 
-// travels says which messages go between nodes. raft's others are between the parts of one.
+// travels says which messages go between nodes. Raft's other messages go between the parts of one
+// node.
 var travels = [...]bool{
 	raftpb.MsgApp: true, raftpb.MsgAppResp: true, raftpb.MsgVote: true, raftpb.MsgVoteResp: true,
 	raftpb.MsgSnap: true, raftpb.MsgHeartbeat: true, raftpb.MsgHeartbeatResp: true,
@@ -53,7 +54,7 @@ func weight(m *raftpb.Message) int {
 	return n
 }
 
-// appendMessage appends a message of node from. Its addressee is not in it.
+// appendMessage appends a message of node from. The message's To is left out.
 func appendMessage(b []byte, m *raftpb.Message, from uint64) []byte {
 	head := len(b)
 	b = append(b, byte(m.GetType()), 0, 0)
@@ -118,7 +119,7 @@ func appendBytes(b, p []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(p))), p...)
 }
 
-// message is one and its numbers in one piece of memory, entry the same.
+// message holds a raft message and its numbers in one allocation; entry does the same for an entry.
 type message struct {
 	raftpb.Message
 	typ                          raftpb.MessageType
@@ -133,8 +134,8 @@ type entry struct {
 	index, term uint64
 }
 
-// parseMessages reads the payload of a RAFT frame from node from to node to. What it
-// returns points into b. It allocates in proportion to b, up to the limits of a frame.
+// parseMessages reads the payload of a RAFT frame from node from to node to. The result points into
+// b. It allocates in proportion to b, up to the limits of a frame.
 func parseMessages(b []byte, from, to uint64) ([]*raftpb.Message, error) {
 	c := cursor{b: b}
 	room := MaxEntries
@@ -250,7 +251,8 @@ func parseSnapshot(c *cursor) *raftpb.Snapshot {
 	return s
 }
 
-// cursor cuts values off b. bad says that one was not there; from then on all are zero.
+// cursor cuts values off the front of b. bad says that a value was missing or malformed; from then
+// on all values are zero.
 type cursor struct {
 	b   []byte
 	bad bool
@@ -280,7 +282,7 @@ func (c *cursor) uint64() uint64 {
 	return 0
 }
 
-// uvarint takes one in its shortest form.
+// uvarint takes a varint, which must have its shortest form.
 func (c *cursor) uvarint() uint64 {
 	v, n := binary.Uvarint(c.b)
 	if c.bad || n <= 0 || n != max(1, (bits.Len64(v)+6)/7) {
@@ -291,7 +293,7 @@ func (c *cursor) uvarint() uint64 {
 	return v
 }
 
-// bytes takes a length and so many bytes; nil if there are none.
+// bytes takes a length and that many bytes; nil if the length is 0.
 func (c *cursor) bytes() []byte {
 	n := c.uvarint()
 	if n > uint64(len(c.b)) {
@@ -303,7 +305,8 @@ func (c *cursor) bytes() []byte {
 	return c.take(int(n))
 }
 
-// count takes the number of things of at least least bytes each: no more than there can be.
+// count takes a number of items that have at least least bytes each; more than can fit into b are
+// refused.
 func (c *cursor) count(least int) int {
 	n := c.uvarint()
 	if c.bad || n > uint64(len(c.b)/least) {
@@ -313,7 +316,7 @@ func (c *cursor) count(least int) int {
 	return int(n)
 }
 
-// mustTravel panics for what node from must not send.
+// mustTravel panics if m is a message that node from must not send.
 func mustTravel(m *raftpb.Message, from uint64) {
 	t := m.GetType()
 	switch {

@@ -34,7 +34,7 @@ func ent(t raftpb.EntryType, index, term uint64, data string) *raftpb.Entry {
 
 func u(n int) *uint64 { return new(uint64(n)) }
 
-// golden has a message of each kind, as it will be for ever.
+// golden has a message of each kind with its bytes, which must never change.
 var golden = []struct {
 	m   *raftpb.Message
 	hex string
@@ -76,7 +76,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// inFrame puts a message behind its length.
+// inFrame puts a message after its length.
 func inFrame(m []byte) []byte { return append(binary.AppendUvarint(nil, uint64(len(m))), m...) }
 
 func TestGolden(t *testing.T) {
@@ -101,7 +101,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// same compares as raft does: nothing, zero and empty are one.
+// same compares like raft: absent, zero and empty are the same.
 func same(t interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -239,7 +239,7 @@ func TestMessagesRefused(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, ms, err)
 		}
 	}
-	// The limits of a frame, and one more.
+	// The limits of a frame, and one beyond each.
 	one := unhex(t, "030100"+entries(MaxEntries))
 	if _, err := parseMessages(inFrame(one), from, to); err != nil {
 		t.Errorf("%d entries: %v", MaxEntries, err)
@@ -257,7 +257,7 @@ func TestMessagesRefused(t *testing.T) {
 	}
 }
 
-// A claimed length allocates nothing that has not come.
+// A claimed length allocates nothing for bytes that have not arrived.
 func TestClaims(t *testing.T) {
 	claim := append(binary.AppendUvarint(nil, 12), 3, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f)
 	var before, after runtime.MemStats

@@ -30,10 +30,10 @@ type Links struct {
 	mu struct {
 		sync.Mutex
 		self      Identity
-		run       context.Context // what Run has started ends with it; nil before
+		run       context.Context // the context of everything that Run has started; nil before Run
 		stopped   bool
 		peers     map[uint64]*peer
-		boots     map[uint64]uint64   // the highest seen of each node
+		boots     map[uint64]uint64   // the highest boot seen of each node
 		inbound   map[uint64]*inbound // the newest link of each peer
 		incoming  map[uint64]*incoming
 		halfOpen  map[string]int // by host
@@ -41,12 +41,12 @@ type Links struct {
 	}
 	conns    set
 	wg       sync.WaitGroup
-	requests chan struct{} // holds one for each being answered
+	requests chan struct{} // holds one item for each request being answered
 	crier    crier
 	counts   counts
 }
 
-// New makes the links of a node. Run brings them to life.
+// New makes the links of a node. They do nothing before Run.
 func New(cfg Config) (*Links, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -83,13 +83,14 @@ func acceptTLS(c *tls.Config) *tls.Config {
 			if c == nil || err != nil {
 				return nil, err
 			}
-			return acceptTLS(c), nil // nobody is let in without a certificate
+			return acceptTLS(c), nil // no peer is let in without a certificate
 		}
 	}
 	return c
 }
 
-// dialTLS checks the chain and leaves the name to Certified: an id is expected, addresses change.
+// dialTLS checks the chain and leaves the name to Certified: the dialer expects an id, and
+// addresses change.
 func dialTLS(c *tls.Config) *tls.Config {
 	c = c.Clone()
 	c.MinVersion, c.InsecureSkipVerify = tls.VersionTLS13, true
@@ -114,9 +115,9 @@ func dialTLS(c *tls.Config) *tls.Config {
 	return c
 }
 
-// Run accepts and dials until ctx ends or the listener is of no use any more. Then it closes
-// the listener first, so that peers that lose the connection are refused at once, and waits
-// for the handler's calls to end.
+// Run accepts and dials until ctx ends or the listener fails for good. Then it closes the listener
+// first, so that peers that lose the connection are refused at once, and waits for the handler's
+// calls to end.
 func (l *Links) Run(ctx context.Context) error {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -146,7 +147,7 @@ func (l *Links) Run(ctx context.Context) error {
 	} else {
 		<-ctx.Done()
 	}
-	cancel() // now that nobody is let in any more
+	cancel() // only now that no connection is accepted any more
 	l.mu.Lock()
 	l.mu.stopped = true
 	l.mu.Unlock()
@@ -155,7 +156,7 @@ func (l *Links) Run(ctx context.Context) error {
 	return err
 }
 
-// start runs f in a goroutine that Run waits for. It says whether it did.
+// start runs f in a goroutine that Run waits for. It returns false if it did not start f.
 func (l *Links) start(f func(ctx context.Context)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -171,14 +172,14 @@ func (l *Links) startLocked(f func(ctx context.Context)) bool {
 	return true
 }
 
-// cluster is the one that this node belongs to, zero for none.
+// cluster is the cluster that this node belongs to, zero for none.
 func (l *Links) cluster() [16]byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.self.Cluster
 }
 
-// SetCluster tells the cluster that a node without one now belongs to.
+// SetCluster sets the cluster that a node without one now belongs to.
 func (l *Links) SetCluster(id [16]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,8 +192,8 @@ func (l *Links) SetCluster(id [16]byte) {
 	}
 }
 
-// SetPeer names a peer and where it may be found. It is dialled, and may dial. A new address
-// is tried when the link is down.
+// SetPeer names a peer and its possible addresses. This node dials it, and it may dial this node. A
+// new address is tried when the link is down.
 func (l *Links) SetPeer(id uint64, addrs []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -214,11 +215,11 @@ func (l *Links) SetPeer(id uint64, addrs []string) {
 	l.begin(p)
 }
 
-// begin starts a peer, if Run has begun. Locked.
+// begin starts a peer if Run has begun. The caller holds l.mu.
 func (l *Links) begin(p *peer) { p.started = l.startLocked(p.run) }
 
-// RemovePeer ends the connections with a peer, and refuses it until SetPeer names it again (CodeUnknown: that a
-// node was removed for ever is Admit's to say). Its Down may come later.
+// RemovePeer ends the connections with a peer, and has it refused until SetPeer names it again (CodeUnknown:
+// whether a node was removed for good is for Admit to say). Its Down may come later.
 func (l *Links) RemovePeer(id uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -240,7 +241,7 @@ func (l *Links) RemovePeer(id uint64) {
 	}
 }
 
-// peer returns one that SetPeer named and RemovePeer did not.
+// peer returns a peer that SetPeer has named and RemovePeer has not removed; otherwise nil.
 func (l *Links) peer(id uint64) *peer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -250,8 +251,8 @@ func (l *Links) peer(id uint64) *peer {
 	return nil
 }
 
-// Raft sends raft's messages to whom they are for. What cannot be sent is dropped and
-// counted: raft sends again. The messages are not to be changed any more.
+// Raft sends raft's messages to their addressees. A message that cannot be sent is dropped and
+// counted: raft sends it again. The caller must not change the messages afterwards.
 func (l *Links) Raft(msgs []*raftpb.Message) {
 	for _, m := range msgs {
 		mustTravel(m, l.cfg.Self.Node)
@@ -264,8 +265,8 @@ func (l *Links) Raft(msgs []*raftpb.Message) {
 	}
 }
 
-// Forward sends b, which is not to be changed any more, in the order of calls. It is lost if there is no
-// link, or with the link; if there is no room, the link ends.
+// Forward sends b, which the caller must not change afterwards, in the order of calls. It is lost if
+// there is no link, or with the link; if the queue is full, the link ends.
 func (l *Links) Forward(to uint64, kind byte, b []byte) {
 	p := l.peer(to)
 	if p == nil {
@@ -279,22 +280,22 @@ func (l *Links) Forward(to uint64, kind byte, b []byte) {
 	}
 }
 
-// peer is one that this node dials. Its goroutine owns it but for what is said.
+// peer is a node that this node dials. Its goroutine owns it, except where a field says otherwise.
 type peer struct {
 	l       *Links
 	id      uint64
 	log     zerolog.Logger
-	before  *peer         // of the same id, removed; its last Down comes first
+	before  *peer         // the removed peer of the same id, whose last Down must come first
 	done    chan struct{} // run has returned
 	stop    chan struct{} // it was removed
-	poked   chan struct{} // there is reason to dial at once
+	poked   chan struct{} // there is a reason to dial at once
 	queue   queue
-	addrs   []string // under l.mu, like the next two
+	addrs   []string // under l.mu, like the next two fields
 	removed bool
 	started bool
-	sending atomic.Bool // a snapshot
-	told    string      // the last trouble, which was logged
-	began   time.Time   // of run
+	sending atomic.Bool // a snapshot is being sent
+	told    string      // the last trouble that was logged
+	began   time.Time   // when run began
 
 	isUp                       atomic.Bool
 	links, dropped             atomic.Uint64
@@ -353,7 +354,7 @@ func (p *peer) run(ctx context.Context) {
 			pause = LeastPause
 			continue
 		}
-		// It is there and does not stay: no storm.
+		// The peer can be reached, but its links do not last: avoid a storm of redials.
 		if next != nil {
 			next.w.cut()
 			next = nil
@@ -378,7 +379,7 @@ func (p *peer) wait(ctx context.Context, pause time.Duration) time.Duration {
 	return min(2*pause, MostPause)
 }
 
-// jitter is half to the whole of d.
+// jitter returns a random duration from half of d to d.
 func jitter(d time.Duration) time.Duration {
 	n, err := rand.Int(rand.Reader, big.NewInt(int64(d/2)+1))
 	if err != nil {
@@ -387,10 +388,11 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + time.Duration(n.Int64())
 }
 
-// earlyTime is how long a node may take to become a member before its link is missed.
+// earlyTime is how long a node may take to become a member before a missing link to it is logged as
+// a warning.
 const earlyTime = 5 * time.Second
 
-// tell logs a trouble, once in a row, and tells the handler of a refusal.
+// tell logs a trouble unless it was the last one logged, and tells the handler of a refusal.
 func (p *peer) tell(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return

@@ -6,15 +6,15 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// item is a raft message, or something forwarded.
+// item is a raft message or a forward.
 type item struct {
 	m    *raftpb.Message
 	kind byte
 	b    []byte
 }
 
-// queue is what waits for one link. It takes nothing while there is none, never makes anybody
-// wait, keeps the order, and never leaves out a forward: it breaks instead.
+// queue holds what waits for one link. It takes nothing while there is no link, never makes a
+// caller wait, keeps the order, and never leaves out a forward: it ends the link instead.
 type queue struct {
 	mu     sync.Mutex
 	items  []item
@@ -22,13 +22,13 @@ type queue struct {
 	fwd    load
 	cut    func() // ends the link; nil while there is none
 	broken bool
-	wake   chan struct{} // holds one while something waits
+	wake   chan struct{} // holds a token while something waits
 }
 
 type load struct{ count, bytes int }
 
 func (l load) takes(n, most int) bool {
-	// One that is larger than all the room goes alone.
+	// An item that exceeds the whole limit is taken if it is alone.
 	return l.count == 0 || l.count < most && l.bytes+n <= MaxQueuedBytes
 }
 
@@ -39,14 +39,14 @@ func (q *queue) ring() {
 	}
 }
 
-// open begins a link, which cut ends at once.
+// open begins a link; cut ends that link at once.
 func (q *queue) open(cut func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.cut = cut
 }
 
-// close ends it. What waits is lost with it.
+// close ends the link. What waits is lost with it.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -57,7 +57,7 @@ func (q *queue) close() {
 	}
 }
 
-// putRaft says whether it took m. raft sends again.
+// putRaft says whether it took m. If not, raft sends it again.
 func (q *queue) putRaft(m *raftpb.Message) bool {
 	n := weight(m)
 	q.mu.Lock()
@@ -72,7 +72,7 @@ func (q *queue) putRaft(m *raftpb.Message) bool {
 	return true
 }
 
-// putForward says whether it took b. If there was no room, the link is at its end.
+// putForward says whether it took b. If there was no room, it ends the link.
 func (q *queue) putForward(kind byte, b []byte) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -91,7 +91,7 @@ func (q *queue) putForward(kind byte, b []byte) bool {
 	return false
 }
 
-// take exchanges what waits for a slice that is used up.
+// take returns the waiting items and leaves the used slice in their place.
 func (q *queue) take(used []item) (items []item) {
 	clear(used)
 	q.mu.Lock()

@@ -2,7 +2,7 @@ package peer
 
 import "fmt"
 
-// Code says why a node was refused. The numbers are fixed for ever.
+// Code says why a node was refused. The numbers never change.
 type Code uint16
 
 const (
@@ -38,12 +38,13 @@ func (c Code) String() string {
 type Refusal struct {
 	Code Code
 	Text string
-	// Ours: this node refused the other one. Else the other way round.
+	// Ours: this node refused the other one; otherwise the other node refused this one.
 	Ours bool
-	// Proven: the other side has proved the secret (which may be none). What is not proven is a hint.
+	// Proven: the other side has proved the secret (which may be empty). If not, the refusal is only
+	// a hint.
 	Proven bool
 	Addr   string
-	Theirs Hello // of what was understood of it
+	Theirs Hello // as far as it was understood
 }
 
 func (r *Refusal) Error() string {
@@ -54,9 +55,9 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("peer: %s: %s: %s", who, r.Code, r.Text)
 }
 
-// isEarly says whether this is what a node hears, or says, while it is becoming a member: the others dial it before
-// it knows that it is one, and look for it where it may be before they know where it is. A member of another
-// cluster in its place, which may have been given another node's disk, is no such thing.
+// isEarly says whether the refusal is one that is normal while a node becomes a member: the others dial the node
+// before it knows that it is one, and dial addresses where it may be before they know its address. A member of
+// another cluster at that address, which may have been given another node's disk, is not such a case.
 func (r *Refusal) isEarly(cluster [16]byte) bool {
 	blank := cluster == [16]byte{} || r.Theirs.Cluster == [16]byte{}
 	return r.Proven && (r.Code == CodeID && (blank || cluster == r.Theirs.Cluster) || r.Code == CodeCluster && blank)

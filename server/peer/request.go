@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// Why a snapshot or a request did not come to its end over there.
+// Codes of why a snapshot or a request failed on the other side.
 const (
 	remoteCorrupt = 1 // DONE: the stream is not what was announced
 	remoteFailed  = 2 // DONE: the handler's error
@@ -15,17 +15,17 @@ const (
 	remoteBusy    = uint16(CodeBusy)
 )
 
-// RemoteError is one that the other side has told.
+// RemoteError is an error that the other side has reported.
 type RemoteError struct{ Text string }
 
 func (e *RemoteError) Error() string { return "peer: told by the other side: " + e.Text }
 
-// ErrUnanswered says that a request went out and no answer came back: it may have been done.
+// ErrUnanswered says that a request was sent and no answer came back: it may have been carried out.
 var ErrUnanswered = errors.New("peer: no answer to a request")
 
-// Request asks the node at addr, whoever that is, and returns what it says of itself with its
-// answer. It must have the same secret, and the same cluster unless one of the two has none. An error
-// behind which the request may have been done is an ErrUnanswered.
+// Request asks the node at addr, whichever it is, and returns that node's hello with the answer. The
+// node must have the same secret, and the same cluster unless one of the two has none. If the request
+// may have been carried out despite an error, the error is an ErrUnanswered.
 func (l *Links) Request(ctx context.Context, addr string, body []byte) (Hello, []byte, error) {
 	if len(body) > MaxRequestBytes {
 		return Hello{}, nil, fmt.Errorf("peer: a request of %d bytes", len(body))

@@ -56,7 +56,7 @@ func TestRequest(t *testing.T) {
 		if r, ok := errors.AsType[*Refusal](err); !ok || r.Code != CodeSelf {
 			t.Error(err)
 		}
-		// It joins, and can be a peer.
+		// It joins the cluster, and can be a peer.
 		blank.SetCluster(testCluster)
 		meet(blank, b)
 		time.Sleep(time.Second)
@@ -69,7 +69,7 @@ func TestRequest(t *testing.T) {
 	})
 }
 
-// severed is a connection that ends behind so many bytes in a direction.
+// severed is a connection that ends after a number of bytes in a direction.
 type severed struct {
 	net.Conn
 	reads, writes int
@@ -94,8 +94,9 @@ func (s *severed) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TestRequestCut behind each byte of either side: whose request was handled, and who has no answer, knows that
-// it may have been; whose connection has ended before it was sent knows that it was not.
+// TestRequestCut cuts the connection after each byte of either side. If the request was handled and no answer
+// came, the requester knows that it may have been handled; if the connection ended before the request was
+// sent, it knows that it was not.
 func TestRequestCut(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]func(nc net.Conn, bytes int) *severed{
@@ -129,7 +130,7 @@ func TestRequestCut(t *testing.T) {
 					unasked++
 				}
 			}
-			const handshake = 100 // more than so many bytes of each side
+			const handshake = 100 // each side sends more bytes than this
 			if unanswered == 0 || unasked < handshake {
 				t.Errorf("%s: %d times without an answer, %d times not asked", name, unanswered, unasked)
 			}

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// SnapshotHeader announces a snapshot. The descriptor must tell it from any other of the same
-// index and size, since what was cut is resumed by it.
+// SnapshotHeader announces a snapshot. The descriptor must distinguish the snapshot from any other
+// of the same index and size, because an interrupted transfer is resumed by it.
 type SnapshotHeader struct {
 	Index, Term uint64
 	Size        int64
@@ -23,13 +23,13 @@ type SnapshotHeader struct {
 }
 
 var (
-	// ErrBusy says that a snapshot is on its way to the peer.
+	// ErrBusy says that a snapshot is already on its way to the peer.
 	ErrBusy = errors.New("peer: a snapshot is on its way there")
 	// ErrUnknown says that SetPeer has named no such peer.
 	ErrUnknown = errors.New("peer: no such peer")
 )
 
-// offerBytes are the payload of an OFFER.
+// offerBytes returns the payload of an OFFER.
 func offerBytes(h *SnapshotHeader) []byte {
 	b := binary.BigEndian.AppendUint64(nil, h.Index)
 	b = binary.BigEndian.AppendUint64(b, h.Term)
@@ -47,8 +47,9 @@ func parseOffer(b []byte) (SnapshotHeader, error) {
 	}, nil
 }
 
-// SendSnapshot sends a snapshot, over cuts of the connection too, until the peer has it, or says why it
-// will not, or nothing came through for ResumeTime. Another one to the same peer is ErrBusy.
+// SendSnapshot sends a snapshot, redialling when the connection breaks, until the peer has it, or
+// reports an error, or nothing came through for ResumeTime. While another snapshot is being sent to the
+// same peer it returns ErrBusy.
 func (l *Links) SendSnapshot(ctx context.Context, to uint64, h SnapshotHeader, src io.ReaderAt) error {
 	if len(h.Descriptor) > MaxDescriptorBytes || h.Size < 0 {
 		return fmt.Errorf("peer: a descriptor of %d bytes, a snapshot of %d", len(h.Descriptor), h.Size)
@@ -98,10 +99,10 @@ type outgoing struct {
 	h        SnapshotHeader
 	src      io.ReaderAt
 	progress time.Time // when bytes last came through
-	source   bool      // the error is of src
+	source   bool      // the error comes from src
 }
 
-// attempt sends it on one connection.
+// attempt sends the snapshot on one connection.
 func (o *outgoing) attempt(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, HandshakeTime)
 	w, _, err := o.p.dial(within, purposeSnapshot)
@@ -117,7 +118,8 @@ func (o *outgoing) attempt(ctx context.Context) error {
 	if err := w.send(frameOffer, offerBytes(&o.h)); err != nil {
 		return err
 	}
-	// The other side says from where on, and later, or instead, that it is done.
+	// The other side says from which offset it wants the snapshot, and later, or instead, that it
+	// is done.
 	type said struct {
 		offset int64
 		done   bool
@@ -153,7 +155,7 @@ func (o *outgoing) attempt(ctx context.Context) error {
 		if err != nil {
 			w.cut()
 		}
-		s = <-heard // what it says explains a write that failed
+		s = <-heard // the DONE explains a write that failed
 		if err != nil && s.err != nil && !isRemote(s.err) {
 			return err
 		}
@@ -177,7 +179,7 @@ func doneError(b []byte) error {
 	return &RemoteError{string(b[2:])}
 }
 
-// stream sends all from offset on.
+// stream sends everything from offset on.
 func (o *outgoing) stream(w *wire, offset int64) error {
 	sum := sha256.New()
 	read := func(r io.Reader, b []byte) error {
@@ -221,28 +223,29 @@ func (o *outgoing) stream(w *wire, offset int64) error {
 	return w.send(frameEnd, sum.Sum(nil))
 }
 
-// incoming is a snapshot that comes, over one connection or several. Its connection's goroutine feeds it,
-// the handler's reads it.
+// incoming is a snapshot that arrives, over one connection or several. The goroutine of its current
+// connection feeds it; the handler's goroutine reads it.
 type incoming struct {
 	offer  []byte
 	size   int64
 	chunks chan []byte   // to the handler, unbuffered
 	failed chan struct{} // nothing more comes
-	err    error         // then
+	err    error         // valid then
 	once   sync.Once
 	done   chan struct{} // the handler has returned
-	result error         // then
+	result error         // valid then
 
-	// Of the connection that feeds it; the next one takes over when it has left.
-	turn   chan struct{} // holds one while nobody feeds
-	w      *wire         // under Links.mu: who feeds, or waits for it
-	offset int64         // taken by the handler
-	sum    hash.Hash     // of these
-	whole  bool          // all has come, and the hash was right
-	expire *time.Timer   // set while nobody feeds
+	// The fields of the connection that feeds it; the next connection takes over when this one has
+	// left.
+	turn   chan struct{} // holds a token while no connection feeds
+	w      *wire         // under Links.mu: the connection that feeds, or waits to
+	offset int64         // bytes taken by the handler
+	sum    hash.Hash     // of those bytes
+	whole  bool          // everything has arrived, and the hash was right
+	expire *time.Timer   // runs while no connection feeds
 
-	rest []byte // of a chunk; the handler's, like the next
-	read bool   // to the end
+	rest []byte // the rest of a chunk; owned by the handler's goroutine, like the next field
+	read bool   // read to the end
 }
 
 var (
@@ -259,12 +262,12 @@ func (in *incoming) fail(err error) {
 	})
 }
 
-// expireLater gives it up unless somebody feeds it soon. The caller has its turn.
+// expireLater gives the snapshot up unless a connection feeds it soon. The caller has its turn.
 func (in *incoming) expireLater() {
 	in.expire = time.AfterFunc(ResumeTime, func() { in.fail(errCut) })
 }
 
-// Read gives the handler what has come.
+// Read returns to the handler what has arrived.
 func (in *incoming) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -286,7 +289,7 @@ func (in *incoming) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// attach finds the snapshot that an OFFER continues, or begins it.
+// attach returns the snapshot that an OFFER continues, or begins a new one.
 func (l *Links) attach(ctx context.Context, w *wire, from uint64, offer []byte) (*incoming, error) {
 	h, err := parseOffer(offer)
 	if err != nil {
@@ -299,7 +302,7 @@ func (l *Links) attach(ctx context.Context, w *wire, from uint64, offer []byte) 
 	}
 	in := l.mu.incoming[from]
 	if in != nil && in.w != nil {
-		in.w.cut() // its dialer has given that one up
+		in.w.cut() // the dialer has given up that connection
 	}
 	if in == nil || !bytes.Equal(in.offer, offer) || in.isOver() {
 		old := in
@@ -307,7 +310,7 @@ func (l *Links) attach(ctx context.Context, w *wire, from uint64, offer []byte) 
 			offer: bytes.Clone(offer), size: h.Size, chunks: make(chan []byte), failed: make(chan struct{}),
 			done: make(chan struct{}), turn: make(chan struct{}, 1), sum: sha256.New(),
 		}
-		in.expireLater() // if this connection ends before it can feed it
+		in.expireLater() // in case this connection ends before it can feed it
 		in.turn <- struct{}{}
 		l.mu.incoming[from] = in
 		if old != nil {
@@ -331,8 +334,8 @@ func (l *Links) attach(ctx context.Context, w *wire, from uint64, offer []byte) 
 	return in, nil
 }
 
-// isOver says whether an OFFER of it begins anew: what failed is tried again, what was
-// taken is not.
+// isOver says whether a new OFFER of it begins anew: a snapshot that failed is tried again, one
+// that the handler took is not.
 func (in *incoming) isOver() bool {
 	select {
 	case <-in.failed:
@@ -344,7 +347,7 @@ func (in *incoming) isOver() bool {
 	}
 }
 
-// install has the handler take it, when the one before is over.
+// install gives the snapshot to the handler once the one before is over.
 func (l *Links) install(ctx context.Context, from uint64, h SnapshotHeader, in, old *incoming) {
 	if old != nil {
 		<-old.done
@@ -354,7 +357,7 @@ func (l *Links) install(ctx context.Context, from uint64, h SnapshotHeader, in, 
 		in.result = errUnread
 	}
 	close(in.done)
-	// A dialer that has missed DONE offers again.
+	// A dialer that has missed the DONE offers the snapshot again.
 	forget := time.NewTimer(ResumeTime)
 	defer forget.Stop()
 	select {
@@ -395,7 +398,8 @@ func (l *Links) takeSnapshot(ctx context.Context, w *wire, from uint64) error {
 	return err
 }
 
-// feed hands on what comes until it is whole and the handler has returned, or the connection ends.
+// feed hands on what arrives until the snapshot is complete and the handler has returned, or the
+// connection ends.
 func (in *incoming) feed(w *wire) error {
 	if err := w.send(frameResume, binary.BigEndian.AppendUint64(nil, uint64(in.offset))); err != nil {
 		return err
@@ -410,7 +414,7 @@ func (in *incoming) feed(w *wire) error {
 		for {
 			t, b, err := w.in.read()
 			select {
-			case frames <- frame{t, bytes.Clone(b), err}: // the handler may keep it
+			case frames <- frame{t, bytes.Clone(b), err}: // cloned because the handler may keep it
 			case <-w.end:
 				return
 			}
@@ -419,8 +423,8 @@ func (in *incoming) feed(w *wire) error {
 			}
 		}
 	}()
-	// tell says the last word, and waits for the other side to go: what it still sends must not
-	// have TCP throw away what was said.
+	// tell sends the DONE and waits until the other side closes: if the connection closed while the
+	// other side still sends, TCP could discard the DONE.
 	tell := func(code byte, text string) {
 		if w.send(frameDone, []byte{0, code}, []byte(clip(text))) != nil {
 			return
@@ -455,7 +459,7 @@ func (in *incoming) feed(w *wire) error {
 			err := f.err
 			switch {
 			case err != nil:
-			case in.unwanted(): // why is said above
+			case in.unwanted(): // the DONE says why
 				continue
 			case f.t == frameChunk:
 				err = in.take(w, f.b)
@@ -476,8 +480,8 @@ func (in *incoming) feed(w *wire) error {
 	}
 }
 
-// unwanted says whether the handler takes no more. Some of what has come may not have been handed on then, so that
-// what still comes is out of place, and means nothing.
+// unwanted says whether the handler takes no more. Some received bytes may not have been handed on then, so that
+// what still arrives is out of place and must be ignored.
 func (in *incoming) unwanted() bool {
 	select {
 	case <-in.done:
@@ -499,14 +503,14 @@ func (in *incoming) take(w *wire, b []byte) error {
 	case in.chunks <- b:
 		in.offset += int64(len(b))
 		in.sum.Write(b)
-	case <-in.done: // it is unwanted
+	case <-in.done: // the handler wants no more
 	case <-in.failed:
 	case <-w.end:
 	}
 	return nil
 }
 
-// finish judges an END.
+// finish verifies an END.
 func (in *incoming) finish(sum []byte) error {
 	if in.offset != in.size || !bytes.Equal(sum, in.sum.Sum(nil)) {
 		return fmt.Errorf("%w: %d of %d bytes, or another hash", errCorrupt, in.offset, in.size)

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// stuff is the bytes of a snapshot.
+// stuff returns the bytes of a snapshot.
 func stuff(n int) []byte {
 	b := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{1})
@@ -29,7 +29,7 @@ func header(b []byte) SnapshotHeader {
 	return SnapshotHeader{Index: 7, Term: 3, Size: int64(len(b)), Descriptor: sum[:]}
 }
 
-// keep makes a node take snapshots into got, if it is not nil, and count the calls.
+// keep makes a node store snapshots in got, unless that is nil, and counts the calls.
 func (x *node) keep(got *[]byte) *atomic.Int32 {
 	var calls atomic.Int32
 	x.takes(func(_ context.Context, from uint64, h SnapshotHeader, r io.Reader) error {
@@ -57,7 +57,7 @@ func TestSnapshot(t *testing.T) {
 			t.Errorf("%d bytes: %d came, %v", n, len(got), err)
 		}
 	}
-	// Offered again soon, it is not taken again.
+	// If it is offered again soon, it is not taken again.
 	want := stuff(5 << 20)
 	var got []byte
 	calls := b.keep(&got)
@@ -135,7 +135,7 @@ func TestSnapshotErrors(t *testing.T) {
 		if err := send(header(want), bytes.NewReader(want)); told(err) != "no room" {
 			t.Error("refused at once:", err)
 		}
-		// The first chunk waits to be read, and the next one behind it, when the handler refuses.
+		// When the handler refuses, the first chunk waits to be read, and the next one after it.
 		b.takes(func(context.Context, uint64, SnapshotHeader, io.Reader) error {
 			time.Sleep(time.Second)
 			return errors.New("no room now")
@@ -159,7 +159,7 @@ func TestSnapshotErrors(t *testing.T) {
 		if err := send(header(want), bytes.NewReader(want)); told(err) != errUnread.Error() {
 			t.Error("not read to the end:", err)
 		}
-		// It is slow, and the connection lives.
+		// The handler is slow, and the connection lives on.
 		b.takes(func(_ context.Context, _ uint64, _ SnapshotHeader, r io.Reader) error {
 			_, _ = io.ReadFull(r, make([]byte, 1))
 			time.Sleep(2 * ResumeTime)
@@ -170,7 +170,7 @@ func TestSnapshotErrors(t *testing.T) {
 		if err := send(header(want), bytes.NewReader(want)); err != nil {
 			t.Error("a slow one:", err)
 		}
-		// What failed is tried anew.
+		// A snapshot that failed is tried anew.
 		var got []byte
 		b.keep(&got)
 		h := header(want)
@@ -178,7 +178,7 @@ func TestSnapshotErrors(t *testing.T) {
 		if err := send(h, bytes.NewReader(want)); err != nil || !bytes.Equal(got, want) {
 			t.Error(err)
 		}
-		// Our own file cannot be read.
+		// The sender's own file cannot be read.
 		h.Descriptor = []byte("a third")
 		if err := send(h, bytes.NewReader(want[:100])); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 			t.Error("a short file:", err)
@@ -202,7 +202,8 @@ func TestSnapshotErrors(t *testing.T) {
 	})
 }
 
-// One at a time to a peer; another one from it ends the first; the rest of one that is cut is waited for, not for ever.
+// Only one snapshot at a time goes to a peer; another one from the same sender ends the first; the rest of an
+// interrupted one is waited for, but not for ever.
 func TestSnapshotTurns(t *testing.T) {
 	t.Parallel()
 	want := stuff(2 * chunkBytes)
@@ -217,7 +218,7 @@ func TestSnapshotTurns(t *testing.T) {
 			ended <- err
 			return err
 		})
-		// A source that never comes to its end.
+		// A source that never ends.
 		ctx, cancel := context.WithCancel(t.Context())
 		first := make(chan error)
 		stuck := make(chan struct{})
@@ -227,7 +228,7 @@ func TestSnapshotTurns(t *testing.T) {
 			t.Error(err)
 		}
 		cancel()
-		synctest.Wait() // it is cut before it goes on
+		synctest.Wait() // the connection is cut before the source goes on
 		close(stuck)
 		if err := <-first; !errors.Is(err, context.Canceled) {
 			t.Error(err)
@@ -246,14 +247,14 @@ func TestSnapshotTurns(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		// Cut, and nothing more.
+		// The connection is cut, and nothing more arrives.
 		stuck = make(chan struct{})
 		ctx, cancel = context.WithCancel(t.Context())
 		h.Index = 9
 		go func() { first <- a.SendSnapshot(ctx, 2, h, &hesitant{bytes.NewReader(want), stuck}) }()
 		time.Sleep(time.Second)
 		cancel()
-		synctest.Wait() // it is cut before it goes on
+		synctest.Wait() // the connection is cut before the source goes on
 		close(stuck)
 		if err := <-first; !errors.Is(err, context.Canceled) {
 			t.Error(err)
@@ -286,7 +287,7 @@ func TestSnapshotTurns(t *testing.T) {
 	})
 }
 
-// hesitant gives its second chunk when stuck is closed.
+// hesitant returns its second chunk once stuck is closed.
 type hesitant struct {
 	r     *bytes.Reader
 	stuck chan struct{}
@@ -321,7 +322,7 @@ func TestSnapshotRate(t *testing.T) {
 	})
 }
 
-// A peer whose stream is not what it announced.
+// A peer whose stream differs from what it announced.
 func TestSnapshotCorrupt(t *testing.T) {
 	t.Parallel()
 	want := stuff(100)
@@ -357,7 +358,7 @@ func TestSnapshotCorrupt(t *testing.T) {
 				b.takes(func(ctx context.Context, _ uint64, _ SnapshotHeader, r io.Reader) error {
 					_, err := io.ReadAll(iotest.OneByteReader(r))
 					whole.Store(err == nil)
-					<-ctx.Done() // it installs for long
+					<-ctx.Done() // the installation takes long
 					return err
 				})
 				w, _, err := a.dial(t.Context(), "n2", purposeSnapshot, 2)
@@ -402,8 +403,8 @@ func TestSnapshotCorrupt(t *testing.T) {
 	}
 }
 
-// TestSnapshotOfferedInVain: of a connection that ends before it can feed the snapshot that it has offered nothing
-// is left when the rest has not come in time.
+// TestSnapshotOfferedInVain: if a connection ends before it can feed the snapshot that it has offered, nothing is
+// left of the snapshot once its rest has not come in time.
 func TestSnapshotOfferedInVain(t *testing.T) {
 	t.Parallel()
 	_, b := pair(t)
@@ -415,7 +416,7 @@ func TestSnapshotOfferedInVain(t *testing.T) {
 	defer there.Close()
 	w := newWire(here, here, make([]byte, 8), make([]byte, 8))
 	w.cut()
-	for index := uint64(1); ; index++ { // it may have its turn all the same
+	for index := uint64(1); ; index++ { // it may get its turn all the same
 		in, err := b.attach(t.Context(), w, 1, offerBytes(&SnapshotHeader{Index: index, Size: 9}))
 		if err != nil {
 			break

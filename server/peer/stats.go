@@ -8,37 +8,37 @@ import (
 	"time"
 )
 
-// Stats are what has been counted since New.
+// Stats are counts since New, unless a field says otherwise.
 type Stats struct {
 	Peers       []PeerStats
-	Refused     map[Code]uint64 // handshakes, by either side
-	Strangers   uint64          // connections that never said hello, or broke off
+	Refused     map[Code]uint64 // handshakes refused, by either side
+	Strangers   uint64          // connections that never sent a hello, or broke off
 	Crowded     uint64          // connections closed unread: too many half open
-	Damaged     uint64          // connections ended because of what came on them
-	Replaced    uint64          // links ended by a newer one of the same node
-	Messages    uint64          // of raft, received
+	Damaged     uint64          // connections ended because of damaged data on them
+	Replaced    uint64          // links ended by a newer link of the same node
+	Messages    uint64          // raft messages received
 	Forwards    uint64          // received
-	Dropped     uint64          // messages of raft without a link, or room
-	Unforwarded uint64          // forwards without a link, or room
-	Oversized   uint64          // messages of raft that fit in no frame
-	HalfOpen    int             // connections now without a verdict
+	Dropped     uint64          // raft messages that had no link, or no room
+	Unforwarded uint64          // forwards that had no link, or no room
+	Oversized   uint64          // raft messages that fit in no frame
+	HalfOpen    int             // connections that have no verdict now
 }
 
-// PeerStats are those of one peer.
+// PeerStats are the counts for one peer.
 type PeerStats struct {
 	Node                       uint64
 	Addrs                      []string
 	Up                         bool // this node can send to it
-	Inbound                    bool // it can send to this one
+	Inbound                    bool // it can send to this node
 	Boot                       uint64
-	Links                      uint64 // that have been up
+	Links                      uint64 // links that have been up
 	SentMessages, SentForwards uint64
 	SentBytes                  uint64
 	Dropped                    uint64
 	Waiting, WaitingBytes      int // in the queue
 }
 
-// Stats counts.
+// Stats returns the counts.
 func (l *Links) Stats() Stats {
 	c := &l.counts
 	s := Stats{
@@ -84,7 +84,8 @@ func (c *counts) refused(code Code) {
 	c.codes[code].Add(1)
 }
 
-// crier lets each address be logged once a minute, and few of them at all.
+// crier lets trouble with each address be logged once a minute, and tells only maxCries addresses
+// apart.
 type crier struct {
 	mu    sync.Mutex
 	hosts map[string]*cry
@@ -97,10 +98,10 @@ type cry struct {
 
 const (
 	cryTime  = time.Minute
-	maxCries = 256 // addresses that are told apart; the others share a place
+	maxCries = 256 // addresses that are told apart; the others share one entry
 )
 
-// may says whether to log now, and how often there was something since the last time.
+// may says whether to log now, and how often there was trouble since the last log line.
 func (c *crier) may(host string, now time.Time) (uint64, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

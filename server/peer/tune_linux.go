@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tune has TCP give up what is not acknowledged in time. BEATs find the rest.
+// tune makes TCP give up a connection whose data is not acknowledged in time. BEATs detect other
+// silence.
 func tune(nc net.Conn, within time.Duration) {
 	t, ok := nc.(*net.TCPConn)
 	if !ok {

@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// tune does nothing: BEATs find out who is silent.
+// tune does nothing: BEATs detect silent peers.
 func tune(net.Conn, time.Duration) {}

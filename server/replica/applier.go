@@ -17,25 +17,26 @@ type watchTable = watch.Table
 // applier is the applier's own state.
 type applier struct {
 	index   uint64     // the last entry applied
-	point   Point      // the same, with the members in force
-	waiting []proposed // in the order of the log
-	idle    []func()   // to run once nothing waits
-	reads   []read     // in the order of their indices
+	point   Point      // the place of that entry, with the members in force
+	waiting []proposed // unanswered submissions, in the order of the log
+	idle    []func()   // to run once nothing waits for an answer
+	reads   []read     // barriers, in the order of their indices
 	txns    int        // since the last snapshot
 	bytes   int64      // of entries since the last snapshot
 	err     error
 	tasks   []func() // taken from the queue
 
-	// Of snapshots: one is under way, made, or was the last one, as of entry savingAt, and
-	// can be given up. Another one is due, whatever has been applied since.
+	// Snapshots. saving: one is under way. savingAt: the entry at which the last one was begun; 0
+	// if that one failed or was given up. giveUp cancels it. due: another one is to be made,
+	// however little has been applied since.
 	saving   bool
 	savingAt uint64
 	giveUp   context.CancelFunc
 	due      bool
-	tight    bool // the last one was begun when the disk was nearly full
+	tight    bool // the last one was begun while the disk was nearly full
 }
 
-// proposed is a batch that was proposed in a term: its submissions that are not
+// proposed is a batch that was proposed in a term, with those of its submissions that are not
 // answered yet.
 type proposed struct {
 	term uint64
@@ -48,8 +49,8 @@ type read struct {
 	done  Done
 }
 
-// claim takes the submission that a txn of the log answers, if it came from here
-// since the start and is not answered yet.
+// claim takes the submission that a txn of the log answers, if the txn was submitted on this node
+// since its start and is not answered yet.
 func (a *applier) claim(term uint64, x *tree.Txn, self uint64) (s submission, ok bool) {
 	if x.Origin != self || len(a.waiting) == 0 {
 		return submission{}, false
@@ -65,7 +66,8 @@ func (a *applier) claim(term uint64, x *tree.Txn, self uint64) (s submission, ok
 	return s, true
 }
 
-// runApplier runs what must run between two txns, together with whoever serves in its place.
+// runApplier runs what must run between two txns, together with the goroutines that serve in its
+// place.
 func (r *Replica) runApplier(ctx context.Context) error {
 	r.applying.Unlock()
 	defer r.applying.Lock()
@@ -87,8 +89,8 @@ func (r *Replica) turnApplier() (worked bool, err error) {
 	return len(a.tasks) > 0, nil
 }
 
-// applyEntries applies committed entries, of so many bytes, and tells the loop, which may
-// be waiting for them to lead, or to answer a change of members.
+// applyEntries applies committed entries, whose data is size bytes, and tells the loop. With
+// awaited the loop is waiting for them, to begin leading or to answer a change of members.
 func (r *Replica) applyEntries(m *raftpb.Message, size int64, awaited bool) {
 	a := &r.applier
 	var changes []memberChange
@@ -107,7 +109,7 @@ func (r *Replica) applyEntries(m *raftpb.Message, size int64, awaited bool) {
 				a.err = fmt.Errorf("replica: entry %d: %w", e.GetIndex(), a.err)
 				return
 			}
-			r.publishFloors() // who is gone has none
+			r.publishFloors() // a removed member has no floor
 			at := a.point.clone()
 			at.Index, at.Term = e.GetIndex(), e.GetTerm()
 			changes = append(changes, memberChange{cc, at})
@@ -129,8 +131,9 @@ func (r *Replica) applyEntries(m *raftpb.Message, size int64, awaited bool) {
 	r.appliedTo.Store(a.index)
 	term, now := a.point.Term, r.mu.tree.Counters()
 	r.events.add(func() { r.applied(m.GetResponses(), term, changes, now) })
-	// Else raft goes on without hearing of it: it waits for changes of members, and for
-	// room, which the last of what it has handed out does not take if it is little.
+	// Otherwise raft goes on without learning of this yet. It waits for changes of members, and for
+	// space in the limit of entries handed out, of which a few bytes in the last message take next
+	// to nothing.
 	if left := r.toApply.Add(-size); awaited || left > 0 || size >= serveBytes || len(changes) > 0 {
 		r.events.wake.up()
 	}
@@ -139,15 +142,15 @@ func (r *Replica) applyEntries(m *raftpb.Message, size int64, awaited bool) {
 	r.maybeSave()
 }
 
-// passed says that an entry without txns is in the tree.
+// passed records that an entry without txns is in the tree.
 func (r *Replica) passed(index uint64) {
 	r.mu.Lock()
 	r.mu.index = index
 	r.mu.Unlock()
 }
 
-// applyBatch applies the txns of one entry. The lock is given up now and then so
-// that readers get a turn; no reader can see half a txn.
+// applyBatch applies the txns of one entry. It releases the lock now and then so that readers get a
+// turn; no reader can see half a txn.
 func (r *Replica) applyBatch(term uint64, data []byte) error {
 	a := &r.applier
 	floors, err := tree.DecodeFloors(data)
@@ -169,7 +172,7 @@ func (r *Replica) applyBatch(term uint64, data []byte) error {
 			r.mu.watches.Trigger(e)
 		}
 		if s, ok := a.claim(term, x, r.cfg.NodeID); ok {
-			if x.Kind == tree.KindSession { // the leader has made these
+			if x.Kind == tree.KindSession { // the leader has made the id and the password
 				s.txn.Target, s.txn.Password = x.Target, slices.Clone(x.Password)
 			}
 			r.pending.Add(-s.size)
@@ -186,8 +189,8 @@ func (r *Replica) applyBatch(term uint64, data []byte) error {
 	return nil
 }
 
-// dropOlder answers the submissions that were proposed in a term before term:
-// none of them can be committed any more, but their clients must not guess.
+// dropOlder answers the submissions that were proposed in a term before term: none of them can be
+// committed any more, but their clients must not guess.
 func (r *Replica) dropOlder(term uint64) {
 	a := &r.applier
 	for len(a.waiting) > 0 && a.waiting[0].term < term {
@@ -198,8 +201,9 @@ func (r *Replica) dropOlder(term uint64) {
 	}
 }
 
-// lose answers what waits and is numbered from first on: whether it is or will be
-// in the log is not for this node to know, or known not to be. Some there were.
+// lose answers with code the waiting submissions that are numbered from first on: they are known
+// not to be in the log, or this node cannot know whether they are or will be. some says whether
+// there were any.
 func (r *Replica) lose(first uint64, code znode.Code) (some bool) {
 	a := &r.applier
 	kept := a.waiting[:0]
@@ -222,8 +226,8 @@ func (r *Replica) lose(first uint64, code znode.Code) (some bool) {
 	return some
 }
 
-// whenAnswered runs f on the applier once nothing that was proposed or forwarded
-// before waits for its answer.
+// whenAnswered runs f on the applier once everything that was proposed or forwarded before is
+// answered.
 func (r *Replica) whenAnswered(f func()) {
 	r.tasks.push(func() {
 		r.applier.idle = append(r.applier.idle, f)
@@ -242,8 +246,8 @@ func (r *Replica) finishAnswers() {
 	a.idle = nil
 }
 
-// replace puts a snapshot of another node in the place of the state. What of this
-// node's it may hold was answered before; barriers wait for it like for entries.
+// replace replaces the state by a snapshot of another node. The submissions of this node that the
+// snapshot may hold were answered before; barriers wait for it as they do for entries.
 func (r *Replica) replace(t *tree.Tree, at Point) {
 	a := &r.applier
 	if at.Index <= a.index {
@@ -263,7 +267,7 @@ func (r *Replica) replace(t *tree.Tree, at Point) {
 	r.finishReads()
 }
 
-// whenApplied runs barriers once an index is applied.
+// whenApplied runs the barriers once the entry at index is applied.
 func (r *Replica) whenApplied(index uint64, dones []Done) {
 	for _, done := range dones {
 		r.applier.reads = append(r.applier.reads, read{index, done})

@@ -14,22 +14,22 @@ import (
 	"coord/wal"
 )
 
-// discard makes no snapshots, but the log short.
+// discard makes no snapshots, but keeps the log short.
 type discard struct{}
 
 func (discard) Save(_ context.Context, at replica.Point, _ *tree.Frozen) (uint64, error) {
 	return at.Index + 1, nil
 }
 
-// cpu is the processor time this process has used.
+// cpu is the processor time that this process has used.
 func cpu() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// load runs b.N writes from submitters that each keep so many unanswered: sets
-// of 100 bytes on 1,000 znodes.
+// load runs b.N writes from submitters that each keep a number of them unanswered: sets of 100
+// bytes on 1,000 znodes.
 func load(b *testing.B, r *replica.Replica, submitters, outstanding int) {
 	var all sync.WaitGroup
 	for i := range 1000 {
@@ -69,7 +69,7 @@ func load(b *testing.B, r *replica.Replica, submitters, outstanding int) {
 
 var loads = []struct{ submitters, outstanding int }{{1, 1}, {16, 1}, {16, 64}}
 
-// BenchmarkSubmit is the way of a write through the replica on a log in memory.
+// BenchmarkSubmit measures writes through the replica with a log in memory.
 func BenchmarkSubmit(b *testing.B) {
 	for _, l := range loads {
 		b.Run(strconv.Itoa(l.submitters)+"x"+strconv.Itoa(l.outstanding), func(b *testing.B) {
@@ -105,7 +105,7 @@ func BenchmarkSubmitDisk(b *testing.B) {
 	}
 }
 
-// BenchmarkView is the cost of a read's way in and out.
+// BenchmarkView measures the overhead of a read.
 func BenchmarkView(b *testing.B) {
 	n := newMachine(b).ready()
 	defer n.stop()

@@ -27,11 +27,10 @@ import (
 
 var seedFlag = flag.Uint64("seed", 0, "run the tests of random crashes with this seed only")
 
-// Random txns, faults of the disk and crashes that lose what was not synced, or
-// part of it. Behind each start the state is that of a fresh replay of the log,
-// every answered txn is in it with the very result of its answer, none that was
-// refused, and none by halves. The seed decides what is done; what the
-// goroutines make of it may still differ a little.
+// Random txns, faults of the disk, and crashes that lose all or part of what was not synced. After
+// each start the state equals a fresh replay of the log; every answered txn is in it with exactly
+// the result of its answer; no refused txn is in it, and none in part. The seed decides what is
+// done; how the goroutines interleave may still differ a little.
 func TestNoAnsweredWriteIsLost(t *testing.T) {
 	crashes(t, 250, func(t *testing.T) disk {
 		l := newMemLog()
@@ -76,14 +75,13 @@ type disk interface {
 	replica.Log
 	// open makes the log ready for a start.
 	open() wal.HardState
-	// crash is the end of this disk: every call from now on fails. It returns the
-	// one that the next start finds.
+	// crash ends this disk: every later call fails. It returns the disk that the next start finds.
 	crash(*rand.Rand) disk
-	// archived are the entries from index 2 on.
+	// archived returns the entries from index 2 on.
 	archived() []*raftpb.Entry
-	// trouble sometimes breaks a step, or holds all syncs.
+	// trouble sometimes makes a step fail, or holds all syncs.
 	trouble(*rand.Rand)
-	// relief lets a sync through.
+	// relief lets one sync through.
 	relief()
 }
 
@@ -96,12 +94,12 @@ type world struct {
 
 	mu struct {
 		sync.Mutex
-		gone     bool // the machine has crashed: what is answered now reaches nobody
+		gone     bool // the machine has crashed: answers no longer reach anybody
 		answered []claim
 	}
 }
 
-// claim is what a client was told.
+// claim is what a client was answered.
 type claim struct {
 	tag    string
 	result tree.Result
@@ -153,8 +151,7 @@ func (w *world) live() {
 	w.crash(n)
 }
 
-// crash ends a life, whatever is under way. What is answered and what is on the
-// disks belong to one moment.
+// crash ends a life, whatever is under way. The answers and the disks belong to the same moment.
 func (w *world) crash(n *node) {
 	w.mu.Lock()
 	w.snaps.mu.Lock()
@@ -172,7 +169,7 @@ func (w *world) crash(n *node) {
 	w.disk, w.snaps = next, snaps
 }
 
-// rest starts once more, with nothing in the way, and looks at the end.
+// rest starts the node once more, without faults, and checks the end state.
 func (w *world) rest() {
 	w.full.Store(false)
 	w.snaps.fail = nil
@@ -219,8 +216,7 @@ func (w *world) submit(n *node) {
 	})
 }
 
-// check holds the state of a replica at rest against its log and against what
-// clients were told.
+// check compares the state of a replica at rest with its log and with what clients were answered.
 func (w *world) check(n *node) {
 	w.Helper()
 	f, at := n.freeze()
@@ -260,7 +256,7 @@ func (w *world) check(n *node) {
 	}
 }
 
-// checkPair looks at two znodes that are only ever written together.
+// checkPair checks two znodes that are only ever written together.
 func (w *world) checkPair(f *tree.Frozen) {
 	pair := map[string]string{}
 	f.Nodes(znode.Root, func(z *tree.Node) bool {
@@ -344,7 +340,7 @@ func (d *walDisk) end() (p place) {
 	size := 0
 	for size < len(b) {
 		n, k := binary.Uvarint(b[size:])
-		if n == 0 || k <= 0 { // room, or torn
+		if n == 0 || k <= 0 { // room, or a torn record
 			break
 		}
 		size = min(size+k+int(n), len(b))
@@ -369,7 +365,7 @@ func (d *walDisk) crash(rnd *rand.Rand) disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.dead = true
-	_ = d.Close() // what it syncs is lost all the same
+	_ = d.Close() // what it syncs is lost anyway
 	synced, share := d.synced, rnd.Float64()
 	return &walDisk{t: d.t, dir: d.dir, kept: d.kept, lose: func(size int64) int64 {
 		least := int64(0)

@@ -10,18 +10,18 @@ import (
 	"coord/tree"
 )
 
-// DigestAt is the digest of the state behind the entry at an index: equal on all nodes.
+// DigestAt is the digest of the state after the entry at Index: equal on all nodes.
 type DigestAt struct {
 	Index  uint64
 	Digest tree.Digest
 }
 
 const (
-	// digestEvery is between the entries whose digests are kept: nodes that are not
-	// equally far have some in common.
+	// digestEvery is the distance in entries between kept digests: nodes that are at different
+	// entries have some digests in common.
 	digestEvery = 1024
-	// keptDigests is how many of them there are. A node that is further behind than
-	// these reach is compared when it has caught up.
+	// keptDigests is how many digests are kept. A node that is further behind than they reach is
+	// compared when it has caught up.
 	keptDigests = 64
 	// MaxDigests is the most that Digests returns and ParseDigests takes.
 	MaxDigests = keptDigests + 1
@@ -29,13 +29,13 @@ const (
 	digestAtBytes = 24
 )
 
-// digests are the ones kept, in the order of their indices.
+// digests are the digests kept, in the order of their indices.
 type digests struct {
 	sync.Mutex
 	kept []DigestAt
 }
 
-// note keeps a digest, and forgets the oldest.
+// note keeps a digest and drops the oldest if there are too many.
 func (d *digests) note(at DigestAt) {
 	d.Lock()
 	defer d.Unlock()
@@ -45,8 +45,8 @@ func (d *digests) note(at DigestAt) {
 	d.kept = append(d.kept, at)
 }
 
-// Digests returns digests of this node's state, ascending by index: some that were
-// kept, and the present one unless an entry is being applied. Anyone may call it.
+// Digests returns digests of this node's state, ascending by index: the kept ones, and the present
+// one unless an entry is being applied. Any goroutine may call it.
 func (r *Replica) Digests() []DigestAt {
 	r.mu.RLock()
 	now := DigestAt{r.mu.index, r.mu.tree.Digest()}
@@ -55,14 +55,14 @@ func (r *Replica) Digests() []DigestAt {
 	all := append(make([]DigestAt, 0, MaxDigests), r.digests.kept...)
 	r.digests.Unlock()
 	i, found := slices.BinarySearchFunc(all, now.Index, func(x DigestAt, index uint64) int { return cmp.Compare(x.Index, index) })
-	if now.Index == 0 || found || i < len(all) { // newer ones have come meanwhile
+	if now.Index == 0 || found || i < len(all) { // newer digests were kept meanwhile
 		return all
 	}
 	return append(all, now)
 }
 
-// Differs finds the first index of which two nodes have unequal digests: then one of
-// them is wrong. Both lists ascend.
+// Differs finds the first index at which the digests of two nodes differ: then one of the nodes is
+// wrong. Both lists ascend.
 func Differs(ours, theirs []DigestAt) (our, their DigestAt, differs bool) {
 	for len(ours) > 0 && len(theirs) > 0 {
 		switch a, b := ours[0], theirs[0]; {
@@ -79,7 +79,7 @@ func Differs(ours, theirs []DigestAt) (our, their DigestAt, differs bool) {
 	return DigestAt{}, DigestAt{}, false
 }
 
-// AppendDigests writes a list for another node: of each index and digest, high half
+// AppendDigests appends a list for another node: for each entry the index and the digest, high half
 // first, 8 bytes a number, little endian.
 func AppendDigests(b []byte, list []DigestAt) []byte {
 	for _, x := range list {
@@ -90,8 +90,8 @@ func AppendDigests(b []byte, list []DigestAt) []byte {
 	return b
 }
 
-// ParseDigests reads what AppendDigests has written. It takes no more than MaxDigests,
-// and only ascending indices.
+// ParseDigests reads what AppendDigests has written. It accepts no more than MaxDigests, and only
+// ascending indices.
 func ParseDigests(b []byte) ([]DigestAt, error) {
 	if len(b)%digestAtBytes != 0 || len(b) > MaxDigests*digestAtBytes {
 		return nil, fmt.Errorf("replica: %d bytes are no list of digests", len(b))

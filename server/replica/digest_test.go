@@ -82,7 +82,7 @@ func FuzzParseDigests(f *testing.F) {
 	})
 }
 
-// Of a long log the newest 64 digests are kept, and the present one is there too.
+// The newest 64 digests of a long log are kept, and the present digest is returned too.
 func TestTheNewestDigestsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -101,15 +101,15 @@ func TestTheNewestDigestsAreKept(t *testing.T) {
 				t.Errorf("%d is %+v, want entry %d", i, at, want)
 			}
 		}
-		if now := list[64]; now.Index != last+2 || now.Digest != n.digest() { // the election's, and the txn's
+		if now := list[64]; now.Index != last+2 || now.Digest != n.digest() { // the entries of the election and of the txn
 			t.Errorf("now %+v", now)
 		}
 		n.stop()
 	})
 }
 
-// Equal nodes have equal digests where they can be compared; one that has applied
-// something of its own is found.
+// Equal nodes have equal digests wherever they can be compared; a node that has applied something
+// of its own is detected.
 func TestDigestsOfNodesAreCompared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)

@@ -11,16 +11,15 @@ import (
 	"coord/tree"
 )
 
-// ProposeInTerm puts a submission where those stand that were proposed in a term
-// and are not in the log yet.
+// ProposeInTerm adds a submission to those that were proposed in a term and are not in the log yet.
 func ProposeInTerm(r *Replica, term uint64, done Done) {
 	s := submission{txn: &tree.Txn{}, done: done, size: 100}
 	r.pending.Add(s.size)
 	r.tasks.push(func() { r.applier.waiting = append(r.applier.waiting, proposed{term, []submission{s}}) })
 }
 
-// Retained is how many items of past work the queues and tables of a replica at
-// rest hold on to, and how far the places for them exceed what is kept.
+// Retained is how many items of past work the queues and tables of an idle replica hold on to, plus
+// how far their capacities exceed what may be kept.
 func Retained(r *Replica) (n int) {
 	n += len(r.applier.waiting) + len(r.applier.reads) + len(r.core.batch) + len(r.core.reads) + len(r.core.asked.dones)
 	for _, s := range r.core.subs {
@@ -34,8 +33,8 @@ func Retained(r *Replica) (n int) {
 	return n
 }
 
-// Turns are the replica's goroutines, one turn each, for whoever drives it in
-// their place.
+// Turns returns the turns of the replica's goroutines, for a test that drives the replica in their
+// place.
 func Turns(r *Replica) []func() (worked bool, err error) {
 	return []func() (bool, error){
 		r.turnLoop, r.turnLogWriter, r.turnApplier,
@@ -43,7 +42,7 @@ func Turns(r *Replica) []func() (worked bool, err error) {
 	}
 }
 
-// Waits says for which of them something waits.
+// Waits says for each part whether something waits.
 func Waits(r *Replica) [4]bool {
 	return [4]bool{r.submitted.waits() || r.barriers.waits() || r.events.waits(), r.appends.waits() || r.marks.waits(), r.tasks.waits(), r.chores.waits()}
 }
@@ -54,7 +53,7 @@ func (q *queue[T]) waits() bool {
 	return len(q.mu.items) > 0
 }
 
-// Tick is one of the clock that the loop would have.
+// Tick is one tick of the clock that the loop would have.
 func Tick(r *Replica) {
 	r.events.push(func() {
 		if r.ticks() {
@@ -63,7 +62,8 @@ func Tick(r *Replica) {
 	})
 }
 
-// Rest is how many ticks may go by before the loop looks, and Pass makes up for n of them before its next turn.
+// Rest returns how many ticks may pass before the loop looks, and Pass makes up for n ticks before its next
+// turn.
 func Rest(r *Replica) int { return r.rest() }
 
 func Pass(r *Replica, n int) {
@@ -72,10 +72,10 @@ func Pass(r *Replica, n int) {
 	}
 }
 
-// Campaign lets a node stand for election, as it may at any time.
+// Campaign makes a node campaign, as it may at any time.
 func Campaign(r *Replica) { r.events.push(r.campaign) }
 
-// Commit gives the applier entries as raft would.
+// Commit gives entries to the applier as raft would.
 func Commit(r *Replica, entries ...*raftpb.Entry) {
 	r.tasks.push(func() { r.applyEntries(&raftpb.Message{Entries: entries}, 0, true) })
 }
@@ -83,12 +83,12 @@ func Commit(r *Replica, entries ...*raftpb.Entry) {
 // OnLoop runs f on the loop.
 func OnLoop(r *Replica, f func()) { r.events.push(f) }
 
-// HandOver is the method of that name for whoever drives the replica.
+// HandOver is Replica.HandOver for a test that drives the replica.
 func HandOver(r *Replica, done func()) { r.askHandOver(&leaver{done: done}) }
 
-// The mutants of the simulation that need a hand in here.
+// The mutants of the simulation that need access to this package.
 
-// AcceptGap makes the leader take the txns of b, whatever its stream lacks.
+// AcceptGap makes the leader take the txns of b, even if earlier ones of its stream are missing.
 func AcceptGap(r *Replica, from uint64, b []byte) {
 	r.events.push(func() {
 		if in := r.core.in[from]; in != nil && in.stream == binary.LittleEndian.Uint64(b[8:]) {
@@ -100,7 +100,7 @@ func AcceptGap(r *Replica, from uint64, b []byte) {
 	})
 }
 
-// ApplyAgain applies the last entry once more.
+// ApplyAgain applies the last entry a second time.
 func ApplyAgain(r *Replica) {
 	if es, err := r.cfg.Log.Entries(r.applier.index, r.applier.index+1, 1); err == nil && len(es[0].GetData()) > 0 && es[0].GetType() == 0 {
 		_ = r.applyBatch(es[0].GetTerm(), es[0].GetData())
@@ -112,7 +112,7 @@ func ApplyOwn(r *Replica, timeMS int64) {
 	r.mu.tree.Apply(r.applier.point.Term, &tree.Txn{Op: tree.Op{Kind: tree.KindSettings}, TimeMS: timeMS, Settings: r.cfg.Settings})
 }
 
-// TellSent lets a leader tell as the floor of each member what it has sent there.
+// TellSent makes a leader tell, as the floor of each member, what it has sent to the member.
 func TellSent(r *Replica) {
 	r.events.push(func() {
 		c := &r.core
@@ -131,8 +131,8 @@ func TellSent(r *Replica) {
 	})
 }
 
-// Descriptor is what raft carries of a snapshot.
+// Descriptor returns what raft sends of a snapshot.
 func Descriptor(p Point) *raftpb.Snapshot { return p.descriptor() }
 
-// Changed is the place behind a change of members.
+// Changed returns the place after a change of members.
 func Changed(p Point, cc *raftpb.ConfChangeV2) (Point, error) { return p.changed(cc) }

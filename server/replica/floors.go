@@ -11,20 +11,20 @@ import (
 	"coord/tree"
 )
 
-// floorEvery is how often a leader tells floors, if there are writes that can carry them.
+// floorEvery is how often a leader tells floors, if there are writes to carry them.
 const floorEvery = time.Second
 
-// Floor is an index up to which the log of a node has committed entries on its disk for
-// certain: a log of that node that ends before it is an older copy, or has lost some. It
-// is what leaders have told of it, up to what is applied here, whoever leads now; 0 if
-// nothing. Term is that of the entry there, which such a disk has been in, or 0 if this node's log
-// has cut it off. Any goroutine may call it.
+// Floor returns an index up to which the node certainly has had the committed entries on its disk:
+// a log of that node that ends before it is an older copy, or has lost entries. It is the highest
+// that leaders have told of the node in the entries applied here, whoever leads now; 0 if none.
+// term is the term of the entry at index, which the node has been in; it is 0 if this node's log no
+// longer holds that entry. Any goroutine may call it.
 func (r *Replica) Floor(node uint64) (index, term uint64) {
 	index = floorOf(*r.floors.Load(), node)
 	return index, r.termAt(index)
 }
 
-// termAt is the term of an entry, or 0 if the log has not got it, or not any more.
+// termAt returns the term of an entry, or 0 if the log does not hold it.
 func (r *Replica) termAt(index uint64) uint64 {
 	term, err := r.cfg.Log.Term(index)
 	if err != nil {
@@ -33,16 +33,16 @@ func (r *Replica) termAt(index uint64) uint64 {
 	return term
 }
 
-// newFloors are the floors that the next batch is to tell, if any.
+// newFloors returns the floors that the next batch is to tell, if any.
 func (r *Replica) newFloors() []tree.Floor {
-	if r.core.ticks < r.core.tellFrom || !r.ticks() { // who is alone has nobody to tell
+	if r.core.ticks < r.core.tellFrom || !r.ticks() { // a sole member has nobody to tell
 		return nil
 	}
 	return r.movedFloors()
 }
 
-// movedFloors is of each member what it has acknowledged, as far as that is committed, if
-// it is more than this leader has told already. What is not committed may be cut off by
+// movedFloors returns, for each member, what it has acknowledged of the committed entries, if that
+// is more than the leader has told already. Entries that are not committed may be cut off by
 // another leader.
 func (r *Replica) movedFloors() (floors []tree.Floor) {
 	c := &r.core
@@ -58,7 +58,7 @@ func (r *Replica) movedFloors() (floors []tree.Floor) {
 	return floors
 }
 
-// floorsTold notes that they are proposed. If that is lost, so is this leadership.
+// floorsTold notes that floors are proposed. If the batch is lost, so is this leadership.
 func (r *Replica) floorsTold(floors []tree.Floor) {
 	c := &r.core
 	if len(floors) > 0 {
@@ -66,7 +66,7 @@ func (r *Replica) floorsTold(floors []tree.Floor) {
 	}
 }
 
-// takeFloors is the applier's: it keeps the highest that an entry tells of each member.
+// takeFloors keeps the highest floor that an entry tells of each member. The applier calls it.
 func (r *Replica) takeFloors(told []tree.Floor) {
 	if len(told) == 0 {
 		return
@@ -77,13 +77,13 @@ func (r *Replica) takeFloors(told []tree.Floor) {
 	r.publishFloors()
 }
 
-// publishFloors makes those of the applier's point visible.
+// publishFloors makes the floors of the applier's point visible.
 func (r *Replica) publishFloors() {
 	floors := r.applier.point.Floors
 	r.floors.Store(&floors)
 }
 
-// floorOf is the floor of a node, 0 if there is none.
+// floorOf returns the floor of a node, 0 if there is none.
 func floorOf(floors []tree.Floor, node uint64) uint64 {
 	i, ok := slices.BinarySearchFunc(floors, node, floorNode)
 	if !ok {
@@ -92,7 +92,8 @@ func floorOf(floors []tree.Floor, node uint64) uint64 {
 	return floors[i].Index
 }
 
-// raised are the floors, by node, the higher one of each. What is given stays as it is.
+// raised returns floors, sorted by node, with each raised to the one in by if that is higher. The
+// arguments are not changed.
 func raised(floors, by []tree.Floor) []tree.Floor {
 	if len(by) == 0 {
 		return floors

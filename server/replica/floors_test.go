@@ -13,7 +13,7 @@ import (
 	"coord/tree"
 )
 
-// leading makes the stage's node the leader of five, 1 to 4 and itself, and learners.
+// leading makes the stage's node the leader of five voters, 1 to 4 and itself, and of learners.
 func leading(t *testing.T, learners ...uint64) *stage {
 	s := newStage(t)
 	s.snaps.saved[0].at.Voters, s.snaps.saved[0].at.Others = []uint64{1, 2, 3, 4, self}, learners
@@ -22,7 +22,7 @@ func leading(t *testing.T, learners ...uint64) *stage {
 	return s
 }
 
-// elect lets 1 and 2 vote for the node.
+// elect makes 1 and 2 vote for the node.
 func (s *stage) elect() {
 	s.Helper()
 	term := s.r.Status().Term + 1
@@ -38,7 +38,7 @@ func (s *stage) elect() {
 	}
 }
 
-// have lets members acknowledge the log up to an index.
+// have makes members acknowledge the log up to an index.
 func (s *stage) have(index uint64, members ...uint64) {
 	s.Helper()
 	for _, id := range members {
@@ -48,7 +48,7 @@ func (s *stage) have(index uint64, members ...uint64) {
 	}
 }
 
-// wait lets a second pass, in which 1 and 2 are heard.
+// wait lets a second pass, during which 1 and 2 send messages.
 func (s *stage) wait() {
 	s.Helper()
 	for range 10 {
@@ -72,7 +72,7 @@ func (s *stage) write() string {
 	return s.told(last + 1)
 }
 
-// told are the floors that an entry tells.
+// told returns the floors that an entry tells.
 func (s *stage) told(index uint64) string {
 	s.Helper()
 	entries, err := s.log.Entries(index, index+1, 1<<20)
@@ -86,7 +86,7 @@ func (s *stage) told(index uint64) string {
 	return fmt.Sprint(floors)
 }
 
-// known are the floors of all that the node knows of.
+// known returns the floors of all nodes that the node knows of.
 func (s *stage) known() string {
 	var floors []tree.Floor
 	for _, id := range []uint64{1, 2, 3, 4, self} {
@@ -97,8 +97,8 @@ func (s *stage) known() string {
 	return fmt.Sprint(floors)
 }
 
-// A leader tells what each member has on its disk: no more than is committed, only what
-// has moved, once a second, and never without a write.
+// A leader tells what each member has on its disk: only what is committed, only what has moved,
+// once a second, and never without a write.
 func TestALeaderTellsFloors(t *testing.T) {
 	t.Parallel()
 	s := leading(t)
@@ -119,7 +119,7 @@ func TestALeaderTellsFloors(t *testing.T) {
 	want("without a write", fmt.Sprint(s.r.Status().Last), "4")
 	want("a second later", s.write(), "[{1 4} {2 4} {7 4}]") // 5
 
-	// 1 has what is not committed, and 3 has come.
+	// 1 has acknowledged entries that are not committed, and 3 has joined in.
 	s.have(4, 3)
 	s.have(5, 1)
 	s.wait()
@@ -131,7 +131,7 @@ func TestALeaderTellsFloors(t *testing.T) {
 	want("2 is behind", s.write(), "[{1 6} {3 6} {7 6}]") // 7
 	s.have(7, 1, 3)
 
-	// It leads again, and begins anew, with what is told.
+	// The node leads again, and begins anew with the floors already told.
 	s.hears(message(raftpb.MsgHeartbeat, 4, s.r.Status().Term+1))
 	s.elect() // 8 is of the new term
 	s.have(8, 1, 3)
@@ -139,7 +139,7 @@ func TestALeaderTellsFloors(t *testing.T) {
 	s.have(9, 1, 3)
 	want("the highest of each", s.known(), "[{1 8} {2 4} {3 8} {7 8}]")
 
-	// They are in the log, and in a state that is frozen.
+	// The floors are in the log, and in a frozen state.
 	known := s.known()
 	s.r.Freeze(func(_ *tree.Frozen, at replica.Point) {
 		want("of the state", fmt.Sprint(at.Floors), known)
@@ -155,13 +155,14 @@ func TestALeaderTellsFloors(t *testing.T) {
 	want("after a start", s.known(), known)
 }
 
-// A batch that fills an entry tells none, nor does who is alone, or does not lead.
+// A batch that fills an entry tells no floors; nor does a sole member, or a node that does not
+// lead.
 func TestWhoTellsNoFloors(t *testing.T) {
 	t.Parallel()
 	s := leading(t, 8, 9)
 	s.have(2, 1, 2, 3, 4, 8, 9)
 	const path = "/large"
-	most := replica.MaxTxnBytes - 171 - len(path) // by sizeOf: there is room for six floors beside it
+	most := replica.MaxTxnBytes - 171 - len(path) // by sizeOf: there is room for six floors as well
 	s.r.Submit(createData(path, string(make([]byte, most))), func(tree.Result, *tree.Tree, *watchTable) {})
 	s.settle()
 	if got := s.told(3); got != "[]" {
@@ -174,7 +175,7 @@ func TestWhoTellsNoFloors(t *testing.T) {
 	n, _ := leads(t, nil)
 	n.must(create("/a"))
 	n.must(create("/b"))
-	// What a follower says of floors is nothing to its leader.
+	// A leader ignores floors in a follower's txns.
 	var e tree.Encoder
 	x := create("/c")
 	x.Origin, x.Seq = 9, 1
@@ -205,14 +206,15 @@ func TestWhoTellsNoFloors(t *testing.T) {
 	}
 }
 
-// floorsEntry is a leader's batch that tells floors.
+// floorsEntry returns a leader's batch that tells floors.
 func floorsEntry(index uint64, floors ...tree.Floor) *raftpb.Entry {
 	var e tree.Encoder
 	e.Add(create(fmt.Sprintf("/n%d", index)))
 	return newEntry(index, 2, e.AppendBatch(nil, 0, floors...))
 }
 
-// A follower keeps the highest floor of each member, and of nobody else; a snapshot brings those of its state.
+// A follower keeps the highest floor of each member, and no other floors; a snapshot brings those of its
+// state.
 func TestAFollowerKnowsFloors(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -261,13 +263,13 @@ func TestAFollowerKnowsFloors(t *testing.T) {
 	}
 }
 
-// A leader's heartbeat tells a node to commit no more than it has acknowledged: one whose log ends before
-// that, or has another entry there, is on an older copy of its disk. The links refuse it when it dials, but the leader
-// may come first.
+// A leader's heartbeat tells a node to commit no more than the node has acknowledged: a node whose log ends before
+// that, or has another entry there, is on an older copy of its disk. The links refuse such a node when it dials, but
+// the leader may dial it first.
 func TestAHeartbeatTellsAnOlderLog(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		term, commit, entry uint64 // the leader's term, what it tells to commit, and the term of that
+		term, commit, entry uint64 // the leader's term, the index it tells to commit, and the term of that entry
 		applied             uint64
 		older               bool
 	}{
@@ -306,7 +308,7 @@ func TestAHeartbeatTellsAnOlderLog(t *testing.T) {
 	}
 }
 
-// What raft carries of a snapshot is all that its place says.
+// A descriptor holds everything that a Point says of a snapshot.
 func TestADescriptorIsAPoint(t *testing.T) {
 	t.Parallel()
 	for _, p := range []replica.Point{
@@ -319,7 +321,7 @@ func TestADescriptorIsAPoint(t *testing.T) {
 		if got := replica.PointOf(s); fmt.Sprint(got) != fmt.Sprint(p) {
 			t.Errorf("%+v, want %+v", got, p)
 		}
-		for n := range s.GetData() { // what is no descriptor does no harm
+		for n := range s.GetData() { // bytes that are no descriptor do no harm
 			s.Data = s.Data[:len(s.GetData())-1]
 			if got := replica.PointOf(s); got.Index != 5 || len(got.Removed)+len(got.Floors) > len(p.Removed)+len(p.Floors) {
 				t.Errorf("%d bytes less: %+v", n+1, got)

@@ -7,18 +7,18 @@ import (
 	"coord/tree/znode"
 )
 
-// Kinds of the messages that replicas forward to each other, all numbers little
-// endian. Those up to LastKind are the replica's; what it does not know it ignores.
+// Kinds of the messages that replicas forward to each other; all numbers are little
+// endian. Kinds up to LastKind are the replica's; it ignores those that it does not know.
 //
 //	txns     term 8 | stream 8 | first 8 | count 8 | batch (package tree)
 //	         count txns numbered from first on; stream is the number of the first
-//	         one of the stream
+//	         txn of the stream
 //	refused  stream 8 | first 8 | code 4
 //	         nothing of the stream from first on is or will be proposed
 //	hold     term 8 | 1: forward nothing, 0: go on
 //	         the leader is about to hand over
 //	held     term 8
-//	         nothing that was forwarded waits for its answer, and nothing more comes
+//	         no forwarded txn of the sender waits for its answer, and no more will come
 const (
 	kindTxns    byte = 1
 	kindRefused byte = 2
@@ -37,13 +37,13 @@ const (
 	maxForwardedTxns = 1 << 20
 )
 
-// inflow is a stream as its leader sees it. It outlives the leader's own link to its
-// origin: what the origin sends comes over another one.
+// inflow is a stream as its leader sees it. It outlives the leader's link to the origin: the origin
+// sends over another link.
 type inflow struct {
 	stream  uint64
 	next    uint64 // the number that must come next
 	refused bool
-	first   uint64 // from which number on, if it is refused
+	first   uint64 // if refused: the first number that is
 	code    znode.Code
 }
 
@@ -53,14 +53,14 @@ type forwarded struct {
 	batch []byte
 }
 
-// piece is a row of txns of a stream.
+// piece is a run of consecutive txns of a stream.
 type piece struct {
 	from  uint64
 	in    *inflow
 	first uint64
 }
 
-// forward sends what waits to the leader.
+// forward sends the waiting submissions to the leader.
 func (r *Replica) forward(lead uint64) {
 	c := &r.core
 	for ; c.next < len(c.subs); c.next++ {
@@ -94,7 +94,7 @@ func (r *Replica) forwardBatch(lead uint64) {
 	r.cfg.Peers.Forward(lead, kindTxns, c.enc.AppendBatch(b, 0))
 }
 
-// takeForward takes a part of a stream, if it is contiguous and for this leader.
+// takeForward takes a part of a stream if it is contiguous and meant for this leader.
 func (r *Replica) takeForward(from uint64, b []byte) {
 	c := &r.core
 	if len(b) < txnsHeaderBytes {
@@ -108,7 +108,7 @@ func (r *Replica) takeForward(from uint64, b []byte) {
 	}
 	switch {
 	case in.refused:
-		return // it was told
+		return // the origin has been told
 	case term != c.reign.term, c.reign.lead != r.cfg.NodeID, first != in.next, count > maxForwardedTxns:
 		r.refuseStream(from, in, first, znode.ErrNoLeader)
 	case c.inboxBytes+int64(len(b)) > maxInboxBytes:
@@ -121,7 +121,7 @@ func (r *Replica) takeForward(from uint64, b []byte) {
 	c.in[from] = in
 }
 
-// proposeForwarded puts what the inbox holds into entries.
+// proposeForwarded puts the txns in the inbox into entries.
 func (r *Replica) proposeForwarded(room int64) {
 	c := &r.core
 	n := 0
@@ -168,7 +168,7 @@ func (r *Replica) proposeForwarded(room int64) {
 	}
 }
 
-// refuseStream refuses a stream from one of its txns on.
+// refuseStream refuses a stream from the txn numbered first on.
 func (r *Replica) refuseStream(from uint64, in *inflow, first uint64, code znode.Code) {
 	if in.refused {
 		return
@@ -177,16 +177,15 @@ func (r *Replica) refuseStream(from uint64, in *inflow, first uint64, code znode
 	r.sayRefused(from, in)
 }
 
-// sayRefused tells the origin of a stream that it is refused. If that is lost, it is lost with
-// the link, and said again over the next one.
+// sayRefused tells the origin of a stream that it is refused. The message can be lost only with the
+// link, and is sent again over the next one.
 func (r *Replica) sayRefused(to uint64, in *inflow) {
 	b := binary.LittleEndian.AppendUint64(make([]byte, 0, refusedBytes), in.stream)
 	b = binary.LittleEndian.AppendUint64(b, in.first)
 	r.cfg.Peers.Forward(to, kindRefused, binary.LittleEndian.AppendUint32(b, uint32(int32(in.code))))
 }
 
-// refuseInbox refuses what was taken and is not proposed: this node does not lead
-// any more.
+// refuseInbox refuses the txns that were taken and are not proposed: this node no longer leads.
 func (r *Replica) refuseInbox() {
 	c := &r.core
 	for _, f := range c.inbox {
@@ -196,8 +195,8 @@ func (r *Replica) refuseInbox() {
 	clear(c.in)
 }
 
-// streamRefused hears from the leader that nothing of the stream is proposed from
-// one of its txns on.
+// streamRefused handles the leader's message that it proposes nothing of the stream from one of its
+// txns on.
 func (r *Replica) streamRefused(from uint64, b []byte) {
 	c := &r.core
 	if len(b) != refusedBytes || from != c.reign.lead || c.stream == 0 || binary.LittleEndian.Uint64(b) != c.stream {
@@ -207,7 +206,7 @@ func (r *Replica) streamRefused(from uint64, b []byte) {
 	r.mend(binary.LittleEndian.Uint64(b[8:]), znode.Code(int32(binary.LittleEndian.Uint32(b[16:]))), true)
 }
 
-// mendSent answers what was sent in a reign or over a link that is no more.
+// mendSent answers what was sent in a reign or over a link that has ended.
 func (r *Replica) mendSent() {
 	if c := &r.core; c.sent {
 		c.sent = false
@@ -215,9 +214,9 @@ func (r *Replica) mendSent() {
 	}
 }
 
-// mend answers what was sent from a number on with code, and then, if that or
-// something before it is lost, refuses whatever came behind it: see the package
-// comment. Meanwhile nothing is proposed or forwarded.
+// mend answers with code what was sent and is numbered from the given number on. If there was any,
+// or lost says that an earlier one is lost, mend then refuses everything submitted after it: see
+// the package comment. Meanwhile nothing is proposed or forwarded.
 func (r *Replica) mend(from uint64, code znode.Code, lost bool) {
 	c := &r.core
 	held := c.subs[c.next:]
@@ -229,7 +228,8 @@ func (r *Replica) mend(from uint64, code znode.Code, lost bool) {
 			for _, s := range held {
 				r.answer(s, tree.Result{Code: znode.ErrNoLeader})
 			}
-			// Whoever submitted behind one of these did so before it was answered.
+			// A connection that submitted something after one of these did so before this one was
+			// answered.
 			if held = r.submitted.take(nil); len(held) == 0 {
 				break
 			}

@@ -7,26 +7,26 @@ import (
 	"slices"
 )
 
-// handOver is a leader's way out of its office on which no write is lost or refused:
+// handOver is the way in which a leader gives up its leadership without any write being lost or refused:
 //
-//  1. holding: it tells the others to forward nothing more, proposes nothing new of
-//     its own, and waits until all that was proposed or forwarded is answered. Each
-//     of the others says so of what is its own.
-//  2. giving: raft transfers the leadership to the voter that has come furthest. What
-//     was submitted meanwhile is forwarded to it, everywhere.
+//  1. holding: it tells the other nodes to forward nothing more, proposes nothing new of
+//     its own, and waits until everything that was proposed or forwarded is answered. Each
+//     of the others reports when its own txns are.
+//  2. giving: raft transfers the leadership to the voter that has come furthest. On every node,
+//     submissions that came in meanwhile are forwarded to the new leader.
 //
-// A member that does not answer is waited for half an election timeout; what it has
-// forwarded may then be uncertain. If the own submissions are not answered by then, or
-// raft gives up, everybody goes on as before, and it is tried again after two election
-// timeouts, as long as somebody waits for it.
+// The leader waits half an election timeout for a member that does not answer; the txns that this member
+// has forwarded may then be uncertain. If the leader's own submissions are not answered by then, or raft
+// gives up, all nodes go on as before, and the leader tries again after two election timeouts, as long as
+// a caller waits for it.
 type handOver struct {
 	phase     handOverPhase
 	callers   []*leaver
-	to        uint64 // whom Transfer has named; 0: the best
+	to        uint64 // the node that Transfer has named; 0: the best one
 	attempt   int
 	since     uint64 // the tick at which it began to hold
 	restUntil uint64 // tick
-	answered  bool   // this node's own submissions
+	answered  bool   // this node's own submissions are answered
 	missing   map[uint64]bool
 }
 
@@ -46,11 +46,11 @@ type leaver struct {
 
 func (h *handOver) under() bool { return h.phase != resting }
 
-// HandOver gives the leadership to the voter that has come furthest, of those heard
-// of lately, if this node has it, and returns when another leads: at once if another
-// does, or if nobody else votes. No write is lost or refused by it; those that are
-// submitted meanwhile wait. The error is the context's: nobody could take it, or Run
-// has ended. Any goroutine may call it.
+// HandOver gives the leadership, if this node has it, to the voter that has come furthest among
+// those heard from lately, and returns when another node leads. It returns at once if this node
+// does not lead, or if no other node votes. No write is lost or refused; writes that are submitted
+// meanwhile wait. It returns the context's error if no node could take over, or Run has ended. Any
+// goroutine may call it.
 func (r *Replica) HandOver(ctx context.Context) error {
 	over := make(chan struct{})
 	x := &leaver{done: func() { close(over) }}
@@ -71,8 +71,8 @@ func (r *Replica) askHandOver(x *leaver) {
 	r.events.push(func() { r.core.handOver.callers = append(r.core.handOver.callers, x) })
 }
 
-// Transfer asks the leader to give its place to another voter, which must have caught
-// up; once, and as HandOver does it.
+// Transfer asks this leader to give its leadership to the voter to, which must have caught up. It
+// tries once, and works like HandOver.
 func (r *Replica) Transfer(to uint64) {
 	r.events.push(func() {
 		if h := &r.core.handOver; !h.under() {
@@ -85,7 +85,7 @@ func (r *Replica) Transfer(to uint64) {
 	})
 }
 
-// stepHandOver goes on with the hand-over as far as it can.
+// stepHandOver advances the hand-over as far as it can.
 func (r *Replica) stepHandOver() {
 	c, h := &r.core, &r.core.handOver
 	leads := c.reign.lead == r.cfg.NodeID
@@ -119,7 +119,7 @@ func (r *Replica) stepHandOver() {
 	}
 }
 
-// maybeHold begins, if there is somebody who can take over.
+// maybeHold begins a hand-over if there is a node that can take over.
 func (r *Replica) maybeHold() {
 	c, h := &r.core, &r.core.handOver
 	if !c.isReady || c.change != nil || len(c.members.Outgoing) > 0 || c.transferTo != 0 || r.successor() == 0 {
@@ -146,7 +146,7 @@ func (r *Replica) give() {
 	h.phase, c.transferTo = giving, to
 }
 
-// goOn ends an attempt: this node leads as before.
+// goOn ends an attempt: this node goes on leading as before.
 func (r *Replica) goOn() {
 	h := &r.core.handOver
 	h.phase, h.to, h.missing = resting, 0, nil
@@ -154,7 +154,7 @@ func (r *Replica) goOn() {
 	r.sendHold(false)
 }
 
-// successor is the voter to hand over to; 0: there is none.
+// successor returns the voter to hand over to; 0: there is none.
 func (r *Replica) successor() uint64 {
 	c := &r.core
 	var best Progress
@@ -169,7 +169,7 @@ func (r *Replica) successor() uint64 {
 	return best.Node
 }
 
-// sendHold tells the others to forward nothing, or to go on.
+// sendHold tells the other nodes to forward nothing, or to go on.
 func (r *Replica) sendHold(on bool) {
 	c := &r.core
 	b := append(binary.LittleEndian.AppendUint64(nil, c.reign.term), 0)
@@ -186,8 +186,8 @@ func (r *Replica) sendHold(on bool) {
 	}
 }
 
-// takeHold hears from the leader that nothing is to be forwarded until it says so, or
-// another leads, or it has had time enough.
+// takeHold handles the leader's request to forward nothing until it says so, or another node leads,
+// or two election timeouts have passed.
 func (r *Replica) takeHold(from uint64, b []byte) {
 	c := &r.core
 	if len(b) != holdBytes || from != c.reign.lead || binary.LittleEndian.Uint64(b) != c.reign.term {
@@ -208,8 +208,8 @@ func (r *Replica) takeHold(from uint64, b []byte) {
 	})
 }
 
-// takeHeld hears from another node that everything it has forwarded is answered, and
-// that no more will come.
+// takeHeld handles another node's report that everything it has forwarded is answered and that no
+// more will come.
 func (r *Replica) takeHeld(from uint64, b []byte) {
 	if c := &r.core; len(b) == heldBytes && binary.LittleEndian.Uint64(b) == c.reign.term {
 		delete(c.handOver.missing, from)

@@ -19,7 +19,7 @@ import (
 	"coord/wal"
 )
 
-// slow is a carrier on which everything takes a millisecond.
+// slow is a Peers on which everything takes a millisecond.
 type slow struct {
 	replica.Peers
 	mail chan letter
@@ -30,7 +30,7 @@ type letter struct {
 	carry func()
 }
 
-// slowly makes a node's carrier slow until ctx ends.
+// slowly makes a node's Peers slow until ctx ends.
 func slowly(ctx context.Context) func(*replica.Config) {
 	return func(cfg *replica.Config) {
 		s := &slow{cfg.Peers, make(chan letter, 1<<16)}
@@ -61,7 +61,7 @@ func (s *slow) Forward(to uint64, kind byte, b []byte) {
 	s.later(func() { s.Peers.Forward(to, kind, b) })
 }
 
-// leader is the node that leads the crowd.
+// leader returns the node that leads the crowd.
 func (c *crowd) leader() *node { return c.at(c.at(1).Status().Leader) }
 
 func (c *crowd) stop() {
@@ -70,14 +70,14 @@ func (c *crowd) stop() {
 	}
 }
 
-// outcomes are what came of many writes.
+// outcomes are the results of many writes.
 type outcomes struct {
 	sync.Mutex
 	codes   map[znode.Code]int
 	longest time.Duration // until an answer
 }
 
-// write keeps so many writes under way on each node until stop is called.
+// write keeps a number of writes under way on each node until stop is called.
 func (c *crowd) write(each int) (stop func() *outcomes) {
 	ended := make(chan struct{})
 	var all sync.WaitGroup
@@ -85,7 +85,7 @@ func (c *crowd) write(each int) (stop func() *outcomes) {
 	for id, n := range c.nodes {
 		for w := range each {
 			path := fmt.Sprintf("/%d-%d", id, w)
-			n.do(create(path)) // an earlier one may have made it
+			n.do(create(path)) // an earlier write may have made it
 			all.Go(func() {
 				for {
 					select {
@@ -111,7 +111,7 @@ func (c *crowd) write(each int) (stop func() *outcomes) {
 	}
 }
 
-// The leadership goes round under load, and every write succeeds.
+// The leadership passes from node to node under load, and every write succeeds.
 func TestAHandOverLosesNoWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -127,7 +127,7 @@ func TestAHandOverLosesNoWrite(t *testing.T) {
 			if st := was.Status(); st.Role == "leader" || st.Leader == 0 || st.Term <= term {
 				t.Errorf("hand-over %d: returned with %+v", i, st)
 			}
-			if err := was.HandOver(ctx); err != nil { // it does not lead any more
+			if err := was.HandOver(ctx); err != nil { // it no longer leads
 				t.Error(err)
 			}
 			began := time.Now()
@@ -146,7 +146,7 @@ func TestAHandOverLosesNoWrite(t *testing.T) {
 	})
 }
 
-// A transfer to a certain voter is a hand-over too.
+// A transfer to a particular voter is a hand-over too.
 func TestATransferLosesNoWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -169,8 +169,8 @@ func TestATransferLosesNoWrite(t *testing.T) {
 	})
 }
 
-// Alone there is nobody to hand over to; without anybody who has caught up the call
-// waits, and writes do not.
+// A sole member has no node to hand over to. Without a voter that has caught up the call waits, and
+// writes do not.
 func TestAHandOverWaitsForSomebody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMachine(t).ready()
@@ -208,8 +208,8 @@ func TestAHandOverWaitsForSomebody(t *testing.T) {
 	})
 }
 
-// A follower that says nothing holds a hand-over up for half an election timeout at most,
-// and a leader that says no more holds nobody up for longer than two.
+// A follower that does not answer delays a hand-over by half an election timeout at most, and a
+// leader that falls silent delays its followers by two at most.
 func TestAHoldHasAnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)
@@ -237,7 +237,7 @@ func TestAHoldHasAnEnd(t *testing.T) {
 			t.Errorf("%d answers", waits.times())
 		}
 
-		// As if by the leader, which then says nothing more.
+		// As if sent by the leader, which then sends nothing more.
 		lead = c.leader()
 		for id := range c.nodes {
 			if c.at(id) != lead {
@@ -250,7 +250,8 @@ func TestAHoldHasAnEnd(t *testing.T) {
 		if took := time.Since(began); took < 500*time.Millisecond || took > 1200*time.Millisecond {
 			t.Errorf("held for %v", took)
 		}
-		// A hold of another term, or from somebody else, is none; and the leader takes it back.
+		// A hold of another term, or from another node than the leader, is ignored; and the leader
+		// can revoke it.
 		n.StepForward(n.Status().Leader, holdKind, holdOf(n.Status().Term-1, 1))
 		n.StepForward(99, holdKind, holdOf(n.Status().Term, 1))
 		n.StepForward(n.Status().Leader, holdKind, []byte{1, 2, 3})
@@ -271,8 +272,8 @@ func holdOf(term uint64, on byte) []byte {
 	return []byte{byte(term), byte(term >> 8), 0, 0, 0, 0, 0, 0, on}
 }
 
-// BenchmarkHandOver measures the longest wait of a write while the leadership goes
-// round, with files and fsyncs, and how long the calls take.
+// BenchmarkHandOver measures the longest wait of a write while the leadership passes from node to
+// node, with files and fsyncs, and how long the calls take.
 func BenchmarkHandOver(b *testing.B) {
 	c := join(b, func(cfg *replica.Config) {
 		log, found := openWAL(b, filepath.Join(b.TempDir(), "wal"), wal.Options{})
@@ -303,7 +304,7 @@ func BenchmarkHandOver(b *testing.B) {
 	c.stop()
 }
 
-// Progress is what the leader knows of the others.
+// Progress returns what the leader knows of the other members.
 func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)
@@ -356,7 +357,7 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-// Without a leader that leaves the other voters must be a quorum of themselves: of two both.
+// If a leader leaves, the remaining voters must have a quorum among themselves: of two, both.
 func TestWithout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := func(n *node) bool {
@@ -393,7 +394,7 @@ func TestWithout(t *testing.T) {
 	})
 }
 
-// Whoever looks at the status whenever Changed is called misses nothing.
+// A program that reads the status whenever Changed is called misses no change.
 func TestChangedTellsOfTheStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var signals []chan struct{} // of nodes 1 to 3

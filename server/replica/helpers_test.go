@@ -22,8 +22,8 @@ const self = 7 // the node's id
 
 var errCrashed = errors.New("the machine is gone")
 
-// machine is what outlives a node: its disk. The node's configuration is changed
-// before it starts.
+// machine is what survives a node: its disk. A test changes the node's configuration before it
+// starts.
 type machine struct {
 	testing.TB
 	log    *memLog
@@ -39,7 +39,7 @@ func newMachine(t testing.TB) *machine {
 	return m
 }
 
-// node is a replica that runs.
+// node is a running replica.
 type node struct {
 	*replica.Replica
 	t      testing.TB
@@ -48,7 +48,7 @@ type node struct {
 	ended  chan error
 }
 
-// start runs a replica on what is on the machine's disk.
+// start runs a replica on the contents of the machine's disk.
 func (m *machine) start() *node {
 	m.Helper()
 	cfg := m.config
@@ -66,7 +66,7 @@ func (m *machine) start() *node {
 	n := &node{Replica: r, t: m, log: m.log, ended: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	m.Cleanup(func() { // a test that has failed leaves nothing behind
+	m.Cleanup(func() { // so that a failed test leaves no goroutines behind
 		cancel()
 		n.log.open()
 	})
@@ -86,7 +86,7 @@ func (m *machine) ready() *node {
 	return n
 }
 
-// stop ends the replica in order.
+// stop ends the replica in an orderly way.
 func (n *node) stop() {
 	n.t.Helper()
 	n.cancel()
@@ -95,7 +95,7 @@ func (n *node) stop() {
 	}
 }
 
-// answer is what a submission came to.
+// answer is the outcome of a submission.
 type answer struct {
 	mu     sync.Mutex
 	done   int // how often
@@ -139,7 +139,7 @@ func (n *node) do(x *tree.Txn) tree.Result {
 	panic("unreachable")
 }
 
-// must submits a txn that has to succeed.
+// must submits a txn that must succeed.
 func (n *node) must(x *tree.Txn) tree.Result {
 	n.t.Helper()
 	r := n.do(x)
@@ -149,7 +149,7 @@ func (n *node) must(x *tree.Txn) tree.Result {
 	return r
 }
 
-// barrier waits for a Barrier.
+// barrier waits for a Barrier to be answered.
 func (n *node) barrier() znode.Code {
 	n.t.Helper()
 	got := make(chan znode.Code, 1)
@@ -170,7 +170,7 @@ func (n *node) has(path string) (there bool) {
 	return there
 }
 
-// freeze waits for a Freeze.
+// freeze waits for the result of a Freeze.
 func (n *node) freeze() (*tree.Frozen, replica.Point) {
 	type frozen struct {
 		f  *tree.Frozen
@@ -182,7 +182,7 @@ func (n *node) freeze() (*tree.Frozen, replica.Point) {
 	return g.f, g.at
 }
 
-// The txns in short.
+// Short forms of txns.
 
 func create(path string) *tree.Txn { return createData(path, "d") }
 
@@ -213,10 +213,10 @@ type memSnaps struct {
 	mu    sync.Mutex
 	saved []savedState
 	fail  error         // of every Save, while it is set
-	gate  chan struct{} // a Save takes one from it; nil: it does not wait
+	gate  chan struct{} // each Save takes a token from it; nil: it does not wait
 	tries []replica.Point
 	busy  int // Saves under way
-	most  int // at the same time
+	most  int // the most at the same time
 }
 
 type savedState struct {
@@ -257,7 +257,7 @@ func (s *memSnaps) Save(ctx context.Context, at replica.Point, f *tree.Frozen) (
 	return s.saved[0].at.Index + 1, nil
 }
 
-// load makes the newest one a tree again.
+// load turns the newest one into a tree again.
 func (s *memSnaps) load(t testing.TB) (*tree.Tree, replica.Point) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -298,7 +298,7 @@ func rebuild(t testing.TB, f *tree.Frozen) *tree.Tree {
 	return again
 }
 
-// openWAL opens a log of files, made behind the snapshot of a new node.
+// openWAL opens a log of files that begins after the snapshot of a new node.
 func openWAL(t testing.TB, dir string, opts wal.Options) (*wal.Log, *wal.Recovered) {
 	t.Helper()
 	opts.Meta = wal.Meta{ClusterID: [16]byte{1}, NodeID: self}

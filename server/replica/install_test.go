@@ -15,7 +15,7 @@ import (
 	"coord/wal"
 )
 
-// received hands over a tree, and says when.
+// received returns a tree, and records when.
 type received struct {
 	steps *[]string
 	tree  *tree.Tree
@@ -35,7 +35,7 @@ func (r received) Unwanted(index uint64) {
 	*r.steps = append(*r.steps, fmt.Sprintf("unwanted %d", index))
 }
 
-// told is a log and a carrier that say what they do.
+// told is a log and a Peers that record their calls.
 type told struct {
 	*memLog
 	*post
@@ -55,7 +55,7 @@ func (l told) Raft(msgs []*raftpb.Message) {
 	}
 }
 
-// byHand is follower 7 of leader 1, whose turns the test takes.
+// byHand returns follower 7 of leader 1, whose turns the test takes.
 func byHand(t *testing.T, tr *tree.Tree) (r *replica.Replica, turn func(part int), steps *[]string) {
 	steps = new([]string)
 	m := newMachine(t)
@@ -77,7 +77,7 @@ func byHand(t *testing.T, tr *tree.Tree) (r *replica.Replica, turn func(part int
 	}, steps
 }
 
-// fromLeader is a message of leader 1 in term 2.
+// fromLeader returns a message of leader 1 in term 2.
 func fromLeader(typ raftpb.MessageType, index, term, commit uint64, entries ...*raftpb.Entry) []*raftpb.Message {
 	return []*raftpb.Message{{Type: typ.Enum(), From: new(uint64(1)), To: new(uint64(self)), Term: new(uint64(2)),
 		Index: &index, LogTerm: &term, Commit: &commit, Entries: entries}}
@@ -90,9 +90,9 @@ func snapshotOf(index uint64, voters ...uint64) []*raftpb.Message {
 	return m
 }
 
-// A snapshot of another node is this node's file before its log begins behind it,
-// and nothing is acknowledged before (H6). A second one is installed behind the first
-// (H21), one that is too old never.
+// A snapshot of another node is this node's durable file before its log begins after the snapshot,
+// and nothing is acknowledged before that (H6). A second snapshot is installed after the first
+// (H21); one that is too old never is.
 func TestASnapshotIsDurableBeforeItIsAcknowledged(t *testing.T) {
 	tr := tree.New()
 	tr.Apply(2, create("/from/afar"))
@@ -127,9 +127,8 @@ func TestASnapshotIsDurableBeforeItIsAcknowledged(t *testing.T) {
 	}
 }
 
-// A change of members that raft handed out, a snapshot that comes meanwhile, and
-// the change that the applier reports then: the members are the snapshot's (etcd
-// 11510).
+// Raft hands out a change of members, a snapshot arrives meanwhile, and then the applier reports
+// the change: the members are the snapshot's (etcd 11510).
 func TestALateChangeOfMembersIsPassedOver(t *testing.T) {
 	r, turn, _ := byHand(t, tree.New())
 	cc, err := proto.Marshal(&raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{
@@ -139,10 +138,10 @@ func TestALateChangeOfMembersIsPassedOver(t *testing.T) {
 	}
 	change := &raftpb.Entry{Index: new(uint64(2)), Term: new(uint64(2)), Type: raftpb.EntryConfChangeV2.Enum(), Data: cc}
 	r.StepRaft(1, fromLeader(raftpb.MsgApp, 1, 1, 2, change))
-	for _, part := range []int{loopPart, logPart, loopPart} { // handed out
+	for _, part := range []int{loopPart, logPart, loopPart} { // it is handed out
 		turn(part)
 	}
-	r.StepRaft(1, snapshotOf(10, 1, 2, self)) // 4 has left again
+	r.StepRaft(1, snapshotOf(10, 1, 2, self)) // node 4 has left again
 	turn(loopPart)
 	turn(applierPart) // the change
 	turn(loopPart)
@@ -161,8 +160,8 @@ func TestALateChangeOfMembersIsPassedOver(t *testing.T) {
 	}
 }
 
-// A node that has no vote follows no silent leader for ever: what it has forwarded
-// gets its answer.
+// A node that has no vote does not follow a silent leader for ever: what it has forwarded is
+// answered.
 func TestALearnerForgetsASilentLeader(t *testing.T) {
 	r, turn, _ := byHand(t, tree.New())
 	all := func() {
@@ -193,8 +192,8 @@ func TestALearnerForgetsASilentLeader(t *testing.T) {
 	}
 }
 
-// What acknowledges nothing new waits for the next tick, or for something better, and
-// does not wait on a new link, whose leader may know of nothing.
+// A response that acknowledges nothing new waits for the next tick, or for a newer one. It does not
+// wait on a new link, because the leader there may not know of it.
 func TestARepeatedAnswerCanWait(t *testing.T) {
 	r, turn, steps := byHand(t, tree.New())
 	entry := func(index uint64) *raftpb.Entry {

@@ -22,7 +22,7 @@ type joiner struct {
 	testing.TB
 	post
 	dir   string
-	goes  string // down, behind this step
+	goes  string // the step after which it goes down
 	store *snapshot.Store
 	log   *wal.Log
 	r     *replica.Replica
@@ -73,7 +73,7 @@ func metaOf(at replica.Point) snapshot.Meta {
 		Conf: snapshot.ConfState{Voters: at.Voters, Learners: at.Others, Removed: at.Removed, Floors: at.Floors}}
 }
 
-// start is a start as a server makes it.
+// start starts the node as a server does.
 func (j *joiner) start() {
 	j.Helper()
 	var err error
@@ -139,7 +139,7 @@ func (j *joiner) restart() {
 	j.start()
 }
 
-// snap is the leader's snapshot of entry 10, and its message.
+// snap returns the leader's snapshot of entry 10, and its message.
 func (j *joiner) snap() (file []byte, m []*raftpb.Message) {
 	t := tree.New()
 	t.Apply(2, create("/afar"))
@@ -153,10 +153,10 @@ func (j *joiner) snap() (file []byte, m []*raftpb.Message) {
 	return b.Bytes(), m
 }
 
-// A node that was just admitted has an empty log and an empty tree. Its leader sends it
-// a snapshot; wherever the machine goes down on the way, it starts again by itself, as
-// what it was before or behind it. H6 and H7 (ZOOKEEPER-3642, 2872, 3104): what had come
-// was not kept, or acknowledged before it was.
+// A node that was just admitted has an empty log and an empty tree. Its leader sends it a snapshot.
+// Wherever the machine goes down on the way, it starts again by itself, as what it was before the
+// snapshot or after it. H6 and H7 (ZOOKEEPER-3642, 2872, 3104): data that had arrived was not kept,
+// or was acknowledged before it was kept.
 func TestAJoinerStartsWithNothing(t *testing.T) {
 	t.Parallel()
 	for _, goes := range []string{"", "file", "log", "name"} {
@@ -167,7 +167,7 @@ func TestAJoinerStartsWithNothing(t *testing.T) {
 			if st := j.r.Status(); st.Applied != 0 || st.Last != 0 || st.Leader != 0 || st.Ready {
 				t.Fatalf("%+v", st)
 			}
-			j.restart() // nothing has come yet
+			j.restart() // nothing has arrived yet
 			j.r.StepRaft(1, fromLeader(raftpb.MsgHeartbeat, 0, 0, 0))
 			j.turn()
 			j.restart() // it has seen a term
@@ -225,8 +225,8 @@ func TestAJoinerStartsWithNothing(t *testing.T) {
 	}
 }
 
-// A log that has lost its end is not one that begins elsewhere: with a snapshot of
-// this node's own beyond it, the node does not start.
+// A log that has lost its end is not mistaken for one that begins elsewhere: if this node has a
+// snapshot of its own beyond the end, it does not start.
 func TestALogThatLostItsEndIsNotReset(t *testing.T) {
 	t.Parallel()
 	j := &joiner{TB: t, dir: t.TempDir()}

@@ -50,8 +50,8 @@ func TestTooMuchPendingIsThrottled(t *testing.T) {
 	})
 }
 
-// Entries of a burst: none is larger than a batch may be unless it is one txn,
-// and no append is much larger than what is proposed at a time.
+// The entries of a burst: none is larger than a batch may be unless it is a single txn, and no
+// append is much larger than what is proposed at a time.
 func TestBatchesHaveALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -122,7 +122,7 @@ func TestATxnTheLogCannotHoldIsRefused(t *testing.T) {
 				t.Errorf("%s: %v", name, r.Code)
 			}
 		}
-		// What is just below the limit is taken, whatever it is made of.
+		// A txn just below the limit is taken, whatever it consists of.
 		for name, x := range map[string]*tree.Txn{
 			"data":  set("/a", strings.Repeat("x", replica.MaxTxnBytes-200)),
 			"multi": multi(manyOps(replica.MaxTxnBytes/200, 60)...),
@@ -157,7 +157,7 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 		}
 		session := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: 1000}
 		n.must(session)
-		synctest.Wait() // until the log writer has asked after the last write
+		synctest.Wait() // until the log writer has asked after its last write
 		full.Store(true)
 		n.must(set("/0", "the write that finds out"))
 		synctest.Wait()
@@ -175,9 +175,9 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 		if !n.Stats().Full || n.Stats().PendingBytes != 0 {
 			t.Errorf("stats %+v", n.Stats())
 		}
-		// Whose connection breaks keeps the session.
+		// A client whose connection breaks keeps its session.
 		n.must(&tree.Txn{Op: tree.Op{Kind: tree.KindAttach}, Target: session.Target, Password: session.Password})
-		// A refusal is no reason to lose its neighbours in the batch.
+		// A refused submission does not affect its neighbours in the batch.
 		n.log.hold()
 		busy := n.submit(remove("/0"))
 		synctest.Wait()
@@ -193,7 +193,7 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 		if busy.code() != znode.OK {
 			t.Errorf("delete: %v", busy.code())
 		}
-		// Nobody needs to write for the room to be noticed.
+		// The space is noticed without a write.
 		full.Store(false)
 		time.Sleep(time.Second)
 		n.must(create("/new"))
@@ -201,7 +201,8 @@ func TestAFullDiskTakesOnlyWhatMakesRoom(t *testing.T) {
 	})
 }
 
-// TestAFullDiskIsCleared: a snapshot is made when the disk gets full, and then when there is something to win.
+// TestAFullDiskIsCleared: a snapshot is made when the disk gets full, and again only when there is something
+// to gain.
 func TestAFullDiskIsCleared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var full atomic.Bool
@@ -215,7 +216,7 @@ func TestAFullDiskIsCleared(t *testing.T) {
 			full.Store(false)
 			time.Sleep(time.Second)
 		}
-		for range 3 { // a second one would bring nothing
+		for range 3 { // a second one would gain nothing
 			n.must(create("/a"))
 			fills()
 			if got := n.tries(m); got != 1 {
@@ -234,8 +235,9 @@ func TestAFullDiskIsCleared(t *testing.T) {
 	})
 }
 
-// A disk that stays nearly full, since others write to it or what is told to a follower is
-// not refused there, is cleared again before the room that is kept is used up.
+// A disk may stay nearly full because other programs write to it, or because a follower does not
+// refuse what its leader tells it. Then it is cleared again before the space that is kept free is
+// used up.
 func TestASmallFullDiskIsClearedMoreOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var full atomic.Bool
@@ -255,7 +257,7 @@ func TestASmallFullDiskIsClearedMoreOften(t *testing.T) {
 	})
 }
 
-// A burst leaves nothing of itself in the queues.
+// The queues keep nothing of a burst.
 func TestQueuesGiveBackWhatABurstTook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMachine(t).ready()

@@ -10,13 +10,13 @@ import (
 	"coord/wal"
 )
 
-// recheckFull is how often the disk is asked again while it is too full.
+// recheckFull is how often the log writer checks the disk again while it is too full.
 const recheckFull = 200 * time.Millisecond
 
 // logWriter is the log writer's own state.
 type logWriter struct {
-	hard     wal.HardState // the newest that raft has told
-	unsynced bool          // something is written that nobody has relied on yet
+	hard     wal.HardState // the newest that raft has sent
+	unsynced bool          // something is written and not fsynced; nothing relies on it yet
 	msgs     []*raftpb.Message
 	marks    []func() error
 }
@@ -44,9 +44,8 @@ func (r *Replica) runLogWriter(ctx context.Context) error {
 	}
 }
 
-// turnLogWriter writes all appends that wait as one and, if any of them has a
-// response to deliver, with one fsync. Its error is final: nothing that relied on
-// the write is answered.
+// turnLogWriter writes all waiting appends as one and, if any of them has a response to deliver,
+// with one fsync. Its error is final: nothing that relied on the write is answered.
 func (r *Replica) turnLogWriter() (worked bool, err error) {
 	w := &r.logWriter
 	w.msgs = r.appends.take(w.msgs)
@@ -83,15 +82,15 @@ func (r *Replica) checkFull() {
 	}
 }
 
-// append writes what several MsgStorageAppend ask for, as one write and one
-// fsync, and delivers their responses. A snapshot among them parts the write.
+// append writes what several MsgStorageAppend ask for, as one write and one fsync, and delivers
+// their responses. A snapshot among them splits the write.
 func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 	batches := make([]wal.Batch, 0, len(msgs)+1)
 	var responses []*raftpb.Message
 	appends := 0
 	for _, m := range msgs {
 		before := w.hard
-		if m.Term != nil { // raft sets all three if one has moved, and tells each only once
+		if m.Term != nil { // raft sets all three if one has changed, and sends each change only once
 			w.hard = wal.HardState{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
 		}
 		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
@@ -103,8 +102,8 @@ func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 				return err
 			}
 		}
-		// A commit index that moves alone is not worth a write, and nothing relies on it but
-		// changes of members (handOut): the next batch brings it, and with it the commit hints of its entries.
+		// A commit index that moves alone is not worth a write. Nothing relies on it but changes of members
+		// (handOut): the next batch carries it, and with it the commit hints of its entries.
 		if len(m.GetEntries()) > 0 || w.hard.Term != before.Term || w.hard.Vote != before.Vote {
 			batches = append(batches, wal.Batch{Entries: m.GetEntries(), HardState: w.hard})
 			w.unsynced = true
@@ -131,13 +130,13 @@ func (r *Replica) append(w *logWriter, msgs []*raftpb.Message) error {
 		case r.appends.isEmpty():
 			r.serve()
 		case !r.tasks.isEmpty():
-			r.tasks.wake.up() // the disk shall not rest meanwhile
+			r.tasks.wake.up() // the applier's goroutine takes them, so that the disk does not idle meanwhile
 		}
 	}
 	return nil
 }
 
-// commit makes durable that the entries up to one are committed.
+// commit makes it durable that the entries up to index are committed.
 func (w *logWriter) commit(log Log, index uint64) error {
 	w.hard.Commit = max(w.hard.Commit, index)
 	w.unsynced = false
@@ -151,9 +150,8 @@ func (r *Replica) appendBatches(batches []wal.Batch) error {
 	return r.cfg.Log.Append(batches...)
 }
 
-// install makes a snapshot of another node this node's own: the file, then the
-// log, then the file's name, then the state. Whatever follows it in the log is
-// acknowledged behind that.
+// install makes a snapshot of another node this node's own: the file, then the log, then the file's
+// name, then the state. Whatever follows the snapshot in the log is acknowledged after that.
 func (r *Replica) install(w *logWriter, at Point) error {
 	t, err := r.cfg.Received.Install(at)
 	if err != nil {

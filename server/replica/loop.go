@@ -20,52 +20,52 @@ type core struct {
 	begun     bool
 	events    []func() // taken from the queue
 	reign     reign
-	since     uint64 // the tick at which it began
+	since     uint64 // the tick at which the reign began
 	isReady   bool   // this node leads, and an entry of its term is applied
 	appending int    // appends of entries on their way to the disk
 	stamp     int64  // the last time stamp given, ms
 	seq       uint64
 	enc       tree.Encoder
 	proposal  []byte       // scratch
-	batch     []submission // in the encoder
-	guests    []piece      // the same of forwarded ones
-	subs      []submission // taken from the queue, proposed or forwarded up to next
+	batch     []submission // the submissions in the encoder
+	guests    []piece      // the forwarded txns in the encoder
+	subs      []submission // taken from the queue; those before next are proposed or forwarded
 	next      int
 	session   int64 // the last session id given
 
 	ticks      uint64
-	lastTick   time.Time // when it was; zero: time stands still
-	wakeAt     time.Time // when the loop's goroutine wakes for the next; zero: it does not
-	ticked     bool      // since the last turn
-	heardFrom  uint64    // what was heard before this tick may be from before the process stood still
-	idle       int       // ticks without a leader to turn to
-	campaignIn int       // ticks; 0: not asked to
+	lastTick   time.Time // when the last tick was; zero: time stands still
+	wakeAt     time.Time // when the loop's goroutine wakes for the next tick; zero: it does not
+	ticked     bool      // whether a tick has passed since the last turn
+	heardFrom  uint64    // messages that came before this tick may be from before the process was suspended
+	idle       int       // ticks without a leader that can be reached
+	campaignIn int       // ticks until this node campaigns; 0: it is not asked to
 
-	reads []Done   // waiting for the next ReadIndex
-	asked question // the one under way
-	// readSeq numbers the questions, over several lives too.
+	reads []Done   // barriers waiting for the next ReadIndex
+	asked question // the ReadIndex under way
+	// readSeq numbers the ReadIndex requests. Each life of a node begins at a random number.
 	readSeq    uint64
-	lettingIn  bool // a follower's first question is among them
+	lettingIn  bool // the barrier of a follower that is to become ready is among them
 	transferTo uint64
 	handOver   handOver
-	heldUntil  uint64 // the tick up to which the leader's wish to forward nothing counts
+	heldUntil  uint64 // the tick up to which the leader's request to forward nothing counts
 
 	// Forwarding: see the package comment.
 	stream     uint64             // Seq of the first txn of the stream to the leader; 0: none
-	sent       bool               // txns of this reign may wait for their answers in the applier
+	sent       bool               // txns sent in this reign may still wait for their answers in the applier
 	mending    int                // mends under way
-	in         map[uint64]*inflow // the streams to this leader
-	inbox      []forwarded        // taken, not proposed yet
+	in         map[uint64]*inflow // the streams to this node as leader, by origin
+	inbox      []forwarded        // forwarded txns taken and not proposed yet
 	inboxBytes int64
-	up         map[uint64]bool   // there is a link
-	heard      map[uint64]uint64 // the tick of the last message
+	up         map[uint64]bool   // whether there is a link to the node
+	heard      map[uint64]uint64 // the tick of the node's last message
 	acked      map[uint64]acknowledged
-	late       map[uint64]*raftpb.Message // may be sent later
+	late       map[uint64]*raftpb.Message // messages that may be sent later
 
-	told     []tree.Floor // by this leader or before it
-	tellFrom uint64       // the tick from which on it may again
+	told     []tree.Floor // the floors that this leader or an earlier one has told
+	tellFrom uint64       // the tick from which the leader may tell floors again
 
-	undelivered []undelivered // since a change of members waits for the disk
+	undelivered []undelivered // entries held back since a change of members waits for the disk
 
 	members  Point  // in force, as of the entry that made them so
 	restored uint64 // index of the last snapshot installed
@@ -73,7 +73,7 @@ type core struct {
 	change   *change
 }
 
-// runLoop owns the RawNode, together with whoever drives in its place.
+// runLoop owns the RawNode, together with the goroutines that drive the loop in its place.
 func (r *Replica) runLoop(ctx context.Context) error {
 	clock := time.NewTimer(r.cfg.Tick)
 	defer clock.Stop()
@@ -110,12 +110,12 @@ func (r *Replica) runLoop(ctx context.Context) error {
 	}
 }
 
-// turnLoop takes what waits for the loop; not worked: there was nothing.
+// turnLoop handles what waits for the loop. worked is false if there was nothing.
 func (r *Replica) turnLoop() (worked bool, err error) {
 	defer recovered(&err)
 	c := &r.core
 	c.events = r.events.take(c.events)
-	news := c.ticked || !c.begun || len(c.events) > 0 // else raft has nothing new to say
+	news := c.ticked || !c.begun || len(c.events) > 0 // otherwise raft has nothing new to say
 	c.ticked = false
 	if !c.begun {
 		c.begun = true
@@ -141,16 +141,16 @@ func (r *Replica) turnLoop() (worked bool, err error) {
 	return news || asked, nil
 }
 
-// busy says whether submissions must wait: for the disk, for a transfer of the
-// leadership, for what is lost to be answered. Those that will be refused need not.
+// busy says whether submissions must wait: for the disk, for a transfer of the leadership, or until
+// lost txns are answered. Submissions that will be refused need not wait.
 func (c *core) busy() bool {
 	return c.mending > 0 || c.isReady && (c.appending >= maxAppends || c.transferTo != 0)
 }
 
-// held says whether the leader wants nothing forwarded.
+// held says whether the leader has asked this node to forward nothing.
 func (c *core) held() bool { return c.ticks < c.heldUntil }
 
-// handleReady hands on what raft wants done.
+// handleReady passes on the work that raft's Ready asks for.
 func (r *Replica) handleReady() {
 	c := &r.core
 	for c.rn.HasReady() {
@@ -174,7 +174,7 @@ func (r *Replica) handleReady() {
 					c.restored = c.members.Index
 					c.stream = 0
 					r.dropUndelivered()
-					r.mendSent() // what it holds of this node's txns is never applied one by one
+					r.mendSent() // this node's txns in the snapshot are never applied one by one
 					r.publish()
 				}
 				r.appends.push(m)
@@ -200,7 +200,7 @@ func (r *Replica) deliver(m *raftpb.Message) {
 	r.tasks.add(func() { r.applyEntries(m, size, awaited) })
 }
 
-// send carries messages to peers, and leaves others.
+// send sends messages to peers and skips those for local threads and this node.
 func (r *Replica) send(msgs []*raftpb.Message) {
 	var out []*raftpb.Message
 	for _, m := range msgs {
@@ -224,10 +224,10 @@ func (r *Replica) send(msgs []*raftpb.Message) {
 	}
 }
 
-// isRepeated says whether a message acknowledges what one on this link has acknowledged
-// already, as the answer to news of a commit does. It says nothing but that this node
-// is there, and half of what a write costs each node is to wake up for messages: so it
-// waits for the next tick, or until there is a better one.
+// isRepeated says whether a message acknowledges only what an earlier one on this link has
+// acknowledged already, as the answer to a new commit index does. Such a message says only that
+// this node is alive. Half of what a write costs each node is waking up for messages, so this one
+// waits for the next tick, or until a newer one replaces it.
 func (r *Replica) isRepeated(m *raftpb.Message) bool {
 	if m.GetType() != raftpb.MsgAppResp || m.GetReject() {
 		return false
@@ -240,10 +240,10 @@ func (r *Replica) isRepeated(m *raftpb.Message) bool {
 	return repeated
 }
 
-// acknowledged is up to where a leader was told that this node has its log.
+// acknowledged is how far this node has told a leader that it has the leader's log.
 type acknowledged struct{ term, index uint64 }
 
-// sendLate sends what could wait.
+// sendLate sends the messages that could wait.
 func (r *Replica) sendLate() {
 	late := r.core.late
 	for _, to := range slices.Sorted(maps.Keys(late)) {
@@ -252,23 +252,23 @@ func (r *Replica) sendLate() {
 	clear(late)
 }
 
-// step delivers responses of the local threads: to raft, and those that waited for
-// the disk to peers.
+// step delivers the responses of the local threads: those for this node to raft, and those for
+// peers, which waited for the disk, to the peers.
 func (r *Replica) step(responses []*raftpb.Message) {
 	r.send(responses)
 	for _, m := range responses {
 		if m.GetTo() != r.cfg.NodeID {
 			continue
 		}
-		// A leader that is a member no more does not count what it has itself.
+		// A leader that is no longer a member does not count its own acknowledgements.
 		if err := r.core.rn.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
 			panic(fmt.Sprintf("replica: step %s: %v", m.GetType(), err))
 		}
 	}
 }
 
-// applied hears that entries up to one of a term are applied, which changes of
-// members were among them, and what the state's counters are behind them.
+// applied reports to the loop which entries are applied: up to one of this term, with these changes
+// of members among them. now holds the state's counters after them.
 func (r *Replica) applied(responses []*raftpb.Message, term uint64, changes []memberChange, now tree.Counters) {
 	for _, m := range changes {
 		r.inForce(m)

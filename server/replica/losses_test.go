@@ -19,13 +19,13 @@ import (
 	"coord/wal"
 )
 
-// Here are the faults by which other systems have lost data, one test each: H and a
-// number are the line of docs/guarantees.md ("Where others have lost data"). Most tests take
-// the turns of one node of three themselves (stage_test.go), and are its leader and its peers.
+// Here are the faults by which other systems have lost data, one test each: H and a number are the
+// line of docs/guarantees.md ("Where others have lost data"). Most tests take the turns of one node
+// of three themselves (stage_test.go), and play its leader and its peers.
 
-// H1 (ZOOKEEPER-3911, 4646): a follower said that it had what was not on its disk. H2
-// (ZOOKEEPER-4643): the new epoch was on the disk before the changes under it. Here
-// entries, then term and vote, then the fsync, then the word.
+// H1 (ZOOKEEPER-3911, 4646): a follower acknowledged what was not on its disk. H2 (ZOOKEEPER-4643):
+// the new epoch was on the disk before the changes under it. Here the order is entries, then term
+// and vote, then the fsync, then the acknowledgement.
 func TestAFollowerSaysWhatIsOnItsDisk(t *testing.T) {
 	s := newStage(t)
 	s.begin()
@@ -51,8 +51,8 @@ func TestAFollowerSaysWhatIsOnItsDisk(t *testing.T) {
 	step(vote, "term 6 vote 1, fsync", "votes for 1")
 }
 
-// H3 (ZOOKEEPER-4785, 4685): a second thread was still writing what the first one had
-// acknowledged. Here one goroutine writes, and waits for each fsync.
+// H3 (ZOOKEEPER-4785, 4685): a second thread was still writing what the first one had acknowledged.
+// Here one goroutine writes, and waits for each fsync.
 func TestOneGoroutineWritesTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -65,7 +65,7 @@ func TestOneGoroutineWritesTheLog(t *testing.T) {
 		m.log.hold()
 		first := n.submit(create("/c"))
 		synctest.Wait()
-		m.snaps.gate <- struct{}{} // it is done while an fsync is, and is to be noted in the log
+		m.snaps.gate <- struct{}{} // the snapshot ends during an fsync, and must then be marked in the log
 		later := n.submit(create("/d"))
 		synctest.Wait()
 		if first.times()+later.times() != 0 || len(m.log.calls) != 0 {
@@ -84,7 +84,7 @@ func TestOneGoroutineWritesTheLog(t *testing.T) {
 	})
 }
 
-// oneWriter counts the calls that overlap another one's writing.
+// oneWriter counts the calls that overlap another call's write.
 type oneWriter struct {
 	*memLog
 	writing, overlaps atomic.Int32
@@ -106,16 +106,16 @@ func (l *oneWriter) CompactTo(i uint64) error {
 	return l.alone(func() error { return l.memLog.CompactTo(i) })
 }
 
-// H4 (ZOOKEEPER-4925): one of two ways by which changes were applied left some out, and
-// the hole was handed on. Here there is one way, and whoever finds a hole stops:
-// the follower refuses what does not follow its last entry, and the applier what
-// does not follow the last that it has applied.
+// H4 (ZOOKEEPER-4925): one of two ways of applying changes left some out, and the hole spread to
+// other nodes. Here there is one way, and a node that finds a hole stops: the follower refuses
+// entries that do not follow its last one, and the applier refuses those that do not follow the
+// last one applied.
 func TestAHoleIsRefusedEverywhere(t *testing.T) {
 	s := newStage(t)
 	s.begin()
 	s.hears(appendOf(1, 2, 1, 1, 2, written(2, 2, "/a")))
 	s.wrote()
-	s.hears(appendOf(1, 2, 3, 2, 4, written(4, 2, "/behind"))) // the third is missing
+	s.hears(appendOf(1, 2, 3, 2, 4, written(4, 2, "/behind"))) // entry 3 is missing
 	if got := s.wrote(); got != "no" || s.entries() != "2/2" {
 		t.Errorf("behind a hole: %s, the log has %s", got, s.entries())
 	}
@@ -135,9 +135,9 @@ func TestAHoleIsRefusedEverywhere(t *testing.T) {
 	}
 }
 
-// H5 (ZOOKEEPER-4882): after an error of the disk the memory went on ahead of it, and a
-// hole came to light at the next restart. Here the node ends, without a word
-// about what was not written, and asks for it when it starts again.
+// H5 (ZOOKEEPER-4882): after a disk error the memory went on ahead of the disk, and a hole showed
+// at the next restart. Here the node ends, says nothing about what was not written, and asks for it
+// when it starts again.
 func TestAFollowerWhoseDiskFailsSaysNothing(t *testing.T) {
 	for _, step := range []string{"write", "sync"} {
 		t.Run(step, func(t *testing.T) {
@@ -171,9 +171,9 @@ func TestAFollowerWhoseDiskFailsSaysNothing(t *testing.T) {
 	}
 }
 
-// H8 (ZOOKEEPER-2832): what had never been committed outlived an election, for the node
-// was told that it had nothing to do. Here it is not applied before it is committed,
-// not by a restart either, is in no snapshot, and gives way to the new leader's.
+// H8 (ZOOKEEPER-2832): entries that had never been committed survived an election, because the node
+// was told that it had nothing to do. Here an entry is not applied before it is committed, not by a
+// restart either, is in no snapshot, and gives way to the new leader's entries.
 func TestWhatWasNeverCommittedGivesWay(t *testing.T) {
 	s := newStage(t)
 	s.config.SnapshotTxns = 1
@@ -194,7 +194,7 @@ func TestWhatWasNeverCommittedGivesWay(t *testing.T) {
 	s.crash(everything)
 	s.begin()
 	check("started again", "3/2", 2, false)
-	s.hears(message(raftpb.MsgHeartbeat, 2, 3)) // which commits nothing
+	s.hears(message(raftpb.MsgHeartbeat, 2, 3)) // it commits nothing
 	check("behind the election", "3/2", 2, false)
 	s.hears(appendOf(2, 3, 2, 2, 3, written(3, 3, "/won")))
 	check("behind the new leader's", "3/3", 3, true)
@@ -203,9 +203,8 @@ func TestWhatWasNeverCommittedGivesWay(t *testing.T) {
 	check("started again behind it", "3/3", 3, true)
 }
 
-// H9 (ZOOKEEPER-1154, 1156, 1489): a log was cut at the wrong place, or was of no use
-// afterwards. Here the leader's entries differ from each one on in turn, in a log of
-// several files.
+// H9 (ZOOKEEPER-1154, 1156, 1489): a log was cut at the wrong place, or was useless afterwards.
+// Here the leader's entries differ from each index on in turn, in a log of several files.
 func TestTheLogIsCutWhereTheLeadersDiffers(t *testing.T) {
 	const last = 13
 	for from := uint64(2); from <= last+1; from++ {
@@ -246,9 +245,9 @@ func TestTheLogIsCutWhereTheLeadersDiffers(t *testing.T) {
 	}
 }
 
-// H14 (ZOOKEEPER-4203, 4712): a thread that nobody could do without died, and the rest
-// went on. Here the end of any part is the end of Run. See also TestAFailedWriteIsFinal,
-// TestAFailedReadIsFinal and TestAnEntryOfANewerCoordEndsRun: log writer, loop, applier.
+// H14 (ZOOKEEPER-4203, 4712): an essential thread died, and the rest went on. Here the end of any
+// part is the end of Run. For log writer, loop and applier see also TestAFailedWriteIsFinal,
+// TestAFailedReadIsFinal and TestAnEntryOfANewerCoordEndsRun.
 func TestTheEndOfTheSnapshotterEndsRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -270,8 +269,8 @@ type unswept struct {
 
 func (l unswept) Sweep(context.Context) error { return l.err }
 
-// H14 too: of what panics on the loop, raft's reasons and those of the log end Run with an
-// error, and a fault of ours ends the process.
+// H14 too: of the panics on the loop, those of raft and of the log end Run with an error, and a bug
+// of ours ends the process.
 func TestAPanicOfOursIsNotCaught(t *testing.T) {
 	var none []int
 	for name, c := range map[string]struct {
@@ -298,8 +297,8 @@ func TestAPanicOfOursIsNotCaught(t *testing.T) {
 	}
 }
 
-// H15 (linkedin/zookeeper#140): each election waited for a snapshot of everything. Here
-// none is made because of one, and one that never ends delays nobody.
+// H15 (linkedin/zookeeper#140): each election waited for a snapshot of the whole state. Here an
+// election causes no snapshot, and one that never ends delays nothing.
 func TestAnElectionWaitsForNoSnapshot(t *testing.T) {
 	for name, c := range map[string]struct {
 		txns  int
@@ -335,7 +334,7 @@ func TestAnElectionWaitsForNoSnapshot(t *testing.T) {
 	}
 }
 
-// slowDisk counts snapshots, which may never come to an end.
+// slowDisk counts snapshots, which may never end.
 type slowDisk struct {
 	begun atomic.Int32
 	ends  bool
@@ -349,9 +348,9 @@ func (s *slowDisk) Save(ctx context.Context, _ replica.Point, _ *tree.Frozen) (u
 	return 1, ctx.Err()
 }
 
-// H16 (ZOOKEEPER-1277): at the end of the zxid's counter, after four thousand million
-// changes, everybody had to elect anew. Here the epoch moves on in the state, and the
-// leader, its term and the sessions stay.
+// H16 (ZOOKEEPER-1277): at the end of the zxid's counter, after four thousand million changes, the
+// ensemble had to elect anew. Here the epoch advances in the state, and the leader, its term and
+// the sessions stay.
 func TestTheEndOfTheCounterEndsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -366,7 +365,7 @@ func TestTheEndOfTheCounterEndsNothing(t *testing.T) {
 		if err := b.AddSession(tree.Session{ID: session, TimeoutMS: 10_000, Password: [16]byte{1}}); err != nil {
 			t.Fatal(err)
 		}
-		near, err := b.Tree(tree.Counters{Zxid: znode.MakeZxid(2, znode.MaxCounter-1), Settings: tree.DefaultSettings}) // 2^32-2, in the term to come
+		near, err := b.Tree(tree.Counters{Zxid: znode.MakeZxid(2, znode.MaxCounter-1), Settings: tree.DefaultSettings}) // 2^32-2, in the coming term
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -401,7 +400,7 @@ func TestTheEndOfTheCounterEndsNothing(t *testing.T) {
 	})
 }
 
-// leads makes the node the leader, in the term that it gives.
+// leads makes the node the leader, and returns the term.
 func (s *stage) leads() (term uint64) {
 	s.Helper()
 	replica.Campaign(s.r)
@@ -416,7 +415,7 @@ func (s *stage) leads() (term uint64) {
 	return term
 }
 
-// follow lets a peer acknowledge all that the node has.
+// follow makes a peer acknowledge all that the node has.
 func (s *stage) follow(from uint64) {
 	s.Helper()
 	m := message(raftpb.MsgAppResp, from, s.r.Status().Term)
@@ -424,7 +423,7 @@ func (s *stage) follow(from uint64) {
 	s.hears(m)
 }
 
-// beats is a peer's answer to the last heartbeat that it was sent.
+// beats returns a peer's answer to the last heartbeat that it was sent.
 func (s *stage) beats(from uint64) *raftpb.Message {
 	s.Helper()
 	m := message(raftpb.MsgHeartbeatResp, from, s.r.Status().Term)
@@ -432,9 +431,9 @@ func (s *stage) beats(from uint64) *raftpb.Message {
 	return m
 }
 
-// H19 (etcd#20418): a leader that had been stopped for a while answered reads from what
-// it knew before. Here each answer needs the word of a majority, given behind the
-// question, and who leads no more asks the one that does.
+// H19 (etcd#20418): a leader that had been suspended for a while answered reads from old knowledge.
+// Here each answer needs the confirmation of a majority, given after the question, and a node that
+// no longer leads asks the one that does.
 func TestAReadIsConfirmedBehindItsQuestion(t *testing.T) {
 	s := newStage(t)
 	s.begin()
@@ -459,8 +458,8 @@ func TestAReadIsConfirmedBehindItsQuestion(t *testing.T) {
 	if *first == "" {
 		t.Error("not answered behind the word of one of two others")
 	}
-	// It rests; meanwhile the others elect 2, which takes a write. Then it wakes up and
-	// is asked; what comes first are words from before.
+	// The node is suspended; meanwhile the others elect 2, which takes a write. Then the node wakes
+	// up and is asked; the first messages to arrive are from before.
 	second := ask()
 	s.hears(old)
 	s.hears(old)
@@ -489,7 +488,7 @@ func TestAReadIsConfirmedBehindItsQuestion(t *testing.T) {
 	}
 }
 
-// H19 too: the answer to a question that was given up is older than the next question.
+// H19 too: the answer to an abandoned question is older than the next question.
 func TestALateAnswerIsNoAnswerToTheNextQuestion(t *testing.T) {
 	s := newStage(t)
 	s.begin()
@@ -500,7 +499,7 @@ func TestALateAnswerIsNoAnswerToTheNextQuestion(t *testing.T) {
 		m.Index, m.Entries = new(uint64(2)), s.last(raftpb.MsgReadIndex, 1).GetEntries()
 		return m
 	}
-	s.hears(answer()) // to its own question, by which it is ready
+	s.hears(answer()) // to its own question, by which it becomes ready
 	ask := func() (*znode.Code, *raftpb.Message) {
 		code := new(znode.Code(-1))
 		s.r.Barrier(func(r tree.Result, _ *tree.Tree, _ *watchTable) { *code = r.Code })
@@ -525,8 +524,8 @@ func TestALateAnswerIsNoAnswerToTheNextQuestion(t *testing.T) {
 	}
 }
 
-// H21 (etcd#18055): a second snapshot came while the first was being taken, and the
-// node fell over. Here they are installed one behind the other, and each once.
+// H21 (etcd#18055): a second snapshot arrived while the first was being installed, and the node
+// crashed. Here they are installed one after the other, each once.
 func TestTwoSnapshotsInARow(t *testing.T) {
 	for name, order := range map[string][]uint64{"rising": {10, 20}, "falling": {20, 10}, "twice": {10, 10, 20, 20, 10}} {
 		t.Run(name, func(t *testing.T) {
@@ -562,9 +561,9 @@ func TestTwoSnapshotsInARow(t *testing.T) {
 	}
 }
 
-// H24 (NATS 2.12.1): one node lost what it knew of the data, and the cluster deleted
-// them. Here a leader whose state is empty changes nothing that the others have: they
-// judge what it proposes by their own, and its digest differs from theirs.
+// H24 (NATS 2.12.1): one node lost what it knew of the data, and the cluster deleted the data. Here
+// a leader whose state is empty changes nothing that the others have: they judge its proposals by
+// their own state, and its digest differs from theirs.
 func TestALeaderThatLostItsStateDeletesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		state := tree.New()
@@ -587,7 +586,7 @@ func TestALeaderThatLostItsStateDeletesNothing(t *testing.T) {
 			c.at(st.Leader).Transfer(1)
 			time.Sleep(time.Second)
 		}
-		// What it takes for an empty container, and what it does not know.
+		// What it takes for an empty container, and a session that it does not know.
 		for _, x := range []*tree.Txn{
 			{Op: tree.Op{Kind: tree.KindReap, Path: "/container"}, Target: int64(seen)},
 			{Op: tree.Op{Kind: tree.KindClose}, Target: 1, Session: 1},

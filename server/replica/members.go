@@ -15,11 +15,11 @@ import (
 	"coord/wal"
 )
 
-// MaxRemoved is how many of those who were removed are remembered, the last ones: all of them go with each snapshot
-// to a peer, in its descriptor, and that has a limit.
+// MaxRemoved is how many removed members are remembered, the most recent ones: each snapshot sent to a peer has all
+// of them in its descriptor, whose size is limited.
 const MaxRemoved = 4096
 
-// maxBehind is how many entries a learner may lack and still be made a voter.
+// maxBehind is how many entries a learner may lack and still become a voter.
 const maxBehind = 200
 
 // Role of a member.
@@ -28,35 +28,40 @@ type Role byte
 // The roles that a Change gives.
 const (
 	Learner Role = iota + 1
-	Voter        // must be a learner, or a voter already, and have caught up
-	Gone         // for ever
+	Voter        // only a voter, or a learner that has caught up
+	Gone         // for good
 )
 
 // Change gives a node a role.
 type Change struct {
 	Node  uint64
 	To    Role
-	Force bool // although too few of the voters to be may be up
+	Force bool // even if too few of the future voters may be up
 }
 
-// change is the one that this leader has proposed.
+// change is the change of members that this leader has proposed.
 type change struct {
-	id   uint64 // in its Context
+	id   uint64 // in the entry's Context
 	done Done
-	seen bool // applied, and perhaps a joint configuration is to be left yet
-	// An entry behind it is proposed, and up to which entry that is: see confirm.
+	seen bool // applied, although a joint configuration may still have to be left
+	// asked: an entry after the change is proposed; confirmed: the index up to which that reaches.
+	// See confirm.
 	asked     bool
 	confirmed uint64
 }
 
-// Change proposes that nodes change their roles, together: of several, none is
-// seen without the others. It is the leader's: ErrNoLeader elsewhere. ErrBadArguments:
-// it can never be, in this configuration (the leader itself leaves, no voter would
-// be left, the node was removed once, is a stranger that is to vote or be removed).
-// ErrThrottledOp: not now (another change or a hand-over is under way, a learner has not caught
-// up). ErrNewConfigNoQuorum: too few of the voters to be are up, and no Change is forced.
-// OK: it is in force, and known to be on the disks of a quorum of the voters that there are now:
-// whoever has left may be destroyed.
+// Change proposes that nodes change their roles together: if there are several, none of the changes
+// is seen without the others. Only the leader can do it; done receives:
+//
+//   - ErrNoLeader on other nodes.
+//   - ErrBadArguments if the change is impossible in this configuration: the leader itself would
+//     leave, no voter would be left, the node was removed earlier, or a node that is not a member
+//     would vote or be removed.
+//   - ErrThrottledOp if it is impossible now: another change or a hand-over is under way, or a
+//     learner has not caught up.
+//   - ErrNewConfigNoQuorum if too few of the future voters are up, and no Change is forced.
+//   - OK when the change is in force, and a quorum of the new voters is known to have recorded that
+//     on disk: a node that has left may be destroyed.
 func (r *Replica) Change(changes []Change, done Done) {
 	r.events.push(func() {
 		if code := r.change(changes, done); code != znode.OK {
@@ -109,8 +114,8 @@ func (r *Replica) change(changes []Change, done Done) znode.Code {
 	return znode.OK
 }
 
-// carries says whether those who begin to vote in next have caught up, and whether
-// its voters were heard of lately and have a link, a quorum of them.
+// carries says whether the nodes that gain a vote in next have caught up, and whether a quorum of
+// its voters was heard from lately and has a link.
 func (r *Replica) carries(next Point) (caught, up bool) {
 	heard := 0
 	if slices.Contains(next.Voters, r.cfg.NodeID) {
@@ -132,8 +137,8 @@ func (r *Replica) carries(next Point) (caught, up bool) {
 	return true, heard > len(next.Voters)/2
 }
 
-// inForce makes raft follow a change that the applier has passed. One that a
-// snapshot has brought already is not to be made again (etcd 11510).
+// inForce makes raft follow a change that the applier has passed. A change that a snapshot has
+// already brought is not made again (etcd 11510).
 func (r *Replica) inForce(m memberChange) {
 	c := &r.core
 	if m.at.Index <= c.restored {
@@ -151,27 +156,27 @@ func (r *Replica) inForce(m memberChange) {
 	}
 }
 
-// confirm proposes an entry behind a change that is in force. Whoever acknowledges it has
-// on its disk that the change is committed, for the entry comes with the commit index.
-// Without that knowledge a node would ask the members of before for their votes, after
-// a crash of all, and those may be no quorum any more.
+// confirm proposes an entry after a change that is in force. A node that acknowledges this entry
+// has recorded on its disk that the change is committed, because the entry comes with the commit
+// index. Without that, after a crash of all nodes, it would ask the members from before the change
+// for their votes, and those may no longer be a quorum.
 func (r *Replica) confirm() {
 	c := &r.core
 	x := c.change
 	if x == nil || !x.seen || x.asked || len(c.members.Outgoing) > 0 {
 		return
 	}
-	x.asked = c.rn.Propose(nil) == nil // else raft has no room: when something is applied, or at the next tick
+	x.asked = c.rn.Propose(nil) == nil // otherwise raft has no room: try again when something is applied, or at the next tick
 }
 
-// confirms notes where the entry of confirm is, of those that go to the disk.
+// confirms notes the index of the entry that confirm has proposed, when it goes to the disk.
 func (c *core) confirms(entries []*raftpb.Entry) {
 	if x := c.change; x != nil && x.asked && x.confirmed == 0 {
 		x.confirmed = entries[len(entries)-1].GetIndex()
 	}
 }
 
-// answerChange answers a change behind which all is as confirm wants it.
+// answerChange answers the change once the entry that confirm has proposed is applied.
 func (r *Replica) answerChange() {
 	if x := r.core.change; x != nil && x.confirmed != 0 && x.confirmed <= r.appliedTo.Load() {
 		r.core.change = nil
@@ -179,7 +184,7 @@ func (r *Replica) answerChange() {
 	}
 }
 
-// memberChange is a change that is applied, with the members behind it.
+// memberChange is a change that is applied, with the members after it.
 type memberChange struct {
 	cc *raftpb.ConfChangeV2
 	at Point
@@ -188,12 +193,12 @@ type memberChange struct {
 // undelivered are committed entries that the applier has not been given yet.
 type undelivered struct {
 	m      *raftpb.Message
-	waitTo uint64 // until the disk has it that the entries up to here are committed; 0: for those before
+	waitTo uint64 // the disk must have recorded that the entries up to here are committed; 0: wait only for those before
 }
 
-// handOut gives committed entries to the applier, in their order. A change of members
-// waits, and with it what is behind it, until the disk has that it is committed: see
-// Changes of members in the package comment.
+// handOut gives committed entries to the applier, in their order. A change of members, and
+// everything after it, waits until the disk has recorded that the change is committed: see Changes
+// of members in the package comment.
 func (r *Replica) handOut(m *raftpb.Message) {
 	c, entries := &r.core, m.GetEntries()
 	u := undelivered{m: m}
@@ -214,7 +219,7 @@ func (r *Replica) handOut(m *raftpb.Message) {
 	c.undelivered = append(c.undelivered, u)
 }
 
-// handOutTo hears that the disk has it that entries up to index are committed.
+// handOutTo reports that the disk has recorded that the entries up to index are committed.
 func (r *Replica) handOutTo(index uint64) {
 	c := &r.core
 	for len(c.undelivered) > 0 && c.undelivered[0].waitTo <= index {
@@ -223,7 +228,7 @@ func (r *Replica) handOutTo(index uint64) {
 	}
 }
 
-// dropUndelivered leaves to a snapshot, which holds them all, what the applier was not given.
+// dropUndelivered drops the entries that the applier was not given: a snapshot holds them all.
 func (r *Replica) dropUndelivered() {
 	for _, u := range r.core.undelivered {
 		r.events.push(func() { r.step(u.m.GetResponses()) })
@@ -242,7 +247,7 @@ func decodeChange(e *raftpb.Entry) (*raftpb.ConfChangeV2, error) {
 	return cc, proto.Unmarshal(e.GetData(), cc)
 }
 
-// changed is p with other members, by raft's own rules.
+// changed returns p with the members changed, by raft's own rules.
 func (p Point) changed(cc *raftpb.ConfChangeV2) (Point, error) {
 	chg := confchange.Changer{Tracker: tracker.MakeProgressTracker(1, 0), LastIndex: 1}
 	var err error
@@ -278,7 +283,7 @@ func (p Point) has(id uint64) bool {
 	return slices.Contains(p.Voters, id) || slices.Contains(p.Others, id) || slices.Contains(p.Outgoing, id)
 }
 
-// sole says whether id is the only one who votes.
+// sole says whether id is the only voter.
 func (p Point) sole(id uint64) bool {
 	return len(p.Voters) == 1 && p.Voters[0] == id && len(p.Outgoing) == 0
 }
@@ -297,8 +302,8 @@ func (p Point) confState() *raftpb.ConfState {
 		AutoLeave: new(len(p.Outgoing) > 0)}
 }
 
-// descriptor is what raft sends of a snapshot; PointOf reads it. Its data, in numbers of
-// 8 bytes: how many members were removed, those, then of each floor node and index.
+// descriptor is what raft sends of a snapshot; PointOf reads it. Its data, in numbers of 8 bytes:
+// how many removed members, their ids, then node and index of each floor.
 func (p Point) descriptor() *raftpb.Snapshot {
 	numbers := append([]uint64{uint64(len(p.Removed))}, p.Removed...)
 	for _, f := range p.Floors {
@@ -311,7 +316,7 @@ func (p Point) descriptor() *raftpb.Snapshot {
 	return s
 }
 
-// PointOf is the place of a snapshot that raft speaks of.
+// PointOf returns the place of the snapshot that a message of raft describes.
 func PointOf(s *raftpb.Snapshot) Point {
 	cs := s.GetMetadata().GetConfState()
 	p := Point{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm(), Voters: cs.GetVoters(), Others: cs.GetLearners(),
@@ -331,7 +336,7 @@ func PointOf(s *raftpb.Snapshot) Point {
 	return p.clone()
 }
 
-// nodeString is a node's id as logs show it.
+// nodeString is a node's id as it appears in logs.
 func nodeString(node uint64) string { return fmt.Sprintf("%016x", node) }
 
 func nodeStrings(nodes []uint64) []string {

@@ -16,7 +16,7 @@ import (
 	"coord/tree/znode"
 )
 
-// removal is an entry that removes a member, and makes others learners with it.
+// removal returns an entry that removes a member, and makes others learners with it.
 func removal(t testing.TB, index, term, node uint64, learners ...uint64) *raftpb.Entry {
 	t.Helper()
 	x := &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &node}}}
@@ -30,7 +30,7 @@ func removal(t testing.TB, index, term, node uint64, learners ...uint64) *raftpb
 	return &raftpb.Entry{Index: &index, Term: &term, Type: raftpb.EntryConfChangeV2.Enum(), Data: cc}
 }
 
-// turns lets parts do what waits for them, in this order.
+// turns makes parts do what waits for them, in this order.
 func (s *stage) turns(parts ...int) {
 	s.Helper()
 	for _, part := range parts {
@@ -40,8 +40,8 @@ func (s *stage) turns(parts ...int) {
 	}
 }
 
-// TestAChangeIsInForceWhenTheDiskKnows: what others hear of a change of members a crash does not undo. Entries
-// behind it wait too, and are not left out.
+// TestAChangeIsInForceWhenTheDiskKnows: a change of members that others can hear of is not undone by a crash.
+// Entries after it wait too, and are not left out.
 func TestAChangeIsInForceWhenTheDiskKnows(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -63,7 +63,8 @@ func TestAChangeIsInForceWhenTheDiskKnows(t *testing.T) {
 	}
 }
 
-// TestAChangeIsLeftToASnapshot: one that waits for the disk while a snapshot comes that holds it is in that.
+// TestAChangeIsLeftToASnapshot: a change waits for the disk, and a snapshot that holds it arrives meanwhile:
+// then the snapshot brings it.
 func TestAChangeIsLeftToASnapshot(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -112,7 +113,8 @@ func TestALeaderIsRemovedBeforeItsDiskHasAnswered(t *testing.T) {
 	}
 }
 
-// TestAChangeIsAnsweredWhenAQuorumKnows: whoever asked for it may destroy the one that is removed.
+// TestAChangeIsAnsweredWhenAQuorumKnows: the caller that asked for the change may destroy the
+// removed node.
 func TestAChangeIsAnsweredWhenAQuorumKnows(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -136,7 +138,8 @@ func TestAChangeIsAnsweredWhenAQuorumKnows(t *testing.T) {
 	}
 }
 
-// TestTheLastOtherMemberGoes: who is alone then, and sleeps until somebody asks something, says that it is done.
+// TestTheLastOtherMemberGoes: the remaining node is alone then, and its loop sleeps when idle; it still answers
+// the change.
 func TestTheLastOtherMemberGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := leads(t, nil)
@@ -156,8 +159,8 @@ func TestTheLastOtherMemberGoes(t *testing.T) {
 	})
 }
 
-// TestWhoStoodStillKnowsNobody: a leader that was stopped judges no change of members by what it
-// heard before, or reads then of what was said meanwhile.
+// TestWhoStoodStillKnowsNobody: a leader that was suspended judges no change of members by messages
+// from before, nor by those that were sent meanwhile and that it reads only then.
 func TestWhoStoodStillKnowsNobody(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -173,7 +176,7 @@ func TestWhoStoodStillKnowsNobody(t *testing.T) {
 		s.settle()
 	}
 	ask()
-	has() // said long ago
+	has() // sent long ago
 	ask()
 	if want := []znode.Code{znode.ErrNewConfigNoQuorum, znode.ErrNewConfigNoQuorum}; !slices.Equal(code, want) {
 		t.Fatalf("answered %v, want %v", code, want)
@@ -189,8 +192,8 @@ func TestWhoStoodStillKnowsNobody(t *testing.T) {
 	}
 }
 
-// Of those who were removed so many are remembered that what raft carries of a snapshot, with all of them and
-// a hundred members, goes to a peer.
+// MaxRemoved is such that what raft sends of a snapshot, with all remembered removed members and a hundred
+// members, fits into a peer's descriptor.
 func TestTheRemovedThatAreRemembered(t *testing.T) {
 	t.Parallel()
 	const most = math.MaxUint64
@@ -220,7 +223,7 @@ func TestTheRemovedThatAreRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id := 16; id+len(b) > peer.MaxDescriptorBytes { // of the file
+	if id := 16; id+len(b) > peer.MaxDescriptorBytes { // the file's id and the descriptor
 		t.Errorf("a descriptor of %d bytes, of at most %d", id+len(b), peer.MaxDescriptorBytes)
 	}
 }

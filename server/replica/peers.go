@@ -9,21 +9,21 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Peers carries messages to the other nodes. Its methods do not wait, and are
-// called by the loop alone; what cannot be carried is lost.
+// Peers sends messages to the other nodes. Only the loop calls its methods, and they do not wait; a
+// message that cannot be sent is lost.
 type Peers interface {
-	// Raft carries raft's messages, in order per node.
+	// Raft sends raft's messages, in order per node.
 	Raft(msgs []*raftpb.Message)
-	// Forward carries one message of the replica's own. They arrive in order, each
-	// once, and are lost only with the link from here to there: then this end hears
-	// PeerDown, and nothing of the old link arrives behind anything of the next one.
-	// The link from there to here is another one, which may live on.
+	// Forward sends one message of the replica's own. The messages arrive in order, each at most
+	// once. They are lost only with the link from this node to the other: then this end gets
+	// PeerDown, and nothing from the old link arrives after anything from the next one. The link in
+	// the other direction is separate and may stay up.
 	Forward(to uint64, kind byte, b []byte)
-	// Snapshot carries raft's message together with the content of the snapshot of
-	// this node that it names. When the content is whole at the other end, verified
-	// and loaded, the message goes to StepRaft there, and Received.Install will ask
-	// for it, unless raft finds it too old. However it went, ReportSnapshot tells here:
-	// raft sends that node nothing else until then or until it hears from it.
+	// Snapshot sends raft's message together with the content of this node's snapshot that the
+	// message names. When the other end has the complete content, verified and loaded, it delivers
+	// the message to its StepRaft, and its log writer fetches the content with Received.Install,
+	// unless raft finds the snapshot too old. ReportSnapshot reports the outcome on this node:
+	// until then, or until raft hears from that node, raft sends it nothing else.
 	Snapshot(m *raftpb.Message)
 }
 
@@ -53,9 +53,9 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 	case raftpb.MsgProp:
 		return
 	case raftpb.MsgReadIndex:
-		// Before an entry of the own term is applied a sole voter would answer with an
-		// index that is too old (reference: raft PR 105); with others raft keeps the
-		// question until then. Who asks will ask again.
+		// Before an entry of its own term is applied, a sole voter would answer with an index that
+		// is too old (reference: raft PR 105); with other voters raft keeps the question until
+		// then. The asking node will ask again.
 		if c.rn.BasicStatus().RaftState != raft.StateLeader || !c.isReady && c.members.sole(r.cfg.NodeID) {
 			return
 		}
@@ -64,17 +64,18 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 		r.log.Debug().Err(err).Str("peer", nodeString(from)).Stringer("type", m.GetType()).Msg("raft does not take a message")
 	}
 	if m.GetType() == raftpb.MsgSnap {
-		r.handleReady() // before anything else: it may have changed the members
+		r.handleReady() // before anything else: the snapshot may have changed the members
 	}
 }
 
-// ErrOlder is Run's when a leader says that this node has acknowledged what its log has not:
-// the disk is an older copy, or has lost some.
+// ErrOlder is Run's error when a leader says that this node has acknowledged entries that its log
+// does not have: the disk is an older copy, or has lost entries.
 var ErrOlder = errors.New("the log lacks what this node has acknowledged")
 
-// vouch has a heartbeat tell the term of the entry up to which it tells another node to commit. Raft takes
-// that from what the node has acknowledged to this leader, and so for certain; but the node may have lost it since. If the
-// log does not know the term, for it has cut the entry off or has not got it yet, the heartbeat tells of none.
+// vouch adds to a heartbeat the term of the entry up to which the heartbeat tells another node to commit. Raft takes
+// that index from what the node has acknowledged to this leader, so the node certainly had the entry; but it may have
+// lost it since. If the log does not know the term, because it has compacted the entry away or does not have it yet,
+// the heartbeat carries no commit index.
 func (r *Replica) vouch(m *raftpb.Message) {
 	term := r.termAt(m.GetCommit())
 	if term == 0 {
@@ -84,10 +85,11 @@ func (r *Replica) vouch(m *raftpb.Message) {
 	m.LogTerm = &term
 }
 
-// mustHave ends Run if a leader that this node would follow tells it to commit what its log has
-// not: a heartbeat tells of nothing but what its receiver has acknowledged. The links refuse a node with an older
-// copy of its disk when it dials, but the leader may dial it first; and a copy may be as long, with entries that
-// were cut off since, which raft would commit. One that does not say the term of what it tells to commit tells of nothing.
+// mustHave ends Run if a leader that this node would follow tells it to commit an entry that its log does not have: a
+// heartbeat tells its receiver to commit only what the receiver has acknowledged. The links refuse a node with an older
+// copy of its disk when it dials, but the leader may dial it first. And an older copy may be just as long, with entries
+// that were cut off since, which raft would commit. The commit index of a heartbeat that does not carry the term of its
+// entry is ignored.
 func (r *Replica) mustHave(m *raftpb.Message) {
 	if m.GetLogTerm() == 0 {
 		m.Commit = nil
@@ -100,12 +102,12 @@ func (r *Replica) mustHave(m *raftpb.Message) {
 	if err == nil && commit > last {
 		panic(fmt.Errorf("%w: it ends at %d, and node %016x knows of %d", ErrOlder, last, m.GetFrom(), commit))
 	}
-	if term := r.termAt(commit); term != 0 && term != m.GetLogTerm() { // 0: it is in a snapshot, and committed
+	if term := r.termAt(commit); term != 0 && term != m.GetLogTerm() { // 0: the entry is in a snapshot, and committed
 		panic(fmt.Errorf("%w: its entry %d is of term %d, and node %016x knows of one of term %d", ErrOlder, commit, term, m.GetFrom(), m.GetLogTerm()))
 	}
 }
 
-// StepForward delivers a message of another replica's Forward.
+// StepForward delivers a message that another replica's Forward has sent.
 func (r *Replica) StepForward(from uint64, kind byte, b []byte) {
 	r.events.add(func() {
 		switch kind {
@@ -123,7 +125,7 @@ func (r *Replica) StepForward(from uint64, kind byte, b []byte) {
 	r.serve()
 }
 
-// PeerUp says that there is a link to a node.
+// PeerUp reports that there is a link to a node.
 func (r *Replica) PeerUp(id uint64) {
 	r.events.push(func() {
 		c := &r.core
@@ -135,8 +137,8 @@ func (r *Replica) PeerUp(id uint64) {
 	})
 }
 
-// PeerDown says that there is none any more. If that node is gone for certain and
-// was the leader, this one does not wait for the silence to be long enough.
+// PeerDown reports that there is no link to a node any more. If certain, the node is gone; if it
+// was the leader, this node does not wait for the election timeout.
 func (r *Replica) PeerDown(id uint64, certain bool) {
 	r.events.push(func() {
 		c := &r.core
@@ -144,7 +146,8 @@ func (r *Replica) PeerDown(id uint64, certain bool) {
 		delete(c.late, id)
 		delete(c.handOver.missing, id)
 		c.rn.ReportUnreachable(id)
-		// The leader to whom it was sent: raft may have turned away from it in this turn, and turn to it again.
+		// The node is the leader that the txns were sent to. Raft may have turned away from it in this turn,
+		// and may turn to it again.
 		if id == c.reign.lead {
 			c.stream = 0
 			r.mendSent()
@@ -156,9 +159,9 @@ func (r *Replica) PeerDown(id uint64, certain bool) {
 	})
 }
 
-// turnToCampaign is in how many ticks this node stands for the place of a leader that
-// is gone: the voters do so one after the other, by their ids, so that no two of them
-// part the votes between them. 0: it has no vote.
+// turnToCampaign returns after how many ticks this node campaigns for the place of a leader that is
+// gone: the voters do so one after another, in the order of their ids, so that no two of them split
+// the votes. 0: this node has no vote.
 func (r *Replica) turnToCampaign(gone uint64) int {
 	turn, voter := 1, false
 	for _, id := range r.core.members.Voters {
@@ -173,7 +176,7 @@ func (r *Replica) turnToCampaign(gone uint64) int {
 	return turn
 }
 
-// ReportSnapshot tells how it went with the content of a snapshot for a node.
+// ReportSnapshot reports whether the content of a snapshot has reached a node.
 func (r *Replica) ReportSnapshot(to uint64, ok bool) {
 	status := raft.SnapshotFinish
 	if !ok {

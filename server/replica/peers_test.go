@@ -18,7 +18,7 @@ import (
 	"coord/tree/znode"
 )
 
-// post is a carrier that keeps what it was given.
+// post is a Peers that keeps what it was given.
 type post struct {
 	sync.Mutex
 	refusals  []refusal
@@ -26,7 +26,7 @@ type post struct {
 	snapshots []*raftpb.Message
 }
 
-// refusal is of a stream.
+// refusal is the refusal of a stream.
 type refusal struct {
 	to, stream, first uint64
 	code              znode.Code
@@ -61,7 +61,7 @@ func (p *post) take() []refusal {
 	return all
 }
 
-// part is a message of a stream from node 9.
+// part returns a message of a stream from node 9.
 func part(term, stream, first uint64, txns ...*tree.Txn) []byte {
 	var e tree.Encoder
 	for i, x := range txns {
@@ -80,7 +80,7 @@ func part(term, stream, first uint64, txns ...*tree.Txn) []byte {
 
 const txnsKind = 1
 
-// leads runs the sole voter of a cluster that others may talk to.
+// leads runs the sole voter of a cluster that other nodes may talk to.
 func leads(t *testing.T, config func(*replica.Config)) (*node, *post) {
 	m, p := newMachine(t), &post{}
 	m.config.Peers = p
@@ -137,8 +137,9 @@ func TestAStreamHasOneTermAndNoGap(t *testing.T) {
 }
 
 // The link on which the origin of a stream sends is not the one on which the leader answers: that
-// one may break alone, and with it the word that the stream is refused. What the leader forgot
-// then was a write that nobody ever answered, and the next one of its connection was done.
+// one may break alone, and lose the message that the stream is refused. If the leader forgot the
+// refusal then, a write would never be answered, and the next write of its connection would be
+// done.
 func TestAStreamOutlivesTheLeadersOwnLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, p := leads(t, nil)
@@ -198,7 +199,7 @@ func TestAFullLeaderRefusesStreamsThatGrow(t *testing.T) {
 		var full atomic.Bool
 		n, p := leads(t, func(c *replica.Config) { c.Full = full.Load })
 		n.must(create("/a"))
-		synctest.Wait() // the disk is asked behind each write
+		synctest.Wait() // the log writer checks the disk after each write
 		full.Store(true)
 		n.must(create("/b"))
 		synctest.Wait()
@@ -252,7 +253,7 @@ func TestChangesOfMembersAreJudgedFirst(t *testing.T) {
 		if _, at := n.freeze(); fmt.Sprint(at.Voters, at.Others, at.Removed) != "[7] [10] [9]" {
 			t.Errorf("%+v", at)
 		}
-		// Who was removed is not heard any more.
+		// A removed node is ignored.
 		term := n.Status().Term
 		vote := &raftpb.Message{Type: raftpb.MsgVote.Enum(), From: new(uint64(9)), To: new(uint64(self)), Term: new(term + 5), LogTerm: new(term + 5), Index: new(uint64(1000)),
 			Context: []byte("CampaignTransfer")}
@@ -266,8 +267,8 @@ func TestChangesOfMembersAreJudgedFirst(t *testing.T) {
 	})
 }
 
-// A member that was added behind the newest snapshot would pass that one over:
-// another is made for it.
+// Raft on a member that was added after the newest snapshot would ignore that snapshot, so another
+// one is made for it.
 func TestAJoinerIsSentASnapshotThatKnowsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, p := leads(t, nil)
@@ -287,7 +288,8 @@ func TestAJoinerIsSentASnapshotThatKnowsIt(t *testing.T) {
 	})
 }
 
-// One that was under way already, and takes its time, is not waited for; and one is enough.
+// An older snapshot that is under way and takes its time is not waited for; and one new snapshot is
+// enough.
 func TestAJoinerWaitsForNoOlderSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, p := newMachine(t), &post{}
@@ -326,7 +328,7 @@ func TestAJoinerWaitsForNoOlderSnapshot(t *testing.T) {
 	})
 }
 
-// join makes a node a member and returns the entry that did.
+// join makes a node a member and returns the index of the entry that did.
 func (n *node) join(id uint64) (last uint64) {
 	n.t.Helper()
 	joined := make(chan znode.Code, 1)
@@ -337,14 +339,15 @@ func (n *node) join(id uint64) (last uint64) {
 	return n.Status().Members.Index
 }
 
-// lacksAll is what a node answers that has nothing, asked for what is behind an entry.
+// lacksAll is the answer of a node that has nothing to a leader that asks for the entries after
+// one.
 func (n *node) lacksAll(id, probed uint64) {
 	term := n.Status().Term
 	n.StepRaft(id, []*raftpb.Message{{Type: raftpb.MsgAppResp.Enum(), From: &id, To: new(uint64(self)), Term: &term, Index: &probed, Reject: new(true), RejectHint: new(uint64(0))}})
 	n.StepRaft(id, []*raftpb.Message{{Type: raftpb.MsgHeartbeatResp.Enum(), From: &id, To: new(uint64(self)), Term: &term}})
 }
 
-// crowd carries between replicas of one process, at once.
+// crowd carries messages between replicas of one process, at once.
 type crowd struct {
 	sync.Mutex
 	nodes map[uint64]*node
@@ -377,7 +380,7 @@ func (m member) Forward(to uint64, kind byte, b []byte) {
 
 func (m member) Snapshot(*raftpb.Message) {}
 
-// trio is three machines whose replicas are to be one cluster.
+// trio returns three machines whose replicas are to be one cluster.
 func trio(t testing.TB, config ...func(*replica.Config)) (c *crowd, machines []*machine) {
 	c = &crowd{nodes: map[uint64]*node{}}
 	for id := range uint64(3) {
@@ -392,8 +395,8 @@ func trio(t testing.TB, config ...func(*replica.Config)) (c *crowd, machines []*
 	return c, machines
 }
 
-// join starts three replicas with goroutines and clocks of their own, and waits until
-// they let clients in.
+// join starts three replicas with goroutines and clocks of their own, and waits until they let
+// clients in.
 func join(t testing.TB, config ...func(*replica.Config)) *crowd {
 	c, machines := trio(t, config...)
 	c.gather(machines)
@@ -431,8 +434,8 @@ func (c *crowd) leave(id uint64, certain bool) {
 	}
 }
 
-// Followers take writes, answer them from the log, and elect a leader when theirs
-// is gone: at once if that is certain.
+// Followers take writes, answer them from the log, and elect a leader when theirs is gone: at once
+// if that is certain.
 func TestThreeNodes(t *testing.T) {
 	for _, certain := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -474,8 +477,8 @@ func TestThreeNodes(t *testing.T) {
 	}
 }
 
-// TestALostLinkIsNoticedBetweenTwoElections: the link to the leader is lost while this node stands for election, and in
-// the same turn of the loop it hears the same leader again. What it has sent is lost all the same.
+// TestALostLinkIsNoticedBetweenTwoElections: the link to the leader is lost while this node campaigns, and in the same
+// turn of the loop it hears from the same leader again. What it has sent is lost all the same.
 func TestALostLinkIsNoticedBetweenTwoElections(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -501,7 +504,7 @@ func TestALostLinkIsNoticedBetweenTwoElections(t *testing.T) {
 	}
 }
 
-// What the leader alone decides is refused elsewhere, and does not reach the leader.
+// A txn that only the leader decides is refused on other nodes, and not forwarded.
 func TestTheLeaderAloneDecides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)
@@ -516,7 +519,7 @@ func TestTheLeaderAloneDecides(t *testing.T) {
 			if code := <-got; code != want {
 				t.Errorf("node %d, of which %d leads: %v", id, lead, code)
 			}
-			n.must(create(fmt.Sprintf("/behind%d", id))) // nothing else is held up by it
+			n.must(create(fmt.Sprintf("/behind%d", id))) // nothing else is delayed by it
 		}
 		for id := range c.nodes {
 			if there := c.at(lead).has(fmt.Sprintf("/decided%d", id)); there != (id == lead) {
@@ -527,15 +530,15 @@ func TestTheLeaderAloneDecides(t *testing.T) {
 	})
 }
 
-// TestADecisionEndsWithItsTerm: what a leader has decided and not proposed when another led is not proposed when it
-// leads again: it has judged by what it has heard before.
+// TestADecisionEndsWithItsTerm: if a leader has decided something and not proposed it when another node led, it
+// does not propose it when it leads again, because it judged by what it had heard before.
 func TestADecisionEndsWithItsTerm(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.begin()
 	term := s.leads()
 	s.r.StepForward(1, txnsKind, part(term, 100, 100, createFrom(1, "/a")))
-	s.turns(loopPart) // it is on its way to the disk: what comes now waits
+	s.turns(loopPart) // it is on its way to the disk: what arrives now waits
 	var code []znode.Code
 	s.r.Decide(create("/decided"), func(r tree.Result, _ *tree.Tree, _ *watchTable) { code = append(code, r.Code) })
 	s.turns(loopPart)
@@ -563,15 +566,14 @@ func createFrom(origin uint64, path string) *tree.Txn {
 	return x
 }
 
-// Without a quorum nothing is answered but that there is no leader, and not before
-// the limit.
+// Without a quorum every submission is answered that there is no leader, and not before the limit.
 func TestSubmissionsWaitForALeaderSoLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := join(t)
 		c.leave(1, true)
 		c.leave(2, true)
 		n := c.at(3)
-		time.Sleep(5 * time.Second) // a leader finds out that nobody follows
+		time.Sleep(5 * time.Second) // the leader notices that no node follows
 		began := time.Now()
 		if code := n.barrier(); code != znode.ErrNoLeader {
 			t.Errorf("barrier: %v", code)
@@ -586,8 +588,8 @@ func TestSubmissionsWaitForALeaderSoLong(t *testing.T) {
 	})
 }
 
-// TestAnIdleLoopSleepsOverTicks at which nothing is due, and over no other: what it does it does at the same tick as
-// one that is woken at each.
+// TestAnIdleLoopSleepsOverTicks: the loop sleeps only over ticks at which nothing is due, and does everything at the
+// same tick as a loop that is woken at each.
 func TestAnIdleLoopSleepsOverTicks(t *testing.T) {
 	const beat, election = replica.DefaultHeartbeatTick, replica.DefaultElectionTick
 	begun := func(t *testing.T) *stage {
@@ -623,7 +625,7 @@ func TestAnIdleLoopSleepsOverTicks(t *testing.T) {
 		rests(s, election-3, "two ticks later")
 		s.hears(message(raftpb.MsgHeartbeat, 1, 2))
 		rests(s, election-1, "when the leader was heard again")
-		pass(s, 1000) // it was stopped
+		pass(s, 1000) // the process was suspended
 		rests(s, 1, "when the leader is silent")
 		if got := s.r.Status(); got.Leader != 1 {
 			t.Errorf("it has turned away from a leader whose messages it has not read: %+v", got)
@@ -651,7 +653,7 @@ func TestAnIdleLoopSleepsOverTicks(t *testing.T) {
 	})
 	t.Run("late word", func(t *testing.T) {
 		s := follows(t)
-		s.hears(appendOf(1, 2, 2, 2, 2)) // it has said already what it has
+		s.hears(appendOf(1, 2, 2, 2, 2)) // it has acknowledged all of this already
 		rests(s, 1, "while an answer waits for the next tick")
 		pass(s, 1)
 		rests(s, election-2, "when that is said")

@@ -9,29 +9,29 @@ import (
 	"go.etcd.io/raft/v3/tracker"
 )
 
-// Never is the Heard of a member that has not been heard of since this node started.
+// Never is the Heard of a member from which no message has come since this node started.
 const Never = time.Duration(math.MaxInt64)
 
-// Progress is how far another member has come, as its leader sees it.
+// Progress is how far another member has come, as the leader sees it.
 type Progress struct {
 	Node     uint64
 	Match    uint64        // the last entry that it is known to have
-	Term     uint64        // of that; 0 if the leader's log has it not any more
+	Term     uint64        // of that entry; 0 if the leader's log no longer has it
 	Behind   uint64        // entries that it is not known to have
-	Heard    time.Duration // since its last message, in whole ticks; or Never, also if that came while this node stood still
-	Snapshot bool          // it is being sent one
+	Heard    time.Duration // since its last message, in whole ticks; Never also if that message may be from before this node was suspended
+	Snapshot bool          // a snapshot is being sent to it
 	Caught   bool          // it follows entry by entry, and lacks few
 }
 
-// Progress runs done on the loop, soon, unless Run ends before: with one entry for
-// each other member, by node id, if this node leads, else with nil. done must be brief.
+// Progress runs done on the loop, soon, unless Run ends first: with one entry for each other
+// member, sorted by node id, if this node leads, otherwise with nil. done must be brief.
 func (r *Replica) Progress(done func([]Progress)) {
 	r.events.push(func() { done(r.progress()) })
 }
 
-// Without runs done on the loop, soon, unless Run ends before: with whether a quorum of the
-// other voters is up, by the rule for a change of members, which this node could not make
-// of itself while it leads; true also if there is no other voter, or it does not lead. done must be brief.
+// Without runs done on the loop, soon, unless Run ends first: with whether a quorum of the other voters is
+// up, by the rule for a change of members. This check is separate because a leader cannot remove itself
+// with Change. up is also true if there is no other voter, or this node does not lead. done must be brief.
 func (r *Replica) Without(done func(up bool)) {
 	r.events.push(func() {
 		others := Point{Voters: slices.DeleteFunc(slices.Clone(r.core.members.Voters), func(id uint64) bool { return id == r.cfg.NodeID })}
@@ -60,7 +60,7 @@ func (r *Replica) progress() (all []Progress) {
 	return all
 }
 
-// lately is how long ago a member may have been heard of that is counted on.
+// lately is how long ago a member may have been heard from and still count as up.
 func (r *Replica) lately() time.Duration {
 	return time.Duration(2*r.cfg.ElectionTick) * r.cfg.Tick
 }

@@ -18,7 +18,7 @@ import (
 	"coord/wal"
 )
 
-// H18 (etcd#14370): who is alone acknowledged before its own fsync.
+// H18 (etcd#14370): a sole voter acknowledged before its own fsync.
 func TestNothingIsAnsweredBeforeItsFsync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMachine(t).ready()
@@ -50,7 +50,7 @@ func TestReadyOnlyBehindAnEntryOfTheOwnTerm(t *testing.T) {
 			n.must(create("/" + strconv.Itoa(i)))
 		}
 		n.stop()
-		// Nothing says any more that the entries are committed.
+		// Nothing records any more that the entries are committed.
 		m.log.seen.hard.Commit, m.log.seen.hint = 1, 1
 		m.log.hold()
 		n = m.start()
@@ -92,8 +92,7 @@ func TestReadyOnlyBehindAnEntryOfTheOwnTerm(t *testing.T) {
 	})
 }
 
-// A failed write ends Run with its error. The twin panics if anything is tried
-// after it.
+// A failed write ends Run with its error. The in-memory log panics if any writing call follows.
 func TestAFailedWriteIsFinal(t *testing.T) {
 	for _, step := range []string{"write", "sync", "mark", "compact"} {
 		for _, nth := range []int{1, 3} {
@@ -118,7 +117,7 @@ func TestAFailedWriteIsFinal(t *testing.T) {
 					if err := <-n.ended; !errors.Is(err, broken) {
 						t.Fatalf("Run: %v", err)
 					}
-					// The applied part is exactly what was answered.
+					// What is applied is exactly what was answered.
 					for i := range 10 {
 						if n.has("/"+strconv.Itoa(i)) != (i < len(answered)) || submitted[i].times() > 1 {
 							t.Errorf("write %d: answered %d times, there: %t", i, submitted[i].times(), n.has("/"+strconv.Itoa(i)))
@@ -133,7 +132,7 @@ func TestAFailedWriteIsFinal(t *testing.T) {
 	}
 }
 
-// A log that shows damage when it is read again ends Run, too, with the log's own error.
+// A log that shows damage when it is read again also ends Run, with the log's own error.
 func TestAFailedReadIsFinal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -149,15 +148,15 @@ func TestAFailedReadIsFinal(t *testing.T) {
 	})
 }
 
-// counter is a watcher that counts what it is told.
+// counter is a watcher that counts events.
 type counter struct{ events atomic.Int32 }
 
 func (c *counter) Notify(znode.Event)           { c.events.Add(1) }
 func (c *counter) Identities() []znode.Identity { return nil }
 func (c *counter) Closed() bool                 { return false }
 
-// Whoever holds the state lock sees a change, its event and its answer, or none
-// of them, and nothing of the next txn.
+// Under the state lock a reader sees a change, its event and its answer, or none of them, and
+// nothing of the next txn.
 func TestApplyTriggerAndDoneAreOneStep(t *testing.T) {
 	n := newMachine(t).ready()
 	defer n.stop()
@@ -223,7 +222,7 @@ func TestSubmissionsOfOneGoroutineStayInOrder(t *testing.T) {
 		path := "/" + strconv.Itoa(w)
 		n.must(create(path))
 		all.Go(func() {
-			next := 0 // touched by dones only
+			next := 0 // only dones use it
 			for i := range each {
 				all.Add(1)
 				n.Submit(set(path, strconv.Itoa(i)), func(r tree.Result, _ *tree.Tree, _ *watchTable) {
@@ -239,7 +238,7 @@ func TestSubmissionsOfOneGoroutineStayInOrder(t *testing.T) {
 	all.Wait()
 }
 
-// What is in the log is what the state is made of, entry by entry.
+// The state is made of what is in the log, entry by entry.
 func TestAnIndexIsAppliedOnceAndNoneLeftOut(t *testing.T) {
 	n := newMachine(t).ready()
 	n.must(create("/a"))
@@ -266,12 +265,12 @@ func TestAnIndexIsAppliedOnceAndNoneLeftOut(t *testing.T) {
 	}
 }
 
-// A submission whose term is over may or may not be in somebody's log: it is
-// answered so, before anything newer.
+// A submission whose term is over may or may not be in some node's log: it is answered as
+// uncertain, before anything newer.
 func TestWhatAnOldTermLeftUnansweredIsUncertain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMachine(t).ready()
-		var codes []znode.Code // touched by dones only
+		var codes []znode.Code // only dones use it
 		done := func(r tree.Result, _ *tree.Tree, _ *watchTable) { codes = append(codes, r.Code) }
 		replica.ProposeInTerm(n.Replica, n.Status().Term-1, done)
 		replica.ProposeInTerm(n.Replica, n.Status().Term-1, done)
@@ -323,8 +322,8 @@ func TestWhatWaitsForAnFsyncSharesTheNext(t *testing.T) {
 	})
 }
 
-// One write after the other costs one fsync each: the commit index that follows
-// is no reason for another. Still the log knows what was committed.
+// Successive writes cost one fsync each: the commit index that follows a write does not cost
+// another one. Still the log knows what was committed.
 func TestTheCommitIndexCostsNoFsync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMachine(t).ready()
@@ -361,7 +360,7 @@ func TestBarrierSeesWhatWasAnswered(t *testing.T) {
 				t.Fatalf("the barrier behind %s does not see it", path)
 			}
 		}
-		// It waits for no fsync that it does not need.
+		// A commit index waits for no fsync that it does not need.
 		n.log.hold()
 		a := n.submit(create("/slow"))
 		synctest.Wait()
@@ -373,14 +372,14 @@ func TestBarrierSeesWhatWasAnswered(t *testing.T) {
 	})
 }
 
-// A barrier waits for what is committed and not applied yet, be it more than raft
-// hands out at a time.
+// A barrier waits for what is committed and not applied yet, even if it is more than raft hands out
+// at a time.
 func TestBarrierWaitsForWhatIsCommitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newMachine(t).ready()
 		goOn := make(chan struct{})
-		var order []string                  // touched by dones only
-		large := strings.Repeat("a", 2<<10) // for the applier's own goroutine: a small one might stop the log writer
+		var order []string                  // only dones use it
+		large := strings.Repeat("a", 2<<10) // applied by the applier's own goroutine; a small one might block the log writer
 		n.Submit(createData("/a", large), func(tree.Result, *tree.Tree, *watchTable) { <-goOn })
 		synctest.Wait() // the applier is busy with /a
 		for range 10 {
@@ -402,8 +401,8 @@ func TestBarrierWaitsForWhatIsCommitted(t *testing.T) {
 	})
 }
 
-// Freeze never sees half a multi, and what it sees is the log up to its point: so a
-// snapshot is of one moment (H12: ZOOKEEPER-3144, 3145, 3306), and says of which (H17: etcd#13766).
+// Freeze never sees half a multi, and what it sees is the log up to its point: so a snapshot is of
+// one moment (H12: ZOOKEEPER-3144, 3145, 3306), and says of which (H17: etcd#13766).
 func TestFreezeIsExactBetweenTxns(t *testing.T) {
 	n := newMachine(t).ready()
 	n.must(multi(createOp("/x", ""), createOp("/y", "")))
@@ -436,7 +435,7 @@ func TestFreezeIsExactBetweenTxns(t *testing.T) {
 	n.stop()
 	entries := n.log.all()
 	for _, f := range all {
-		rebuild(t, f.f) // compares the digest
+		rebuild(t, f.f) // it compares the digest
 		if want := replay(t, entries[:f.at-1]).tree.Digest(); f.f.Digest() != want {
 			t.Errorf("digest %v at entry %d, of a replay up to it %v", f.f.Digest(), f.at, want)
 		}
@@ -484,7 +483,7 @@ func TestSettingsAreProposedOnce(t *testing.T) {
 			t.Fatalf("proposed %d times", count())
 		}
 		m.config.Settings = tree.DefaultSettings
-		m.config.Full = func() bool { return true } // no reason to run with others
+		m.config.Full = func() bool { return true } // this does not prevent new settings
 		m.ready().stop()
 		if count() != 2 {
 			t.Fatalf("proposed %d times", count())
@@ -492,8 +491,8 @@ func TestSettingsAreProposedOnce(t *testing.T) {
 	})
 }
 
-// The bubble's clock begins in the year 2000; the log has stamps from later. Those
-// of a new leader are behind them.
+// The bubble's clock begins in the year 2000; the log has later stamps. A new leader's stamps are
+// later still.
 func TestStampsNeverGoBack(t *testing.T) {
 	for _, where := range []string{"log", "snapshot"} {
 		t.Run(where, func(t *testing.T) {

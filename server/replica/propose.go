@@ -8,8 +8,8 @@ import (
 	"coord/tree/znode"
 )
 
-// propose puts the submissions that wait into entries or into the stream to the
-// leader, in their order.
+// propose puts the waiting submissions into entries, or into the stream to the leader, in their
+// order.
 func (r *Replica) propose() bool {
 	c := &r.core
 	if c.next == len(c.subs) {
@@ -63,7 +63,7 @@ func (r *Replica) proposeOwn(room int64) {
 	}
 }
 
-// nextSubmission takes the one at next, unless it is refused here already.
+// nextSubmission takes the submission at next. ok is false if it is refused here already.
 func (r *Replica) nextSubmission() (s submission, ok bool) {
 	c := &r.core
 	s, c.subs[c.next] = c.subs[c.next], submission{}
@@ -86,7 +86,7 @@ func (c *core) add(s submission, self uint64) {
 	c.batch = append(c.batch, s)
 }
 
-// takeBatch gives the submissions in the encoder.
+// takeBatch returns the submissions in the encoder.
 func (c *core) takeBatch() []submission {
 	subs := slices.Clone(c.batch)
 	clear(c.batch)
@@ -94,12 +94,11 @@ func (c *core) takeBatch() []submission {
 	return subs
 }
 
-// firstSession finds the id behind which those of new sessions begin. It is as
-// ZooKeeper makes it (SessionTrackerImpl.initializeNextSessionId): the node's
-// byte, 40 bits of the time in ms, and a counter of 16 bits below. The time is behind
-// that of every txn in the log, whatever the clock says, so no id comes twice, unless
-// a leader makes more than 65,536 sessions and its clock stands still or was set back:
-// then the ids of sessions that live are passed over.
+// firstSession finds the id after which those of new sessions begin. It is built like ZooKeeper's
+// (SessionTrackerImpl.initializeNextSessionId): the node's byte, 40 bits of the time in ms, and a
+// counter of 16 bits below. The time is later than that of every txn in the log, whatever the clock
+// says, so no id is used twice. The exception is a leader that makes more than 65,536 sessions
+// while its clock stands still or after it was set back: then the ids of live sessions are skipped.
 func (r *Replica) firstSession() {
 	c := &r.core
 	c.stamp = max(c.stamp, r.cfg.Now().UnixMilli())
@@ -123,9 +122,9 @@ func (c *core) stampSession(x *tree.Txn) {
 	_, _ = rand.Read(x.Password) // never fails
 }
 
-// grows says whether a txn is refused while the disk is nearly full. Deletes and
-// the end of sessions are not: they are the way out. Nor is a session that comes with another
-// connection, which would end with all that it owns.
+// grows says whether a txn is refused while the disk is nearly full. Deletes and the end of
+// sessions are not refused: they free space. Nor is the move of a session to another connection;
+// otherwise the session would end with all that it owns.
 func grows(op *tree.Op, ops []tree.Op) bool {
 	switch op.Kind {
 	case tree.KindDelete, tree.KindReap, tree.KindCheck, tree.KindClose, tree.KindAttach, tree.KindSettings:
@@ -136,7 +135,7 @@ func grows(op *tree.Op, ops []tree.Op) bool {
 	return true
 }
 
-// proposeBatch proposes what is in the encoder.
+// proposeBatch proposes the txns in the encoder.
 func (r *Replica) proposeBatch() {
 	c := &r.core
 	if c.enc.Count() == 0 {
@@ -147,7 +146,7 @@ func (r *Replica) proposeBatch() {
 	c.stamp = max(c.stamp, r.cfg.Now().UnixMilli())
 	floors := r.newFloors()
 	c.proposal = c.enc.AppendBatch(c.proposal[:0], c.stamp, floors...)
-	err := c.rn.Propose(c.proposal) // it keeps a copy
+	err := c.rn.Propose(c.proposal) // raft keeps a copy
 	if cap(c.proposal) > 2*MaxBatchBytes {
 		c.proposal = nil
 	}
@@ -165,7 +164,8 @@ func (r *Replica) proposeBatch() {
 	r.awaitAnswers(subs)
 }
 
-// awaitAnswers lets the applier answer what is proposed or forwarded.
+// awaitAnswers registers with the applier the submissions that are proposed or forwarded, so that
+// it answers them.
 func (r *Replica) awaitAnswers(subs []submission) {
 	if len(subs) == 0 {
 		return

@@ -7,11 +7,11 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// raftPanic is why raft gave up: a broken invariant, or a log that does not fit.
+// raftPanic is the reason why raft gave up: a broken invariant, or a log that does not fit.
 type raftPanic string
 
-// recovered turns what raft gave up with into an error: its own reason, or that
-// of the Log it could not read, or ErrOlder. What else panics is a fault of ours.
+// recovered turns a panic of raft into an error: raft's own reason, or the error of the Log that
+// raft could not read, or ErrOlder. Any other panic is a bug of ours and goes on.
 func recovered(err *error) {
 	switch p := recover().(type) {
 	case nil:
@@ -26,7 +26,8 @@ func recovered(err *error) {
 	}
 }
 
-// raftLogger writes raft's own lines at debug level, its warnings as such.
+// raftLogger writes raft's debug lines at trace level, its info lines at debug level, and its
+// warnings and errors as such. Raft's Fatal and Panic panic with a raftPanic.
 type raftLogger struct{ log zerolog.Logger }
 
 func (l raftLogger) Debug(v ...any)              { l.log.Trace().Msg(fmt.Sprint(v...)) }

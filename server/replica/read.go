@@ -9,17 +9,17 @@ import (
 	"coord/tree/znode"
 )
 
-// question is a ReadIndex under way, for all who waited when it was asked. It may
-// have been asked several times: any answer will do.
+// question is a ReadIndex under way, for all barriers that waited when it was asked. It may have
+// been asked several times: any answer will do.
 type question struct {
 	dones       []Done
-	first       uint64 // number of the first time
-	since, last uint64 // ticks of the first and the last time
-	again       bool   // at once: the leader is another one
+	first       uint64 // number of the first request
+	since, last uint64 // ticks of the first and the last request
+	again       bool   // ask again at once: the leader has changed
 }
 
-// readIndex asks for the index up to which a read must wait, one question at a
-// time for all who wait.
+// readIndex asks raft for the index up to which reads must wait, one question at a time for all
+// waiting reads.
 func (r *Replica) readIndex() bool {
 	c := &r.core
 	c.reads = append(c.reads, r.barriers.take(nil)...)
@@ -49,8 +49,8 @@ func (r *Replica) readIndex() bool {
 		q.first, q.since = c.readSeq+1, c.ticks
 		r.ask()
 	case c.idle >= r.cfg.SyncTicks:
-		// Before an entry of the leader's own term is applied, ReadIndex of a sole
-		// voter may answer with an index that is too old (reference: raft PR 105).
+		// Before an entry of the leader's own term is applied, ReadIndex of a sole voter may answer
+		// with an index that is too old (reference: raft PR 105).
 		r.refuseReads(&c.reads)
 	default:
 		return false
@@ -65,11 +65,11 @@ func (r *Replica) ask() {
 	c.rn.ReadIndex(binary.LittleEndian.AppendUint64(nil, c.readSeq))
 }
 
-// answered hands the answer on to the applier.
+// answered passes the answer of a question on to the applier.
 func (r *Replica) answered(rs raft.ReadState) {
 	q := &r.core.asked
 	if len(q.dones) == 0 || len(rs.RequestCtx) != 8 || binary.LittleEndian.Uint64(rs.RequestCtx) < q.first {
-		return // to a question that has its answer
+		return // the question has been answered already
 	}
 	dones, index := q.dones, rs.Index
 	q.dones = nil
@@ -86,7 +86,7 @@ func (r *Replica) refuseReads(dones *[]Done) {
 	})
 }
 
-// letInFollower is the barrier behind which a follower is ready.
+// letInFollower is the done of the barrier after which a follower is ready.
 func (r *Replica) letInFollower(result tree.Result, _ *tree.Tree, _ *watchTable) {
 	if result.Code == znode.OK {
 		r.letIn()

@@ -11,11 +11,11 @@ import (
 	"coord/tree/znode"
 )
 
-// reign is who leads in which term; lead is 0 while nobody is known to.
+// reign is the leader of a term; lead is 0 while no leader is known.
 type reign struct{ term, lead uint64 }
 
-// lookWhoReigns does what a new term or leader asks for. No entry of a new term is
-// on its way to the applier yet.
+// lookWhoReigns does what a new term or leader requires. No entry of a new term is on its way to
+// the applier yet.
 func (r *Replica) lookWhoReigns() {
 	c := &r.core
 	st := c.rn.BasicStatus()
@@ -36,7 +36,7 @@ func (r *Replica) lookWhoReigns() {
 	r.publish()
 }
 
-// hasLeader says whether there is one, ready or about to be, that submissions can reach.
+// hasLeader says whether there is a leader, ready or about to be, that submissions can reach.
 func (r *Replica) hasLeader() bool {
 	lead := r.core.reign.lead
 	return lead == r.cfg.NodeID || lead != 0 && r.core.up[lead]
@@ -48,7 +48,7 @@ func (r *Replica) forgetLeader() {
 	}
 }
 
-// campaignAlone campaigns at once if nobody else can vote or lead.
+// campaignAlone campaigns at once if no other node can vote or lead.
 func (r *Replica) campaignAlone() {
 	if r.core.members.sole(r.cfg.NodeID) && r.core.rn.BasicStatus().Lead == 0 {
 		r.campaign()
@@ -61,9 +61,8 @@ func (r *Replica) campaign() {
 	}
 }
 
-// lead begins a leadership: an entry of the own term is applied, hence every
-// entry that was ever acknowledged. Nobody is let in before the settings are
-// this node's.
+// lead begins a leadership: an entry of the leader's own term is applied, hence every entry that
+// was ever acknowledged. Clients are let in only when the state has this node's settings.
 func (r *Replica) lead(now tree.Counters) {
 	c := &r.core
 	r.lookWhoReigns()
@@ -85,7 +84,7 @@ func (r *Replica) proposeSettings() {
 				r.letIn()
 				return
 			}
-			r.events.push(func() { // again, if it is still for this node to say
+			r.events.push(func() { // try again, if this node still leads
 				if r.core.isReady {
 					r.proposeSettings()
 				}
@@ -98,7 +97,7 @@ func (r *Replica) publish() {
 	c := &r.core
 	st := c.rn.BasicStatus()
 	s := &Status{Role: "follower", Term: st.GetTerm(), Leader: st.Lead, Members: c.members.clone()}
-	s.Members.Floors = nil // those are the applier's
+	s.Members.Floors = nil // they belong to the applier
 	switch {
 	case st.RaftState == raft.StateLeader:
 		s.Role = "leader"
@@ -123,7 +122,7 @@ func (r *Replica) publish() {
 	}
 }
 
-// changed says that the status is another one.
+// changed reports that the status has changed.
 func (r *Replica) changed() {
 	if r.cfg.Changed != nil {
 		r.cfg.Changed()

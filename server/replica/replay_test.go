@@ -12,7 +12,7 @@ func newEntry(index, term uint64, data []byte) *raftpb.Entry {
 	return &raftpb.Entry{Index: &index, Term: &term, Type: raftpb.EntryNormal.Enum(), Data: data}
 }
 
-// history is what a log amounts to, made without a replica.
+// history is the result of a log, computed without a replica.
 type history struct {
 	entries []*raftpb.Entry
 	tree    *tree.Tree
@@ -30,9 +30,8 @@ type applied struct {
 	result tree.Result
 }
 
-// replay applies entries, which begin at index 2, to a new state. They must
-// follow each other, and so must the numbers of the txns of a term and their
-// stamps.
+// replay applies entries, which begin at index 2, to a new state. They must follow each other, and
+// so must the numbers of the txns of a term, and their stamps.
 func replay(t testing.TB, entries []*raftpb.Entry) *history {
 	t.Helper()
 	h := &history{entries: entries, tree: tree.New()}

@@ -16,52 +16,52 @@ import (
 	"coord/wal"
 )
 
-// Limits, each with an answer to the client.
+// Limits. A client that exceeds one gets an answer.
 const (
 	// MaxBatchBytes is the size of one raft entry's data, unless a single txn is larger.
 	MaxBatchBytes = 256 << 10
-	// MaxTxnBytes is the size of one txn: the log takes no larger entry. Over it
-	// Submit answers ErrTooBig.
+	// MaxTxnBytes is the size of one txn: the log takes no larger entry. Submit answers a larger
+	// one with ErrTooBig.
 	MaxTxnBytes = wal.MaxEntryBytes
-	// MaxPendingBytes is what may wait for its answer; over it Submit answers ErrThrottledOp.
+	// MaxPendingBytes is the size of all unanswered submissions; above it Submit answers
+	// ErrThrottledOp.
 	MaxPendingBytes = 64 << 20
-	// maxAppendBytes is what is proposed at a time; the rest stays in the queue
-	// until that is on the disk. Raft and the log hold copies of no more.
+	// maxAppendBytes is how much is proposed at a time; the rest stays in the queue until that is
+	// on the disk. Raft and the log hold copies of no more than this.
 	maxAppendBytes = 4 << 20
-	// maxAppends is how many appends may be on their way to the disk before new
-	// submissions wait in the queue. It is what makes batches grow under load.
-	// Rejected: a second one behind that in its fsync. The disk rests less between
-	// two fsyncs, but the second goes out as soon as there is anything to write,
-	// so that it is small and everybody behind it waits for one fsync more: a
-	// third to a half fewer txns a second with fsyncs of 0.3 to 5 ms.
+	// maxAppends is how many appends may be on their way to the disk before new submissions wait in
+	// the queue. This limit makes batches grow under load. Rejected: a second append while the
+	// first is in its fsync. The disk idles less between two fsyncs, but the second append goes out
+	// as soon as there is anything to write, so it is small, and everything after it waits for one
+	// more fsync: a third to a half fewer txns a second with fsyncs of 0.3 to 5 ms.
 	maxAppends = 1
-	// DefaultFullBytes is Config.FullBytes of a disk that is not small.
+	// DefaultFullBytes is Config.FullBytes for a disk that is not small.
 	DefaultFullBytes = 4 << 20
 	// applyChunk is how many txns are applied before readers get a turn.
 	applyChunk = 64
 )
 
-// Point is a place in the log, and the members that were in force there.
+// Point is a place in the log, with the members in force there.
 type Point struct {
 	Index, Term    uint64
 	Voters, Others []uint64 // node ids; Others are learners
-	// While several members change at once: the voters before, and those of them
-	// who will be learners. No snapshot is made meanwhile.
+	// While several members change at once: the voters before the change, and those of them who
+	// will be learners. No snapshot is made meanwhile.
 	Outgoing, Next []uint64
-	Removed        []uint64 // were members once; an id is used once. The last MaxRemoved, in their order
-	// Floors are what Replica.Floor says of each member, by node. A Point that is not of
-	// a state (Status.Members) has none. They are replaced, and never changed.
+	Removed        []uint64 // ids of former members, which are never used again. The last MaxRemoved, in the order of removal
+	// Floors are what Replica.Floor returns for each member, sorted by node. A Point that does not
+	// describe a state (Status.Members) has none. The slice is replaced and never changed in place.
 	Floors []tree.Floor
 }
 
-// Log is the durable log; package wal has it. One goroutine calls the writing
-// methods, another the reading ones, which must not wait for an fsync.
+// Log is the durable log; package wal implements it. One goroutine calls the writing methods,
+// another the reading ones, which must not wait for an fsync.
 type Log interface {
 	Append(...wal.Batch) error
 	Mark(wal.Mark) error
 	CompactTo(index uint64) error
 	Reset(wal.Position, wal.HardState) error
-	Sweep(ctx context.Context) error // the snapshotter's, which has time
+	Sweep(ctx context.Context) error // called by the snapshotter, which may take its time
 
 	FirstIndex() (uint64, error)
 	LastIndex() (uint64, error)
@@ -69,31 +69,31 @@ type Log interface {
 	Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error)
 }
 
-// Snapshots keeps what a node starts from.
+// Snapshots keeps the snapshots that a node starts from.
 type Snapshots interface {
-	// Save makes f durable and returns the log index from which entries are
-	// still needed (that of the oldest snapshot kept).
+	// Save makes f durable and returns the first log index that is still needed (that of the oldest
+	// snapshot kept).
 	Save(ctx context.Context, at Point, f *tree.Frozen) (keepFrom uint64, err error)
 }
 
-// Received keeps the snapshots that come from other nodes: see Peers.Snapshot. One
-// goroutine calls it. One becomes this node's in two steps, between which the log is
-// reset to it, so that what a crash has cut short is never in doubt: a log that
-// begins behind the node's own snapshots belongs to the one that waits, and any
-// other that waits was not to be.
+// Received keeps the snapshots that come from other nodes: see Peers.Snapshot. One goroutine calls
+// it. A received snapshot becomes this node's own in two steps, and the log is reset to it between
+// them. So the outcome of a crash is never in doubt: if the log begins after all of the node's own
+// snapshots, it belongs to the waiting snapshot at its first index; any other waiting snapshot was
+// never installed.
 type Received interface {
-	// Install makes such a snapshot durable, under a name that a start passes over
-	// unless the log begins at its index, and hands over its tree.
+	// Install makes such a snapshot durable, under a name that a start ignores unless the log
+	// begins at its index, and returns its tree.
 	Install(at Point) (*tree.Tree, error)
-	// Installed gives it its final name: the log has been reset to it.
+	// Installed gives the snapshot its final name: the log has been reset to it.
 	Installed(at Point) error
-	// Unwanted says that raft does not take the one of an index. It runs on the loop, and
+	// Unwanted says that raft does not take the snapshot of this index. It runs on the loop and
 	// must not wait.
 	Unwanted(index uint64)
 }
 
-// Config is what a Replica is made of. All fields are needed but Full, FullBytes, Burst,
-// Changed, Replaced, Now and what is for several nodes.
+// Config is what a Replica is made of. All fields are required except Full, FullBytes, Burst,
+// Changed, Replaced, Now and those for several nodes.
 type Config struct {
 	NodeID    uint64
 	Tree      *tree.Tree // as it was at Start; the Replica owns it from now on
@@ -101,34 +101,34 @@ type Config struct {
 	HardState wal.HardState // as recovered from the log
 	Log       Log
 	Snapshots Snapshots
-	// A snapshot is made after so many txns or bytes of entries.
+	// A snapshot is made after this many txns or this many bytes of entries.
 	SnapshotTxns  int
 	SnapshotBytes int64
-	// Settings are proposed by a new leader if the state has others.
+	// A new leader proposes Settings if the state has others.
 	Settings tree.Settings
-	// Full says whether the disk is too full for new writes. The log writer asks
-	// it after each write, and while it says so a few times a second.
+	// Full says whether the disk is too full for new writes. The log writer asks after each write,
+	// and a few times a second while the answer is yes.
 	Full func() bool
-	// FullBytes of entries are worth a snapshot while it says so; 0: DefaultFullBytes. They
-	// must fit into the room that Full keeps: a follower's log grows on.
+	// FullBytes of entries make a snapshot worthwhile while Full says yes; 0: DefaultFullBytes.
+	// They must fit into the space that Full keeps free, because a follower's log goes on growing.
 	FullBytes int64
-	// Burst runs on the applier after each burst of dones, no lock held.
+	// Burst runs on the applier after each burst of dones, with no lock held.
 	Burst func()
-	// Changed runs on the loop when Status has another role, term, leader, members or is
-	// ready. It must not wait.
+	// Changed runs on the loop when the role, term, leader, members or readiness in Status change.
+	// It must not wait.
 	Changed func()
-	// Replaced runs on the applier when a snapshot of another node has replaced tree
-	// and watch table, in the same locked step: whoever waited for an event has missed
-	// it, and is to hear that before anyone can read the new state.
+	// Replaced runs on the applier when a snapshot of another node has replaced tree and watch
+	// table, in the same locked step: watchers have missed events, and must learn of that before
+	// anyone can read the new state.
 	Replaced func(*tree.Tree, *watch.Table)
 	Now      func() time.Time // nil: time.Now
 	Logger   zerolog.Logger
 
-	// Peers carries to the other nodes, Received keeps what of theirs is too large for
-	// that; nil for a node that is alone.
+	// Peers sends messages to the other nodes. Received keeps the snapshots from them, which are
+	// too large for messages. Both are nil for a node that is alone.
 	Peers    Peers
 	Received Received
-	// Tick is raft's unit of time; 0: DefaultTick. A sole member does not tick.
+	// Tick is raft's unit of time; 0: DefaultTick. A sole member has no ticks.
 	Tick                        time.Duration
 	HeartbeatTick, ElectionTick int // 0: the defaults
 	// SyncTicks is how many ticks a submission or barrier waits for a leader.
@@ -142,8 +142,8 @@ const (
 	DefaultElectionTick  = 6
 )
 
-// Done is told the outcome of a submission. It runs on the applier, the state lock
-// held, before the next txn is applied. It must be brief and wait for nothing: who drives
+// Done receives the outcome of a submission. It runs on the applier, with the state lock held,
+// before the next txn is applied. It must be brief and wait for nothing: the goroutine that drives
 // the applier may be the log writer, or a peer's receiver.
 type Done = func(tree.Result, *tree.Tree, *watch.Table)
 
@@ -158,7 +158,7 @@ type Replica struct {
 		sync.RWMutex
 		tree    *tree.Tree
 		watches *watch.Table
-		index   uint64 // of the last entry in the tree, 0 in the midst of one
+		index   uint64 // of the last entry in the tree; 0 while one is being applied
 	}
 	digests digests
 
@@ -172,7 +172,7 @@ type Replica struct {
 	tasks     queue[func()]                      // loop, snapshotter and anyone → applier
 	chores    queue[func(context.Context) error] // applier and log writer → snapshotter, one at a time
 	pending   atomic.Int64                       // bytes submitted and not answered
-	busy      atomic.Bool                        // the loop takes submissions later, and need not be woken for them
+	busy      atomic.Bool                        // the loop will look for submissions by itself, and need not be woken for them
 	toApply   atomic.Int64                       // bytes of entries on their way to the applier
 	full      atomic.Bool                        // the disk is too full for new writes
 	status    atomic.Pointer[Status]
@@ -195,12 +195,12 @@ type Status struct {
 	Leader  uint64 // node id, 0 for none
 	Ready   bool   // see Replica.Ready
 	Members Point  // in force, as of the entry that made them so; shared, not to be changed
-	// Indices of the log: of the last entry that is applied here, that is known to be
-	// committed, and that there is.
+	// Indices of the log: of the last entry applied here, the last one known to be committed, and
+	// the last one in the log.
 	Applied, Committed, Last uint64
 }
 
-// Stats counts since the start.
+// Stats are counts since the start.
 type Stats struct {
 	Txns, Batches, Snapshots uint64
 	LastSnapshot             znode.Zxid // 0 for none since the start
@@ -212,8 +212,8 @@ type submission struct {
 	txn  *tree.Txn
 	done Done
 	size int64
-	lead bool   // only while this node leads
-	term uint64 // then: in which term
+	lead bool   // refused unless this node leads
+	term uint64 // with lead: in this term
 }
 
 // New makes a replica; Run starts it.
@@ -273,8 +273,8 @@ func (r *Replica) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// takeTurns takes turns until ctx ends or one fails; after one in which there was nothing
-// to do it sleeps until wake has something.
+// takeTurns takes turns until ctx ends or one fails. After a turn that had nothing to do it sleeps
+// until wake has a token.
 func takeTurns(ctx context.Context, wake <-chan struct{}, turn func() (worked bool, err error)) error {
 	for {
 		switch worked, err := turn(); {
@@ -291,27 +291,28 @@ func takeTurns(ctx context.Context, wake <-chan struct{}, turn func() (worked bo
 	}
 }
 
-// Ready is closed when every write that was acknowledged before the start is
-// applied, so that clients may be let in: on a leader an entry of its own term, on
-// others what their leader said it had committed.
+// Ready is closed when every write that was acknowledged before the start is applied, so that
+// clients may be let in: on a leader when an entry of its own term is applied, on other nodes when
+// everything is applied that the leader said it had committed.
 func (r *Replica) Ready() <-chan struct{} { return r.ready }
 
-// View reads the state, shared with other readers. What is added to the watch
-// table in the same View belongs to what was read.
+// View reads the state, shared with other readers. A watch that is added to the watch table in the
+// same View belongs to exactly the state that was read.
 func (r *Replica) View(read func(*tree.Tree, *watch.Table)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	read(r.mu.tree, r.mu.watches)
 }
 
-// Submit proposes a txn. It does not wait. done runs exactly once, unless Run
-// ends before: then the outcome is unknown. Submissions of one goroutine reach
-// the log in the order of the calls. The Txn belongs to the replica from now on.
+// Submit proposes a txn. It does not wait. done runs exactly once, unless Run ends first: then the
+// outcome is unknown. The submissions of one goroutine reach the log in the order of the calls.
+// Submit takes ownership of the Txn.
 func (r *Replica) Submit(x *tree.Txn, done Done) { r.submit(submission{txn: x, done: done}) }
 
-// Decide is Submit for what the leader alone decides, such as that a session has
-// been silent for too long: if another one has led by the time it is taken it is refused
-// with ErrNoLeader, and not forwarded. This node's own next leadership is another one too.
+// Decide is Submit for what only the leader decides, such as that a session has been silent for too
+// long. The txn is never forwarded. If the leadership under which it was submitted has ended by the
+// time it is taken, it is refused with ErrNoLeader; a later leadership of this same node does not
+// count.
 func (r *Replica) Decide(x *tree.Txn, done Done) {
 	r.submit(submission{txn: x, done: done, lead: true, term: r.status.Load().Term})
 }
@@ -325,13 +326,13 @@ func (r *Replica) submit(s submission) {
 		r.refuse(s, znode.ErrThrottledOp)
 	default:
 		r.submitted.add(s)
-		if !r.busy.Load() { // else it takes it when it is not any more
+		if !r.busy.Load() { // otherwise the loop takes it when it is no longer busy
 			r.submitted.wake.up()
 		}
 	}
 }
 
-// sizeOf is what a txn counts as: at least what it will take in the log.
+// sizeOf is the size that a txn counts as: at least what it will take in the log.
 func sizeOf(x *tree.Txn) int64 {
 	n := sizeOfOp(&x.Op) + len(x.Password)
 	for _, id := range x.IDs {
@@ -366,14 +367,14 @@ func (r *Replica) answer(s submission, result tree.Result) {
 	r.mu.Unlock()
 }
 
-// Barrier runs done on the applier once everything that was committed anywhere
-// before the call is applied here: what done or anyone after it reads is
-// linearizable. The Result carries ErrNoLeader if that cannot be known.
+// Barrier runs done on the applier once everything that was committed anywhere before the call is
+// applied here: what done, or anyone after it, reads is linearizable. The Result carries
+// ErrNoLeader if that cannot be established.
 func (r *Replica) Barrier(done Done) { r.barriers.push(done) }
 
-// Freeze hands the state between two txns to f, with its place in the log. f
-// runs on the applier, unless Run ends before, and must be brief; what it does
-// with the Frozen it does elsewhere.
+// Freeze passes f the state between two txns, with its place in the log. f runs on the applier,
+// unless Run ends first, and must be brief; it must leave the work on the Frozen to another
+// goroutine.
 func (r *Replica) Freeze(f func(*tree.Frozen, Point)) {
 	r.tasks.push(func() { f(r.freeze()) })
 }
@@ -384,7 +385,7 @@ func (r *Replica) freeze() (*tree.Frozen, Point) {
 	return r.mu.tree.Freeze(), r.applier.point.clone()
 }
 
-// Status tells the node's part in its cluster.
+// Status returns the node's part in its cluster.
 func (r *Replica) Status() Status {
 	s := *r.status.Load()
 	s.Applied, s.Committed = r.appliedTo.Load(), r.committed.Load()
@@ -405,10 +406,10 @@ func (r *Replica) Stats() Stats {
 	}
 }
 
-// queue hands items from any goroutine to one. It never makes the sender wait;
-// what bounds it is said where it is made.
+// queue hands items from any goroutine to one. It never makes the sender wait; the place that
+// creates a queue says what bounds it.
 type queue[T any] struct {
-	wake wake // may be that of several queues
+	wake wake // may be shared by several queues
 	mu   struct {
 		sync.Mutex
 		items []T
@@ -420,14 +421,14 @@ func (q *queue[T]) push(x T) {
 	q.wake.up()
 }
 
-// add wakes nobody: the caller sees to it, or it can wait until there is more.
+// add wakes nobody: the caller does that, or the item can wait for a later one.
 func (q *queue[T]) add(x T) {
 	q.mu.Lock()
 	q.mu.items = append(q.mu.items, x)
 	q.mu.Unlock()
 }
 
-// wake holds a token when whoever takes from a queue is to look.
+// wake holds a token when the goroutine that takes from a queue should look.
 type wake chan struct{}
 
 func newWake() wake { return make(wake, 1) }
@@ -445,8 +446,8 @@ func (q *queue[T]) isEmpty() bool {
 	return len(q.mu.items) == 0
 }
 
-// take returns all items and leaves the emptied spare in their place, unless a
-// burst has made that one large.
+// take returns all items and leaves the emptied spare in their place, unless a burst has made the
+// spare large.
 func (q *queue[T]) take(spare []T) []T {
 	const keep = 4096
 	if cap(spare) > keep {

@@ -9,7 +9,7 @@ import (
 	"coord/tree"
 )
 
-// newSession makes a session and gives its id.
+// newSession makes a session and returns its id.
 func (n *node) newSession() int64 {
 	n.t.Helper()
 	x := &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, TimeoutMS: 10_000}
@@ -17,9 +17,8 @@ func (n *node) newSession() int64 {
 	return x.Target
 }
 
-// TestNoSessionIDComesTwice though no time passes between two starts, or it went
-// back: ids begin behind those of sessions that live or have ended, and stay the
-// node's own.
+// TestNoSessionIDComesTwice, even if no time passes between two starts, or the clock went back: ids
+// begin after those of live and ended sessions, and have the node's own byte.
 func TestNoSessionIDComesTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -33,7 +32,7 @@ func TestNoSessionIDComesTwice(t *testing.T) {
 					t.Errorf("%#x", id)
 				}
 				seen[id] = true
-				if i == 2 { // the highest, and nobody has it any more
+				if i == 2 { // the highest id, whose session has ended
 					n.must(&tree.Txn{Op: tree.Op{Kind: tree.KindClose}, Target: id})
 				}
 			}

@@ -19,16 +19,16 @@ var fromFlag = flag.Uint64("from", 1, "the first seed of the simulation; 0: by t
 
 var seedsFlag = flag.Int("seeds", 0, "how many seeds the simulations of whole clusters run; of ten or more they want to have seen every fault; 0: 10, and 3 over the real links")
 
-// A cluster in one goroutine: real replicas, whose turns, messages, clock, disks
-// and clients are events at virtual times. The seed decides them all, so that a
-// seed is one history. See the files of sim_*_test.go: nodes and their disks, the
-// network between them, clients, their sessions and watches, faults, checkers, and the
-// mutants that show that the checkers can fail.
+// TestSimulation runs clusters in one goroutine: real replicas, whose turns, messages, clocks,
+// disks and clients are events at virtual times. The seed decides them all, so that a seed is one
+// history. The files sim_*_test.go have the nodes and their disks, the network between them,
+// clients, their sessions and watches, faults, checkers, and the mutants that show that the
+// checkers can fail.
 func TestSimulation(t *testing.T) {
 	runSeeds(t, 10, simulate, covered)
 }
 
-// runSeeds simulates one seed after the other.
+// runSeeds simulates one seed after another.
 func runSeeds(t *testing.T, count int, simulate func(*testing.T, uint64, *mutant) *sim, covered []string) {
 	first := firstSeed()
 	if *seedsFlag != 0 {
@@ -60,7 +60,7 @@ func firstSeed() uint64 {
 	return uint64(time.Now().UnixNano())
 }
 
-// TestASeedIsOneHistory: what fails once fails again.
+// TestASeedIsOneHistory: a failure can be reproduced.
 func TestASeedIsOneHistory(t *testing.T) {
 	for name, simulate := range map[string]func(*testing.T, uint64, *mutant) *sim{"plain": simulate, "over links": simulateOverLinks} {
 		t.Run(name, func(t *testing.T) {
@@ -88,19 +88,19 @@ type sim struct {
 	mutant  *mutant // nil: none
 	now     time.Duration
 	events  timeline
-	nodes   []*simNode // by id-1; those removed too
+	nodes   []*simNode // by id-1; includes removed ones
 	net     network
 	clients clients
 	check   checker
 	seen    coverage
 	trace   trace
-	failure string // the first
-	calm    bool   // no faults any more
-	// contested is the voter that restarts behind each of its votes.
+	failure string // the first one
+	calm    bool   // no more faults
+	// contested is the voter that restarts after each of its votes.
 	contested *simNode
 }
 
-// A run: faults for so long, then calm until everything has settled.
+// A run has faults for this long, then calm until everything has settled.
 const (
 	simStorm = 60 * time.Second
 	simCalm  = 20 * time.Second
@@ -121,14 +121,14 @@ func newSim(t *testing.T, seed uint64, m *mutant) *sim {
 	return &sim{T: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), mutant: m, seen: coverage{}}
 }
 
-// play is a run from its begin to its end.
+// play is a run from beginning to end.
 func (s *sim) play() {
 	s.Helper()
 	s.check.init(s)
 	voters := []uint64{1, 2, 3, 4, 5}
 	switch s.rnd.IntN(6) {
 	case 0:
-		voters = voters[:1] // it is to grow
+		voters = voters[:1] // the cluster is to grow
 	case 1, 2, 3:
 		voters = voters[:3]
 	}
@@ -146,7 +146,7 @@ func (s *sim) play() {
 	s.check.end()
 }
 
-// run lets events happen until a time, or a failure.
+// run processes events until a time, or a failure.
 func (s *sim) run(until time.Duration) {
 	for s.failure == "" {
 		next := until
@@ -154,7 +154,7 @@ func (s *sim) run(until time.Duration) {
 			next = min(next, s.events[0].at)
 		}
 		if s.net.await(next) {
-			continue // that comes first
+			continue // what happened comes first
 		}
 		if len(s.events) == 0 || s.events[0].at > until {
 			break
@@ -167,13 +167,13 @@ func (s *sim) run(until time.Duration) {
 	s.now = until
 }
 
-// after lets something happen later.
+// after makes something happen later.
 func (s *sim) after(d time.Duration, do func()) {
 	s.trace.events++
 	heap.Push(&s.events, event{s.now + d, s.trace.events, do})
 }
 
-// between is a random time.
+// between returns a random duration.
 func (s *sim) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(s.rnd.Int64N(int64(most-least)+1))
 }
@@ -186,12 +186,12 @@ func (s *sim) fail(format string, args ...any) {
 	}
 }
 
-// note writes a line of the trace.
+// note adds a line to the trace.
 func (s *sim) note(format string, args ...any) {
 	s.trace.add(fmt.Sprintf("%12v ", s.now) + fmt.Sprintf(format, args...))
 }
 
-// story is the end of the trace.
+// story returns the end of the trace.
 func (s *sim) story() string {
 	lines := s.trace.lines
 	if len(lines) > 300 {
@@ -200,7 +200,7 @@ func (s *sim) story() string {
 	return strings.Join(lines, "\n")
 }
 
-// timeline orders events by time, and those of one time by when they were planned.
+// timeline orders events by time, and those at the same time by when they were planned.
 type timeline []event
 
 type event struct {
@@ -223,7 +223,7 @@ func (t *timeline) Pop() any {
 	return x
 }
 
-// trace is what happened, and a hash of it.
+// trace records what happened, with a hash of it.
 type trace struct {
 	lines  []string
 	sum    uint64
@@ -257,7 +257,7 @@ func (c coverage) add(other coverage) {
 	}
 }
 
-// lacks names something that has not happened.
+// lacks returns something that has not happened.
 func (c coverage) lacks(covered []string) string {
 	for _, what := range covered {
 		if c[what] == 0 {

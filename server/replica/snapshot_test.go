@@ -12,7 +12,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// tries are the Saves so far, once nothing moves any more.
+// tries is the number of Saves, once everything is idle.
 func (n *node) tries(m *machine) int {
 	synctest.Wait()
 	tries, _, _ := m.snaps.count()
@@ -54,8 +54,8 @@ func TestASnapshotIsMadeAfterSoManyBytes(t *testing.T) {
 	})
 }
 
-// The log is shortened to what the oldest snapshot needs, and only when the log
-// knows of the new one.
+// The log is shortened to what the oldest snapshot needs, and only after the new snapshot is marked
+// in it.
 func TestTheLogIsMarkedBeforeItIsCompacted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -63,7 +63,7 @@ func TestTheLogIsMarkedBeforeItIsCompacted(t *testing.T) {
 		n := m.ready()
 		for i := range 30 {
 			n.must(create("/" + strconv.Itoa(i)))
-			synctest.Wait() // for a snapshot that this made due
+			synctest.Wait() // for a snapshot that this write made due
 		}
 		// Index 2 is the entry of the election.
 		want := "[mark 12 compact to 2 mark 22 compact to 13 mark 32 compact to 23]"
@@ -81,13 +81,13 @@ func TestSnapshotsAreMadeOneAtATime(t *testing.T) {
 		m.snaps.gate = make(chan struct{})
 		n := m.ready()
 		for i := range 45 {
-			n.must(create("/" + strconv.Itoa(i))) // writes do not wait for it
+			n.must(create("/" + strconv.Itoa(i))) // writes do not wait for the snapshot
 		}
 		if got := n.tries(m); got != 1 {
 			t.Fatalf("%d snapshots begun while the first is under way", got)
 		}
 		m.snaps.gate <- struct{}{}
-		// What came meanwhile is enough for the next, without another write.
+		// The txns that came meanwhile make the next one due, without another write.
 		if got := n.tries(m); got != 2 {
 			t.Fatalf("%d snapshots begun when the first is done", got)
 		}
@@ -131,7 +131,7 @@ func TestASnapshotThatFailsIsTriedAgainLater(t *testing.T) {
 	})
 }
 
-// What a start replays counts: it must not be replayed again and again.
+// What a start replays counts towards the next snapshot: it must not be replayed again and again.
 func TestASnapshotIsMadeOfALongReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)

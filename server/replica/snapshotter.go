@@ -7,7 +7,7 @@ import (
 	"coord/wal"
 )
 
-// runSnapshotter makes snapshots, and removes what they have made superfluous.
+// runSnapshotter makes snapshots, and removes what they make superfluous.
 func (r *Replica) runSnapshotter(ctx context.Context) error {
 	err := takeTurns(ctx, r.chores.wake, func() (bool, error) { return r.turnSnapshotter(ctx) })
 	if ctx.Err() != nil {
@@ -26,16 +26,16 @@ func (r *Replica) turnSnapshotter(ctx context.Context) (worked bool, err error) 
 	return len(chores) > 0, nil
 }
 
-// hasFilled makes a snapshot, since the disk is nearly full: the log before it can go, and
-// older snapshots. If the last one was made for that, it waits for more.
+// hasFilled makes a snapshot because the disk is nearly full: the log before it can be removed, and
+// older snapshots. If the last one was made for that reason, the next one waits for more entries.
 func (r *Replica) hasFilled() {
 	a := &r.applier
 	a.due = a.due || !a.tight
 	r.maybeSave()
 }
 
-// maybeSave freezes the state for the snapshotter if it is time. One is under way
-// at a time, and none is made in the midst of a change of several members.
+// maybeSave freezes the state for the snapshotter if it is time. Only one snapshot is under way at
+// a time, and none is made in the midst of a change of several members.
 func (r *Replica) maybeSave() {
 	a := &r.applier
 	full, bytes := r.full.Load(), r.cfg.SnapshotBytes
@@ -58,8 +58,8 @@ func (r *Replica) maybeSave() {
 	})
 }
 
-// saveFor makes a snapshot that knows the members as of an index, unless the last one
-// does. One under way that is too old for them takes its time, and is given up.
+// saveFor makes a snapshot that has the members as of the index members, unless the last one has. A
+// snapshot under way that is too old for that is given up, so that it does not delay the new one.
 func (r *Replica) saveFor(members uint64) {
 	a := &r.applier
 	if a.savingAt >= members {
@@ -72,8 +72,8 @@ func (r *Replica) saveFor(members uint64) {
 	r.maybeSave()
 }
 
-// save makes a snapshot. One that fails costs a warning and is tried again after
-// as many txns: the log still holds everything.
+// save makes a snapshot. If it fails, save logs an error, and the next one is made after the usual
+// number of txns: the log still holds everything.
 func (r *Replica) save(ctx context.Context, f *tree.Frozen, at Point) {
 	start := r.cfg.Now()
 	zxid := f.Counters().Zxid
@@ -114,7 +114,7 @@ func (r *Replica) save(ctx context.Context, f *tree.Frozen, at Point) {
 	})
 }
 
-// saved lets the next snapshot begin.
+// saved allows the next snapshot to begin.
 func (r *Replica) saved() {
 	r.tasks.push(func() {
 		r.applier.saving = false

@@ -21,7 +21,7 @@ type stage struct {
 	disk     replica.Log
 	hard     wal.HardState
 	r        *replica.Replica
-	steps    []string // what it has written and said, in that order
+	steps    []string // what it has written and sent, in that order
 	said     []*raftpb.Message
 	received map[uint64]*tree.Tree // snapshots of the leader, by index
 }
@@ -33,7 +33,7 @@ func newStage(t testing.TB) *stage {
 	return s
 }
 
-// begin starts the node on what is on its disk.
+// begin starts the node with what is on its disk.
 func (s *stage) begin() {
 	s.Helper()
 	cfg := s.config
@@ -50,13 +50,13 @@ func (s *stage) begin() {
 	s.steps, s.said = nil, nil
 }
 
-// turn lets one part do what waits for it.
+// turn makes one part do what waits for it.
 func (s *stage) turn(part int) error {
 	_, err := replica.Turns(s.r)[part]()
 	return err
 }
 
-// settle lets all parts do what they can.
+// settle makes all parts do what they can.
 func (s *stage) settle() {
 	s.Helper()
 	for range 4 {
@@ -68,15 +68,14 @@ func (s *stage) settle() {
 	}
 }
 
-// hears gives the node a message, and time.
+// hears delivers a message to the node, and lets it work.
 func (s *stage) hears(m *raftpb.Message) {
 	s.Helper()
 	s.r.StepRaft(m.GetFrom(), []*raftpb.Message{m})
 	s.settle()
 }
 
-// crash is the end of the machine's memory. What of the disk's unsynced part is left is
-// for n to say: all of it, or so many records.
+// crash ends the machine's memory. n says how many unsynced records stay on the disk.
 func (s *stage) crash(n int) {
 	next := s.log.synced
 	for _, r := range s.log.tail[:min(n, len(s.log.tail))] {
@@ -88,14 +87,14 @@ func (s *stage) crash(n int) {
 
 const everything = 1 << 30
 
-// wrote gives the steps since the last call.
+// wrote returns the steps since the last call.
 func (s *stage) wrote() string {
 	steps := s.steps
 	s.steps = nil
 	return strings.Join(steps, ", ")
 }
 
-// entries are those in the log from the second one on: index/term.
+// entries returns the entries in the log from the second one on, as index/term.
 func (s *stage) entries() string {
 	first, _ := (*diary)(s).FirstIndex()
 	last, _ := (*diary)(s).LastIndex()
@@ -130,7 +129,7 @@ func (s *stage) Installed(at replica.Point) error {
 
 func (*stage) Unwanted(uint64) {}
 
-// diary is the stage as the node's log and carrier: it notes what they are asked for.
+// diary is the stage as the node's log and Peers: it records the calls.
 type diary stage
 
 func (d *diary) log() replica.Log {
@@ -190,7 +189,7 @@ func (d *diary) Raft(msgs []*raftpb.Message) {
 	d.said = append(d.said, msgs...)
 }
 
-// last is the last message of a type that the node has sent to a peer.
+// last returns the last message of a type that the node has sent to a peer.
 func (s *stage) last(typ raftpb.MessageType, to uint64) *raftpb.Message {
 	s.Helper()
 	for _, m := range slices.Backward(s.said) {
@@ -202,13 +201,13 @@ func (s *stage) last(typ raftpb.MessageType, to uint64) *raftpb.Message {
 	return nil
 }
 
-// The messages of the others.
+// The messages of the other nodes.
 
 func message(typ raftpb.MessageType, from, term uint64) *raftpb.Message {
 	return &raftpb.Message{Type: typ.Enum(), From: &from, To: new(uint64(self)), Term: &term}
 }
 
-// appendOf is a leader's message: entries behind one of an index and term.
+// appendOf returns a leader's message: entries that follow the one with this index and term.
 func appendOf(from, term, index, logTerm, commit uint64, entries ...*raftpb.Entry) *raftpb.Message {
 	m := message(raftpb.MsgApp, from, term)
 	m.Index, m.LogTerm, m.Commit, m.Entries = &index, &logTerm, &commit, entries
@@ -222,7 +221,7 @@ func snapOf(from, term, index uint64) *raftpb.Message {
 	return m
 }
 
-// written is an entry that creates a znode.
+// written returns an entry that creates a znode.
 func written(index, term uint64, path string) *raftpb.Entry {
 	var e tree.Encoder
 	e.Add(create(path))

@@ -19,8 +19,8 @@ import (
 	"coord/wal"
 )
 
-// A log that does not fit is refused, and says how. H10: changes between the snapshot
-// and the log were passed over without a word.
+// A log that does not fit is refused, with the reason. H10: changes between the snapshot and the
+// log were silently skipped.
 func TestALogThatDoesNotFitIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		log  journal
@@ -47,9 +47,8 @@ func TestALogThatDoesNotFitIsRefused(t *testing.T) {
 	}
 }
 
-// The log may still hold entries from before the snapshot, and its commit index
-// may lie before it, at it or behind it. H17 (etcd#13766): what the snapshot holds is not
-// applied again.
+// The log may still hold entries from before the snapshot, and its commit index may lie before the
+// snapshot, at it or after it. H17 (etcd#13766): what the snapshot holds is not applied again.
 func TestAStartAppliesWhatIsBehindTheSnapshot(t *testing.T) {
 	for _, commit := range []uint64{1, 5, 11, 12, 15, 21} {
 		t.Run(strconv.FormatUint(commit, 10), func(t *testing.T) {
@@ -83,7 +82,7 @@ func TestAStartAppliesWhatIsBehindTheSnapshot(t *testing.T) {
 	}
 }
 
-// What cannot be applied ends Run: a newer coord has written it.
+// An entry that cannot be applied ends Run: a newer coord has written it.
 func TestAnEntryOfANewerCoordEndsRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -104,7 +103,7 @@ func TestAnEntryOfANewerCoordEndsRun(t *testing.T) {
 	})
 }
 
-// A start and a stop change nothing but the term.
+// A start and a stop change only the term.
 func TestRestartIsIdempotent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -125,8 +124,8 @@ func TestRestartIsIdempotent(t *testing.T) {
 	})
 }
 
-// Run ends with its context whatever is under way; the bubble fails if it leaves
-// a goroutine.
+// Run ends with its context whatever is under way; the bubble fails if Run leaves a goroutine
+// behind.
 func TestRunEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -151,7 +150,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		if err := <-n.ended; err != nil || time.Since(began) > 0 {
 			t.Errorf("Run took %v to end with %v", time.Since(began), err)
 		}
-		// Nothing that comes later hangs the caller, is answered or done.
+		// Nothing that is submitted later blocks the caller, is answered, or is done.
 		n.Submit(create("/b"), func(r tree.Result, _ *tree.Tree, _ *watchTable) { late <- r.Code })
 		n.Barrier(func(r tree.Result, _ *tree.Tree, _ *watchTable) { late <- r.Code })
 		synctest.Wait()
@@ -161,7 +160,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// The applier tells of each burst when the lock is free.
+// The applier calls Burst after each burst, without the lock.
 func TestBurstComesBehindTheAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)

@@ -25,8 +25,8 @@ func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	return &raftpb.HardState{Term: &s.hard.Term, Vote: &s.hard.Vote, Commit: &s.hard.Commit}, s.start.confState(), nil
 }
 
-// Snapshot describes the newest snapshot of this node. A member that was added
-// behind it would pass it over (raft): then a new one is made, and raft asks again.
+// Snapshot describes the newest snapshot of this node. Raft on a member that was added after that
+// snapshot would ignore it: then Snapshot has a new one made, and raft asks again.
 func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	c := &s.r.core
 	if members := c.members.Index; c.saved.Index < members {
@@ -36,7 +36,7 @@ func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	return c.saved.descriptor(), nil
 }
 
-// fits says what is wrong with a log for a state as of p.
+// fits says what is wrong with the log for a state as of p.
 func (s *storage) fits(p Point) error {
 	first, err := s.FirstIndex()
 	if err != nil {
@@ -78,8 +78,8 @@ func (c *core) init(r *Replica) (err error) {
 	c.in, c.up, c.heard = map[uint64]*inflow{}, map[uint64]bool{}, map[uint64]uint64{}
 	c.acked, c.late = map[uint64]acknowledged{}, map[uint64]*raftpb.Message{}
 	if r.cfg.Peers != nil {
-		// What an earlier life has sent may still arrive somewhere: its numbers are
-		// not these. 48 bits, for the log holds them with every txn.
+		// What an earlier life has sent may still arrive somewhere, so this life's numbers must
+		// differ. 48 bits, because the log holds them with every txn.
 		c.seq = random() >> 16
 		c.readSeq = random() >> 16
 	}

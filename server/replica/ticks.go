@@ -2,7 +2,7 @@ package replica
 
 import "time"
 
-// ticks says whether time matters: a sole member waits for nobody.
+// ticks says whether time passes for raft: a sole member waits for nobody.
 func (r *Replica) ticks() bool {
 	m := &r.core.members
 	return r.cfg.Peers != nil && (len(m.Others) > 0 || !m.sole(r.cfg.NodeID))
@@ -19,11 +19,12 @@ func (r *Replica) passTime() {
 	r.pass(int(n))
 }
 
-// pass ticks n times, but no oftener than the loop meant to sleep through: when it is that late the whole
-// process has stood still, and what the others said meanwhile is yet to be read.
+// pass ticks n times, but at most as often as the loop meant to sleep through. If the loop is later than
+// that, the whole process was suspended, and the messages that the others sent meanwhile have not been
+// read yet.
 func (r *Replica) pass(n int) {
 	rest := r.rest()
-	if c := &r.core; n > rest+r.cfg.ElectionTick { // it reads what is old for a tick
+	if c := &r.core; n > rest+r.cfg.ElectionTick { // for one more tick it reads old messages
 		c.heardFrom = c.ticks + uint64(rest) + 2
 	}
 	for range min(n, rest) {
@@ -31,7 +32,7 @@ func (r *Replica) pass(n int) {
 	}
 }
 
-// nextTick is when the loop is to look at the latest; zero: time stands still.
+// nextTick returns when the loop must look at the latest; zero: time stands still.
 func (r *Replica) nextTick() time.Time {
 	c := &r.core
 	switch {
@@ -44,10 +45,9 @@ func (r *Replica) nextTick() time.Time {
 	return c.lastTick.Add(time.Duration(r.rest()) * r.cfg.Tick)
 }
 
-// rest is how many ticks may go by before the loop looks at them. An idle node pays for each time
-// that it wakes up, and at most ticks there is nothing to do: a leader is to be heard of every few, and
-// for a follower the silence of its leader is long enough after several. Whatever else waits for a tick waits
-// for the next one.
+// rest returns how many ticks may pass before the loop looks at them. An idle node pays for each wake-up, and
+// at most ticks there is nothing to do: a leader must be heard from only every few ticks, and a follower
+// counts its leader as silent only after several. Whatever else waits for a tick waits for the next one.
 func (r *Replica) rest() int {
 	c := &r.core
 	switch lead := c.reign.lead; {
@@ -62,7 +62,7 @@ func (r *Replica) rest() int {
 	}
 }
 
-// tick is one unit of raft's time.
+// tick advances raft's time by one unit.
 func (r *Replica) tick() {
 	c := &r.core
 	c.ticks++
@@ -73,7 +73,7 @@ func (r *Replica) tick() {
 	if c.idle++; r.hasLeader() {
 		c.idle = 0
 	}
-	// Who has no vote, or none any more, does not campaign, and would follow a silent
+	// A node that has no vote, or no longer has one, does not campaign, and would follow a silent
 	// leader for ever.
 	if lead := c.reign.lead; lead != 0 && lead != r.cfg.NodeID && c.ticks-c.heard[lead] > 2*uint64(r.cfg.ElectionTick) {
 		r.forgetLeader()

@@ -14,23 +14,22 @@ import (
 	"coord/wal"
 )
 
-// memLog is package wal's twin in memory. A crash loses what was not synced, but
-// for a prefix of it; a named step can be made to fail, once and for all; and a
-// test can hold every sync at a gate.
+// memLog is package wal's twin in memory. A crash loses what was not synced, except for a prefix of
+// it; a test can make a named step fail, for good, and can hold every sync at a gate.
 type memLog struct {
 	mu      sync.Mutex
-	seen    journal  // all that was written: what readers see
-	synced  journal  // what is sure to outlive a crash
-	tail    []record // what was written since, in order
+	seen    journal  // everything written: what readers see
+	synced  journal  // what certainly survives a crash
+	tail    []record // what was written since the last sync, in order
 	err     error    // final
 	faults  map[string]fault
-	gate    chan struct{} // a sync takes one from it; nil: it does not wait
+	gate    chan struct{} // each sync takes a token from it; nil: it does not wait
 	held    int           // syncs at the gate
 	calls   []string      // of the rare steps
 	writes  int
 	largest int // bytes of entries in one Append
 	syncs   int
-	lies    bool // a sync does nothing and says it has
+	lies    bool // a sync does nothing and claims that it has
 }
 
 // fault makes a step fail at its n-th call from now on.
@@ -39,8 +38,8 @@ type fault struct {
 	err error
 }
 
-// record is one thing written: an entry with its commit hint, or something else
-// in place of it.
+// record is one thing written: an entry with its commit hint, or something else instead of an
+// entry.
 type record struct {
 	entry *raftpb.Entry
 	hint  uint64
@@ -49,21 +48,21 @@ type record struct {
 	base  wal.Position
 }
 
-// ofElsewhere is the hint of a base that is a snapshot's of another node. No field
-// of its own: benchmarks write many records.
+// ofElsewhere is the hint of a base that comes from another node's snapshot. It has no field of its
+// own, because benchmarks write many records.
 const ofElsewhere = math.MaxUint64
 
-// journal is what a row of records amounts to.
+// journal is the result of a sequence of records.
 type journal struct {
 	base    wal.Position
 	entries []*raftpb.Entry // from base.Index+1 on
 	hard    wal.HardState
 	hint    uint64
 	mark    wal.Mark
-	archive []*raftpb.Entry // the entries from the first one on, compacted or not, if it is not nil
+	archive []*raftpb.Entry // if not nil: the entries from the first one on, compacted or not
 }
 
-// newMemLog is a log that begins behind the snapshot of a new node.
+// newMemLog returns a log that begins after the snapshot of a new node.
 func newMemLog() *memLog {
 	j := journal{base: wal.Position{Index: 1, Term: 1}, hard: wal.HardState{Term: 1, Commit: 1}}
 	return &memLog{seen: j, synced: j, faults: map[string]fault{}}
@@ -76,7 +75,7 @@ func (j *journal) put(r record) {
 	case r.entry != nil:
 		i := int(r.entry.GetIndex() - j.base.Index - 1)
 		if i < len(j.entries) {
-			j.entries = j.entries[:i:i] // others may hold the rest
+			j.entries = j.entries[:i:i] // other slices may hold the rest
 		}
 		j.entries = append(j.entries, r.entry)
 		if j.archive != nil {
@@ -110,7 +109,8 @@ func (j *journal) recovered() wal.HardState {
 	return h
 }
 
-// failAt lets the n-th call of a step from now on fail: write, sync, mark or compact.
+// failAt makes the n-th call of a step from now on fail; the steps are write, sync, mark and
+// compact.
 func (l *memLog) failAt(step string, n int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -173,7 +173,7 @@ func (l *memLog) Append(batches ...wal.Batch) error {
 	return l.sync()
 }
 
-// sync waits at the gate without the lock: readers do not wait for an fsync.
+// sync waits at the gate without the lock, because readers do not wait for an fsync.
 func (l *memLog) sync() error {
 	if gate := l.gate; gate != nil {
 		l.held++
@@ -298,7 +298,7 @@ func (l *memLog) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	return out, nil
 }
 
-// hold lets every sync from now on wait until pass or open.
+// hold makes every sync from now on wait until pass or open.
 func (l *memLog) hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -307,10 +307,10 @@ func (l *memLog) hold() {
 	}
 }
 
-// pass lets one sync through, once it is there.
+// pass lets one sync through, once there is one.
 func (l *memLog) pass() { l.gate <- struct{}{} }
 
-// open lets all through.
+// open lets all syncs through.
 func (l *memLog) open() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -320,8 +320,8 @@ func (l *memLog) open() {
 	}
 }
 
-// crash is the log that the next start finds. The old one is of no use any more:
-// every call of a node that still runs on it fails.
+// crash returns the log that the next start finds. The old log is useless then: every call of a
+// node that still runs on it fails.
 func (l *memLog) crash(rnd *rand.Rand) *memLog {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -342,7 +342,7 @@ func (l *memLog) stats() (writes, syncs, held int) {
 	return l.writes, l.syncs, l.held
 }
 
-// all are the entries in the log.
+// all returns the entries in the log.
 func (l *memLog) all() []*raftpb.Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"coord/tree"
 )
 
-// follower is a node that hears of another leader in each round, or never.
+// follower is a node that sees a new leader in each round, or never.
 type follower struct {
 	tree  *tree.Tree
 	term  uint64
@@ -26,8 +26,8 @@ func (f *follower) Links() uint64                                               
 func (f *follower) View(read func(*tree.Tree, *watch.Table))                      { read(f.tree, nil) }
 func (f *follower) Decide(*tree.Txn, func(tree.Result, *tree.Tree, *watch.Table)) {}
 
-// BenchmarkRound is one of a follower with 10,000 kept sessions. If their ttl is 30 s,
-// one of 39 rounds reports them all, and in the others nothing is due.
+// BenchmarkRound is one round of a follower with 10,000 kept sessions. With a ttl of 30 s one of 39
+// rounds reports them all, and in the others nothing is due.
 func BenchmarkRound(b *testing.B) {
 	for name, step := range map[string]uint64{"report": 1, "nothing due": 0} {
 		b.Run(name, func(b *testing.B) {

@@ -11,9 +11,8 @@ import (
 	"coord/tree/znode"
 )
 
-// H22 (etcd#6700, #12291, logcabin#90): deadlines were counted on the host's clock, and a
-// step of that ended leases early or never. Here each one is on the monotonic clock,
-// however it came about.
+// H22 (etcd#6700, #12291, logcabin#90): deadlines were counted on the host's clock, and a step of that
+// clock ended leases early or never. Here each deadline is on the monotonic clock, whatever has set it.
 func TestDeadlinesAreOnTheMonotonicClock(t *testing.T) {
 	t.Parallel()
 	b := &bench{T: t, tree: tree.New()}
@@ -21,13 +20,13 @@ func TestDeadlinesAreOnTheMonotonicClock(t *testing.T) {
 		b.open(id, time.Minute)
 	}
 	k := session.New(session.Config{Replica: b, ContainerInterval: time.Minute})
-	session.Round(k) // it leads, and finds them all in the tree
+	session.Round(k) // it leads, and finds all sessions in the tree
 	k.Attach(1, 0, time.Minute, false)
 	k.Attach(2, 0, time.Minute, false)
 	k.Touch(2)
 	k.Detach(3, 0, time.Hour)
 	report := binary.BigEndian.AppendUint64(nil, 4)
-	for _, n := range []uint32{0, 60_000, 3_600_000} { // attachment, its time, it lives for
+	for _, n := range []uint32{0, 60_000, 3_600_000} { // attachment, its time, how long it lives
 		report = binary.BigEndian.AppendUint32(report, n)
 	}
 	k.Told(9, report)
@@ -41,7 +40,7 @@ func TestDeadlinesAreOnTheMonotonicClock(t *testing.T) {
 	}
 }
 
-// H22 too: what the leader stamps into txns may step; nothing ends earlier or later by that.
+// H22 too: the time that the leader stamps into txns may step; nothing ends earlier or later because of that.
 func TestAStepOfTheStampsEndsNothing(t *testing.T) {
 	const years = 10 * 365 * 24 * time.Hour
 	for _, step := range []time.Duration{-years, -time.Hour, 0, time.Hour, years} {
@@ -53,7 +52,7 @@ func TestAStepOfTheStampsEndsNothing(t *testing.T) {
 				b.create("/container", znode.Container, 0)
 				b.create("/container/child", znode.Persistent, 0)
 				b.remove("/container/child")
-				time.Sleep(2 * time.Second) // the keeper has seen them
+				time.Sleep(2 * time.Second) // the keeper has seen them by now
 				b.mu.Lock()
 				b.step = step
 				b.mu.Unlock()

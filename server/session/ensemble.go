@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// Ensemble is how the keepers of several nodes reach the leader's. Its methods do
-// not wait; any goroutine calls them, with any lock held.
+// Ensemble is how the keepers of several nodes reach the leader's keeper. Its methods do not wait.
+// Any goroutine calls them, with any lock held.
 type Ensemble interface {
-	// Leader tells who leads in which term; id 0: nobody. self: it is this node, and it
-	// is ready to propose.
+	// Leader returns the leader and its term; id 0: there is none. self: this node is the leader
+	// and is ready to propose.
 	Leader() (id, term uint64, self bool)
-	// Tell carries b, which nobody changes any more, to that node's Told, or to nobody:
-	// it may lose it, and does if that is this node (it leads and is not ready). What
-	// arrives from one node arrives in the order in which it was told, and is lost only with the link.
+	// Tell sends b, which nobody changes any more, to that node's Told. It may lose b, and does so if
+	// the node is this one (which leads and is not ready). Messages from one node arrive in the order
+	// in which they were sent, and are lost only with the link.
 	Tell(to uint64, b []byte)
-	// Links is another number whenever a link to another node has come or gone since.
+	// Links returns a different number after any link to another node has come or gone.
 	Links() uint64
 }
 
@@ -27,20 +27,19 @@ func (alone) Leader() (id, term uint64, self bool) { return 0, 0, true }
 func (alone) Tell(uint64, []byte)                  {}
 func (alone) Links() uint64                        { return 0 }
 
-// What one node says to the leader.
+// Limits of what one node reports to the leader.
 const (
 	entryBytes = 20
-	maxEntries = 2048 // of one report
-	// maxReports is how many one round sends: 640 KiB every 250 ms. What has no room
-	// waits for the next.
+	maxEntries = 2048 // in one report
+	// maxReports is how many reports one round sends: 640 KiB every 250 ms. What does not fit waits
+	// for the next round.
 	maxReports = 16
-	// leastPromise is how long the leader waits at least for a node to report a
-	// session again: for its own next round, a report that is lost, a link that is
-	// made anew.
+	// leastPromise is the least time that the leader waits for a node to report a session again: it
+	// covers the leader's own next round, a lost report, and a link that is made anew.
 	leastPromise = 2 * time.Second
 )
 
-// lead is who leads, as Ensemble tells it.
+// lead says who leads, as Ensemble.Leader returns it.
 type lead struct {
 	id, term uint64
 	self     bool
@@ -51,10 +50,9 @@ func (k *Keeper) ask() (l lead) {
 	return l
 }
 
-// follow asks who leads, and says whether it is this node. When it is another than
-// before, everything begins anew: nothing is known of sessions elsewhere nor of
-// containers and TTL znodes, and the leader knows nothing of the sessions here.
-// Run's goroutine calls it.
+// follow asks who leads, and says whether it is this node. If that has changed, everything begins
+// anew: this node knows nothing about sessions elsewhere or about containers and TTL znodes, and
+// the leader knows nothing about the sessions here. Run's goroutine calls it.
 func (k *Keeper) follow() (leads bool) {
 	l := k.ask()
 	k.mu.Lock()
@@ -72,8 +70,8 @@ func (k *Keeper) follow() (leads bool) {
 	return l.self
 }
 
-// leads says whether this node leads still, and has done so since the last look:
-// what it has decided meanwhile may be proposed. Run's goroutine calls it.
+// leads says whether this node still leads and has done so since the last look, so that what it has
+// decided meanwhile may be proposed. Run's goroutine calls it.
 func (k *Keeper) leads() bool {
 	l := k.ask()
 	k.mu.Lock()
@@ -81,30 +79,30 @@ func (k *Keeper) leads() bool {
 	return l.self && l == k.mu.lead
 }
 
-// report is how the leader learns of a session.
+// report says how the leader learns of a session.
 type report struct {
-	next time.Time     // when it is told again
-	wait time.Duration // from the last time to the next
-	over bool          // it was told that the session's time is over
+	next time.Time     // when it is reported again
+	wait time.Duration // between the last report and the next
+	over bool          // whether the last report said that the session's time is over
 }
 
-// made says that the leader is told now of what d is.
+// made notes that d is being reported to the leader now.
 func (r *report) made(d *deadline, now time.Time) {
 	if over := d.isOver(now); over != r.over {
 		r.over, r.wait = over, 0
 	}
-	// A round more goes by at the most until it is told again.
+	// Up to one more round passes before the next report.
 	most := max(max(d.ttl, leastPromise)/3-expireEvery, expireEvery)
 	r.wait = min(max(2*r.wait, expireEvery), most)
 	r.next = now.Add(r.wait)
 }
 
-// isNeeded says whether the leader is to be told in this round.
+// isNeeded says whether d must be reported in this round.
 func (r *report) isNeeded(d *deadline, now time.Time) bool {
 	return !now.Before(r.next) || d.isOver(now) != r.over
 }
 
-// promise is how long a session lives unless something else is said.
+// promise is how long a session lives unless something else is reported.
 func (d *deadline) promise(now time.Time) time.Duration {
 	switch {
 	case d.isOver(now):
@@ -115,9 +113,8 @@ func (d *deadline) promise(now time.Time) time.Duration {
 	return max(d.ttl, leastPromise)
 }
 
-// sweep drops the deadlines of sessions that are no more. Of the others it returns
-// what is to be told to the leader, if that is another node, and finds when the next look
-// is needed.
+// sweep drops the deadlines of sessions that have ended. From the others it makes the reports to
+// the leader, if that is another node, and finds when the next look is needed.
 func (k *Keeper) sweep() (to uint64, reports [][]byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -150,7 +147,7 @@ func (k *Keeper) sweep() (to uint64, reports [][]byte) {
 	return to, reports
 }
 
-// report tells the leader what it is to know, if that is another node.
+// report tells the leader what it must know, if that is another node.
 func (k *Keeper) report() {
 	k.telling.Lock()
 	defer k.telling.Unlock()
@@ -160,10 +157,10 @@ func (k *Keeper) report() {
 	}
 }
 
-// Vouch says that the client of a session that is attached here was heard, as Touch does, and
-// tells the leader at once. A question to the leader that is asked behind it, by the same links
-// (Replica.Barrier), proves by its answer that the leader has heard that; if heard says
-// so, behind the answer. If not, something may have been lost: both are to be repeated.
+// Vouch says that the client of a session that is attached here has been heard, as Touch does, and
+// reports it to the leader at once. If the caller then asks the leader something over the same
+// links (Replica.Barrier), and heard returns true after the answer, the leader has received the
+// report. If heard returns false, the report may have been lost: the caller must repeat both.
 func (k *Keeper) Vouch(id int64) (heard func() bool) {
 	k.telling.Lock()
 	defer k.telling.Unlock()
@@ -174,7 +171,7 @@ func (k *Keeper) Vouch(id int64) (heard func() bool) {
 	return func() bool { return k.ask() == l && k.cfg.Ensemble.Links() == links }
 }
 
-// vouch is what the leader is to be told of a session that was heard, or nil.
+// vouch is the report to the leader about a session whose client was heard, or nil if none is needed.
 func (k *Keeper) vouch(id int64, l lead) []byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -196,15 +193,15 @@ func appendEntry(b []byte, id int64, d *deadline, now time.Time) []byte {
 	return binary.BigEndian.AppendUint32(b, millis(d.promise(now)))
 }
 
-// millis rounds up: nothing ends early.
+// millis rounds up, so that nothing ends early.
 func millis(d time.Duration) uint32 {
 	return uint32(min(max(0, (d+time.Millisecond-1)/time.Millisecond), math.MaxUint32))
 }
 
 func duration(millis uint32) time.Duration { return time.Duration(millis) * time.Millisecond }
 
-// Told takes another node's report, and keeps nothing of b. What is not one is left
-// out, and so is what comes to a node that does not lead. Any goroutine may call it.
+// Told takes another node's report, and keeps no reference to b. It ignores what is not a report,
+// and all reports while this node does not lead. Any goroutine may call it.
 func (k *Keeper) Told(from uint64, b []byte) {
 	if len(b) == 0 || len(b)%entryBytes != 0 || len(b) > maxEntries*entryBytes {
 		k.cfg.Logger.Debug().Hex("peer", binary.BigEndian.AppendUint64(nil, from)).Int("bytes", len(b)).Msg("not a report of sessions")
@@ -215,8 +212,8 @@ func (k *Keeper) Told(from uint64, b []byte) {
 	for now := k.cfg.Now(); len(b) > 0; b = b[entryBytes:] {
 		d := k.mu.sessions[int64(binary.BigEndian.Uint64(b))]
 		if d == nil || d.presence != elsewhere || d.attachment != binary.BigEndian.Uint32(b[8:]) {
-			// It has ended, has moved, is here, or is yet to be seen here: then it is told
-			// again. Who does not lead knows no session elsewhere.
+			// The session has ended, has moved, is attached here, or has not been seen here yet; in the
+			// last case its node reports it again. A node that does not lead knows no session elsewhere.
 			k.plan(now)
 			continue
 		}

@@ -17,8 +17,8 @@ import (
 	"coord/tree/znode"
 )
 
-// cluster is some nodes with a log that is committed at once, and the keepers of
-// those that are up. Who leads is the test's to say.
+// cluster is some nodes with a log that is committed at once, and the keepers of those that are up.
+// The test decides which node leads.
 type cluster struct {
 	*testing.T
 	nodes []*node // node 1 is nodes[0]
@@ -27,38 +27,38 @@ type cluster struct {
 	log     []entry
 	leader  *node // nil for none; it is ready
 	term    uint64
-	ready   time.Time // since when
-	refused int       // closes that the tree did not take
+	ready   time.Time // since when it is
+	refused int       // closes that the tree refused
 
-	// With mu held:
-	lose   func(from uint64, b []byte) bool // what becomes of a report
-	delay  func() time.Duration             // and how long it takes
-	before func(x *tree.Txn)                // a keeper's proposal
-	closed func(id int64)                   // by a keeper
+	// Called with mu held:
+	lose   func(from uint64, b []byte) bool // whether a report is lost
+	delay  func() time.Duration             // how long a report takes
+	before func(x *tree.Txn)                // called with each proposal of a keeper
+	closed func(id int64)                   // called with each session that a keeper has closed
 }
 
 type entry struct {
 	txn    tree.Txn
 	origin *node
-	life   int // of the origin
+	life   int // the origin's, when it submitted this
 	done   func(tree.Result)
 }
 
-// node is one of them. The cluster's mu guards it all.
+// node is one of the nodes. The cluster's mu guards all of it.
 type node struct {
 	c        *cluster
 	id       uint64
-	life     int // how often it was started
+	life     int // how often it has been started
 	keeper   *session.Keeper
 	stop     func()
 	tree     *tree.Tree
 	applied  int
-	lag      time.Duration // how late it applies what others commit
-	leader   uint64        // what it knows of
+	lag      time.Duration // how late it applies what others have committed
+	leader   uint64        // as far as it knows
 	term     uint64
 	leads    bool
-	links    uint64    // how often one has come or gone
-	arrives  time.Time // when the last report that it has sent does
+	links    uint64    // how often a link has come or gone
+	arrives  time.Time // when the last report that it has sent arrives
 	proposed int
 	looks    int
 	told     []told
@@ -119,7 +119,7 @@ func (n *node) start() {
 	}
 }
 
-// crash ends a node; start begins it anew.
+// crash ends a node; start starts it again.
 func (n *node) crash() {
 	n.stop()
 	n.c.mu.Lock()
@@ -131,7 +131,7 @@ func (n *node) crash() {
 	}
 }
 
-// elect makes a node lead, and all know it. 0: none leads.
+// elect makes a node the leader, and all nodes know it. 0: there is no leader.
 func (c *cluster) elect(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,7 +144,7 @@ func (c *cluster) elect(id uint64) {
 	}
 }
 
-// appoint makes a node lead. The others do not know that yet. mu is held.
+// appoint makes a node the leader. The others do not know that yet. mu is held.
 func (c *cluster) appoint(n *node) {
 	c.term++
 	n.catchUp(len(c.log))
@@ -201,7 +201,7 @@ func (n *node) View(read func(*tree.Tree, *watch.Table)) {
 	read(n.tree, nil)
 }
 
-// Submit is the keeper's, who must lead as far as it can know.
+// Decide takes the keeper's proposal; the node must lead as far as its keeper can know.
 func (n *node) Decide(x *tree.Txn, done func(tree.Result, *tree.Tree, *watch.Table)) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
@@ -255,7 +255,7 @@ func (n *node) catchUp(end int) {
 	}
 }
 
-// must commits a txn that comes through a node, and waits until all have it.
+// must commits a txn that comes through a node, and waits until all nodes have applied it.
 func (c *cluster) must(through uint64, x tree.Txn) (r tree.Result) {
 	c.Helper()
 	c.mu.Lock()
@@ -274,7 +274,7 @@ func (c *cluster) must(through uint64, x tree.Txn) (r tree.Result) {
 	return r
 }
 
-// open makes a session through a node, and no more.
+// open creates a session through a node, without attaching it to a keeper.
 func (c *cluster) open(through uint64, id int64, timeout time.Duration) {
 	c.Helper()
 	c.must(through, tree.Txn{Op: tree.Op{Kind: tree.KindSession}, Target: id, TimeoutMS: int32(timeout.Milliseconds()), Password: make([]byte, 16)})
@@ -288,7 +288,7 @@ func (c *cluster) move(through uint64, id int64) (attachment uint32) {
 
 func (c *cluster) keeper(id uint64) *session.Keeper { return c.nodes[id-1].keeper }
 
-// alive lets time pass and then demands which sessions there are.
+// alive lets time pass and then demands that exactly these sessions exist.
 func (c *cluster) alive(after time.Duration, want ...int64) {
 	c.Helper()
 	time.Sleep(after)
@@ -309,7 +309,7 @@ func (c *cluster) alive(after time.Duration, want ...int64) {
 	}
 }
 
-// proposals are those of each node since the last call.
+// proposals is how many proposals each node has made since the last call.
 func (c *cluster) proposals() (ns []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -320,7 +320,7 @@ func (c *cluster) proposals() (ns []int) {
 	return ns
 }
 
-// reported is what a node has told since the last call.
+// reported returns the reports that a node has sent since the last call.
 func (c *cluster) reported(by uint64) (all []told) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -328,7 +328,7 @@ func (c *cluster) reported(by uint64) (all []told) {
 	return all
 }
 
-// where is a session's presence, of every kind that there is.
+// where gives a session each kind of presence that there is.
 var where = map[string]func(k *session.Keeper, attachment uint32, ttl time.Duration){
 	"attached": func(k *session.Keeper, a uint32, ttl time.Duration) { k.Attach(1, a, ttl, false) },
 	"detached": func(k *session.Keeper, a uint32, ttl time.Duration) { k.Detach(1, a, ttl) },
@@ -344,8 +344,8 @@ var where = map[string]func(k *session.Keeper, attachment uint32, ttl time.Durat
 	},
 }
 
-// TestASilentSessionOfAFollowerEnds never before its time, which may be more or less
-// than the tree says, and soon after; the leader alone proposes that.
+// TestASilentSessionOfAFollowerEnds: never before its time, which may be more or less than the tree
+// says, and soon after it; only the leader proposes the close.
 func TestASilentSessionOfAFollowerEnds(t *testing.T) {
 	for name, begins := range where {
 		for _, timeout := range []time.Duration{time.Millisecond, 10 * time.Second, time.Hour} {
@@ -378,8 +378,7 @@ func TestASilentSessionOfAFollowerEnds(t *testing.T) {
 	}
 }
 
-// TestAKeptSessionOfAFollowerLives as long as its connection, though each second
-// report of it is lost.
+// TestAKeptSessionOfAFollowerLives as long as its connection, even if every second report of it is lost.
 func TestAKeptSessionOfAFollowerLives(t *testing.T) {
 	for _, ttl := range []time.Duration{time.Millisecond, time.Second, 5 * time.Second, time.Minute} {
 		t.Run(ttl.String(), func(t *testing.T) {
@@ -396,8 +395,8 @@ func TestAKeptSessionOfAFollowerLives(t *testing.T) {
 	}
 }
 
-// TestAnElectionGivesEachSessionItsTimeAgain from when the new leader is ready,
-// also if it led before; and nothing is proposed meanwhile.
+// TestAnElectionGivesEachSessionItsTimeAgain, from the moment at which the new leader is ready,
+// even if it led before; and nothing is proposed until the time is over.
 func TestAnElectionGivesEachSessionItsTimeAgain(t *testing.T) {
 	for name, begins := range map[string]func(c *cluster){
 		"attached nowhere":   func(*cluster) {},
@@ -417,7 +416,7 @@ func TestAnElectionGivesEachSessionItsTimeAgain(t *testing.T) {
 				c.alive(8*time.Second, 1)
 				for _, next := range []uint64{2, 1, 2, 1} {
 					c.elect(0)
-					c.alive(time.Minute, 1) // its time is over, and nobody may say so
+					c.alive(time.Minute, 1) // its time is over, and no node may propose the close
 					c.elect(next)
 					c.alive(10*time.Second-time.Millisecond, 1)
 				}
@@ -430,7 +429,7 @@ func TestAnElectionGivesEachSessionItsTimeAgain(t *testing.T) {
 	}
 }
 
-// TestANewLeaderIsToldAnew of every session, at once: it knows their TimeoutMS only.
+// TestANewLeaderIsToldAnew of every session, at once: it knows only their TimeoutMS.
 func TestANewLeaderIsToldAnew(t *testing.T) {
 	ensemble(t, 3, func(c *cluster) {
 		c.open(1, 1, time.Millisecond)
@@ -450,7 +449,7 @@ func TestANewLeaderIsToldAnew(t *testing.T) {
 	})
 }
 
-// TestALeaderReapsAfterItsElection what has been due for the whole time since.
+// TestALeaderReapsAfterItsElection what has been due for its whole time since.
 func TestALeaderReapsAfterItsElection(t *testing.T) {
 	ensemble(t, 3, func(c *cluster) {
 		c.must(1, tree.Txn{Op: tree.Op{Kind: tree.KindCreate, Path: "/c", Mode: znode.Container, Data: []byte{}, ACL: znode.OpenACL}})
@@ -474,15 +473,15 @@ func TestALeaderReapsAfterItsElection(t *testing.T) {
 	})
 }
 
-// leastPromise is how long a node may be silent at least.
+// leastPromise is how long a node may at least be silent.
 const leastPromise = 2 * time.Second
 
-// TestTheSessionsOfADeadNodeEnd their ttl after its last report, a hold when it
-// would have. Who comes back elsewhere by then keeps the session.
+// TestTheSessionsOfADeadNodeEnd: their ttl after the node's last report; a held session when its
+// hold ends. A session that is attached elsewhere by then lives on.
 func TestTheSessionsOfADeadNodeEnd(t *testing.T) {
 	for name, c := range map[string]struct {
 		begins func(k *session.Keeper, id int64)
-		lives  time.Duration // from the last report, which is that of the next round
+		lives  time.Duration // since the last report, which is that of the next round
 	}{
 		"kept":          {func(k *session.Keeper, id int64) { k.Attach(id, 0, 5*time.Second, true) }, 5 * time.Second},
 		"kept briefly":  {func(k *session.Keeper, id int64) { k.Attach(id, 0, time.Millisecond, true) }, leastPromise},
@@ -512,8 +511,8 @@ func TestTheSessionsOfADeadNodeEnd(t *testing.T) {
 	}
 }
 
-// TestAMovedSessionIsItsNewNodes: the old one, which learns of it late, neither
-// prolongs nor ends it, and forgets it when it does learn.
+// TestAMovedSessionIsItsNewNodes: the old node, which learns of the move late, neither prolongs nor
+// ends the session, and forgets it when it does learn.
 func TestAMovedSessionIsItsNewNodes(t *testing.T) {
 	for name, was := range map[string]func(k *session.Keeper){
 		"kept":        func(k *session.Keeper) { k.Attach(1, 0, time.Hour, true) },
@@ -556,7 +555,7 @@ func TestAMovedSessionIsItsNewNodes(t *testing.T) {
 	}
 }
 
-// TestWhoIsAttachedBeforeTheCloseKeepsTheSession, though the leader has decided.
+// TestWhoIsAttachedBeforeTheCloseKeepsTheSession, even if the leader has already decided to close it.
 func TestWhoIsAttachedBeforeTheCloseKeepsTheSession(t *testing.T) {
 	ensemble(t, 2, func(c *cluster) {
 		c.open(2, 1, 3*time.Second)
@@ -577,7 +576,7 @@ func TestWhoIsAttachedBeforeTheCloseKeepsTheSession(t *testing.T) {
 	})
 }
 
-// TestWhoLeadsNoMoreProposesNoMore, in the midst of a round.
+// TestWhoLeadsNoMoreProposesNoMore, even in the middle of a round.
 func TestWhoLeadsNoMoreProposesNoMore(t *testing.T) {
 	ensemble(t, 2, func(c *cluster) {
 		for id := range int64(3) {
@@ -603,8 +602,8 @@ func TestWhoLeadsNoMoreProposesNoMore(t *testing.T) {
 	})
 }
 
-// TestNewsIsReportedAtOnce, again after two, four … rounds, and then every third of the
-// session's time; it is all that a follower sends, and nobody proposes anything.
+// TestNewsIsReportedAtOnce, again after two, four … rounds, and then every third of the session's
+// time. A follower sends nothing else, and nobody proposes anything.
 func TestNewsIsReportedAtOnce(t *testing.T) {
 	ensemble(t, 2, func(c *cluster) {
 		for id := range int64(10) {
@@ -613,7 +612,7 @@ func TestNewsIsReportedAtOnce(t *testing.T) {
 		}
 		demand := func(name string, span time.Duration, want ...time.Duration) {
 			t.Helper()
-			time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + time.Millisecond))) // the rounds' phase
+			time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + time.Millisecond))) // align with the rounds
 			c.reported(2)
 			start := time.Now().Add(-time.Millisecond)
 			switch name {
@@ -659,7 +658,7 @@ func TestNewsIsReportedAtOnce(t *testing.T) {
 	})
 }
 
-// TestAKeeperSleepsWhileNothingIsDue: an idle node pays for each time that it wakes up.
+// TestAKeeperSleepsWhileNothingIsDue: an idle node pays for each wake-up.
 func TestAKeeperSleepsWhileNothingIsDue(t *testing.T) {
 	ensemble(t, 2, func(c *cluster) {
 		for id := range int64(10) {
@@ -672,7 +671,7 @@ func TestAKeeperSleepsWhileNothingIsDue(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		for i, n := range c.nodes {
-			// A look each second and one for each report; on the leader one at the znodes too.
+			// One look each second and one for each report; on the leader also one at the znodes.
 			c.locked(func() {
 				if most := 60*(2-i) + 10; n.looks > most {
 					t.Errorf("node %d has looked %d times in a minute, want %d at most", n.id, n.looks, most)
@@ -684,7 +683,7 @@ func TestAKeeperSleepsWhileNothingIsDue(t *testing.T) {
 
 const expireEvery = 250 * time.Millisecond
 
-// TestARoundReportsOnlySoMuch, and the rest is not forgotten.
+// TestARoundReportsOnlySoMuch, and the rest is reported later.
 func TestARoundReportsOnlySoMuch(t *testing.T) {
 	ensemble(t, 1, func(c *cluster) {
 		const count = 2 * 16 * 2048
@@ -692,7 +691,7 @@ func TestARoundReportsOnlySoMuch(t *testing.T) {
 		c.mu.Lock()
 		n := c.nodes[0]
 		n.learn(2, false)
-		for id := int64(1); id <= count; id++ { // by hand: the log would be long
+		for id := int64(1); id <= count; id++ { // applied directly: the log would be long
 			n.tree.Apply(1, &tree.Txn{Op: tree.Op{Kind: tree.KindSession}, Target: id, TimeoutMS: 3_600_000, Password: make([]byte, 16)})
 			n.keeper.Attach(id, 0, time.Hour, true)
 		}
@@ -740,7 +739,7 @@ func TestTheBytesOfAReport(t *testing.T) {
 				for range 7 {
 					cl.move(2, -1<<60)
 				}
-				time.Sleep(time.Until(time.Now().Truncate(expireEvery).Add(expireEvery))) // to the end of a round
+				time.Sleep(time.Until(time.Now().Truncate(expireEvery).Add(expireEvery))) // wait for the end of a round
 				synctest.Wait()
 				c.begins(cl.keeper(2))
 				time.Sleep(expireEvery)
@@ -761,8 +760,8 @@ func TestTheBytesOfAReport(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoReportCounts for nothing, nor does one that comes to a node that does
-// not lead, one of a session that is not known, or of another attachment.
+// TestWhatIsNoReportCounts for nothing. Nor does a report that reaches a node that does not lead,
+// or one about an unknown session or another attachment.
 func TestWhatIsNoReportCounts(t *testing.T) {
 	entry := func(id int64, attachment, ttl, left uint32) []byte {
 		b := binary.BigEndian.AppendUint64(nil, uint64(id))
@@ -825,10 +824,10 @@ func TestADeadlineIsKnownWhereItIsCounted(t *testing.T) {
 			}
 		}
 		time.Sleep(5 * time.Second)
-		demand(1, 1, 15*time.Second, 20*time.Second) // its node will know when it is silent
+		demand(1, 1, 15*time.Second, 20*time.Second) // its node will know when it falls silent
 		demand(2, 1, 15*time.Second-10*time.Millisecond, 15*time.Second)
 		demand(3, 1, 0, 0)
-		demand(1, 2, 55*time.Second-10*time.Millisecond, 55*time.Second+260*time.Millisecond) // told a round ago, perhaps
+		demand(1, 2, 55*time.Second-10*time.Millisecond, 55*time.Second+260*time.Millisecond) // last reported perhaps a round ago
 		demand(2, 2, 0, 0)
 		demand(3, 2, 55*time.Second-10*time.Millisecond, 55*time.Second+10*time.Millisecond)
 		c.elect(3)
@@ -842,8 +841,7 @@ func TestADeadlineIsKnownWhereItIsCounted(t *testing.T) {
 	})
 }
 
-// FuzzTold: whatever a report is, nothing of it is kept but the time of sessions
-// that the leader knows.
+// FuzzTold: whatever a report contains, only the times of sessions that the leader knows are taken from it.
 func FuzzTold(f *testing.F) {
 	f.Add([]byte{}, uint64(1))
 	f.Add(append([]byte{0, 0, 0, 0, 0, 0, 0, 2}, make([]byte, 12)...), uint64(2))

@@ -47,8 +47,8 @@ func (b *bench) alive(after time.Duration, want ...int64) {
 	}
 }
 
-// TestASessionEndsInTime: never before its time is over, and soon after, whatever
-// its time is and whenever it begins.
+// TestASessionEndsInTime: never before its time is over, and soon after, whatever its time is and
+// whenever it begins.
 func TestASessionEndsInTime(t *testing.T) {
 	for _, begin := range []time.Duration{0, time.Millisecond, 249 * time.Millisecond, 250 * time.Millisecond, 999 * time.Millisecond} {
 		for _, ttl := range []time.Duration{time.Millisecond, 250 * time.Millisecond, 10 * time.Second, 2 * time.Minute} {
@@ -100,8 +100,8 @@ func TestASessionEndsInTime(t *testing.T) {
 	}
 }
 
-// TestARestartGivesSessionsTheirTimeAgain, which is that of their record: of who
-// served them nothing is known.
+// TestARestartGivesSessionsTheirTimeAgain: the time in their record, because a started keeper does
+// not know who served them.
 func TestARestartGivesSessionsTheirTimeAgain(t *testing.T) {
 	run(t, func(b *bench) {
 		b.open(1, 5*time.Second)
@@ -111,18 +111,18 @@ func TestARestartGivesSessionsTheirTimeAgain(t *testing.T) {
 		for range 3 {
 			b.alive(900*time.Millisecond, 1, 2)
 			b.stop()
-			b.alive(time.Hour, 1, 2) // nobody looks
+			b.alive(time.Hour, 1, 2) // no keeper runs
 			b.start()
 		}
 		b.alive(4900*time.Millisecond, 1, 2)
-		b.keeper.Touch(2) // which has no connection: that counts for nothing
+		b.keeper.Touch(2) // the session has no connection, so this counts for nothing
 		b.alive(late, 2)
 		b.alive(14*time.Second, 2)
 		b.alive(late)
 	})
 }
 
-// TestManySessionsEndInTime, and those with a client stay.
+// TestManySessionsEndInTime, and those with a client live on.
 func TestManySessionsEndInTime(t *testing.T) {
 	run(t, func(b *bench) {
 		const count = 10_000
@@ -141,14 +141,13 @@ func TestManySessionsEndInTime(t *testing.T) {
 	})
 }
 
-// TestAResumptionBetweenTheLookAndTheTxnWins if it comes before the session's own
-// txn is proposed.
+// TestAResumptionBetweenTheLookAndTheTxnWins, if it comes before the close of that session is proposed.
 func TestAResumptionBetweenTheLookAndTheTxnWins(t *testing.T) {
 	run(t, func(b *bench) {
 		for id := range int64(4) {
 			b.open(id+1, time.Second)
 		}
-		b.keeper.Attach(3, 0, time.Second+expireEvery, false) // due with those that nobody has
+		b.keeper.Attach(3, 0, time.Second+expireEvery, false) // due together with those that have no connection
 		b.mu.Lock()
 		b.before = func(string) {
 			b.keeper.Attach(2, 0, time.Second, true)
@@ -164,7 +163,7 @@ func TestAResumptionBetweenTheLookAndTheTxnWins(t *testing.T) {
 	})
 }
 
-// TestAClosingThatFailsIsTriedAgain, and not while it is under way.
+// TestAClosingThatFailsIsTriedAgain, but not while it is under way.
 func TestAClosingThatFailsIsTriedAgain(t *testing.T) {
 	run(t, func(b *bench) {
 		b.open(1, time.Second)
@@ -184,8 +183,7 @@ func TestAClosingThatFailsIsTriedAgain(t *testing.T) {
 	})
 }
 
-// TestConnectionsComeAndGo at random, all at once; each session ends in its time
-// after what was said of it last.
+// TestConnectionsComeAndGo at random, all at once; each session ends in its time after the last call about it.
 func TestConnectionsComeAndGo(t *testing.T) {
 	run(t, func(b *bench) {
 		const count = 50

@@ -14,37 +14,37 @@ import (
 	"coord/tree/znode"
 )
 
-// model is what the clients know of their sessions, and so what may become of them.
+// model is what the clients know about their sessions, and so what may happen to those.
 type model struct {
 	*cluster
 	rand    *rand.Rand
 	clients []*client
-	elected time.Time // when the last change of leaders is through
+	elected time.Time // when all nodes know the last leader
 	lost    map[int64]bool
-	seen    map[string]int // what has happened, for the test to be worth something
-	syncs   sync.WaitGroup // under way
+	seen    map[string]int // what has happened: the test is worthless if something never does
+	syncs   sync.WaitGroup // SYNCs under way
 }
 
-// client is one session's. The cluster's mu guards it.
+// client is the client of one session. The cluster's mu guards it.
 type client struct {
 	id       int64
 	node     *node
 	presence string        // "attaching", "kept", "pinged", "held"
-	ttl      time.Duration // or the hold
-	timeout  time.Duration // the tree's
-	heard    time.Time     // the last time; of one that is held, its beginning
+	ttl      time.Duration // or hold
+	timeout  time.Duration // in the tree
+	heard    time.Time     // when the client was last heard; for a held session, when the hold began
 	attached time.Time
-	next     time.Time // when it is heard next
-	silent   bool      // it will not be heard again
-	crashed  time.Time // when its node was, or zero
-	proven   time.Time // when the newest SYNC was sent that was answered, or zero
+	next     time.Time // when the client is heard next
+	silent   bool      // the client will not be heard again
+	crashed  time.Time // when its node crashed, or zero
+	proven   time.Time // when the newest answered SYNC was sent, or zero
 	ended    bool
 }
 
 func promise(ttl time.Duration) time.Duration { return max(ttl, leastPromise) }
 
-// earliest is when a session may end at the earliest. What its client was promised by the answer to a SYNC
-// counts whatever has become of its node.
+// earliest is the earliest moment at which a session may end. What the answer to a SYNC has promised its
+// client counts whatever happens to the node.
 func (m *model) earliest(s *client) time.Time {
 	at := m.unproven(s)
 	if s.proven.IsZero() {
@@ -53,7 +53,7 @@ func (m *model) earliest(s *client) time.Time {
 	return latest(at, s.proven.Add(min(s.ttl, s.timeout)))
 }
 
-// unproven is earliest without any SYNC. For ever is far away.
+// unproven is earliest without any SYNC. A time far away means never.
 func (m *model) unproven(s *client) time.Time {
 	forEver := time.Now().Add(1000 * time.Hour)
 	at := latest(s.heard, m.ready).Add(s.ttl)
@@ -66,8 +66,8 @@ func (m *model) unproven(s *client) time.Time {
 	if s.crashed.IsZero() {
 		return at
 	}
-	// What its node has said last counts, if it has said anything: of the last two
-	// reports one may be lost. What it has not said of a hold, it has said before that.
+	// The node's last report counts, if it has made any: of the last two one may be lost. If it has
+	// not reported the hold, its last report was made before the hold.
 	reported := latest(m.ready, s.crashed.Add(promise(s.ttl)/3-expireEvery))
 	if s.presence == "held" {
 		if reported = forEver; s.crashed.Sub(s.heard) < 1500*time.Millisecond {
@@ -77,14 +77,14 @@ func (m *model) unproven(s *client) time.Time {
 	return earlier(at, earlier(reported, latest(s.attached, m.ready).Add(promise(s.timeout))))
 }
 
-// latestEnd is when it must have ended.
+// latestEnd is when the session must have ended.
 func (m *model) latestEnd(s *client) (at time.Time, must bool) {
 	const slack = 3 * time.Second
 	from := latest(s.heard, m.elected)
 	switch {
 	case m.leader == nil:
 		return at, false
-	case !s.crashed.IsZero(): // what it was before counts, if nothing else was reported
+	case !s.crashed.IsZero(): // its earlier presence counts, if nothing else was reported
 		return latest(from, s.crashed).Add(longest + slack), true
 	case s.presence == "attaching" || s.presence == "kept":
 		return at, false
@@ -106,7 +106,7 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// drop loses one report in four, but no two of one session on end.
+// drop loses one report in four, but never two of one session in a row.
 func (m *model) drop(from uint64, b []byte) bool {
 	var ids []int64
 	for entry := range slices.Chunk(b, 20) {
@@ -118,12 +118,12 @@ func (m *model) drop(from uint64, b []byte) bool {
 	}
 	if lose {
 		m.seen["a report is lost"]++
-		m.nodes[from-1].links++ // with the link, which is made anew
+		m.nodes[from-1].links++ // the report is lost with its link, which is made anew
 	}
 	return lose
 }
 
-// end is told of each session that a keeper has ended.
+// end is called with each session that a keeper has ended.
 func (m *model) end(id int64) {
 	s := m.clients[id-1]
 	s.ended = true
@@ -134,7 +134,7 @@ func (m *model) end(id int64) {
 	}
 }
 
-// longest is the longest that a session is given.
+// longest is the longest time that a session gets.
 const longest = 10 * time.Second
 
 func (m *model) span() time.Duration {
@@ -175,12 +175,12 @@ func (m *model) attach(s *client, x tree.Txn) {
 	})
 }
 
-// schedule says when a session's client is heard next.
+// schedule decides when a session's client is heard next.
 func (m *model) schedule(s *client) {
 	s.next = s.heard.Add(time.Duration(m.rand.Int64N(int64(s.ttl * 3 / 4))))
 }
 
-// step is what one moment brings: then comes a pause, and perhaps a failure.
+// step is what happens at one moment: after it comes a pause, and perhaps a failure.
 func (m *model) step() (pause time.Duration, fails bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -229,7 +229,7 @@ func (m *model) step() (pause time.Duration, fails bool) {
 	return m.upTo(40 * time.Millisecond), m.rand.IntN(250) == 0
 }
 
-// sync is a SYNC of a session's client, which is answered if its node has the leader that there is, or else not.
+// sync is a SYNC of a session's client. It is answered only if the session's node knows the present leader.
 func (m *model) sync(id int64, n *node, k *session.Keeper, attached time.Time) {
 	sent := time.Now()
 	heard := k.Vouch(id)
@@ -244,7 +244,7 @@ func (m *model) sync(id int64, n *node, k *session.Keeper, attached time.Time) {
 	}
 }
 
-// fail brings another leader, or ends or starts a node.
+// fail changes the leader, or crashes or starts a node.
 func (m *model) fail() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -259,7 +259,7 @@ func (m *model) fail() {
 		}
 	case m.leader != nil && m.rand.IntN(2) == 0:
 		if slices.ContainsFunc(m.nodes, func(n *node) bool { return n.keeper == nil }) && n == m.leader {
-			return // somebody must be left
+			return // one node must be left
 		}
 		m.mu.Unlock()
 		n.crash()
@@ -271,12 +271,12 @@ func (m *model) fail() {
 			}
 		}
 	default:
-		m.leader = nil // and it does not know yet
+		m.leader = nil // and the old leader does not know it yet
 	}
 	if m.leader != nil {
 		return
 	}
-	// The others, and who led, learn of the new one sooner or later.
+	// The others, and the old leader, learn of the new one sooner or later.
 	m.seen["another node leads"]++
 	time.AfterFunc(m.upTo(3*time.Second), func() {
 		m.mu.Lock()
@@ -301,15 +301,15 @@ func (m *model) fail() {
 	})
 }
 
-// upTo is some time that no round begins at.
+// upTo is a random time at which no round begins.
 func (m *model) upTo(d time.Duration) time.Duration {
 	return time.Duration(1 + m.rand.Int64N(int64(d)))
 }
 
-// TestSessionsLiveAndEndAsTheirClientsDo, whatever they do, with nodes that crash,
-// leaders that change, and reports that are late and lost: no session ends whose
-// client was heard within its time (or whose node was, before it crashed), and every
-// other one soon after that, or after the last election.
+// TestSessionsLiveAndEndAsTheirClientsDo, whatever the clients do, with nodes that crash, leaders
+// that change, and reports that are late or lost. No session ends whose client was heard within its
+// time (or whose node was, before it crashed), and every other session ends soon after that time,
+// or after the last election.
 func TestSessionsLiveAndEndAsTheirClientsDo(t *testing.T) {
 	seen := map[string]int{}
 	for seed := range uint64(60) {

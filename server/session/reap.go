@@ -8,16 +8,16 @@ import (
 	"coord/tree/znode"
 )
 
-// candidate is a znode as it was when its time began: a change makes it another.
+// candidate is a znode as it was when its time began: a change makes it another candidate.
 type candidate struct {
 	path string
 	seen znode.Zxid
 }
 
-// scan proposes the deletion of what has been a candidate for its whole time.
+// scan proposes to delete what has been a candidate for its whole time.
 func (k *Keeper) scan(now time.Time) {
 	var found []tree.Reapable
-	for from, more := uint32(0), true; more; more = from != 0 { // in steps: a View holds writes up
+	for from, more := uint32(0), true; more; more = from != 0 { // in steps: a View holds up writes
 		k.cfg.Replica.View(func(t *tree.Tree, _ *watch.Table) {
 			var some []tree.Reapable
 			some, from = t.Reapables(from, scanStep)
@@ -44,7 +44,7 @@ func (k *Keeper) scan(now time.Time) {
 			room--
 			k.unanswered.Add(1)
 			k.cfg.Replica.Decide(&tree.Txn{Op: tree.Op{Kind: tree.KindReap, Path: r.Path}, Target: int64(r.Seen)},
-				func(tree.Result, *tree.Tree, *watch.Table) { k.unanswered.Add(-1) }) // refused if it changed: then its time begins anew
+				func(tree.Result, *tree.Tree, *watch.Table) { k.unanswered.Add(-1) }) // refused if the znode has changed: then its time begins anew
 		}
 	}
 	k.first = next

@@ -23,8 +23,8 @@ func (s *slowTree) View(read func(*tree.Tree, *watch.Table)) {
 	s.bench.View(read)
 }
 
-// TestLongScansAreRare: with very many containers and TTL znodes the look at all of them
-// takes long, and is made so much the more seldom.
+// TestLongScansAreRare: with very many containers and TTL znodes a look at all of them takes long,
+// and is made less often in proportion.
 func TestLongScansAreRare(t *testing.T) {
 	t.Parallel()
 	for takes, most := range map[time.Duration]int{0: 60, time.Millisecond: 60, 100 * time.Millisecond: 30, time.Second: 4} {
@@ -34,7 +34,7 @@ func TestLongScansAreRare(t *testing.T) {
 		for end := s.now.Add(time.Minute); s.now.Before(end); s.now = s.now.Add(time.Second) {
 			s.views = 0
 			k.Turn()
-			scans += s.views - 1 // one is for the sessions
+			scans += s.views - 1 // one is of the sessions
 		}
 		if scans > most || scans < most/2 {
 			t.Errorf("a look takes %s: %d in a minute, want about %d", takes, scans, most)

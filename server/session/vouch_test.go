@@ -8,7 +8,7 @@ import (
 	"coord/server/session"
 )
 
-// ask has the leader answer a question that goes by the links behind what the node has told.
+// ask lets the leader answer a question that follows the node's reports over the same links.
 func (n *node) ask() {
 	const back = time.Millisecond
 	n.c.mu.Lock()
@@ -17,7 +17,7 @@ func (n *node) ask() {
 	time.Sleep(max(0, time.Until(arrives)) + back)
 }
 
-// sync is what a SYNC over a session's connection does.
+// sync does what a SYNC on a session's connection does.
 func (n *node) sync(id int64) {
 	for {
 		heard := n.keeper.Vouch(id)
@@ -28,16 +28,16 @@ func (n *node) sync(id int64) {
 	}
 }
 
-// TestASyncProvesThatTheLeaderHasHeard: from when it is sent the session has its whole time, though
-// the last report was lost with a link and the node is cut off at once. The leader's newest word of the session is older
-// than half of its time then.
+// TestASyncProvesThatTheLeaderHasHeard: the session has its whole time from when the SYNC was sent, even if the last
+// report was lost with a link and the node is cut off right after. The leader's newest report of the session is then
+// older than half of the session's time.
 func TestASyncProvesThatTheLeaderHasHeard(t *testing.T) {
 	const ttl = 15 * time.Second
 	for name, isKept := range map[string]bool{"pinged": false, "kept": true} {
 		t.Run(name, func(t *testing.T) {
 			ensemble(t, 2, func(c *cluster) {
 				lose := func(all bool) { c.locked(func() { c.lose = func(uint64, []byte) bool { return all } }) }
-				// nextReport is when the node has reported, and its client was heard meanwhile.
+				// nextReport returns when the node has reported; the client is heard until then.
 				nextReport := func() {
 					for c.reported(2); len(c.reported(2)) == 0; time.Sleep(expireEvery / 5) {
 						c.keeper(2).Touch(1)
@@ -51,7 +51,7 @@ func TestASyncProvesThatTheLeaderHasHeard(t *testing.T) {
 				}
 				lose(true)
 				nextReport()
-				c.locked(func() { c.nodes[1].links += 2 }) // down, and up again
+				c.locked(func() { c.nodes[1].links += 2 }) // down and up again
 				lose(false)
 				c.keeper(2).Touch(1)
 				c.alive(ttl/3-time.Second, 1)
@@ -65,8 +65,8 @@ func TestASyncProvesThatTheLeaderHasHeard(t *testing.T) {
 	}
 }
 
-// TestWhatASyncDoesNotProve: what was told may be lost, with a link or because the leader is another one.
-// And the leader itself tells nobody.
+// TestWhatASyncDoesNotProve: a report may be lost with a link or because the leader has changed. The
+// leader itself reports to nobody.
 func TestWhatASyncDoesNotProve(t *testing.T) {
 	const ttl = 15 * time.Second
 	for name, tt := range map[string]struct {
@@ -111,7 +111,8 @@ func TestWhatASyncDoesNotProve(t *testing.T) {
 	}
 }
 
-// TestNobodyVouchesForASessionElsewhere, or for none; and what a vouching node has, it has heard.
+// TestNobodyVouchesForASessionElsewhere, or for an unknown one; and a node that vouches for a
+// session has also heard its client.
 func TestNobodyVouchesForASessionElsewhere(t *testing.T) {
 	const ttl = 4 * time.Second
 	ensemble(t, 2, func(c *cluster) {

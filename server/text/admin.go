@@ -17,16 +17,16 @@ const (
 	AdminLeave    = "LEAVE"
 )
 
-// AdminForce may stand behind a REMOVE.
+// AdminForce may be the last word of a REMOVE.
 const AdminForce = "FORCE"
 
 // MaxNodeBytes is the longest name of a node, and the longest address, in an ADMIN.
 const MaxNodeBytes = 255
 
-// adminForm says what stands behind a first word.
+// adminForm says which words may follow a first word.
 type adminForm struct {
 	name  string
-	least int // words that cannot be left out
+	least int // number of required words after the first
 	kinds []func(*arg) (string, *Error)
 }
 
@@ -40,7 +40,7 @@ var adminForms = []adminForm{
 	{AdminLeave, 0, nil},
 }
 
-// adminFormOf finds the form of a first word, or nil.
+// adminFormOf returns the form of a first word, or nil.
 func adminFormOf(word []byte) *adminForm {
 	for i := range adminForms {
 		if foldEqual(word, adminForms[i].name) {
@@ -50,7 +50,7 @@ func adminFormOf(word []byte) *adminForm {
 	return nil
 }
 
-// adminWord takes the words of ADMIN.
+// adminWord parses a word of ADMIN.
 func adminWord(r *Request, i int, a *arg) *Error {
 	if i == 0 {
 		f := adminFormOf(a.val)

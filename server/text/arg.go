@@ -7,13 +7,13 @@ type arg struct {
 	quoted bool
 }
 
-// scanner takes lines apart.
+// scanner splits lines into arguments.
 type scanner struct {
 	scratch []byte // unescaped strings, and lines without telnet's sequences
 }
 
-// arg reads the argument at the start of text, which is no space. n is its
-// length; what follows is a space or nothing.
+// arg reads the argument at the start of text, which must not be a space. n is its length; a space
+// or the end of text follows it.
 func (s *scanner) arg(text []byte) (a arg, n int, err *Error) {
 	if text[0] == '"' {
 		a.quoted = true
@@ -52,8 +52,8 @@ func badByte(c byte) *Error {
 	}
 }
 
-// unquote reads the quoted string at the start of b. The value aliases b, or
-// s.scratch if there were escapes; n counts the quotes too.
+// unquote reads the quoted string at the start of b. The value aliases b, or s.scratch if there are
+// escapes; n includes the quotes.
 func (s *scanner) unquote(b []byte) (val []byte, n int, err *Error) {
 	i := 1
 	for i < len(b) && b[i] != '"' && b[i] != '\\' && (class[b[i]] != control || b[i] == '\t') {

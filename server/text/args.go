@@ -8,16 +8,15 @@ import (
 	"coord/tree/znode"
 )
 
-// option is a word that may stand behind the path of a verb: a flag, or
-// name=value.
+// option is an option that may follow the path of a verb: a flag, or name=value.
 type option struct {
 	name  string
 	value bool
 	set   func(r *Request, val []byte) *Error
 }
 
-// parseArgs reads the arguments of a verb into r: path, words or options,
-// value. ref is the length of the payload that follows, or -1.
+// parseArgs parses the arguments of a verb into r: the path, words or options, and the value. ref
+// is the length of the payload that follows, or -1.
 func parseArgs(id Verb, r *Request, args []arg, ref int64) *Error {
 	v := &verbs[id]
 	r.Verb, r.Version = id, AnyVersion
@@ -76,7 +75,7 @@ func parseArgs(id Verb, r *Request, args []arg, ref int64) *Error {
 		return v.misused("its last argument is :len, and the bytes follow the line")
 	}
 	if v.value == valueMaybe && ref >= 0 {
-		r.Value = []byte{} // it comes
+		r.Value = []byte{} // the payload sets it
 	}
 	if v.finish != nil {
 		if err := v.finish(r); err != nil {
@@ -98,7 +97,7 @@ func checkPath(r *Request) error {
 	return znode.CheckPath(r.Path)
 }
 
-// option finds the option that an argument names: its number or -1.
+// option returns the index of the option that an argument names, or -1.
 func (v *verb) option(a *arg) int {
 	name := a.key
 	if name == nil {
@@ -118,7 +117,7 @@ func (v *verb) option(a *arg) int {
 	return -1
 }
 
-// setOption hands an option its value.
+// setOption passes its value to an option.
 func (v *verb) setOption(r *Request, o *option, a *arg) *Error {
 	val, given := a.val, a.key != nil
 	if !given {
@@ -135,10 +134,9 @@ func (v *verb) setOption(r *Request, o *option, a *arg) *Error {
 	return o.set(r, val)
 }
 
-// unexpected refuses an argument that is neither an option nor a word that the
-// verb takes.
+// unexpected refuses an argument that is neither an option nor a word that the verb takes.
 func (v *verb) unexpected(a *arg) *Error {
-	if v.value == valuePayload || v.value == valueMaybe { // it may be a password
+	if v.value == valuePayload || v.value == valueMaybe { // the argument may be a password
 		return v.misused("an argument too many; the secret follows the line as :len bytes")
 	}
 	name := a.val
@@ -154,7 +152,7 @@ func (v *verb) unexpected(a *arg) *Error {
 	return v.misused(msg)
 }
 
-// explain adds the form of the verb to an error that wants it.
+// explain adds the form of the verb to an error marked with misuse.
 func (v *verb) explain(err *Error) *Error {
 	if err.misuse {
 		return v.misused(err.Msg)
@@ -162,12 +160,12 @@ func (v *verb) explain(err *Error) *Error {
 	return err
 }
 
-// misused is a syntax error that shows the form of the verb.
+// misused returns a syntax error that shows the form of the verb.
 func (v *verb) misused(why string) *Error {
 	return syntaxError(why + "; the form is " + v.form)
 }
 
-// verbOf is the verb that an argument names, or 0: a quoted string names none.
+// verbOf returns the verb that an argument names, or 0. A quoted string names no verb.
 func verbOf(a *arg) Verb {
 	if a.quoted {
 		return 0
@@ -179,8 +177,7 @@ func unknownVerb(a *arg) *Error {
 	return &Error{Code: znode.ErrUnknown, Op: -1, Msg: "unknown verb " + errText(a.val) + ": try HELP"}
 }
 
-// foldEqual compares without regard to the case of ASCII letters. name is one
-// of ours.
+// foldEqual compares without regard to the case of ASCII letters. name is from our tables.
 func foldEqual(b []byte, name string) bool {
 	if len(b) != len(name) {
 		return false
@@ -200,7 +197,7 @@ func lower(c byte) byte {
 	return c
 }
 
-// parseUint reads decimal digits.
+// parseUint parses decimal digits.
 func parseUint(b []byte) (uint64, bool) {
 	if len(b) == 0 || len(b) > 19 {
 		return 0, false
@@ -215,7 +212,7 @@ func parseUint(b []byte) (uint64, bool) {
 	return n, true
 }
 
-// parseHex reads 0x and hex digits.
+// parseHex parses 0x and hex digits.
 func parseHex(b []byte) (uint64, bool) {
 	if len(b) < 3 || len(b) > 18 || b[0] != '0' || lower(b[1]) != 'x' {
 		return 0, false
@@ -231,13 +228,13 @@ func parseHex(b []byte) (uint64, bool) {
 	return n, true
 }
 
-// durationUnits in milliseconds. Longer names first.
+// durationUnits are the units of a duration, in milliseconds.
 var durationUnits = []struct {
 	name string
 	ms   uint64
 }{{"ms", 1}, {"s", 1000}, {"m", 60_000}, {"h", 3_600_000}, {"d", 86_400_000}}
 
-// parseDuration reads a whole number and a unit: 250ms, 30s, 5m, 2h, 1d.
+// parseDuration parses a whole number and a unit: 250ms, 30s, 5m, 2h, 1d.
 func parseDuration(b []byte) (ms int64, ok bool) {
 	digits := 0
 	for digits < len(b) && '0' <= b[digits] && b[digits] <= '9' {
@@ -271,7 +268,7 @@ func setVersion(r *Request, val []byte) *Error {
 	return nil
 }
 
-// setCount makes the setter of an option that is a number from 1.
+// setCount makes an option whose value is a number from 1.
 func setCount(name string, field func(*Request) *int32) option {
 	return option{name, true, func(r *Request, val []byte) *Error {
 		n, ok := parseUint(val)
@@ -283,7 +280,7 @@ func setCount(name string, field func(*Request) *int32) option {
 	}}
 }
 
-// setZxid makes the setter of an option that is a zxid.
+// setZxid makes an option whose value is a zxid.
 func setZxid(name string) option {
 	return option{name, true, func(r *Request, val []byte) *Error {
 		n, ok := parseHex(val)
@@ -298,7 +295,7 @@ func setZxid(name string) option {
 	}}
 }
 
-// setFlag makes the setter of an option without a value.
+// setFlag makes an option without a value.
 func setFlag(name string, field func(*Request) *bool) option {
 	return option{name, false, func(r *Request, _ []byte) *Error {
 		*field(r) = true
@@ -415,8 +412,7 @@ func setProto(_ *Request, val []byte) *Error {
 	return nil
 }
 
-// authWord takes the words of AUTH. What it refuses may be a secret: nothing
-// of it is repeated.
+// authWord parses a word of AUTH. A refused word may be a secret, so the error never repeats it.
 func authWord(r *Request, i int, a *arg) *Error {
 	switch {
 	case i == 0 && string(a.val) != znode.SchemeDigest:

@@ -9,10 +9,10 @@ import (
 	"coord/tree/znode"
 )
 
-// hotRequests are what a busy connection sends.
+// hotRequests are the usual requests of a busy connection.
 var hotRequests = []struct {
 	name, in string
-	allocs   float64 // the path
+	allocs   float64 // for the path
 }{
 	{"GET", "GET /app/config/item\n", 1},
 	{"SET100", "SET /app/config/item :100\n" + string(bytes.Repeat([]byte("v"), 100)) + "\n", 1},
@@ -21,7 +21,7 @@ var hotRequests = []struct {
 	{"PING", "PING\r\n", 0},
 }
 
-// hotReplies are what it gets.
+// hotReplies are its usual replies.
 var hotReplies = []struct {
 	name   string
 	append func(dst []byte, f text.Format) []byte
@@ -66,15 +66,14 @@ func TestAllocations(t *testing.T) {
 	if got := testing.AllocsPerRun(100, func() { text.AppendRequest(dst, &req) }); got > 0 {
 		t.Errorf("AppendRequest: %v allocations", got)
 	}
-	// A TXN costs its paths, once there is room for its operations.
+	// A TXN costs one allocation for each path, once there is room for its operations.
 	p, in := text.NewParser(text.DefaultLimits()), []byte("TXN 2\nSET /a :1\nx\nSET /b y\n")
 	if got := testing.AllocsPerRun(100, func() { _, _, _ = p.Next(in) }); got > 2 {
 		t.Errorf("TXN: %v allocations", got)
 	}
 }
 
-// TestDeclaredLengthsAllocateNothing: a server that promises much gets no memory
-// for it.
+// TestDeclaredLengthsAllocateNothing: a length that a server announces allocates no memory.
 func TestDeclaredLengthsAllocateNothing(t *testing.T) {
 	rd := text.NewReader(text.DefaultReplyLimits())
 	list, data := []byte("LIST 100000\n"), []byte("DATA 16000000\n")

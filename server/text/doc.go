@@ -1,13 +1,11 @@
-// Package text is the codec of coord's text protocol, in both directions: the
-// server parses requests (Parser) and appends replies (Reply.Append), a client
-// appends requests (AppendRequest) and reads replies (Reader). The users'
-// specification is docs/text-protocol.md; verbs, reply keys and error codes
-// live in the tables of this package, and a test compares the two.
+// Package text is the codec of coord's text protocol, in both directions: the server parses
+// requests (Parser) and appends replies (Reply.Append), a client appends requests (AppendRequest)
+// and reads replies (Reader). The specification for users is docs/text-protocol.md; verbs, reply
+// keys and error codes are in the tables of this package, and a test compares the two.
 //
-// It is pure: bytes to structs and back. It knows no socket, clock, tree or
-// session, starts nothing and locks nothing. A Parser and a Reader belong to
-// one connection and are called by one goroutine at a time; everything else
-// may be called by any.
+// The package is pure: it converts between bytes and structs. It knows no socket, clock, tree or
+// session, starts no goroutine and takes no lock. A Parser and a Reader belong to one connection
+// and are used by one goroutine at a time; any goroutine may call everything else.
 //
 //	request  [@tag SP] verb {SP arg} EOL [payload EOL]
 //	         arg      word | "quoted" | key=word | key="quoted"

@@ -26,7 +26,7 @@ func readDoc(t *testing.T) string {
 	return string(b)
 }
 
-// section is what stands below a heading, up to the next of its level.
+// section returns the text under a heading, up to the next heading of its level.
 func section(t *testing.T, doc, heading string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(doc, "\n"+heading+"\n")
@@ -45,7 +45,7 @@ func codeWords(codes []znode.Code) string {
 	return strings.Join(words, ", ")
 }
 
-// verbsDoc is the generated part of the documentation.
+// verbsDoc generates the part of the documentation that lists the verbs.
 func verbsDoc() string {
 	var b strings.Builder
 	for i := range verbs[1:] {
@@ -90,17 +90,17 @@ func TestDocVerbs(t *testing.T) {
 	}
 }
 
-// token is one part of a form: what stands between spaces.
+// token is one part of a form, between spaces.
 type token struct {
 	alts     []string // it is one of these
 	optional bool
-	under    int // the token that it needs, if it stands in its brackets: RM's limit; else -1
+	under    int // index of the token whose brackets contain it, such as RM's limit, which needs recursive; else -1
 }
 
-// name is what an alternative is called, and its value if it has one.
+// name splits an alternative into its name and its value, if it has one.
 func (token) name(alt string) (name, val string, hasValue bool) { return strings.Cut(alt, "=") }
 
-// tokens takes a form (or one of SESSION's) apart.
+// tokens splits a form, or one of SESSION's, into its tokens.
 func tokens(form string) (all []token) {
 	var open []int
 	for word := range strings.FieldsSeq(form) {
@@ -113,7 +113,7 @@ func tokens(form string) (all []token) {
 		if len(open) > 1 {
 			tok.under = open[len(open)-2]
 		}
-		// live=tcp|ping is one option, GONE|VALUE=x are two words.
+		// live=tcp|ping is one option; GONE|VALUE=x are two words.
 		if bar, eq := strings.Index(bare, "|"), strings.Index(bare, "="); bar >= 0 && (eq < 0 || bar < eq) {
 			tok.alts = strings.Split(bare, "|")
 		} else if bar >= 0 {
@@ -128,7 +128,7 @@ func tokens(form string) (all []token) {
 	return all
 }
 
-// samples stand for what a form calls by another name.
+// samples are values for the placeholders in forms.
 var samples = map[string]string{
 	"path": "/a", "value": "x", ":len": ":2", "id": "0x5", "n": "1", "verb": "GET", "user": "me", "acl…": "world:anyone:r",
 	"node": "n1", "old": "n1", "new": "n2", "host:port": "h:2888",
@@ -136,10 +136,10 @@ var samples = map[string]string{
 	"ttl=": "ttl=5s", "hold=": "hold=5s", "live=": "live=ping",
 }
 
-// sample is a word that an alternative allows.
+// sample returns a word that an alternative allows.
 func sample(verb, alt string) string {
 	if verb == "UNWATCH" && alt == "id" {
-		return "7" // a number of the connection
+		return "7" // an id of a watch on the connection
 	}
 	if s, ok := samples[alt]; ok {
 		return s
@@ -150,7 +150,7 @@ func sample(verb, alt string) string {
 	return alt
 }
 
-// formLine is a request of the words, and of what has to follow it.
+// formLine returns a request made of the words, with the payload or lines that must follow it.
 func formLine(verb string, words []string) string {
 	line := strings.Join(append([]string{verb}, words...), " ") + "\n"
 	if n := len(words); n > 0 && words[n-1] == samples[":len"] {
@@ -165,7 +165,7 @@ func formLine(verb string, words []string) string {
 	return line
 }
 
-// parseForm parses a request that is all there is.
+// parseForm parses a request that is complete.
 func parseForm(verb string, words ...string) (*Request, error) {
 	p, line := NewParser(DefaultLimits()), formLine(verb, words)
 	req, n, err := p.Next([]byte(line))
@@ -175,8 +175,8 @@ func parseForm(verb string, words ...string) (*Request, error) {
 	return req, err
 }
 
-// TestDocForms compares the forms, which people read, with what the Parser
-// reads: it makes requests of each form, right ones and wrong ones.
+// TestDocForms compares the forms, which are for people, with what the Parser accepts: it makes
+// valid and invalid requests of each form.
 func TestDocForms(t *testing.T) {
 	for i := range verbs[1:] {
 		v := &verbs[i+1]
@@ -186,7 +186,7 @@ func TestDocForms(t *testing.T) {
 			continue
 		}
 		subs := strings.Split(rest, " | ")
-		documented := map[string]bool{} // the options
+		documented := map[string]bool{} // options found in the forms
 		for _, sub := range subs {
 			all := tokens(sub)
 			if v.path != (len(all) > 0 && all[0].alts[0] == "path") {
@@ -220,7 +220,8 @@ func TestDocForms(t *testing.T) {
 	}
 }
 
-// say is what the tokens in use ask for, each with its first alternative but one.
+// say returns the words of the tokens in use, each with its first alternative, except token which,
+// which has alternative alt.
 func say(verb string, all []token, use func(i int) bool, which int, alt string) (out []string) {
 	for i, tok := range all {
 		switch {
@@ -233,7 +234,7 @@ func say(verb string, all []token, use func(i int) bool, which int, alt string) 
 	return out
 }
 
-// checkForm makes requests of one form and notes the options in it.
+// checkForm makes requests of one form and records the options in it.
 func checkForm(t *testing.T, v *verb, all []token, documented map[string]bool) {
 	t.Helper()
 	accepted := func(words []string) *Request {
@@ -251,7 +252,7 @@ func checkForm(t *testing.T, v *verb, all []token, documented map[string]bool) {
 	required := func(i int) bool { return !all[i].optional }
 	base := say(v.name, all, required, -1, "")
 	accepted(base)
-	if len(all) == 0 || all[len(all)-1].alts[0] != ":len" { // which is the last by its nature
+	if len(all) == 0 || all[len(all)-1].alts[0] != ":len" { // :len is always the last
 		refused(append(slices.Clone(base), "surplus", "surplus"))
 	} else {
 		refused(slices.Insert(slices.Clone(base), len(base)-1, "surplus", "surplus"))
@@ -281,7 +282,7 @@ func checkForm(t *testing.T, v *verb, all []token, documented map[string]bool) {
 			} else {
 				refused(say(v.name, all, use, i, name+"=1"))
 			}
-			// A value that is none of samples is the default.
+			// A value that is not one of samples is the default.
 			if _, placeholder := samples["="+val]; hasValue && tok.optional && val != "" && !placeholder && alt == tok.alts[0] && v.name != "CREATE" && req != nil {
 				plain := accepted(say(v.name, all, func(j int) bool { return use(j) && j != i }, -1, ""))
 				a, b := *req, *plain
@@ -294,8 +295,7 @@ func checkForm(t *testing.T, v *verb, all []token, documented map[string]bool) {
 	}
 }
 
-// checkSubForms sees to it that an option belongs to those forms only in which
-// it stands.
+// checkSubForms checks that an option is accepted only in those forms that show it.
 func checkSubForms(t *testing.T, v *verb, subs []string) {
 	t.Helper()
 	for _, sub := range subs {
@@ -319,8 +319,8 @@ func checkSubForms(t *testing.T, v *verb, subs []string) {
 	}
 }
 
-// checkUndocumented sees to it that a word which some verb knows, in an option
-// or alone, is taken by this one only where its form says so.
+// checkUndocumented checks that a word that some verb knows, as an option or alone, is accepted by
+// this verb only where its form shows it.
 func checkUndocumented(t *testing.T, v *verb, subs []string) {
 	t.Helper()
 	pool := []string{samples["id"], "7"}
@@ -332,7 +332,7 @@ func checkUndocumented(t *testing.T, v *verb, subs []string) {
 			pool = append(pool, o.name)
 		}
 	}
-	var everywhere []string // the words of all forms of the verb
+	var everywhere []string // words of all forms of the verb
 	for _, sub := range subs {
 		for _, tok := range tokens(sub) {
 			everywhere = append(everywhere, tok.alts...)
@@ -367,7 +367,7 @@ func checkUndocumented(t *testing.T, v *verb, subs []string) {
 			for i, tok := range all {
 				name, val, hasValue := strings.Cut(tok.alts[0], "=")
 				switch {
-				case hasValue && (len(tok.alts) > 1 || slices.Contains(pool, val) && samples["="+val] == "") && !says(here, name+"="+word): // of live and format all values stand there
+				case hasValue && (len(tok.alts) > 1 || slices.Contains(pool, val) && samples["="+val] == "") && !says(here, name+"="+word): // the forms list all values of live and format
 					refused(say(v.name, all, func(j int) bool { return !all[j].optional }, i, name+"="+word))
 				case !tok.optional && !slices.Contains([]string{"path", "value", ":len", "user"}, name) && !says(everywhere, word):
 					refused(say(v.name, all, func(j int) bool { return !all[j].optional }, i, word))
@@ -377,8 +377,8 @@ func checkUndocumented(t *testing.T, v *verb, subs []string) {
 	}
 }
 
-// TestVerbsAreNoFourLetterWords guards the way in which a connection's first
-// bytes are told apart.
+// TestVerbsAreNoFourLetterWords protects the detection of the protocol from the first bytes of a
+// connection.
 func TestVerbsAreNoFourLetterWords(t *testing.T) {
 	for word := range strings.FieldsSeq("conf cons crst dirs dump envi gtmk hash icfg isro lead mntr ruok srst srvr stat stmk wchc wchp wchs") {
 		for i := range verbs[1:] {
@@ -389,7 +389,7 @@ func TestVerbsAreNoFourLetterWords(t *testing.T) {
 	}
 }
 
-// rows are the names in the first column of the tables of a section.
+// rows returns the names in the first column of the tables of a section.
 func rows(text string) (names []string, cells map[string][]string) {
 	cells = make(map[string][]string)
 	for line := range strings.Lines(text) {
@@ -469,7 +469,7 @@ func TestDocErrors(t *testing.T) {
 			t.Errorf("%s: %q is no exit code", name, cols[3])
 		}
 		if m := regexp.MustCompile(`(?m)^\| ` + name + ` \| (\d+) \|$`).FindSubmatch(commands); m == nil {
-			continue // that page is compared with the commands elsewhere
+			continue // another test compares that page with the commands
 		} else if same++; string(m[1]) != strings.TrimSpace(cols[3]) {
 			t.Errorf("%s: the exit code is %s in commands.md, here%s", name, m[1], cols[3])
 		}
@@ -479,7 +479,7 @@ func TestDocErrors(t *testing.T) {
 	}
 }
 
-// TestDocEvent: the event that is shown in the three formats.
+// TestDocEvent checks the event that the documentation shows in the three formats.
 func TestDocEvent(t *testing.T) {
 	doc := readDoc(t)
 	e := Reply{Kind: KindEvent, Arg: "changed", Data: []byte("hello"), Fields: []Field{

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestDocExamples runs the examples of the documentation, one behind the other,
-// against a server on a map, and compares what they print.
+// TestDocExamples runs the examples of the documentation, one after another, against a server on a
+// map, and compares what they print.
 func TestDocExamples(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("../../docs/text-protocol.md")

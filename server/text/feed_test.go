@@ -11,7 +11,7 @@ import (
 	"coord/server/text"
 )
 
-// outcome is what a Parser made of one request, kept beyond its next call.
+// outcome is a Parser's result for one request, copied so that it survives the next call.
 type outcome struct {
 	req *text.Request
 	err *text.Error
@@ -41,8 +41,8 @@ type tester interface {
 	Fatalf(format string, args ...any)
 }
 
-// feed hands in to a Parser, step bytes at a time, and gives the outcomes up to
-// an error that closes. It checks what every caller relies on.
+// feed passes in to a Parser, step bytes at a time, and returns the outcomes up to an error with
+// Close. It checks what every caller relies on.
 func feed(t tester, lim text.Limits, in []byte, step int) (all []outcome) {
 	t.Helper()
 	p := text.NewParser(lim)
@@ -58,7 +58,7 @@ func feed(t tester, lim text.Limits, in []byte, step int) (all []outcome) {
 			if req != nil && err != nil {
 				t.Fatal("a request and an error")
 			}
-			// Requests alias the buffer: cloned before it changes.
+			// Requests alias the buffer, so they are cloned before it changes.
 			if req != nil {
 				if n == 0 {
 					t.Fatal("a request of no bytes")
@@ -102,7 +102,7 @@ func sameOutcomes(t tester, what string, got, want []outcome) {
 	}
 }
 
-// pipelined is a stream of everything, right and wrong.
+// pipelined is a stream of all kinds of requests, valid and invalid.
 var pipelined = strings.Join([]string{
 	"HELLO proto=1 format=json client=\"a b\" zxid=0x100000005\n",
 	"GET /app\n@t1 get /app stat lin\r\n\n\n  \n",
@@ -121,7 +121,7 @@ var pipelined = strings.Join([]string{
 	"CREATE /q/job- SEQ ttl=5m acl=world:anyone:r :1\n\n\nAUTH digest u :3\npwd\nQUIT\n",
 }, "")
 
-// smallLimits are reached by short tests.
+// smallLimits are limits that short tests reach.
 var smallLimits = text.Limits{Line: 512, Payload: 1000, Txn: 1500, Ops: 10, Skip: 4000}
 
 func TestFeedingDoesNotMatter(t *testing.T) {

@@ -8,13 +8,13 @@ import (
 	"coord/server/text"
 )
 
-// FuzzParse: no panic, progress, bounded memory (all in feed), and the same
-// outcomes however the bytes come in.
+// FuzzParse: no panic, progress, bounded memory (all in feed), and the same outcomes however the
+// bytes are split.
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
 		whole := feed(t, smallLimits, in, max(len(in), 1))
 		sameOutcomes(t, "in steps", feed(t, smallLimits, in, int(step)+1), whole)
-		// What was understood can be said again, and is the same then.
+		// A parsed request can be encoded, and parses to the same request again.
 		var again []byte
 		var want []outcome
 		for _, o := range whole {
@@ -27,8 +27,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzReadReply: no panic, progress, and the same replies however the bytes
-// come in.
+// FuzzReadReply: no panic, progress, and the same replies however the bytes are split.
 func FuzzReadReply(f *testing.F) {
 	for i := range replies {
 		f.Add(replies[i].reply.Append(nil, text.FormatText, i%2 == 0), uint8(2))

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// helpNotes end the list of HELP.
+// helpNotes are the last lines of the list that HELP returns.
 var helpNotes = []string{
 	"a value is the last argument: a word, a quoted string, or :N and then N bytes and a line end",
 	"in bash: export LC_ALL=C before read -N, or use FORMAT b64; close inherited descriptors with 3>&-",
 	"HELP verb explains a verb",
 }
 
-// Help is the answer to HELP: to a verb's name what the verb does, to an empty
-// one the forms of all verbs.
+// Help returns the answer to HELP: an explanation of the verb of that name or, if name is empty,
+// the forms of all verbs.
 func Help(name string) Reply {
 	r := Reply{Kind: KindList}
 	add := func(line string, fields ...Field) {
@@ -46,7 +46,7 @@ func Help(name string) Reply {
 	return r
 }
 
-// errorWords are the words of all errors that a verb can answer, its own first.
+// errorWords returns the words of all errors that a verb can answer, its own first.
 func (v *verb) errorWords() []string {
 	all := v.errors
 	if v.write {

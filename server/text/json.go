@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// appendJSON writes the reply as one JSON object, without a line end.
+// appendJSON appends the reply as one JSON object, without a line end.
 func (r *Reply) appendJSON(dst []byte) []byte {
 	dst = append(dst, `{"t":"`...)
 	dst = append(dst, kindWords[r.Kind]...)
@@ -66,7 +66,7 @@ func (r *Reply) appendJSON(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// appendJSONData writes a value: as a string if it is UTF-8, else as base64.
+// appendJSONData appends a value: as a string if it is UTF-8, otherwise as base64.
 func appendJSONData(dst, data []byte) []byte {
 	if utf8.Valid(data) {
 		return appendJSONString(append(dst, `,"data":`...), data)
@@ -75,8 +75,8 @@ func appendJSONData(dst, data []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(dst, data), '"')
 }
 
-// appendJSONString quotes s. What some programs take for a line end is escaped
-// too, and bytes that are not UTF-8 become U+FFFD.
+// appendJSONString appends s quoted. It also escapes characters that some programs take for a line
+// end, and replaces bytes that are not UTF-8 by U+FFFD.
 func appendJSONString[S string | []byte](dst []byte, s S) []byte {
 	dst = append(dst, '"')
 	done := 0

@@ -2,7 +2,7 @@ package text
 
 import "coord/tree/znode"
 
-// The keys of replies. They stay for ever.
+// The keys of replies. They never change.
 const (
 	KeyVersion     = "v"
 	KeyCversion    = "cv"
@@ -56,8 +56,8 @@ const (
 	KeySelf        = "self"
 )
 
-// keys are all of them, so that a Reader shares their strings and the
-// documentation can be checked.
+// keys holds all keys, so that a Reader shares their strings and a test can check the
+// documentation.
 var keys = func() map[string]string {
 	m := make(map[string]string)
 	for _, k := range []string{
@@ -72,8 +72,8 @@ var keys = func() map[string]string {
 	return m
 }()
 
-// Stat is a znode's stat, and when it goes by itself: that is no part of
-// ZooKeeper's.
+// Stat is a znode's stat together with the rule by which the znode is deleted automatically, which
+// is not part of ZooKeeper's stat.
 type Stat struct {
 	znode.Stat
 	Container bool

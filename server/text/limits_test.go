@@ -9,8 +9,8 @@ import (
 	"coord/tree/znode"
 )
 
-// TestRefusedTxn: whatever is wrong with one of its lines, a TXN is consumed as
-// a whole, gives one error that names the line, and what follows is understood.
+// TestRefusedTxn: whatever is wrong with one of its lines, a TXN is consumed as a whole and gives
+// one error that names the line, and the next request is understood.
 func TestRefusedTxn(t *testing.T) {
 	t.Parallel()
 	big := strings.Repeat("v", 1001)
@@ -54,7 +54,7 @@ func TestRefusedTxn(t *testing.T) {
 	}
 }
 
-// TestClosedTxn: faults in a TXN behind which nobody knows what a line is.
+// TestClosedTxn: faults in a TXN after which the lines cannot be told apart.
 func TestClosedTxn(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -84,7 +84,7 @@ func TestClosedTxn(t *testing.T) {
 	}
 }
 
-// TestTooLong: lines and values at their limits and beyond.
+// TestTooLong: lines and values at their limits and above.
 func TestTooLong(t *testing.T) {
 	t.Parallel()
 	line := func(n int) string { return "SET /a " + strings.Repeat("x", n-len("SET /a ")) }
@@ -149,7 +149,7 @@ func TestTooLong(t *testing.T) {
 	}
 }
 
-// TestTxnAtItsLimit: as many operations as are allowed.
+// TestTxnAtItsLimit: as many operations as allowed.
 func TestTxnAtItsLimit(t *testing.T) {
 	t.Parallel()
 	in := []byte("TXN 1000\n" + strings.Repeat("SET /a :1\nx\n", 1000) + "PING\n")
@@ -159,7 +159,7 @@ func TestTxnAtItsLimit(t *testing.T) {
 	}
 }
 
-// TestClosedParser: behind an error that closes everything is swallowed.
+// TestClosedParser: after an error with Close all further bytes are discarded.
 func TestClosedParser(t *testing.T) {
 	t.Parallel()
 	p := text.NewParser(text.DefaultLimits())

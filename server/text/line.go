@@ -33,9 +33,9 @@ type lineState uint8
 
 const (
 	lineWhole     lineState = iota
-	linePart                // its end has not come yet
+	linePart                // its end has not arrived yet
 	lineLong                // longer than the limit
-	lineInterrupt           // telnet's interrupt is in it
+	lineInterrupt           // it contains telnet's interrupt
 )
 
 // line is one line of the buffer.
@@ -46,9 +46,8 @@ type line struct {
 	nul  bool   // it ended in CR NUL
 }
 
-// cutLine finds the line at the start of buf. Whether it is too long does not
-// depend on how much of it is there: its content and end must fit into
-// limit+2 bytes.
+// cutLine finds the line at the start of buf. Whether it is too long does not depend on how much of
+// it has arrived: its content and end must fit into limit+2 bytes.
 func (p *Parser) cutLine(buf []byte) (line, lineState) {
 	limit := p.lim.Line
 	if len(buf) > limit+2 {
@@ -74,12 +73,12 @@ func (p *Parser) cutLine(buf []byte) (line, lineState) {
 	return line{text: t, end: i + 1, crlf: crlf}, lineWhole
 }
 
-// cutTelnetLine is cutLine for a line with a CR or a telnet sequence inside.
-// A line feed within a subnegotiation (a window's height, say) ends no line.
+// cutTelnetLine is cutLine for a line that contains a CR or a telnet sequence. A line feed within a
+// subnegotiation (a window's height, for example) does not end the line.
 func (p *Parser) cutTelnetLine(buf []byte) (line, lineState) {
 	limit := p.lim.Line
 	mark := len(p.scratch)
-	from, escaped := 0, false // what is in front of from is in scratch[mark:]
+	from, escaped := 0, false // what precedes from is in scratch[mark:]
 	whole := func(i, end int, l line) (line, lineState) {
 		if i > limit {
 			return line{}, lineLong
@@ -130,8 +129,8 @@ func (p *Parser) cutTelnetLine(buf []byte) (line, lineState) {
 	return part()
 }
 
-// telnetLen is the length of the telnet sequence at the start of b, or 0 if
-// its end is not there yet.
+// telnetLen returns the length of the telnet sequence at the start of b, or 0 if its end has not
+// arrived yet.
 func telnetLen(b []byte) int {
 	if len(b) < 2 {
 		return 0
@@ -158,8 +157,8 @@ func telnetLen(b []byte) int {
 	}
 }
 
-// endAt is the length of the line end at the start of b: 0 if that cannot be
-// told yet, -1 if there is none.
+// endAt returns the length of the line end at the start of b: 0 if more bytes are needed to tell,
+// -1 if there is no line end.
 func endAt(b []byte) int {
 	switch {
 	case len(b) == 0:

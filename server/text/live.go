@@ -7,9 +7,9 @@ import (
 	"coord/tree/znode"
 )
 
-// The arguments of the verbs that watch, wait, lock and hold sessions.
+// The arguments of the verbs that watch, wait, lock and manage sessions.
 
-// pick finds a word among names, without regard to case.
+// pick returns the index of a word in names, without regard to case.
 func pick[T ~uint8](names []string, val []byte) (T, bool) {
 	for i, name := range names {
 		if name != "" && foldEqual(val, name) {
@@ -19,7 +19,7 @@ func pick[T ~uint8](names []string, val []byte) (T, bool) {
 	return 0, false
 }
 
-// misuse is a syntax error to which the form of the verb is added.
+// misuse returns a syntax error to which the form of the verb is added.
 func misuse(why string) *Error {
 	err := syntaxError(why)
 	err.misuse = true
@@ -87,7 +87,7 @@ func finishWait(r *Request) *Error {
 	return nil
 }
 
-// wait reads a timeout or a hold.
+// wait parses a duration of at most MaxWaitMS: a timeout, a hold or a session's ttl.
 func wait(name string, val []byte) (int64, *Error) {
 	ms, ok := parseDuration(val)
 	if !ok || ms > MaxWaitMS {
@@ -134,8 +134,8 @@ func setSession(r *Request, val []byte) *Error {
 	return nil
 }
 
-// sessionWord takes the words of SESSION. What it refuses may be a password:
-// nothing of it is repeated.
+// sessionWord parses a word of SESSION. A refused word may be a password, so the error never
+// repeats it.
 func sessionWord(r *Request, i int, a *arg) *Error {
 	switch {
 	case i == 0 && !a.quoted:
@@ -169,8 +169,7 @@ func finishSession(r *Request) *Error {
 	return nil
 }
 
-// Duration is a field with a time in ms, as the protocol writes it: 10s, or
-// 1500ms.
+// Duration returns a field with a duration in ms, in the protocol's spelling: 10s or 1500ms.
 func Duration(key string, ms int64) Field { return Str(key, durationText(ms)) }
 
 func durationText(ms int64) string {
@@ -180,13 +179,13 @@ func durationText(ms int64) string {
 	return strconv.FormatInt(ms, 10) + "ms"
 }
 
-// Duration is the time in ms of a field that Duration wrote, 0 if there is none.
+// Duration returns the value in ms of a field that Duration made, or 0 if there is none.
 func (r *Reply) Duration(key string) int64 {
 	ms, _ := parseDuration([]byte(r.Str(key)))
 	return ms
 }
 
-// appendLive writes the arguments of the verbs of this file.
+// appendLive appends the arguments of the verbs of this file.
 func appendLive(dst []byte, r *Request) []byte {
 	switch r.Verb {
 	case VerbWatch:

@@ -8,8 +8,8 @@ import (
 	"coord/tree/znode"
 )
 
-// What is particular to the verbs of live.go and admin.go: what they are read as, and the
-// words with which they are refused.
+// What is particular to the verbs of live.go and admin.go: how they are parsed, and the messages
+// with which they are refused.
 
 func watching(r *text.Request)   { r.Watch = true }
 func persistent(r *text.Request) { r.Persistent = true }
@@ -131,8 +131,8 @@ func TestLiveRequests(t *testing.T) {
 	}
 }
 
-// TestLiveRefusals: the whole message, and that the bytes which a line announces
-// are skipped: the PING behind them is read.
+// TestLiveRefusals checks the whole message, and that the bytes which a line announces are skipped,
+// so that the PING after them is read.
 func TestLiveRefusals(t *testing.T) {
 	t.Parallel()
 	forms := map[string]string{}
@@ -152,7 +152,7 @@ func TestLiveRefusals(t *testing.T) {
 	)
 	tests := []struct {
 		in, msg string
-		form    bool // is shown behind it
+		form    bool // is shown after it
 	}{
 		{"GET /a watch watch", "the option watch is given twice", true},
 		{"GET /a watch=1", "the option watch takes no value", true},
@@ -317,7 +317,7 @@ func TestLiveRefusals(t *testing.T) {
 	}
 }
 
-// TestLiveVerbsStandAlone: none of them is an operation of a TXN.
+// TestLiveVerbsStandAlone: none of these verbs is allowed in a TXN.
 func TestLiveVerbsStandAlone(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
@@ -335,8 +335,8 @@ func TestLiveVerbsStandAlone(t *testing.T) {
 	}
 }
 
-// TestPasswordOutOfStep: a password of another length than announced closes the
-// connection, and is not read as a request.
+// TestPasswordOutOfStep: a password of another length than announced closes the connection, and is
+// not read as a request.
 func TestPasswordOutOfStep(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{"SESSION RESUME 0x5 :3\nPING\nPING\n", "SESSION RESUME 0x5 :5\nPING\nPING\n"} {
@@ -347,7 +347,7 @@ func TestPasswordOutOfStep(t *testing.T) {
 	}
 }
 
-// TestNames: the words of the protocol for what a request has as a number.
+// TestNames checks the words of the protocol for the numbers in a request.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	var got []string

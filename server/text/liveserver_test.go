@@ -13,8 +13,8 @@ import (
 	"coord/tree/znode"
 )
 
-// The part of mapServer that needs more than a map: events, waits, sessions,
-// locks. As much of it as the examples of the documentation use.
+// The part of mapServer that needs more than a map: events, waits, sessions, locks; only as much of
+// it as the examples of the documentation use.
 
 type mapConn struct {
 	net.Conn
@@ -37,22 +37,22 @@ type mapSession struct {
 	conn     *mapConn
 }
 
-// watch notes that the connection wants to hear of a path.
+// watch registers a watch of the connection.
 func (c *mapConn) watch(r *text.Request) text.Field {
 	c.ids++
 	c.watches = append(c.watches, mapWatch{c.ids, r.Path, *r})
 	return text.Int(text.KeyID, c.ids)
 }
 
-// flush sends what waits for the connections.
+// flush sends the waiting output of all connections.
 func (s *mapServer) flush() {
 	for _, c := range s.conns {
-		_, _ = c.Write(c.out) // its reader sees that it is gone
+		_, _ = c.Write(c.out) // its reader notices a broken connection
 		c.out = c.out[:0]
 	}
 }
 
-// fire tells of a change, and of that of the parent's children.
+// fire sends the events of a change, and of the change of the parent's children.
 func (s *mapServer) fire(typ znode.EventType, path string) {
 	for _, c := range s.conns {
 		c.watches = slices.DeleteFunc(c.watches, func(w mapWatch) bool {
@@ -84,11 +84,11 @@ func (s *mapServer) remove(path string) {
 	s.fire(znode.NodeDeleted, path)
 }
 
-// until waits, at most that long, and says whether it came about.
+// until waits for at most ms milliseconds, and says whether the condition has become true.
 func (s *mapServer) until(ms int64, there func() bool) bool {
 	end := time.Now().Add(time.Duration(ms) * time.Millisecond)
 	time.AfterFunc(time.Until(end), func() {
-		s.mu.Lock() // else it may come before the Wait
+		s.mu.Lock() // otherwise the Broadcast may come before the Wait
 		defer s.mu.Unlock()
 		s.changed.Broadcast()
 	})
@@ -101,7 +101,7 @@ func (s *mapServer) until(ms int64, there func() bool) bool {
 	return true
 }
 
-// unlock gives the session's lock back.
+// unlock releases the session's lock.
 func (s *mapServer) unlock(c *mapConn, r *text.Request) text.Reply {
 	for path, node := range s.nodes {
 		if strings.HasPrefix(path, r.Path+"/lock-") && c.session != 0 && node.stat.EphemeralOwner == c.session {
@@ -141,7 +141,7 @@ func (s *mapServer) open(c *mapConn, holdMS int64) {
 	s.sessions[c.session] = &mapSession{password: hex.EncodeToString(sum[:16]), holdMS: holdMS, conn: c}
 }
 
-// leave takes the connection from its session, which ends if it has no hold.
+// leave detaches the connection from its session, which ends if it has no hold.
 func (s *mapServer) leave(c *mapConn) {
 	if own := s.sessions[c.session]; own != nil && own.conn == c {
 		if own.conn = nil; own.holdMS == 0 {
@@ -196,7 +196,7 @@ func (s *mapServer) session(c *mapConn, r *text.Request) text.Reply {
 	return text.Reply{Kind: text.KindOK, Fields: append(fields, text.Zxid(text.KeyZxid, s.zxid))}
 }
 
-// lock knows exclusive locks only.
+// lock supports exclusive locks only.
 func (s *mapServer) lock(c *mapConn, r *text.Request) text.Reply {
 	if parent, _ := znode.Split(r.Path); s.nodes[parent] == nil {
 		return failure(znode.ErrNoNode, text.Str(text.KeyPath, r.Path))

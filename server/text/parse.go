@@ -7,42 +7,41 @@ import (
 	"coord/tree/znode"
 )
 
-// Parser cuts requests out of a connection's bytes. The zero value is not
-// usable: NewParser.
+// Parser cuts requests out of a connection's bytes. The zero value is not usable; call NewParser.
 type Parser struct {
 	lim     Limits
 	req     Request
 	ops     []Op
 	args    []arg
-	scanner // its scratch holds the request in hand
+	scanner // its scratch belongs to the request in hand
 
-	need   int  // bytes of the buffer below which the request in hand cannot be whole
-	closed bool // an error said Close
+	need   int  // the request in hand cannot be complete in a buffer shorter than this
+	closed bool // an error had Close set
 
-	// A TXN in hand. Offsets count from the start of the buffer, where its
-	// first line is until all of it is there.
-	lines  int    // that it announced; 0: no TXN is in hand
+	// The TXN in hand. Offsets count from the start of the buffer, which begins with its first line
+	// until all of it has arrived.
+	lines  int    // number that it has announced; 0 if no TXN is in hand
 	left   int    // of these, not framed yet
 	body   int    // where its second line starts
 	pos    int    // where the next line to frame starts
-	failed *Error // it is refused: its lines are thrown away as they come
+	failed *Error // why it is refused; its lines are discarded as they arrive
 
 	drop dropping
 }
 
-// dropping is what a refused request left in the stream: the rest of a line
-// that is too long, or a payload and its end.
+// dropping is the part of a refused request that is still to be discarded from the stream: the rest
+// of a line that is too long, or a payload and its end.
 type dropping struct {
-	line    *Error // to be returned at the end of the line; nil: no line is being dropped
-	dropped int    // bytes of it, at most Limits.Skip
+	line    *Error // the error to return at the end of the line; nil if no line is being dropped
+	dropped int    // bytes of the line that are dropped, at most Limits.Skip
 	cr      bool   // its last byte was a CR
-	ref     uint8  // what its last bytes are of " :N", see refTail
+	ref     uint8  // how much of " :N" its last bytes are, see refTail
 
 	payload int64 // bytes
-	end     bool  // behind them a line end must come
+	end     bool  // a line end must follow the payload
 }
 
-// Sizes above which a buffer is not kept for the next request.
+// Capacities above which a buffer is not kept for the next request.
 const (
 	keepOps     = 32
 	keepArgs    = 64
@@ -55,19 +54,18 @@ func NewParser(lim Limits) *Parser {
 	return &Parser{lim: lim}
 }
 
-// Idle says that no request is in hand and that the stream goes on: such a Parser
-// may as well be another connection's.
+// Idle says whether no request is in hand and the stream can go on. Such a Parser may be reused for
+// another connection.
 func (p *Parser) Idle() bool {
 	return !p.closed && p.need == 0 && p.lines == 0 && p.drop.line == nil && p.drop.payload == 0 && !p.drop.end
 }
 
-// Next cuts the next request out of buf, the bytes that were received and not
-// consumed. n of them are consumed, in any case. A nil request with a nil error
-// says that more bytes are needed: the next call's buffer begins with the bytes
-// that were not consumed. An error is always an *Error: one request was
-// refused, and unless its Close is set the stream is still in step.
+// Next cuts the next request out of buf, the bytes that were received and not consumed. n of them
+// are consumed, in every case. A nil request with a nil error means that more bytes are needed: the
+// buffer of the next call must begin with the bytes that were not consumed. An error is always an
+// *Error: one request was refused, and unless its Close is set the stream is still in sync.
 //
-// The request is the Parser's and valid until the next call.
+// The request belongs to the Parser and is valid until the next call.
 func (p *Parser) Next(buf []byte) (req *Request, n int, err error) {
 	if p.closed {
 		return nil, len(buf), nil
@@ -92,8 +90,8 @@ func (p *Parser) Next(buf []byte) (req *Request, n int, err error) {
 	}
 }
 
-// step does one thing: it throws away, frames or parses. It has consumed
-// nothing and returns nothing when more bytes are needed.
+// step makes one step: it discards, frames or parses. If it needs more bytes, it consumes nothing
+// and returns no request and no error.
 func (p *Parser) step(buf []byte) (*Request, int, *Error) {
 	switch {
 	case p.drop.line != nil:
@@ -108,8 +106,7 @@ func (p *Parser) step(buf []byte) (*Request, int, *Error) {
 	return p.request(buf)
 }
 
-// request parses a request of one line and at most one payload, or the first
-// line of a TXN.
+// request parses a request of one line and at most one payload, or the first line of a TXN.
 func (p *Parser) request(buf []byte) (*Request, int, *Error) {
 	p.reset()
 	l, state := p.cutLine(buf)
@@ -165,15 +162,14 @@ func (p *Parser) request(buf []byte) (*Request, int, *Error) {
 	return r, n, nil
 }
 
-// words is a line taken apart.
+// words is a line split into its arguments.
 type words struct {
 	args []arg
-	ref  int64 // the length that a last argument :N announces (it is not in args), or -1
+	ref  int64 // the length that a last argument :N announces, which is not in args; otherwise -1
 }
 
-// split takes a line apart into p.args. With an error, ref is still the length
-// of the payload that follows, if there is one; the error says Close where that
-// cannot be known.
+// split splits a line into p.args. With an error, ref is still the length of the payload that
+// follows, if there is one; if that cannot be known, the error has Close set.
 func (p *Parser) split(text []byte) (words, *Error) {
 	w := words{args: p.args[:0], ref: -1}
 	for i := 0; i < len(text); {
@@ -185,7 +181,7 @@ func (p *Parser) split(text []byte) (words, *Error) {
 		for end < len(text) && class[text[end]] == plain {
 			end++
 		}
-		if end > i && (end == len(text) || text[end] == ' ') { // a word, as mostly
+		if end > i && (end == len(text) || text[end] == ' ') { // a word: the usual case
 			w.args = append(w.args, arg{val: text[i:end:end]})
 			i = end
 			continue
@@ -208,11 +204,11 @@ func (p *Parser) split(text []byte) (words, *Error) {
 	return w, nil
 }
 
-// broken is what split returns for a line that it cannot take apart. A payload
-// follows if the last word is :N; with quotes in the line nobody can tell.
+// broken makes the result of split for a line that it cannot split. A payload follows if the last
+// word is :N; with quotes in the line this is undecidable.
 func broken(text []byte, err *Error) (words, *Error) {
 	w := words{ref: -1}
-	last := bytes.TrimRight(text, " \t") // a tab may be the fault
+	last := bytes.TrimRight(text, " \t") // the fault may be a tab
 	last = last[bytes.LastIndexAny(last, " \t")+1:]
 	if len(last) == 0 || last[0] != ':' {
 		return w, err
@@ -228,10 +224,10 @@ func broken(text []byte, err *Error) (words, *Error) {
 	return w, err
 }
 
-// maxRefDigits bounds the N of :N, so that it fits.
+// maxRefDigits bounds the N of :N, so that it fits into an int64.
 const maxRefDigits = 18
 
-// parseRef reads :N. A number that nobody can mean closes.
+// parseRef parses :N. For an impossibly large number the error has Close set.
 func parseRef(b []byte) (int64, *Error) {
 	digits := b[1:]
 	for _, c := range digits {
@@ -250,9 +246,8 @@ func parseRef(b []byte) (int64, *Error) {
 	return int64(n), nil
 }
 
-// value finds what follows a line that announces ref bytes: those bytes and
-// their end. n counts the line too, and is 0 when more bytes are needed (or
-// with an error).
+// value finds what follows a line that announces ref bytes: those bytes and their end. n includes
+// the line; it is 0 with an error or if more bytes are needed.
 func (p *Parser) value(buf []byte, l line, ref int64) (val []byte, n int, err *Error) {
 	if ref < 0 {
 		return nil, l.end, nil
@@ -273,8 +268,8 @@ func (p *Parser) value(buf []byte, l line, ref int64) (val []byte, n int, err *E
 	return buf[start:stop:stop], stop + end, nil
 }
 
-// payloadStart is where the payload behind a line begins. A telnet client that
-// reads from a pipe ends a line with CR NUL LF: that LF is not payload.
+// payloadStart returns where the payload after a line begins. A telnet client that reads from a
+// pipe ends a line with CR NUL LF; that LF is not part of the payload.
 func payloadStart(buf []byte, l line) (start int, ok bool) {
 	if !l.nul {
 		return l.end, true
@@ -288,18 +283,18 @@ func payloadStart(buf []byte, l line) (start int, ok bool) {
 	return l.end, true
 }
 
-// refuseLine refuses a line of which not even the verb is known.
+// refuseLine refuses a line whose verb is not known.
 func (p *Parser) refuseLine(l line, w words, err *Error) (*Request, int, *Error) {
 	if hostile(l.text, w.args) {
 		return nil, l.end, notOurs()
 	}
-	if findVerb(p.headTag(l.text)) == VerbTxn { // what follows would be taken for requests
+	if findVerb(p.headTag(l.text)) == VerbTxn { // its lines would be taken for requests
 		err.Close = true
 	}
 	return p.refuse(l, w, err)
 }
 
-// refuse consumes a line and sees to it that its payload is thrown away.
+// refuse consumes a line and arranges for its payload to be discarded.
 func (p *Parser) refuse(l line, w words, err *Error) (*Request, int, *Error) {
 	if w.ref > int64(p.lim.Skip) {
 		err.Close = true
@@ -311,7 +306,7 @@ func (p *Parser) refuse(l line, w words, err *Error) (*Request, int, *Error) {
 	return nil, l.end, err
 }
 
-// noLine says what a line that is not whole means.
+// noLine handles a line that is not whole.
 func (p *Parser) noLine(buf []byte, state lineState) (*Request, int, *Error) {
 	switch state {
 	case lineInterrupt:
@@ -322,7 +317,7 @@ func (p *Parser) noLine(buf []byte, state lineState) (*Request, int, *Error) {
 		switch {
 		case p.lines > 0:
 			err.Op = p.lines - p.left
-		case findVerb(p.headTag(buf)) == VerbTxn: // what follows would be taken for requests
+		case findVerb(p.headTag(buf)) == VerbTxn: // its lines would be taken for requests
 			err.Close = true
 			return nil, len(buf), err
 		}
@@ -336,17 +331,18 @@ func (p *Parser) noLine(buf []byte, state lineState) (*Request, int, *Error) {
 	return nil, 0, nil
 }
 
-// What refTail knows of the end of a line.
+// What refTail knows about the end of a line.
 const (
 	refNone    = iota // no " :N" ends here
 	refSpace          // a space
 	refColon          // " :"
 	refDigits         // " :N"
-	refSpaces         // " :N" and spaces, which mean nothing
-	refUnknown        // telnet's sequences are in the line: they may be within " :N", and a line feed within them
+	refSpaces         // " :N" and spaces, which do not matter
+	refUnknown        // the line contains telnet sequences: they may be inside " :N" and may contain line feeds
 )
 
-// refTail follows the bytes of a line. From refDigits on it may announce a payload.
+// refTail returns the state after byte c of a line. From refDigits on the line may announce a
+// payload.
 func refTail(state, c uint8) uint8 {
 	switch {
 	case state == refUnknown || c == iac:
@@ -365,7 +361,7 @@ func refTail(state, c uint8) uint8 {
 	return refNone
 }
 
-// dropLine throws away the rest of a line that is too long.
+// dropLine discards the rest of a line that is too long.
 func (p *Parser) dropLine(buf []byte) (*Request, int, *Error) {
 	d := &p.drop
 	rest := buf[:min(len(buf), p.lim.Skip-d.dropped)]
@@ -381,7 +377,7 @@ func (p *Parser) dropLine(buf []byte) (*Request, int, *Error) {
 			p.req.CRLF = d.cr
 		}
 		d.cr = false
-		if d.ref >= refDigits { // it may have announced a payload, or said so within quotes
+		if d.ref >= refDigits { // it may have announced a payload, or only looked like it within quotes
 			err.Close = true
 		}
 		if p.lines == 0 || err.Close {
@@ -398,7 +394,7 @@ func (p *Parser) dropLine(buf []byte) (*Request, int, *Error) {
 	return nil, len(rest), nil
 }
 
-// dropPayload throws away a payload and its end.
+// dropPayload discards a payload and its end.
 func (p *Parser) dropPayload(buf []byte) (*Request, int, *Error) {
 	d := &p.drop
 	if len(buf) == 0 {
@@ -426,7 +422,7 @@ func (p *Parser) dropPayload(buf []byte) (*Request, int, *Error) {
 	return nil, n, nil
 }
 
-// reset forgets the request before.
+// reset forgets the previous request.
 func (p *Parser) reset() {
 	if cap(p.ops) > keepOps {
 		p.ops = nil
@@ -441,8 +437,8 @@ func (p *Parser) reset() {
 	p.req = Request{}
 }
 
-// headTag notes the tag of a line that is refused, if it has a good one, and
-// returns the word behind it: what should be the verb, though tabs or quotes are around it.
+// headTag records the tag of a line that is refused, if it has a valid one, and returns the next
+// word, which should be the verb, even if tabs or quotes surround it.
 func (p *Parser) headTag(text []byte) []byte {
 	word, rest := headWord(text)
 	if len(word) > 0 && word[0] == '@' {
@@ -477,8 +473,8 @@ func tagOf(word []byte) (string, *Error) {
 	return string(word[1:]), nil
 }
 
-// isHTTP says whether a line is an HTTP request's first: three words, the last
-// HTTP/n. A quoted string is no word.
+// isHTTP says whether a line is the first of an HTTP request: three words, the last HTTP/n. A
+// quoted string is not a word.
 func (w *words) isHTTP() bool {
 	return len(w.args) == 3 && w.ref < 0 && !w.args[2].quoted && isHTTPVersion(w.args[2].val)
 }
@@ -499,7 +495,7 @@ func isHTTPVersion[S string | []byte](b S) bool {
 
 var httpMethods = [...]string{"POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PATCH", "DELETE"}
 
-// hostile says whether a line that is no request of ours is an HTTP client's.
+// hostile says whether a line that is not one of our requests comes from an HTTP client.
 func hostile(text []byte, args []arg) bool {
 	text = bytes.TrimLeft(text, " ")
 	for _, header := range [...]string{"Host:", "User-Agent:"} {
@@ -536,7 +532,7 @@ func tooLong(limit int, closes bool) *Error {
 	return &Error{Code: znode.ErrTooBig, Msg: "the value is longer than " + strconv.Itoa(limit) + " bytes", Op: -1, Close: closes}
 }
 
-// errText quotes bytes of a request for an error message, cut short.
+// errText quotes bytes of a request for an error message, truncated.
 func errText(b []byte) string {
 	const most = 80
 	if len(b) > most {

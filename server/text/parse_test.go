@@ -10,7 +10,7 @@ import (
 	"coord/tree/znode"
 )
 
-// op and request are an Op and a Request as they are when nothing is said.
+// op and request make an Op and a Request with their default values.
 func op(v text.Verb, path string, change ...func(*text.Op)) text.Op {
 	o := text.Op{Verb: v, Path: path, Version: text.AnyVersion}
 	for _, f := range change {
@@ -142,8 +142,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestRefusals: what is refused, with which code, and whether the PING behind
-// it is still understood.
+// TestRefusals checks which requests are refused, with which code, and whether the PING after them
+// is still understood.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	const closes = true
@@ -224,7 +224,7 @@ func TestRefusals(t *testing.T) {
 		{"open quote and a payload", "SET \"/a :4\nPING", znode.ErrSyntax, closes, "not closed"},
 		{"quote in a word and a payload", "SET /a\" :4\nPING", znode.ErrSyntax, closes, "quote inside"},
 		{"wrong length", "SET /a :3\nPING", znode.ErrProtocol, closes, "3 bytes"},
-		{"wrong length of a refused payload", "FOO :3\nPING", znode.ErrUnknown, false, "FOO"}, // closes behind it, see below
+		{"wrong length of a refused payload", "FOO :3\nPING", znode.ErrUnknown, false, "FOO"}, // the end of its payload then closes the connection, see below
 		{"impossible length", "SET /a :9999999999999999999\nPING", znode.ErrTooBig, closes, "length"},
 
 		{"TXN without a number", "TXN", znode.ErrSyntax, closes, "TXN n"},
@@ -279,7 +279,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestHTTPMethods: all of them, whatever stands behind.
+// TestHTTPMethods: all methods are recognized, whatever follows them.
 func TestHTTPMethods(t *testing.T) {
 	t.Parallel()
 	for m := range strings.FieldsSeq("POST PUT HEAD OPTIONS CONNECT TRACE PATCH DELETE") {
@@ -291,8 +291,8 @@ func TestHTTPMethods(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNotRepeated: a password typed into the line must not come back
-// in a message, which may be logged.
+// TestSecretsAreNotRepeated: a password that was typed into the line must not appear in a message,
+// which may be logged.
 func TestSecretsAreNotRepeated(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{
@@ -311,7 +311,7 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 	}
 }
 
-// TestEmptyValueIsNotNil: nil data is another value to the tree.
+// TestEmptyValueIsNotNil: nil data has another meaning to the tree.
 func TestEmptyValueIsNotNil(t *testing.T) {
 	t.Parallel()
 	p := text.NewParser(text.DefaultLimits())
@@ -330,7 +330,7 @@ func TestEmptyValueIsNotNil(t *testing.T) {
 	}
 }
 
-// TestAppendPanics: requests that are none are a fault of the caller.
+// TestAppendPanics: an invalid request is a bug of the caller.
 func TestAppendPanics(t *testing.T) {
 	t.Parallel()
 	for _, r := range []*text.Request{{}, {Op: text.Op{Verb: text.VerbTxn}, Ops: []text.Op{{Verb: text.VerbGet, Path: "/"}}}} {

@@ -8,38 +8,38 @@ import (
 	"coord/tree/znode"
 )
 
-// ReplyLimits are what a Reader accepts from a server.
+// ReplyLimits bound what a Reader accepts from a server.
 type ReplyLimits struct {
 	Line  int // bytes of one line without its end
-	Reply int // bytes of a whole reply: its data, its items
+	Reply int // bytes of a whole reply, with its data and items
 	Items int // in one LIST
 }
 
-// DefaultReplyLimits are wider than what a server with its default limits sends.
+// DefaultReplyLimits are wider than what a server with default limits sends.
 func DefaultReplyLimits() ReplyLimits {
 	return ReplyLimits{Line: 64 << 10, Reply: 16 << 20, Items: 100_000}
 }
 
-// Reader cuts replies in FormatText out of a connection's bytes, the parts of a
-// stream (CHUNK, END) among them.
+// Reader cuts replies in FormatText out of a connection's bytes, including the parts of a stream
+// (CHUNK, END).
 type Reader struct {
 	lim ReplyLimits
 	scanner
-	need int // bytes of the buffer below which the reply in hand cannot be whole
+	need int // the reply in hand cannot be complete in a buffer shorter than this
 	pos  int // LIST: where the next item starts
-	left int // LIST: items that are not framed yet; 0 also for no list in hand
+	left int // LIST: items that are not framed yet; 0 if no list is in hand
 }
 
 // NewReader returns a Reader with the given limits.
 func NewReader(lim ReplyLimits) *Reader { return &Reader{lim: lim} }
 
-// Next cuts the next reply out of buf, the bytes that were received and not
-// consumed; n of them were consumed. A reply without a Kind says that more bytes
-// are needed (n is 0): the next call's buffer begins with the same bytes. An
-// error is an *Error with Close set: the connection is of no more use.
+// Next cuts the next reply out of buf, the bytes that were received and not consumed; n of them are
+// consumed. A reply without a Kind means that more bytes are needed (n is 0): the buffer of the
+// next call must begin with the same bytes. An error is an *Error with Close set: the connection
+// cannot be used any more.
 //
-// The reply is the caller's, but its Data and that of its Items alias buf: who
-// keeps them beyond the buffer calls Detach.
+// The reply belongs to the caller, but its Data and that of its Items alias buf. A caller that
+// keeps them longer than the buffer calls Detach.
 func (rd *Reader) Next(buf []byte) (rep Reply, n int, err error) {
 	if len(buf) < rd.need {
 		return Reply{}, 0, nil
@@ -78,7 +78,7 @@ func (rd *Reader) Next(buf []byte) (rep Reply, n int, err error) {
 	return rep, n, nil
 }
 
-// list parses a LIST all of which is in buf.
+// list parses a LIST that is complete in buf.
 func (rd *Reader) list(buf []byte) (Reply, int, *Error) {
 	rep, pos, err := rd.one(buf, false)
 	if err != nil {
@@ -96,7 +96,7 @@ func (rd *Reader) list(buf []byte) (Reply, int, *Error) {
 	return rep, pos, nil
 }
 
-// frameItem is the length of the item at the start of buf, or 0.
+// frameItem returns the length of the item at the start of buf, or 0 if more bytes are needed.
 func (rd *Reader) frameItem(buf []byte) (int, *Error) {
 	text, end, err := rd.line(buf)
 	if err != nil || end == 0 {
@@ -115,8 +115,8 @@ func (rd *Reader) frameItem(buf []byte) (int, *Error) {
 	return n2, err
 }
 
-// one parses the reply at the start of buf, of a LIST only the first line: it
-// sets left. n is 0 if more bytes are needed.
+// one parses the reply at the start of buf. Of a LIST it parses only the first line and sets left.
+// n is 0 if more bytes are needed.
 func (rd *Reader) one(buf []byte, item bool) (rep Reply, n int, err *Error) {
 	text, end, err := rd.line(buf)
 	if err != nil || end == 0 {
@@ -149,7 +149,7 @@ func (rd *Reader) one(buf []byte, item bool) (rep Reply, n int, err *Error) {
 // noPayload is the count of an event without a value.
 const noPayload = math.MaxUint64
 
-// line finds the line at the start of buf; end is 0 if its end is not there.
+// line finds the line at the start of buf; end is 0 if its end has not arrived.
 func (rd *Reader) line(buf []byte) (text []byte, end int, err *Error) {
 	if len(buf) > rd.lim.Line+2 {
 		buf = buf[:rd.lim.Line+2]
@@ -165,8 +165,7 @@ func (rd *Reader) line(buf []byte) (text []byte, end int, err *Error) {
 	return bytes.TrimSuffix(buf[:i], []byte{'\r'}), i + 1, nil
 }
 
-// body finds the count bytes behind a line and their end; n is 0 if they are
-// not there.
+// body finds the count bytes after a line and their end; n is 0 if they have not arrived.
 func (rd *Reader) body(buf []byte, start int, count uint64) (data []byte, n int, err *Error) {
 	if count > uint64(rd.lim.Reply) {
 		return nil, 0, fatal(znode.ErrTooBig, "a reply is longer than "+strconv.Itoa(rd.lim.Reply)+" bytes")
@@ -187,8 +186,8 @@ func (rd *Reader) body(buf []byte, start int, count uint64) (data []byte, n int,
 	return buf[start:stop:stop], stop + end, nil
 }
 
-// head parses a reply's line. count is the number behind DATA, CHUNK and LIST,
-// and at the end of an EVENT, or noPayload.
+// head parses a reply's line. count is the number after DATA, CHUNK and LIST, and at the end of an
+// EVENT, or noPayload.
 func (rd *Reader) head(text []byte, item bool) (rep Reply, count uint64, err *Error) {
 	rest := text
 	if len(rest) > 1 && rest[0] == '@' && !item {
@@ -208,7 +207,7 @@ func (rd *Reader) head(text []byte, item bool) (rep Reply, count uint64, err *Er
 	case KindList, KindChunk, KindEnd:
 		ok = !item
 	case KindEvent:
-		ok = !item && rep.Tag == "" // it answers no request
+		ok = !item && rep.Tag == "" // it is not an answer to a request
 	}
 	if !ok {
 		return rep, 0, badReply(text)
@@ -275,8 +274,7 @@ func (rd *Reader) head(text []byte, item bool) (rep Reply, count uint64, err *Er
 	return rep, count, nil
 }
 
-// field reads key=value. A number is one only in the spelling in which it is
-// sent.
+// field parses key=value. A value is a number only in the exact spelling in which numbers are sent.
 func field(a *arg) (Field, bool) {
 	if a.key != nil {
 		return Str(keyOf(a.key), string(a.val)), true
@@ -301,7 +299,7 @@ func field(a *arg) (Field, bool) {
 	return f, true
 }
 
-// isCanonical says whether digits are in the spelling that strconv gives them.
+// isCanonical says whether digits are spelled as strconv formats them.
 func isCanonical(digits []byte, base int) bool {
 	for _, c := range digits {
 		if base == 16 && 'A' <= c && c <= 'F' {
@@ -311,7 +309,7 @@ func isCanonical(digits []byte, base int) bool {
 	return len(digits) == 1 || digits[0] != '0'
 }
 
-// keyOf shares the strings of known keys.
+// keyOf returns the shared string of a known key.
 func keyOf(b []byte) string {
 	if k, ok := keys[string(b)]; ok {
 		return k
@@ -323,7 +321,7 @@ func badReply(text []byte) *Error {
 	return fatal(znode.ErrProtocol, "this is no reply of the text protocol: "+errText(text))
 }
 
-// Field finds a field by its key.
+// Field returns the field with the given key.
 func (r *Reply) Field(key string) (Field, bool) {
 	for i := range r.Fields {
 		if r.Fields[i].Key == key {
@@ -333,7 +331,7 @@ func (r *Reply) Field(key string) (Field, bool) {
 	return Field{}, false
 }
 
-// Int is the number of a field, decimal or hex; 0 if there is none.
+// Int returns the number in a field, decimal or hex; 0 if there is none.
 func (r *Reply) Int(key string) int64 {
 	if f, ok := r.Field(key); ok && f.kind != fieldStr {
 		return int64(f.num)
@@ -341,10 +339,10 @@ func (r *Reply) Int(key string) int64 {
 	return 0
 }
 
-// Zxid is the zxid of a field; 0 if there is none.
+// Zxid returns the zxid in a field; 0 if there is none.
 func (r *Reply) Zxid(key string) znode.Zxid { return znode.Zxid(r.Int(key)) }
 
-// Str is a field as text; empty if there is none.
+// Str returns the text of a field; empty if there is none.
 func (r *Reply) Str(key string) string {
 	if f, ok := r.Field(key); ok {
 		return f.String()
@@ -352,7 +350,7 @@ func (r *Reply) Str(key string) string {
 	return ""
 }
 
-// Stat is the stat that AppendStat wrote, as far as it is there.
+// Stat returns the stat from the fields that AppendStat made; missing fields are zero.
 func (r *Reply) Stat() Stat {
 	return Stat{Container: r.Int(KeyContainer) != 0, TTLMS: r.Duration(KeyTTL), Stat: znode.Stat{
 		Version:        int32(r.Int(KeyVersion)),
@@ -369,7 +367,7 @@ func (r *Reply) Stat() Stat {
 	}}
 }
 
-// Detach gives the reply its own copy of all data.
+// Detach replaces all data of the reply by copies.
 func (r *Reply) Detach() {
 	r.Data = bytes.Clone(r.Data)
 	for i := range r.Items {

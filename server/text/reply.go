@@ -7,10 +7,10 @@ import (
 	"coord/tree/znode"
 )
 
-// Format is how replies are written.
+// Format is the encoding of replies.
 type Format uint8
 
-// The formats. The numbers are internal, the names stay for ever.
+// The formats. The numbers are internal; the names never change.
 const (
 	FormatText Format = iota // words; data as counted bytes
 	FormatJSON               // each reply is one line of JSON
@@ -19,10 +19,10 @@ const (
 
 var formatNames = [...]string{FormatText: "text", FormatJSON: "json", FormatB64: "b64"}
 
-// String is the format's name in requests and replies.
+// String returns the format's name in requests and replies.
 func (f Format) String() string { return formatNames[f] }
 
-// FormatOf finds a format by its name.
+// FormatOf returns the format of a name.
 func FormatOf(name string) (Format, bool) {
 	for i, s := range formatNames {
 		if s == name {
@@ -35,7 +35,7 @@ func FormatOf(name string) (Format, bool) {
 // Kind is a reply's first word.
 type Kind uint8
 
-// The kinds of replies. Zero is none: a Reader had no whole reply yet.
+// The kinds of replies. Zero means none: the Reader has no whole reply yet.
 const (
 	KindOK Kind = iota + 1
 	KindData
@@ -52,14 +52,14 @@ var kindWords = [...]string{
 	KindChunk: "CHUNK", KindEnd: "END", KindEvent: "EVENT",
 }
 
-// data64 is the word of KindData in FormatB64; no data at all is written as an
-// empty quoted string, so that there is always a word to read.
+// data64 is the word of KindData in FormatB64. Empty data is encoded as an empty quoted string, so
+// that there is always a word to read.
 const (
 	data64   = "DATA64"
 	emptyB64 = `""`
 )
 
-// String is the word.
+// String returns the word.
 func (k Kind) String() string {
 	if int(k) < len(kindWords) && k != 0 {
 		return kindWords[k]
@@ -84,19 +84,19 @@ type Field struct {
 	kind fieldKind
 }
 
-// Str is a field with a string, quoted where it needs it.
+// Str makes a field with a string, which is quoted where necessary.
 func Str(key, val string) Field { return Field{Key: key, str: val} }
 
-// Int is a field with a decimal number.
+// Int makes a field with a decimal number.
 func Int(key string, val int64) Field { return Field{Key: key, num: uint64(val), kind: fieldInt} }
 
-// Hex is a field with a session id or token: 0x and lower-case digits.
+// Hex makes a field with a session id or token: 0x and lower-case digits.
 func Hex(key string, val uint64) Field { return Field{Key: key, num: val, kind: fieldHex} }
 
-// Zxid is a field with a zxid.
+// Zxid makes a field with a zxid.
 func Zxid(key string, val znode.Zxid) Field { return Hex(key, uint64(val)) }
 
-// String is the value as text, without quotes.
+// String returns the value as text, without quotes.
 func (f Field) String() string {
 	switch f.kind {
 	case fieldInt:
@@ -108,20 +108,19 @@ func (f Field) String() string {
 	}
 }
 
-// Reply is one answer, or one part of a stream.
+// Reply is an answer, or one part of a stream.
 type Reply struct {
 	Kind    Kind
 	Code    znode.Code // ERR
 	Tag     string     // of the request, without its @; empty for none
 	Arg     string     // ITEM: what is listed; OK: pong or bye; EVENT: its type
-	Message string     // ERR: for people; not part of the promise
+	Message string     // ERR: for people; its text may change
 	Fields  []Field
 	Data    []byte  // DATA, CHUNK; EVENT: the value, nil for none
 	Items   []Reply // LIST: ITEM, DATA, OK or ERR
 }
 
-// Append writes the reply behind dst. It keeps nothing and allocates nothing
-// but a longer dst.
+// Append appends the encoded reply to dst. It keeps no reference, and allocates only to grow dst.
 func (r *Reply) Append(dst []byte, f Format, crlf bool) []byte {
 	if f == FormatJSON && r.Kind != KindChunk && r.Kind != KindEnd {
 		return appendEOL(r.appendJSON(dst), crlf)
@@ -188,8 +187,7 @@ func (r *Reply) appendData(dst []byte, f Format, crlf bool) []byte {
 	return appendEOL(dst, crlf)
 }
 
-// appendEvent writes an event. Its value, if it comes with one, is a payload as
-// in a request.
+// appendEvent appends an event. Its value, if it has one, is a payload as in a request.
 func (r *Reply) appendEvent(dst []byte, f Format, crlf bool) []byte {
 	dst = append(dst, "EVENT "...)
 	dst = append(dst, r.Arg...)
@@ -235,7 +233,7 @@ func appendFields(dst []byte, fields []Field) []byte {
 	return dst
 }
 
-// appendWord writes s as a word, or quoted where a word cannot hold it.
+// appendWord appends s as a word, or quoted if a word cannot hold it.
 func appendWord[S string | []byte](dst []byte, s S) []byte {
 	if isWord(s) {
 		return append(dst, s...)
@@ -243,7 +241,7 @@ func appendWord[S string | []byte](dst []byte, s S) []byte {
 	return appendQuoted(dst, s)
 }
 
-// isWord says whether s is a word as it stands.
+// isWord says whether s needs no quotes.
 func isWord[S string | []byte](s S) bool {
 	for i := range len(s) {
 		if class[s[i]] != plain {
@@ -278,7 +276,7 @@ func appendQuoted[S string | []byte](dst []byte, s S) []byte {
 	return append(dst, '"')
 }
 
-// appendMessage keeps an error's message on its line.
+// appendMessage appends an error's message, on one line.
 func appendMessage(dst []byte, s string) []byte {
 	for i := range len(s) {
 		if class[s[i]] == control {

@@ -12,11 +12,11 @@ import (
 	"coord/tree/znode"
 )
 
-// replies are shown in the three formats.
+// replies in the three formats.
 var replies = []struct {
 	name            string
 	reply           text.Reply
-	text, json, b64 string // b64 empty: as text
+	text, json, b64 string // b64 empty: the same as text
 }{
 	{
 		"OK", text.Reply{Kind: text.KindOK},
@@ -182,7 +182,7 @@ func TestCRLF(t *testing.T) {
 	}
 }
 
-// TestMessageStaysOnItsLine: what a message quotes cannot make a line of it.
+// TestMessageStaysOnItsLine: text that a message quotes cannot start a new line.
 func TestMessageStaysOnItsLine(t *testing.T) {
 	t.Parallel()
 	r := text.Reply{Kind: text.KindErr, Code: znode.ErrInternal, Message: "a\nOK\xffb"}
@@ -191,7 +191,7 @@ func TestMessageStaysOnItsLine(t *testing.T) {
 	}
 }
 
-// TestDetachEvent: the empty value of an event stays one.
+// TestDetachEvent: the empty value of an event stays an empty value.
 func TestDetachEvent(t *testing.T) {
 	t.Parallel()
 	buf := []byte("EVENT changed :2\nab\nEVENT changed :0\n\nEVENT deleted\n")
@@ -245,7 +245,7 @@ func readAll(t tester, in []byte, step int) (all []text.Reply, err error) {
 	return all, nil
 }
 
-// TestReadReplies reads what TestFormats shows.
+// TestReadReplies reads the replies of TestFormats.
 func TestReadReplies(t *testing.T) {
 	t.Parallel()
 	for _, crlf := range []bool{false, true} {
@@ -319,7 +319,7 @@ func TestStat(t *testing.T) {
 	}
 }
 
-// TestBadReplies: what is no reply ends the connection.
+// TestBadReplies: an invalid reply ends the connection.
 func TestBadReplies(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, in string }{
@@ -348,7 +348,7 @@ func TestBadReplies(t *testing.T) {
 	}
 }
 
-// TestNewerServer: codes and keys that this client does not know are no fault.
+// TestNewerServer: codes and keys that this client does not know are not errors.
 func TestNewerServer(t *testing.T) {
 	t.Parallel()
 	in := []byte("ERR TEAPOT heat=9 - short and stout\n")

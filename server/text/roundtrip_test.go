@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Generators. Their strings are unpleasant on purpose.
+// Generators. Their strings are awkward on purpose.
 var (
 	anyBytes = rapid.SliceOfN(rapid.OneOf(rapid.Byte(), rapid.SampledFrom([]byte("\r\n \":\\=@\x00\xff"))), 0, 100)
 	anyText  = rapid.OneOf(
@@ -175,7 +175,7 @@ func drawHold(t *rapid.T, r *text.Request) {
 	}
 }
 
-// drawTimeout gives the default where none is drawn.
+// drawTimeout sets the default if it draws none.
 func drawTimeout(t *rapid.T, r *text.Request, without int64) {
 	r.TimeoutMS = without
 	if r.HasTimeout = anyFlag.Draw(t, "has timeout"); r.HasTimeout {
@@ -247,8 +247,7 @@ func drawLive(t *rapid.T, r *text.Request) {
 	}
 }
 
-// TestRequestsRoundTrip: what AppendRequest writes, a Parser reads, however it
-// comes in.
+// TestRequestsRoundTrip: a Parser reads what AppendRequest writes, however the bytes are split.
 func TestRequestsRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -307,8 +306,7 @@ func anyReply(t *rapid.T, kinds ...text.Kind) text.Reply {
 	return r
 }
 
-// TestRepliesRoundTrip: what Append writes as text, a Reader reads, however it
-// comes in.
+// TestRepliesRoundTrip: a Reader reads what Append writes as text, however the bytes are split.
 func TestRepliesRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

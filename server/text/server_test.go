@@ -15,10 +15,10 @@ import (
 	"coord/tree/znode"
 )
 
-// mapServer is a server of the protocol on a map: enough of one to run the
-// examples of the documentation against.
+// mapServer is a server of the protocol on a map: just enough to run the examples of the
+// documentation.
 type mapServer struct {
-	mu       sync.Mutex // everything, the connections too
+	mu       sync.Mutex // guards everything, including the connections
 	changed  *sync.Cond
 	nodes    map[string]*mapNode
 	zxid     znode.Zxid
@@ -69,7 +69,7 @@ func startMapServer(t *testing.T) (port string) {
 	return port
 }
 
-// serve answers the requests of one connection until it is to be closed.
+// serve answers the requests of one connection until it must be closed.
 func (s *mapServer) serve(c *mapConn) {
 	p := text.NewParser(text.DefaultLimits())
 	s.mu.Lock()
@@ -188,8 +188,8 @@ func (s *mapServer) answer(c *mapConn, r *text.Request) text.Reply {
 	return rep
 }
 
-// list answers LS and TREE. Components sort before all that is longer: as if
-// the slash were the lowest byte.
+// list answers LS and TREE. A path sorts before all longer ones that begin with the same
+// components, as if the slash were the lowest byte.
 func (s *mapServer) list(r *text.Request, zxid text.Field) text.Reply {
 	rep := text.Reply{Kind: text.KindList, Fields: []text.Field{zxid}}
 	order := func(a, b string) int {

@@ -7,8 +7,8 @@ import (
 	"coord/tree/znode"
 )
 
-// txnHead takes the first line of a TXN. A wrong one closes the connection:
-// the lines behind it would be taken for requests of their own.
+// txnHead parses the first line of a TXN. If it is invalid, the connection is closed, because the
+// lines after it would be taken for requests of their own.
 func (p *Parser) txnHead(buf []byte, l line, args []arg, ref int64) (*Request, int, *Error) {
 	var n uint64
 	ok := len(args) == 1 && !args[0].quoted && ref < 0
@@ -26,9 +26,8 @@ func (p *Parser) txnHead(buf []byte, l line, args []arg, ref int64) (*Request, i
 	return p.txn(buf)
 }
 
-// txn frames the lines of the TXN in hand, and parses them once all are there.
-// The lines of a refused one are consumed as they come: from then on the
-// buffer starts with the next of them.
+// txn frames the lines of the TXN in hand, and parses them once all have arrived. The lines of a
+// refused TXN are consumed as they arrive; from then on the buffer starts with the next line.
 func (p *Parser) txn(buf []byte) (*Request, int, *Error) {
 	for p.left > 0 {
 		p.scratch = p.scratch[:0]
@@ -89,8 +88,8 @@ func (p *Parser) txn(buf []byte) (*Request, int, *Error) {
 	return p.parseOps(buf[:p.pos], lines)
 }
 
-// fail notes why the TXN in hand is refused: because of the line that is being
-// framed. The first reason counts.
+// fail records why the TXN in hand is refused: because of the line that is being framed. The first
+// reason is kept.
 func (p *Parser) fail(err *Error) {
 	if p.failed == nil {
 		err.Op = p.lines - p.left
@@ -98,7 +97,7 @@ func (p *Parser) fail(err *Error) {
 	}
 }
 
-// parseOps parses the lines of a TXN all of which are in buf.
+// parseOps parses the lines of a TXN that is complete in buf.
 func (p *Parser) parseOps(buf []byte, lines int) (*Request, int, *Error) {
 	var failed *Error
 	p.scratch = p.scratch[:0]
@@ -150,8 +149,8 @@ func (p *Parser) parseOp(op *Op, text []byte, w words) *Error {
 	case !verbs[v].inTxn:
 		return syntaxError(v.String() + " cannot stand in a TXN: CHECK, CREATE, SET and RM can")
 	}
-	// The options of these verbs are fields of Op: nothing else of the request
-	// in hand changes.
+	// The options of these verbs set only fields of Op: the rest of the request in hand does not
+	// change.
 	p.req.Op = Op{}
 	err := parseArgs(v, &p.req, w.args[1:], w.ref)
 	*op = p.req.Op

@@ -4,10 +4,10 @@ import (
 	"coord/tree/znode"
 )
 
-// Verb is what a request asks for.
+// Verb is the operation of a request.
 type Verb uint8
 
-// The verbs. The numbers are internal, the names stay for ever.
+// The verbs. The numbers are internal; the names never change.
 const (
 	VerbGet Verb = iota + 1
 	VerbSet
@@ -42,7 +42,7 @@ const (
 	numVerbs
 )
 
-// String is the verb's name.
+// String returns the verb's name.
 func (v Verb) String() string {
 	if v == 0 || v >= numVerbs {
 		return "none"
@@ -50,44 +50,43 @@ func (v Verb) String() string {
 	return verbs[v].name
 }
 
-// Writes says whether the request changes something, so that its outcome can be
-// unknown.
+// Writes says whether the request changes something, so that its outcome can be uncertain.
 func (r *Request) Writes() bool {
 	return r.Verb < numVerbs && verbs[r.Verb].write && (r.Verb != VerbAdmin || len(r.Words) == 0 || r.Words[0] != AdminMembers)
 }
 
-// valueRule says what a verb's last argument may be.
+// valueRule says what form a verb's last argument may have.
 type valueRule uint8
 
 const (
 	valueNone    valueRule = iota
 	valueAny               // a word, a quoted string or a payload
 	valuePayload           // a payload: a secret
-	valueMaybe             // the same, or none: finish judges
+	valueMaybe             // the same, or none; finish decides
 )
 
-// verb is a row of the table from which requests are parsed, HELP is printed
-// and docs/text-protocol.md is checked.
+// verb is a row of the table that drives parsing and HELP and against which docs/text-protocol.md
+// is checked.
 type verb struct {
 	name    string
 	form    string
 	does    string
 	replies []string
-	errors  []znode.Code // beside those that every verb, and every write, can answer
+	errors  []znode.Code // in addition to those that every verb, and every write, can return
 	example []string
 	since   string // coord's version
 
-	write   bool // also the errors of a write
+	write   bool // it can also return the errors of a write
 	inTxn   bool
 	path    bool      // the first argument is a path
-	value   valueRule // the last one
+	value   valueRule // of the last argument
 	options []option
-	words   int // how many words it needs that are neither
+	words   int // number of required words that are neither
 	word    func(r *Request, i int, a *arg) *Error
-	finish  func(r *Request) *Error // what its arguments say together
+	finish  func(r *Request) *Error // checks the arguments together
 }
 
-// The errors that need no word at each verb.
+// The errors that need not be listed for each verb.
 var (
 	anyErrors = []znode.Code{
 		znode.ErrSyntax, znode.ErrUnknown, znode.ErrProtocol, znode.ErrTooBig, znode.ErrLimit, znode.ErrSessionExpired,
@@ -120,7 +119,7 @@ var (
 var verbs = [numVerbs]verb{
 	VerbGet: {
 		name: "GET", form: "GET path [stat] [lin] [watch]", since: since, path: true,
-		does:    "Reads the value of a znode. lin asks the leader first, so that every write that was answered before is seen. watch arms a one-shot watch as WATCH path data does.",
+		does:    "Reads the value of a znode. With lin the node asks the leader first, so that the reply shows every write that was answered before. watch arms a one-shot watch, like WATCH path data.",
 		replies: []string{"DATA len v= zxid=", "with stat: DATA len v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=] zxid=", "with watch: id= too"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth, znode.ErrNoLeader},
 		example: []string{"GET /app", "GET /app stat lin watch"},
@@ -128,7 +127,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbSet: {
 		name: "SET", form: "SET path [v=N] [create] value", since: since, path: true, value: valueAny, write: true, inTxn: true,
-		does:    "Replaces the value of a znode; with v= only if that is its version; with create a missing znode is created.",
+		does:    "Replaces the value of a znode; with v= only if the znode has that version. With create a missing znode is created.",
 		replies: []string{"OK v= zxid="},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrBadVersion, znode.ErrNoAuth, znode.ErrQuotaExceeded},
 		example: []string{`SET /app v=7 "new value"`, "SET /app create :5"},
@@ -136,16 +135,16 @@ var verbs = [numVerbs]verb{
 	},
 	VerbExists: {
 		name: "EXISTS", form: "EXISTS path [watch]", since: since, path: true,
-		does:    "Shows the stat of a znode. watch arms a one-shot watch as WATCH path exists does, also where nothing is.",
-		replies: []string{"OK v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=] zxid=", "with watch: id= too, behind ERR NOTFOUND also"},
+		does:    "Shows the stat of a znode. watch arms a one-shot watch, like WATCH path exists, even if the znode is missing.",
+		replies: []string{"OK v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=] zxid=", "with watch: id= too, also in ERR NOTFOUND"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"EXISTS /app", "EXISTS /app watch"},
 		options: []option{optWatch},
 	},
 	VerbLs: {
 		name: "LS", form: "LS path [stat] [limit=1000] [after=name] [watch]", since: since, path: true,
-		does:    "Lists the names of a znode's children in byte order, at most limit of them, beginning behind the name given by after. more=1 says that there are more. watch arms a one-shot watch as WATCH path children does.",
-		replies: []string{"LIST n zxid= [more=1], n times ITEM name", "with stat: ITEM name, and where the child may be read v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=]", "with watch: id= too"},
+		does:    "Lists the names of a znode's children in byte order, at most limit of them, starting after the name given by after. more=1 says that there are more. watch arms a one-shot watch, like WATCH path children.",
+		replies: []string{"LIST n zxid= [more=1], n times ITEM name", "with stat: ITEM name, and if the child may be read v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=]", "with watch: id= too"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"LS /app", "LS /app stat limit=10 after=b"},
 		options: []option{optStat, optLimit, optAfter, optWatch},
@@ -153,7 +152,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbTree: {
 		name: "TREE", form: "TREE path [depth=N] [limit=1000] [after=path] [stat] [data]", since: since, path: true,
-		does:    "Lists a znode and all below it, each followed by its children in byte order: full paths, at most limit of them, depth levels down, beginning behind the path given by after. With data each comes with its value.",
+		does:    "Lists a znode and all znodes below it by full path, each followed by its children in byte order: at most limit of them, down to depth levels, starting after the path given by after. With data each comes with its value.",
 		replies: []string{"LIST n zxid= [more=1], n times ITEM path", "with data: n times DATA len path= v=, or ERR NOAUTH path= where the value may not be read", "with stat: each that may be read with v= cv= av= children= eph= len= ctime= mtime= czxid= mzxid= pzxid= [container=1|ttl=]"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"TREE /app depth=2", "TREE / limit=100 after=/app/b stat data"},
@@ -166,7 +165,7 @@ var verbs = [numVerbs]verb{
 	VerbCreate: {
 		name: "CREATE", form: "CREATE path [EPHEMERAL] [SEQ] [CONTAINER] [ttl=30s] [parents] [acl=a,b,…] value", since: since,
 		path: true, value: valueAny, write: true, inTxn: true,
-		does:    "Creates a znode. An EPHEMERAL goes with the connection's session, which is made if there is none. SEQ appends the parent's counter to the name. A CONTAINER is deleted some time after its last child; a znode with a ttl once it has no children and was not set for that long. parents creates missing parents too.",
+		does:    "Creates a znode. EPHEMERAL: it is deleted when the connection's session ends; the session is made if there is none. SEQ appends the parent's counter to the name. CONTAINER: it is deleted some time after its last child. ttl: it is deleted when it has no children and has not been set for that long. parents creates missing parents too.",
 		replies: []string{"OK path= v=0 zxid="},
 		errors: []znode.Code{
 			znode.ErrNodeExists, znode.ErrNoNode, znode.ErrNoAuth, znode.ErrNoChildrenForEphemerals, znode.ErrInvalidACL, znode.ErrQuotaExceeded,
@@ -179,7 +178,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbRm: {
 		name: "RM", form: "RM path [v=N] [recursive [limit=100]]", since: since, path: true, write: true, inTxn: true,
-		does:    "Deletes a znode; with v= only if that is its version; recursive with all below it, if that is at most limit znodes in all: all of them or none.",
+		does:    "Deletes a znode; with v= only if the znode has that version. recursive deletes all znodes below it too, all or none, if they are at most limit znodes in all.",
 		replies: []string{"OK zxid="},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrBadVersion, znode.ErrNotEmpty, znode.ErrNoAuth},
 		example: []string{"RM /app v=3", "RM /app recursive limit=500"},
@@ -196,8 +195,8 @@ var verbs = [numVerbs]verb{
 	},
 	VerbTxn: {
 		name: "TXN", form: "TXN n", since: since, write: true,
-		does:    "The n lines that follow, each a CHECK, CREATE, SET or RM, are done all or none, with nothing in between.",
-		replies: []string{"LIST n zxid=, n times the OK of that line", "ERR of the first line that cannot be done, with op= its number from 0"},
+		does:    "Carries out the next n lines, each a CHECK, CREATE, SET or RM: all of them or none, with no other change in between.",
+		replies: []string{"LIST n zxid=, n times the OK of that line", "ERR of the first line that fails, with op= its number from 0"},
 		errors: []znode.Code{
 			znode.ErrNoNode, znode.ErrNodeExists, znode.ErrBadVersion, znode.ErrNotEmpty, znode.ErrNoAuth,
 			znode.ErrNoChildrenForEphemerals, znode.ErrInvalidACL, znode.ErrQuotaExceeded,
@@ -206,7 +205,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbCheck: {
 		name: "CHECK", form: "CHECK path [v=N]", since: since, path: true, inTxn: true,
-		does:    "Only in a TXN: the znode must exist, with v= at that version.",
+		does:    "Only in a TXN: the znode must exist, and with v= have that version.",
 		replies: []string{"OK"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrBadVersion, znode.ErrNoAuth},
 		example: []string{"TXN 1", "CHECK /app v=7"},
@@ -214,27 +213,27 @@ var verbs = [numVerbs]verb{
 	},
 	VerbSync: {
 		name: "SYNC", form: "SYNC path", since: since, path: true,
-		does:    "Answers once this node has applied every write that was answered before, anywhere. The path does not matter. If the connection has a session, the leader has heard of it since.",
+		does:    "Answers once this node has applied every write that was answered before, on any node. The path does not matter. If the connection has a session, the answer says that the leader has heard of it since the request.",
 		replies: []string{"OK zxid="},
 		errors:  []znode.Code{znode.ErrNoLeader},
 		example: []string{"SYNC /"},
 	},
 	VerbCat: {
 		name: "CAT", form: "CAT path", since: since, path: true,
-		does:    "Sends the bytes of the value, nothing else, and closes the connection. A znode that is missing or may not be read gives no bytes: use GET to tell.",
+		does:    "Sends the bytes of the value, nothing else, and closes the connection. A znode that is missing or may not be read gives no bytes: use GET to see which.",
 		replies: []string{"the bytes, then the end of the connection"},
 		example: []string{"CAT /app"},
 	},
 	VerbGetACL: {
 		name: "GETACL", form: "GETACL path", since: since, path: true,
-		does:    "Lists who may do what: scheme:id:permissions, of which there are c(reate) d(elete) r(ead) w(rite) a(dmin). Without ADMIN the hashes of digest entries show as x.",
+		does:    "Lists the ACL of a znode as scheme:id:permissions; permissions are c(reate) d(elete) r(ead) w(rite) a(dmin). Without ADMIN permission the hashes of digest entries show as x.",
 		replies: []string{"LIST n av=, n times ITEM entry"},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"GETACL /app"},
 	},
 	VerbSetACL: {
 		name: "SETACL", form: "SETACL path acl… [v=N]", since: since, path: true, write: true,
-		does:    "Replaces the ACL of a znode, with v= only if that is the version of the ACL (av).",
+		does:    "Replaces the ACL of a znode; with v= only if the ACL has that version (av).",
 		replies: []string{"OK av= zxid="},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrBadVersion, znode.ErrNoAuth, znode.ErrInvalidACL},
 		example: []string{"SETACL /app world:anyone:r auth::cdrwa v=0"},
@@ -244,15 +243,15 @@ var verbs = [numVerbs]verb{
 	},
 	VerbSnapshot: {
 		name: "SNAPSHOT", form: "SNAPSHOT [min=zxid]", since: since,
-		does:    "Streams a snapshot of everything, exact at one zxid, of at least min. Needs operator rights. The framing is the same in every format.",
-		replies: []string{"OK zxid=, then CHUNK len blocks, then END sha256= bytes=", "ERR in the place of a CHUNK: the stream is cut, what came is worthless"},
-		errors:  []znode.Code{znode.ErrNoAuth},
+		does:    "Streams a snapshot of the whole state, exact at one zxid, which is at least min. Needs operator rights. The framing is the same in every format.",
+		replies: []string{"OK zxid=, then CHUNK len blocks, then END sha256= bytes=", "ERR in the place of a CHUNK: the stream is cut off; discard what came"},
+		errors:  []znode.Code{znode.ErrNoAuth, znode.ErrTimeout},
 		example: []string{"SNAPSHOT", "SNAPSHOT min=0x100000005"},
 		options: []option{setZxid("min")},
 	},
 	VerbAuth: {
 		name: "AUTH", form: "AUTH digest user :len", since: since, value: valuePayload,
-		does:    "Adds the identity of a user to the connection; the password is the payload. Refused on clear-text TCP off loopback.",
+		does:    "Adds the identity of a user to the connection; the password is the payload. Refused on clear-text TCP, except on loopback.",
 		replies: []string{"OK user="},
 		errors:  []znode.Code{znode.ErrAuthFailed},
 		example: []string{"AUTH digest alice :6"},
@@ -261,7 +260,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbHello: {
 		name: "HELLO", form: "HELLO [proto=1] [format=text|json|b64] [client=name] [zxid=zxid]", since: since,
-		does:    "Introduces both sides; nothing requires it. zxid is the last one seen: the node answers once it has come that far, so that a client that moves never sees time go back.",
+		does:    "Introduces both sides; it is optional. zxid is the last one that the client has seen: the node answers once it has applied it, so that a client that moves never sees an older state.",
 		replies: []string{"OK proto=1 server=coord version= node= role= cluster= zxid="},
 		errors:  []znode.Code{znode.ErrNoLeader},
 		example: []string{"HELLO", "HELLO proto=1 format=json client=backup zxid=0x100000005"},
@@ -269,7 +268,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbFormat: {
 		name: "FORMAT", form: "FORMAT text|json|b64", since: since,
-		does:    "Chooses how replies are written from here on, the reply to this request included.",
+		does:    "Chooses how replies are written from now on, including the reply to this request.",
 		replies: []string{"OK format="},
 		example: []string{"FORMAT json"},
 		words:   1,
@@ -307,15 +306,15 @@ var verbs = [numVerbs]verb{
 	},
 	VerbQuit: {
 		name: "QUIT", form: "QUIT", since: since,
-		does:    "Closes the connection once all before it is answered.",
+		does:    "Closes the connection once all requests before it are answered.",
 		replies: []string{"OK bye"},
 		example: []string{"QUIT"},
 	},
 	VerbWatch: {
 		name: "WATCH", form: "WATCH path [data|children|exists] [persistent] [recursive] [since=zxid]", since: since, path: true,
-		does: "Asks for an EVENT at the next change: of the value or the deletion (data), of the names of the children (children), " +
-			"or of the creation too (exists); persistent for each change from now on, recursive also of all znodes below, each on its own. " +
-			"With since, what has changed after that zxid is told at once.",
+		does: "Asks for an EVENT at the next change: data: the value or the deletion; children: the names of the children; exists: the creation too. " +
+			"persistent asks for each change from now on, recursive also for the changes of all znodes below, each with its own event. " +
+			"With since, changes after that zxid are reported at once.",
 		replies: []string{"OK id= zxid=", "later: EVENT created|changed|deleted|children path= zxid= [v=] id="},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth, znode.ErrCompacted},
 		example: []string{"WATCH /app", "WATCH /app recursive since=0x100000005"},
@@ -325,7 +324,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbUnwatch: {
 		name: "UNWATCH", form: "UNWATCH id", since: since,
-		does:    "Ends a watch: no EVENT of it comes behind the reply.",
+		does:    "Ends a watch: no EVENT of it comes after the reply.",
 		replies: []string{"OK"},
 		errors:  []znode.Code{znode.ErrNoWatcher},
 		example: []string{"UNWATCH 7"},
@@ -334,8 +333,8 @@ var verbs = [numVerbs]verb{
 	},
 	VerbWait: {
 		name: "WAIT", form: "WAIT path EXISTS|GONE|CHANGE|VALUE=x [since=zxid] [timeout=30s]", since: since, path: true,
-		does: "Answers once the znode is there, is gone, has changed or has that value, at the latest after the timeout. CHANGE is any creation, set, " +
-			"deletion, or change of the names of the children, with since after that zxid. Requests behind it wait for it.",
+		does: "Answers once the znode exists, is gone, has changed or has that value, at the latest after the timeout. CHANGE is any creation, set, " +
+			"deletion, or change of the names of the children; with since, one after that zxid. Requests after it wait for it.",
 		replies: []string{"OK zxid="},
 		errors:  []znode.Code{znode.ErrTimeout, znode.ErrNoAuth, znode.ErrCompacted},
 		example: []string{"WAIT /deploy/done EXISTS timeout=300s", "WAIT /app VALUE=ready"},
@@ -345,8 +344,9 @@ var verbs = [numVerbs]verb{
 	},
 	VerbFollow: {
 		name: "FOLLOW", form: "FOLLOW path [recursive] [since=zxid] [data]", since: since, path: true,
-		does: "Sends an EVENT for each change of the znode and of its children's names, with recursive of all znodes below instead, until UNWATCH or the " +
-			"end of the connection; with since those after that zxid too, as far back as the server remembers; with data each created and changed with the value.",
+		does: "Sends an EVENT for each change of the znode and of the names of its children, until UNWATCH or the end of the connection. With recursive it " +
+			"reports all znodes below instead of the names; with since also the changes after that zxid, as far back as the server remembers; with data " +
+			"each created and changed carries the value.",
 		replies: []string{"OK id= zxid=", "later: EVENT created|changed|deleted|children path= zxid= [v=] id=", "with data: EVENT … :len, then the bytes of the value"},
 		errors:  []znode.Code{znode.ErrNoAuth, znode.ErrCompacted},
 		example: []string{"FOLLOW /cfg recursive", "FOLLOW /cfg recursive data since=0x100000005"},
@@ -356,11 +356,11 @@ var verbs = [numVerbs]verb{
 		name: "SESSION", since: since, value: valueMaybe, write: true,
 		form: "SESSION NEW [ttl=10s] [hold=0s] [live=tcp|ping] | RESUME id [ttl=10s] [hold=0s] [live=tcp|ping] [zxid=zxid] :len | DETACH [hold=60s] | INFO | CLOSE [id]",
 		does: "A session owns ephemeral znodes and locks; CREATE EPHEMERAL and LOCK make one if there is none. With live=tcp it lives as long as its " +
-			"connection; with live=ping it needs a line of the client every ttl. When the connection ends, a session that has no hold ends at once; with hold it waits " +
-			"that long for a RESUME, whose payload is the password that NEW gave; RESUME takes it from another connection, too. DETACH leaves it without a connection. " +
-			"CLOSE ends it with all it owns; another's id needs operator rights.",
+			"connection; with live=ping it needs a line from the client every ttl. When the connection ends, a session without hold ends at once; with hold it waits " +
+			"that long for a RESUME, whose payload is the password that NEW gave. RESUME also takes a session from another connection. DETACH leaves it without a " +
+			"connection. CLOSE ends it with all it owns; closing another session by its id needs operator rights.",
 		replies: []string{"NEW, RESUME: OK id= ttl= hold= live= password= zxid=", "INFO: OK id= ttl= hold= live= ephemerals= zxid=", "DETACH: OK id= hold=", "CLOSE: OK zxid=",
-			"when it ends otherwise: EVENT expired session= or EVENT moved session=, and the connection is closed"},
+			"if the session ends otherwise: EVENT expired session= or EVENT moved session=, and the connection is closed"},
 		errors:  []znode.Code{znode.ErrNoAuth, znode.ErrAuthFailed},
 		example: []string{"SESSION NEW ttl=30s hold=30s live=ping", "SESSION DETACH hold=5m", "SESSION CLOSE"},
 		options: []option{{"ttl", true, setSessionTTL}, optHold, {"live", true, setLive}, setZxid("zxid")},
@@ -379,9 +379,9 @@ var verbs = [numVerbs]verb{
 	},
 	VerbLock: {
 		name: "LOCK", form: "LOCK path [timeout=0s] [shared] [slots=N]", since: since, path: true, write: true,
-		does: "Takes a lock: creates an ephemeral sequential child of path (path itself too, as a container) and answers when all that stand before it and are in its way " +
-			"are gone, in the order in which they came; after the timeout it is taken away again. shared stands beside other shared ones, slots=N beside " +
-			"N-1 others. token grows with every lock of a path: let the resource refuse a smaller one than it has seen. Who has the lock already is answered again.",
+		does: "Takes a lock: creates an ephemeral sequential child of path (and path itself, as a container) and answers when all earlier children that exclude it " +
+			"are gone. Locks are granted in the order of the requests; after the timeout the child is deleted again. A shared lock coexists with other shared ones, slots=N with " +
+			"N-1 others. token grows with every lock of a path: let the resource refuse a smaller one than it has seen. A session that already has the lock gets the same answer.",
 		replies: []string{"OK token= path= zxid="},
 		errors:  []znode.Code{znode.ErrTimeout, znode.ErrNodeExists, znode.ErrNoNode, znode.ErrNoAuth, znode.ErrNoChildrenForEphemerals, znode.ErrQuotaExceeded},
 		example: []string{"LOCK /locks/backup", "LOCK /locks/backup timeout=60s shared"},
@@ -395,7 +395,7 @@ var verbs = [numVerbs]verb{
 	},
 	VerbUnlock: {
 		name: "UNLOCK", form: "UNLOCK path", since: since, path: true, write: true,
-		does:    "Gives the session's lock at the path back.",
+		does:    "Gives back the session's lock at the path.",
 		replies: []string{"OK zxid="},
 		errors:  []znode.Code{znode.ErrNoNode, znode.ErrNoAuth},
 		example: []string{"UNLOCK /locks/backup"},
@@ -403,13 +403,13 @@ var verbs = [numVerbs]verb{
 	VerbAdmin: {
 		name: "ADMIN", since: since, write: true,
 		form: "ADMIN MEMBERS | ADD host:port | REMOVE node [FORCE] | PROMOTE node | REPLACE old new | TRANSFER [node] | LEAVE",
-		does: "Shows the members of the ensemble, or changes them; needs operator rights. A node is its id of 16 hex digits, the beginning of one (4 at least), or a name, if it is the only one. " +
-			"ADD takes in the node at that address and peer port. REMOVE does without a member for ever, with FORCE also if the others may be too few then. PROMOTE gives a vote to a member " +
-			"that has none, REPLACE takes it from old and gives it to new in one step, TRANSFER hands leadership on. LEAVE removes the node that is asked, which then stops. It may take seconds; " +
-			"requests behind it wait for it.",
+		does: "Shows or changes the members of the ensemble; needs operator rights. A node is given by its id of 16 hex digits, the beginning of the id (at least 4 digits), or its name, if no other has it. " +
+			"ADD takes in the node at that address and peer port. REMOVE removes a member for ever, with FORCE even if the others may then be too few. PROMOTE gives a vote to a member " +
+			"that has none. REPLACE takes the vote from old and gives it to new in one step. TRANSFER hands leadership on. LEAVE removes the node that is asked, which then stops. A change may take seconds; " +
+			"requests after it wait for it.",
 		replies: []string{
 			"LIST n, n times ITEM id name= role= vote= up= peer= client= term= applied= lag= lag_ms= fsync_p99_ms= digest= version= self=",
-			"of the others than MEMBERS: the same, with those members that it was about and that are left",
+			"of all but MEMBERS: the same, with those members that the request was about and that remain",
 		},
 		errors:  []znode.Code{znode.ErrNoAuth, znode.ErrNoNode, znode.ErrNodeExists, znode.ErrNewConfigNoQuorum},
 		example: []string{"ADMIN MEMBERS", "ADMIN ADD 10.0.0.9:2888", "ADMIN REMOVE 8c1f44"},
@@ -427,8 +427,8 @@ var verbNames = func() (names [numVerbs]uint64) {
 	return names
 }()
 
-// packVerb makes a number of the up to eight letters of a verb, without regard
-// to their case; 0 if it is none.
+// packVerb packs a word of up to eight letters into a number, without regard to their case; 0 if
+// the word cannot be a verb.
 func packVerb(b []byte) uint64 {
 	if len(b) > 8 {
 		return 0
@@ -444,7 +444,7 @@ func packVerb(b []byte) uint64 {
 	return n
 }
 
-// findVerb finds a verb by its name, or returns 0.
+// findVerb returns the verb of a name, or 0.
 func findVerb(b []byte) Verb {
 	if n := packVerb(b); n != 0 {
 		for v, name := range verbNames {

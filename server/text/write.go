@@ -6,12 +6,12 @@ import (
 	"coord/tree/znode"
 )
 
-// maxInline is the longest value that AppendRequest writes into the line.
+// maxInline is the longest value that AppendRequest puts into the line.
 const maxInline = 64
 
-// AppendRequest writes a request behind dst, so that a Parser reads the same
-// one: what the zero value of a field means is left out. The Tag is one word. It
-// panics on a verb that is none, or cannot stand in a TXN.
+// AppendRequest appends the encoding of a request to dst, which a Parser parses to the same
+// request. Fields with their zero value are left out if that means the same. The Tag must be one
+// word. AppendRequest panics on an invalid verb, or one that is not allowed in a TXN.
 func AppendRequest(dst []byte, r *Request) []byte {
 	if r.Tag != "" {
 		dst = append(dst, '@')
@@ -77,7 +77,7 @@ func AppendRequest(dst []byte, r *Request) []byte {
 	return appendEOL(dst, r.CRLF)
 }
 
-// appendOp writes a line that stands in a TXN or alone.
+// appendOp appends a line of a TXN, or the same line as a request of its own.
 func appendOp(dst []byte, op *Op, crlf bool) []byte {
 	dst = append(dst, verbs[op.Verb].name...)
 	dst = appendArg(dst, op.Path)
@@ -111,15 +111,15 @@ func appendOp(dst []byte, op *Op, crlf bool) []byte {
 	case VerbSetACL:
 		for _, e := range op.ACL {
 			dst = append(dst, ' ')
-			dst = appendQuoted(dst, e.String()) // so that it is no option
+			dst = appendQuoted(dst, e.String()) // so that it is not taken for an option
 		}
 		dst = appendVersion(dst, op.Version)
 	}
 	return appendEOL(dst, crlf)
 }
 
-// appendValue writes a value as the last argument: short and plain ones as a
-// word, others as a payload.
+// appendValue appends a value as the last argument: as a word if it is short and plain, otherwise
+// as a payload.
 func appendValue(dst, val []byte, crlf bool) []byte {
 	switch {
 	case len(val) == 0:
@@ -141,7 +141,7 @@ func appendPayload(dst, val []byte, crlf bool) []byte {
 	return appendEOL(dst, crlf)
 }
 
-// appendArg writes a word that is neither a length nor an HTTP version.
+// appendArg appends a word that cannot be taken for a length or an HTTP version.
 func appendArg(dst []byte, s string) []byte {
 	dst = append(dst, ' ')
 	if len(s) > 0 && s[0] == ':' || isHTTPVersion(s) {

@@ -10,7 +10,7 @@ import (
 	"coord/tree/znode"
 )
 
-// deaf is a watcher whose own costs are as low as they can be.
+// deaf is a watcher with the lowest possible costs of its own.
 type deaf struct{ got int }
 
 func (w *deaf) Notify(znode.Event)           { w.got++ }
@@ -69,8 +69,7 @@ func BenchmarkTriggerPersistent(b *testing.B) {
 	}
 }
 
-// BenchmarkAddTrigger is the life of one-shot watches: n watchers ask, one event
-// consumes.
+// BenchmarkAddTrigger is the life of one-shot watches: n watchers add one, one event consumes them.
 func BenchmarkAddTrigger(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -90,7 +89,7 @@ func BenchmarkAddTrigger(b *testing.B) {
 // BenchmarkTriggerOneShot times the event alone.
 func BenchmarkTriggerOneShot(b *testing.B) {
 	const n = 10_000
-	for _, paths := range []int{1, 40} { // with 40 paths each there is an index
+	for _, paths := range []int{1, 40} { // with 40 paths each, there is an index
 		b.Run(fmt.Sprintf("%d/of %d paths", n, paths), func(b *testing.B) {
 			tab := watch.New(watch.DefaultConfig(), 0)
 			who := deafs(n)
@@ -143,7 +142,7 @@ func BenchmarkTriggerDeep(b *testing.B) {
 	})
 }
 
-// BenchmarkDrop is one of 10,000 who wait for the same path, coming and going.
+// BenchmarkDrop is one of 10,000 watchers of the same path that comes and goes.
 func BenchmarkDrop(b *testing.B) {
 	for _, kind := range []watch.Kind{watch.Data, watch.PersistentRecursive} {
 		b.Run(map[watch.Kind]string{watch.Data: "data", watch.PersistentRecursive: "recursive"}[kind], func(b *testing.B) {
@@ -164,7 +163,7 @@ func BenchmarkDrop(b *testing.B) {
 	}
 }
 
-// BenchmarkAddAgain asks for what is there, with 1,000 watchers at 1,000 paths.
+// BenchmarkAddAgain adds watches that exist, with 1,000 watchers at 1,000 paths.
 func BenchmarkAddAgain(b *testing.B) {
 	tab := watch.New(watch.DefaultConfig(), 0)
 	who := deafs(1000)
@@ -183,7 +182,7 @@ func BenchmarkAddAgain(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory reports the heap's bytes a watch, path and watcher included.
+// BenchmarkMemory reports the bytes of heap per watch, including path and watcher.
 func BenchmarkMemory(b *testing.B) {
 	const n = 100_000
 	distinct := make([]string, n)

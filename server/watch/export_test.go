@@ -5,7 +5,7 @@ import "fmt"
 // DropBatch is how many watches Drop removes under one hold of the lock.
 const DropBatch = dropBatch
 
-// CheckLinks says which of the table's inner promises is broken, or nil.
+// CheckLinks returns which of the table's internal invariants is broken, or nil.
 func CheckLinks(t *Table) error {
 	m := &t.mu
 	m.Lock()
@@ -95,5 +95,5 @@ func (s *side) check(owners map[Watcher]*owner) error {
 	return nil
 }
 
-// Owners is how many watchers the table knows.
+// Owners is the number of watchers in the table.
 func Owners(t *Table) int { return len(t.mu.owners) }

@@ -6,18 +6,18 @@ import (
 	"coord/tree/znode"
 )
 
-// history is the newest events, so that who was away can have what it missed. A
-// node that starts fills it from the log behind its snapshot.
+// history holds the newest events, so that a client that was away can get those that it has missed.
+// A starting node fills it from the log after its snapshot.
 type history struct {
 	begin znode.Zxid // all events of later txns are here
 	limit int        // bytes
 	bytes int
-	ring  []znode.Event // a ring once it does not grow any more
-	first int           // of the oldest
+	ring  []znode.Event // used as a ring once it no longer grows
+	first int           // index of the oldest
 	count int
 }
 
-// eventBytes is what an event weighs beside its path and value.
+// eventBytes is the weight of an event, apart from its path and value.
 const eventBytes = 128
 
 func weight(e *znode.Event) int { return eventBytes + len(e.Path) + len(e.Data) }
@@ -40,8 +40,7 @@ func (h *history) add(e *znode.Event) {
 	}
 }
 
-// forget drops the oldest txn's next event: what is left of that txn is of no
-// use.
+// forget drops one event of the oldest txn. The rest of that txn cannot be used any more.
 func (h *history) forget() {
 	oldest := &h.ring[h.first]
 	h.begin = oldest.Zxid
@@ -51,9 +50,8 @@ func (h *history) forget() {
 	h.count--
 }
 
-// Since yields the kept events of the txns after zxid, the oldest first, and says
-// whether these are all there were: false if some are forgotten, and then it
-// yields none.
+// Since yields the kept events of the txns after zxid, oldest first, and returns true. If some of
+// them are forgotten, it yields none and returns false.
 func (t *Table) Since(zxid znode.Zxid, yield func(e *znode.Event) bool) bool {
 	h := &t.history
 	if zxid < h.begin {

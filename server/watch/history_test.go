@@ -10,7 +10,7 @@ import (
 	"coord/tree/znode"
 )
 
-// TestHistory compares what is kept with all that happened.
+// TestHistory compares the kept events with all events.
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -56,8 +56,8 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// TestAttach: the end of a session reaches who serves it, once; who takes it
-// over is told, and who has lost it cannot take it away.
+// TestAttach: the end of a session reaches the watcher that serves it, once; a watcher that takes
+// the session over is notified, and one that has lost it cannot detach it.
 func TestAttach(t *testing.T) {
 	t.Parallel()
 	tab := watch.New(watch.DefaultConfig(), 0)

@@ -9,8 +9,8 @@ import (
 
 var allKinds = []watch.Kind{watch.Data, watch.Exist, watch.Children, watch.Persistent, watch.PersistentRecursive}
 
-// TestConcernsIsWhatTheTableTells: who reads the past by Concerns is told what the
-// table would have told.
+// TestConcernsIsWhatTheTableTells: a client that reads the history by Concerns gets the events that
+// the table would have delivered.
 func TestConcernsIsWhatTheTableTells(t *testing.T) {
 	paths := []string{"/", "/a", "/a/b", "/a/b/c", "/ab"}
 	for _, kind := range allKinds {

@@ -13,7 +13,8 @@ import (
 	"coord/tree/znode"
 )
 
-// mode is a registration of the model: the name of a kind that has its own life.
+// mode is a registration in the model: the name of a kind that is registered and removed
+// separately.
 type mode string
 
 // spot is one watcher at one path in one table of the model.
@@ -23,13 +24,13 @@ type spot struct {
 	child bool
 }
 
-// registered is what the model knows of a spot.
+// registered is what the model records about a spot.
 type registered struct {
-	came  int          // when the spot was first asked for
-	modes map[mode]int // when each mode was asked for
+	came  int          // when the spot was first registered
+	modes map[mode]int // when each mode was registered
 }
 
-// model is the table as the reference tells it, with no thought for cost.
+// model is the table as the reference describes it, without regard to cost.
 type model struct {
 	spots map[spot]*registered
 	clock int
@@ -109,7 +110,7 @@ func (m *model) drop(w *waiter) {
 	delete(m.first, w)
 }
 
-// inOrder lists the spots that pass, ordered by what when says.
+// inOrder lists the spots that pass, ordered by when.
 func (m *model) inOrder(pass func(spot, *registered) bool, when func(*registered) int) []spot {
 	var list []spot
 	for at, r := range m.spots {
@@ -216,8 +217,8 @@ func report(tab *watch.Table) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestAgainstModel does random operations on a table and on the model and
-// expects the same answers, notifications in the same order, and counts.
+// TestAgainstModel applies random operations to a table and to the model, and expects the same
+// answers, notifications in the same order, and counts.
 func TestAgainstModel(t *testing.T) {
 	few := []string{"/", "/a", "/a/b", "/a/b/c", "/a/bb", "/b"}
 	t.Run("few", func(t *testing.T) { rapid.Check(t, func(rt *rapid.T) { compare(rt, 4, few) }) })

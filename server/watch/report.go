@@ -11,11 +11,11 @@ func (t *Table) Len() int {
 	return int(t.mu.data.watches.Load() + t.mu.child.watches.Load())
 }
 
-// Summary is what wchs shows. As in ZooKeeper it covers the data table alone.
+// Summary is what wchs shows. As in ZooKeeper, it covers the data table only.
 type Summary struct {
 	Watchers int // with any watch
 	Paths    int // with any watch
-	Watches  int // watcher and path, whatever the kinds
+	Watches  int // pairs of watcher and path, whatever the kinds
 }
 
 // Summary counts the data table.
@@ -26,14 +26,14 @@ func (t *Table) Summary() Summary {
 	return Summary{m.data.watchers, len(m.data.heads), int(m.data.watches.Load())}
 }
 
-// AtPath is one path with those who wait there.
+// AtPath is one path with its watchers.
 type AtPath struct {
 	Path     string
 	Watchers []Watcher // in the order in which they came
 }
 
-// ByPath lists the data table by path in byte order, for wchp. It is a copy and
-// may be large: an operator's question, not a poll's.
+// ByPath lists the data table by path, in byte order, for wchp. The list is a copy and may be
+// large: it is for an operator's question, not for polling.
 func (t *Table) ByPath() []AtPath {
 	list := t.copyPaths()
 	slices.SortFunc(list, func(a, b AtPath) int { return cmp.Compare(a.Path, b.Path) })
@@ -56,14 +56,14 @@ func (t *Table) copyPaths() []AtPath {
 	return list
 }
 
-// OfWatcher is one watcher with the paths that it waits for.
+// OfWatcher is one watcher with its paths.
 type OfWatcher struct {
 	Watcher Watcher
 	Paths   []string // in byte order
 }
 
-// ByWatcher lists the data table by watcher in the order of their first Add, for
-// wchc. It is a copy and may be large, as ByPath.
+// ByWatcher lists the data table by watcher, in the order of their first Add, for wchc. The list is
+// a copy and may be large, as with ByPath.
 func (t *Table) ByWatcher() []OfWatcher {
 	list, arrivals := t.copyWatchers()
 	slices.SortFunc(list, func(a, b OfWatcher) int {

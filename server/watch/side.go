@@ -12,15 +12,15 @@ type entry struct {
 	owner        *owner
 	prev, next   *entry // at the same path, oldest first; the first one's prev is the last, the last one's next nil
 	newer, older *entry // of the same owner in the same table
-	place        uint32 // in the path's band, if recursive is set
+	place        uint32 // index in the path's band, if recursive is set
 	modes        modes  // never 0 between calls
 }
 
-// owner is a watcher with what it waits for; arrays are by side.index.
+// owner is a watcher with its entries; arrays are indexed by side.index.
 type owner struct {
 	watcher Watcher
 	arrival uint64    // orders owners by their first Add
-	round   uint64    // the last Table.mu.round that reached it: one event, one notification
+	round   uint64    // the last Table.mu.round that reached it, so that an event notifies it once
 	first   [2]*entry // its newest entry
 	count   [2]int32  // its entries
 }
@@ -31,20 +31,20 @@ type side struct {
 	watches  atomic.Int64 // entries
 	watchers int          // owners with an entry here
 	heads    map[string]*entry
-	peak     int // most paths in heads since it was made
+	peak     int // the largest number of paths in heads since it was made
 
-	// crowds finds an owner's entry at a path where many wait, made when a
-	// search for an owner with many entries of its own first needs it.
+	// crowds finds an owner's entry at a path with many entries. It is made when a search for an
+	// owner that has many entries of its own first needs it.
 	crowds map[string]map[*owner]*entry
-	// bands are the recursive entries at a path: what happens below it must
-	// not look at all the others.
+	// bands are the recursive entries at each path, so that an event below the path need not look
+	// at its other entries.
 	bands map[string]*band
 }
 
 const (
 	crowdFrom  = 16   // entries that find looks at before it makes a crowd
-	crowdUntil = 8    // a crowd that falls below is dissolved
-	keepPaths  = 1024 // an empty map that has held more is thrown away: maps never shrink
+	crowdUntil = 8    // a crowd with fewer entries is dissolved
+	keepPaths  = 1024 // an emptied map that has held more is replaced, because maps never shrink
 )
 
 func newSide(index int) side {
@@ -56,8 +56,8 @@ func newSide(index int) side {
 	}
 }
 
-// find is the owner's entry at the path, or nil. It walks the path's list and
-// the owner's list side by side, for one of them is nearly always short.
+// find returns the owner's entry at the path, or nil. It walks the path's list and the owner's list
+// in parallel, because one of them is nearly always short.
 func (s *side) find(path string, o *owner) *entry {
 	if o == nil || o.first[s.index] == nil {
 		return nil
@@ -100,7 +100,7 @@ func (s *side) has(path string, o *owner, m modes) bool {
 	return e != nil && e.modes&m != 0
 }
 
-// add appends an entry without modes, of which there is none yet.
+// add appends an entry without modes. The owner must not have one at the path yet.
 func (s *side) add(path string, o *owner) *entry {
 	e := &entry{path: path, owner: o, older: o.first[s.index]}
 	if e.older != nil {
@@ -143,8 +143,8 @@ func (s *side) set(e *entry, m modes) {
 	e.modes |= m
 }
 
-// remove takes modes from the owner's entry at the path, and the entry with the
-// last of them. It says whether any was set.
+// remove removes modes from the owner's entry at the path, and removes the entry with its last
+// mode. It says whether any of the modes was set.
 func (s *side) remove(path string, o *owner, m modes) bool {
 	if m == 0 {
 		return false
@@ -178,7 +178,7 @@ func (s *side) unlink(e *entry) {
 			}
 		}
 	}
-	switch first := e.prev.next == nil; { // only the last has no next
+	switch first := e.prev.next == nil; { // only the last entry has no next
 	case first && e.next == nil:
 		s.removePath(e.path)
 	case first:
@@ -193,7 +193,7 @@ func (s *side) unlink(e *entry) {
 	}
 }
 
-// disown takes an entry out of its owner's list and out of the counts.
+// disown removes an entry from its owner's list and from the counts.
 func (s *side) disown(e *entry) {
 	o := e.owner
 	if e.newer != nil {
@@ -210,7 +210,7 @@ func (s *side) disown(e *entry) {
 	s.watches.Add(-1)
 }
 
-// removePath forgets a path at which nobody waits any more.
+// removePath forgets a path without entries.
 func (s *side) removePath(path string) {
 	delete(s.heads, path)
 	delete(s.crowds, path)
@@ -219,7 +219,7 @@ func (s *side) removePath(path string) {
 	}
 }
 
-// leaveBand takes an entry out of the recursive ones.
+// leaveBand removes an entry from the band of its path.
 func (s *side) leaveBand(e *entry) {
 	b := s.bands[e.path]
 	if b.remove(e); len(b.list) == 0 {
@@ -227,14 +227,14 @@ func (s *side) leaveBand(e *entry) {
 	}
 }
 
-// fire appends those who wait at the path and were not reached in this round,
-// and consumes the one-shots of all.
+// fire appends the watchers at the path that were not reached in this round, and consumes all
+// one-shot watches there.
 func (s *side) fire(path string, round uint64, to []Watcher) []Watcher {
 	head := s.heads[path]
 	if head == nil {
 		return to
 	}
-	var next, first, last *entry // first and last of those that stay
+	var next, first, last *entry // first and last of the entries that stay
 	consumed := false
 	for e := head; e != nil; e = next {
 		next = e.next
@@ -260,13 +260,13 @@ func (s *side) fire(path string, round uint64, to []Watcher) []Watcher {
 		s.heads[path] = first
 	}
 	if consumed {
-		delete(s.crowds, path) // cheaper to make again, if it is needed, than to pick from
+		delete(s.crowds, path) // making it again when it is needed is cheaper than removing single entries
 	}
 	return to
 }
 
-// fireAbove appends those with a recursive watch above the path who were not
-// reached in this round.
+// fireAbove appends the watchers with a recursive watch above the path that were not reached in
+// this round.
 func (s *side) fireAbove(path string, round uint64, to []Watcher) []Watcher {
 	if len(s.bands) == 0 {
 		return to
@@ -285,7 +285,7 @@ func (s *side) fireAbove(path string, round uint64, to []Watcher) []Watcher {
 	return to
 }
 
-// reach appends the watcher unless it was reached in this round.
+// reach appends the watcher, unless it was reached in this round.
 func (o *owner) reach(round uint64, to []Watcher) []Watcher {
 	if o.round == round {
 		return to
@@ -294,8 +294,8 @@ func (o *owner) reach(round uint64, to []Watcher) []Watcher {
 	return append(to, o.watcher)
 }
 
-// band is the recursive entries at one path, oldest first, with nil for those
-// that have left: removing one costs the same among a few and among thousands.
+// band holds the recursive entries at one path, oldest first, with nil in place of removed ones, so
+// that removing one costs the same among a few and among thousands.
 type band struct {
 	list  []*entry
 	holes int // never more than half of the list

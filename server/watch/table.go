@@ -8,25 +8,25 @@ import (
 	"coord/tree/znode"
 )
 
-// Table is who waits for which path. The package comment says who may call what.
+// Table records which watcher waits for which path. The package comment says who may call what.
 type Table struct {
 	cfg Config
 
-	receivers []Watcher // Trigger's, between its calls empty: whoever holds the state lock alone
+	receivers []Watcher // Trigger's buffer, empty between its calls; owned by the exclusive holder of the state lock
 	history   history   // written by Trigger; read with the state lock held
 
-	mu struct { // a leaf lock; side.watches alone is also read without it
+	mu struct { // a leaf lock; only side.watches is also read without it
 		sync.Mutex
 		data, child side
 		owners      map[Watcher]*owner // from a watcher's first Add to its Drop
-		sessions    map[int64]Watcher  // who serves a session
-		arrivals    uint64             // owners ever made: orders them
-		round       uint64             // events ever fired: see owner.round
+		sessions    map[int64]Watcher  // the watcher that serves each session
+		arrivals    uint64             // owners ever made; gives their order
+		round       uint64             // events ever fired; see owner.round
 	}
 }
 
-// New makes an empty table with limits that Validate accepts. The state is as of
-// begin: no event up to it will be triggered.
+// New makes an empty table with limits that Validate accepts. begin is the zxid of the state: no
+// event up to it will be triggered.
 func New(cfg Config, begin znode.Zxid) *Table {
 	t := &Table{cfg: cfg, history: history{begin: begin, limit: cfg.HistoryBytes}}
 	t.mu.data, t.mu.child = newSide(0), newSide(1)
@@ -35,10 +35,10 @@ func New(cfg Config, begin znode.Zxid) *Table {
 	return t
 }
 
-// Add registers a watch. Asking for what is registered already changes nothing,
-// not even the watcher's place in the order. The path is copied if it is kept,
-// so it may lie in a buffer of the caller's. An error is a znode.ErrLimit, and
-// then nothing is registered. A closed watcher gets neither watch nor error.
+// Add registers a watch. Adding a watch that is registered already changes nothing, not even the
+// watcher's place in the order. Add copies the path if it keeps it, so the path may lie in a buffer
+// of the caller's. An error is a znode.ErrLimit, and then nothing is registered. A closed watcher
+// gets neither a watch nor an error.
 func (t *Table) Add(w Watcher, path string, kind Kind) error {
 	data, child := kind.tables()
 	m := &t.mu
@@ -86,8 +86,7 @@ func (t *Table) Add(w Watcher, path string, kind Kind) error {
 	return nil
 }
 
-// admit says whether there is room for n more entries, of which o (nil: a new
-// watcher) is to be the owner.
+// admit checks the limits for n more entries of o (nil: a new watcher).
 func (t *Table) admit(o *owner, n int) error {
 	if t.Len()+n > t.cfg.MaxWatches {
 		return fmt.Errorf("watch: %d watches on this node: %w", t.cfg.MaxWatches, znode.ErrLimit)
@@ -101,7 +100,7 @@ func (t *Table) admit(o *owner, n int) error {
 	return nil
 }
 
-// keep is the path as the table holds it already, or a copy.
+// keep returns the table's own copy of the path, or a new copy.
 func (t *Table) keep(path string) string {
 	if e := t.mu.data.heads[path]; e != nil {
 		return e.path
@@ -122,8 +121,8 @@ func (t *Table) Has(w Watcher, path string, typ Type) bool {
 	return o != nil && (m.data.has(path, o, data) || m.child.has(path, o, child))
 }
 
-// Remove takes away the watcher's watches of the type at exactly this path, and
-// says whether there were any. Nobody is notified.
+// Remove removes the watcher's watches of the type at exactly this path, and says whether there
+// were any. It notifies nobody.
 func (t *Table) Remove(w Watcher, path string, typ Type) bool {
 	data, child := typ.tables()
 	m := &t.mu
@@ -137,12 +136,12 @@ func (t *Table) Remove(w Watcher, path string, typ Type) bool {
 	return inData || inChild
 }
 
-// dropBatch is how many entries Drop removes before it lets others have the
-// lock: the applier waits for it.
+// dropBatch is how many entries Drop removes before it releases the lock for others: the applier
+// may be waiting for it.
 const dropBatch = 1024
 
-// Drop forgets a watcher that has ended and everything it waits for. It costs
-// what the watcher has, however many others wait for the same paths.
+// Drop forgets a watcher that has ended, with all its watches. Its cost depends on the number of
+// those watches only, not on how many others wait for the same paths.
 func (t *Table) Drop(w Watcher) {
 	for t.dropSome(w) {
 	}
@@ -170,8 +169,8 @@ func (t *Table) dropSome(w Watcher) bool {
 	return false
 }
 
-// Trigger delivers an event to all who wait for it and consumes their one-shot
-// watches. An operation on the znode N with the parent P has these events:
+// Trigger delivers an event to all watchers that wait for it, and consumes their one-shot watches.
+// An operation on the znode N with the parent P has these events:
 //
 //	operation   event                      reaches
 //	create      NodeCreated at N           data table at N; recursive watches above
@@ -182,15 +181,14 @@ func (t *Table) dropSome(w Watcher) bool {
 //	            NodeChildrenChanged at P   child table at P
 //	set         NodeDataChanged at N       data table at N; recursive watches above
 //
-// A watcher gets one notification for an event, however many of its watches
-// match. The order is that in which watchers came to the path: first at the
-// path itself, then, for recursive watches, at its parent and so on up to "/".
-// A watcher without READ in the event's ACL is not told, but its one-shot
-// watches are consumed all the same; an empty ACL lets everyone read. Who has ended with
-// its last one is forgotten.
+// A watcher gets one notification for an event, however many of its watches match. Watchers are
+// notified in the order in which they came to the path: first those at the path itself, then, for
+// recursive watches, those at its parent and so on up to "/". A watcher without READ in the event's
+// ACL is not notified, but its one-shot watches are consumed all the same; an empty ACL lets
+// everyone read. A closed watcher without any watches left is forgotten.
 //
-// The end of a session (SessionEnded), and its move to another connection
-// (SessionMoved), reach who is attached to it.
+// The end of a session (SessionEnded), and its move to another connection (SessionMoved), reach the
+// watcher that is attached to the session, and detach it.
 func (t *Table) Trigger(e znode.Event) {
 	var none bool
 	switch e.Type {
@@ -214,8 +212,8 @@ func (t *Table) Trigger(e znode.Event) {
 	}
 }
 
-// Attach makes w the one who serves a session and learns of its end, and returns
-// who did so far, or nil. It belongs to a View.
+// Attach makes w the watcher that serves a session and is notified of its end. It returns the
+// previous one, or nil. It belongs to a View.
 func (t *Table) Attach(w Watcher, session int64) (before Watcher) {
 	m := &t.mu
 	m.Lock()
@@ -225,10 +223,11 @@ func (t *Table) Attach(w Watcher, session int64) (before Watcher) {
 	return before
 }
 
-// Detach says that w serves the session no more. Who has taken it over stays.
+// Detach says that w no longer serves the session. If another watcher has taken the session over,
+// Detach does nothing.
 func (t *Table) Detach(w Watcher, session int64) { t.detach(session, w) }
 
-// Attached is who serves a session, or nil.
+// Attached returns the watcher that serves a session, or nil.
 func (t *Table) Attached(session int64) Watcher {
 	m := &t.mu
 	m.Lock()
@@ -236,7 +235,7 @@ func (t *Table) Attached(session int64) Watcher {
 	return m.sessions[session]
 }
 
-// detach forgets who serves a session, if it is w or w is nil, and returns it.
+// detach removes the watcher that serves a session, if it is w or w is nil, and returns it.
 func (t *Table) detach(session int64, w Watcher) Watcher {
 	m := &t.mu
 	m.Lock()
@@ -249,10 +248,10 @@ func (t *Table) detach(session int64, w Watcher) Watcher {
 	return is
 }
 
-// keepReceivers is the longest list that is kept for the next event.
+// keepReceivers is the capacity of the longest list that is kept for the next event.
 const keepReceivers = 1 << 14
 
-// deliver is Trigger when there are any watches.
+// deliver is the part of Trigger that runs if there are any watches.
 func (t *Table) deliver(e *znode.Event) {
 	receivers := t.fire(e.Type, e.Path, t.receivers[:0])
 	if len(receivers) == 0 {
@@ -274,7 +273,7 @@ func (t *Table) deliver(e *znode.Event) {
 	}
 }
 
-// forget drops a watcher if it waits for nothing any more.
+// forget removes a watcher that has no watches any more.
 func (t *Table) forget(w Watcher) {
 	m := &t.mu
 	m.Lock()
@@ -284,7 +283,7 @@ func (t *Table) forget(w Watcher) {
 	}
 }
 
-// fire appends those who wait for the event to to and consumes their one-shots.
+// fire appends the watchers that wait for the event to to, and consumes their one-shot watches.
 func (t *Table) fire(typ znode.EventType, path string, to []Watcher) []Watcher {
 	m := &t.mu
 	m.Lock()

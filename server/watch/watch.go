@@ -1,26 +1,26 @@
-// Package watch remembers who waits for which path, and tells them when an
-// event comes: one-shot, persistent and persistent recursive watches with the
-// semantics of ZooKeeper 3.9, where kinds of one watcher at one path coexist.
+// Package watch records which watcher waits for which path, and notifies the watchers of events:
+// one-shot, persistent and persistent recursive watches with the semantics of ZooKeeper 3.9, where
+// different kinds of one watcher at one path coexist.
 //
-// It knows no tree, no session and no wire: it asks nobody whether a znode
-// exists, makes no catch-up events for a client that reconnects (the frontend
-// does, by the rules of Kind.Missed and Kind.Concerns, and then adds only what did
-// not fire), and writes no frame. It starts no goroutine and asks no clock.
+// The package knows no tree, no session and no wire format. It does not check whether a znode
+// exists. It makes no catch-up events for a client that reconnects: the frontend does, by the rules
+// of Kind.Missed and Kind.Concerns, and then adds only the watches that have not fired. It starts
+// no goroutine and reads no clock.
 //
 // # Who may call
 //
-// Add, Has, Remove, Attach, Attached, Detach and Since belong to a read and are
-// called inside its View, with the state lock held at least shared. Trigger is the
-// applier's, between two entries, with the state lock held alone: hence no watch
-// is added between a change and its events, and events of two changes never mix.
-// Drop and the counting methods may be called at any time by anyone.
+// Add, Has, Remove, Attach, Attached, Detach and Since belong to a read and are called inside its
+// View, with the state lock held at least shared. Only the applier calls Trigger, between two
+// entries, with the state lock held exclusively. Hence no watch is added between a change and its
+// events, and events of two changes never mix. Any goroutine may call Drop and the counting methods
+// at any time.
 //
 // # Lock order
 //
-// State lock, then the table's own lock, which is a leaf: while it is held the
-// table calls nothing but Watcher.Closed, which takes no lock. Trigger collects
-// the receivers under the table's lock and calls Identities and Notify after it
-// has let go; these may take the connection's own leaf lock.
+// The state lock comes first, then the table's own lock, which is a leaf: while it is held the
+// table calls nothing but Watcher.Closed, which takes no lock. Trigger collects the receivers under
+// the table's lock, releases it, and then calls Identities and Notify, which may take the
+// connection's own leaf lock.
 //
 // # Shape
 //
@@ -28,10 +28,10 @@
 //	                  |         |         |
 //	owner.first ──> entry     entry     entry     one list a watcher, newest first
 //
-// An entry is one watcher at one path in one of the two tables (data, child),
-// with a bit for each kind; 64 bytes. Rejected: a set for each path and a set
-// for each watcher, as in ZooKeeper: 375 bytes a watch instead of 147 where each
-// path (of 34 bytes) has one watcher, the usual case; and a set has no order.
+// An entry is one watcher at one path in one of the two tables (data, child), with a bit for each
+// kind; 64 bytes. Rejected: a set for each path and a set for each watcher, as in ZooKeeper. They
+// take 375 bytes per watch instead of 147 where each path (of 34 bytes) has one watcher, the usual
+// case; and a set has no order.
 package watch
 
 import (
@@ -41,37 +41,37 @@ import (
 	"coord/tree/znode"
 )
 
-// Watcher is who waits: a connection, or a part of one that is told separately.
-// The table knows it by identity, so it must be a pointer.
+// Watcher is a connection, or a part of one that is notified separately. The table compares
+// watchers by identity, so a Watcher must be a pointer.
 type Watcher interface {
-	// Notify takes one event. It must not block and must not call the table;
-	// an event that comes after the watcher has ended is ignored.
+	// Notify receives one event. It must not block and must not call the table. It ignores an event
+	// that comes after the watcher has ended.
 	Notify(e znode.Event)
 
-	// Identities are those the watcher has proved. Trigger asks for them when
-	// an event's ACL does not let everyone read; the slice is only read.
+	// Identities returns the identities that the watcher has proved. Trigger calls it when an
+	// event's ACL does not let everyone read, and only reads the slice.
 	Identities() []znode.Identity
 
-	// Closed says whether the watcher has ended. It is asked under the table's
-	// lock, so it must be no more than an atomic load. It must say true before
-	// Drop is called: then no Add that comes late can leave a watch behind.
+	// Closed says whether the watcher has ended. It is called under the table's lock, so it must be
+	// no more than an atomic load. It must return true before Drop is called, so that no late Add
+	// can leave a watch behind.
 	Closed() bool
 }
 
-// Kind is what a request registers.
+// Kind is the kind of watch that a request registers.
 type Kind uint8
 
-// The kinds of watches. Data and Exist are one and the same entry of the data
-// table: a watcher that asks for both at one path is told once.
+// The kinds of watches. Data and Exist are the same entry of the data table: a watcher that
+// registers both at one path is notified once.
 const (
 	Data                Kind = iota + 1 // getData: one-shot, data table
 	Exist                               // exists: one-shot, data table
 	Children                            // getChildren: one-shot, child table
 	Persistent                          // addWatch mode 0: stays, both tables
-	PersistentRecursive                 // addWatch mode 1: stays, the znode and all below it, data table
+	PersistentRecursive                 // addWatch mode 1: stays, the znode and all its descendants, data table
 )
 
-// modes are the kinds at one entry of one table.
+// modes is the set of kinds of one entry in one table.
 type modes uint8
 
 const (
@@ -81,7 +81,7 @@ const (
 	allModes = oneShot | persistent | recursive
 )
 
-// tables says what a kind sets in the data and in the child table.
+// tables returns the modes that a kind sets in the data and in the child table.
 func (k Kind) tables() (data, child modes) {
 	switch k {
 	case Data, Exist:
@@ -96,8 +96,8 @@ func (k Kind) tables() (data, child modes) {
 	panic(fmt.Sprintf("watch: no kind %d", k))
 }
 
-// Concerns says whether a watch of this kind at path is told of an event of that type
-// at another path, or the same.
+// Concerns says whether a watch of this kind at path is notified of an event of that type at the
+// path at.
 func (k Kind) Concerns(path string, typ znode.EventType, at string) bool {
 	switch {
 	case at != path:
@@ -108,9 +108,9 @@ func (k Kind) Concerns(path string, typ znode.EventType, at string) bool {
 	return k != Children || typ == znode.NodeDeleted
 }
 
-// Missed is the event that a one-shot watch of a client that comes back would have told
-// since a zxid, or 0, as the znode is now: ZooKeeper's rule of setWatches, with its
-// signed zxids. A persistent one has none.
+// Missed returns the event that a one-shot watch of a client that comes back would have delivered
+// since a zxid, judged by the znode's present state, or 0. This is ZooKeeper's rule for setWatches,
+// with its signed zxids. A persistent watch has no such event.
 func (k Kind) Missed(since znode.Zxid, there bool, stat *znode.Stat) znode.EventType {
 	switch {
 	case k == Exist && there:
@@ -125,8 +125,8 @@ func (k Kind) Missed(since znode.Zxid, there bool, stat *znode.Stat) znode.Event
 	return 0
 }
 
-// Type is what checkWatches and removeWatches ask about, ZooKeeper's
-// WatcherType with its numbers on the wire.
+// Type is the type of watch that checkWatches and removeWatches ask for: ZooKeeper's WatcherType
+// with its numbers on the wire.
 type Type int32
 
 // The types.
@@ -138,11 +138,11 @@ const (
 	OfPersistentRecursive Type = 5
 )
 
-// Valid says whether the number is one of the types. A request with another
-// number is refused at the edge (ErrMarshalling); here it matches nothing.
+// Valid says whether the number is one of the types. The decoder refuses a request with another
+// number (ErrMarshalling); here such a number matches nothing.
 func (t Type) Valid() bool { return t >= OfChildren && t <= OfPersistentRecursive }
 
-// tables says what a type matches in the data and in the child table.
+// tables returns the modes that a type matches in the data and in the child table.
 func (t Type) tables() (data, child modes) {
 	switch t {
 	case OfChildren:
@@ -159,25 +159,23 @@ func (t Type) tables() (data, child modes) {
 	return 0, 0
 }
 
-// Config holds a table's limits. A watch is counted as ZooKeeper's watch_count
-// counts it: one watcher at one path in one table, whatever the kinds; so a
-// persistent watch is two.
+// Config holds a table's limits. Watches are counted as in ZooKeeper's watch_count: one watcher at
+// one path in one table is one watch, whatever its kinds; so a persistent watch counts twice.
 type Config struct {
 	MaxWatches           int // in the table
-	MaxWatchesPerWatcher int // of one watcher
+	MaxWatchesPerWatcher int // per watcher
 
-	HistoryBytes int // of past events that are kept; 0 keeps none
+	HistoryBytes int // of past events to keep; 0 keeps none
 }
 
-// DefaultConfig allows 2^20 watches, some 150 MB with paths of 40 bytes, and a
-// quarter of them to one watcher. ZooKeeper has no such limits, and a client
-// over one of them is disconnected, so they are far above what clients use. Of
-// past events it keeps 8 MiB.
+// DefaultConfig allows 2^20 watches, some 150 MB with paths of 40 bytes, and a quarter of them per
+// watcher. ZooKeeper has no such limits, and a client that exceeds one is disconnected, so they are
+// far above what clients use. It keeps 8 MiB of past events.
 func DefaultConfig() Config {
 	return Config{MaxWatches: 1 << 20, MaxWatchesPerWatcher: 1 << 18, HistoryBytes: 8 << 20}
 }
 
-// Validate says what is wrong with the limits, or nil.
+// Validate returns what is wrong with the limits, or nil.
 func (c Config) Validate() error {
 	switch {
 	case c.MaxWatches < 1 || c.MaxWatches > math.MaxInt32:

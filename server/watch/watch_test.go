@@ -14,8 +14,7 @@ import (
 	"coord/tree/znode"
 )
 
-// waiter is a connection that writes what it is told into a log that it shares
-// with others.
+// waiter is a connection that writes its notifications into a log that it shares with others.
 type waiter struct {
 	name   string
 	ids    []znode.Identity
@@ -55,7 +54,7 @@ var kinds = map[string]watch.Kind{
 	"persistent": watch.Persistent, "recursive": watch.PersistentRecursive,
 }
 
-// watch adds watches written as "A data /a, B children /b".
+// watch adds watches, given as "A data /a, B children /b".
 func (s *scene) watch(list string) {
 	s.t.Helper()
 	for part := range strings.SplitSeq(list, ", ") {
@@ -70,8 +69,8 @@ func (s *scene) watch(list string) {
 	s.sound()
 }
 
-// do triggers the events of an operation, "create /a", "delete /a" or "set /a",
-// and returns what was delivered.
+// do triggers the events of an operation, "create /a", "delete /a" or "set /a", and returns what
+// was delivered.
 func (s *scene) do(op string) string {
 	s.t.Helper()
 	verb, path, _ := strings.Cut(op, " ")
@@ -108,7 +107,7 @@ func TestTriggers(t *testing.T) {
 		watches string
 		steps   []step
 	}{
-		// 6.3: which operation fires what
+		// 6.3: which operation fires which watches
 		{"create fires exists", "A exist /a", []step{
 			{"create /a", "A created /a"},
 			{"set /a", ""}, {"delete /a", ""}}},
@@ -210,7 +209,7 @@ func TestTriggers(t *testing.T) {
 			{"delete /a", "A deleted /a"},
 			{"set /a/b", "A changed /a/b"}}},
 
-		// the order among watchers
+		// the order of the watchers
 		{"registration order", "B data /a, C persistent /a, A exist /a, D recursive /a", []step{
 			{"set /a", "B changed /a, C changed /a, A changed /a, D changed /a"},
 			{"set /a", "C changed /a, D changed /a"}}},
@@ -268,8 +267,8 @@ func TestNoOtherKind(t *testing.T) {
 	}
 }
 
-// TestTypes has the whole matrix of 6.8: which type finds which kind, and what
-// a removal leaves.
+// TestTypes checks the whole matrix of 6.8: which type finds which kind, and what remains after a
+// removal.
 func TestTypes(t *testing.T) {
 	finds := map[string][]watch.Type{
 		"data":       {watch.OfData, watch.OfAny},
@@ -347,7 +346,7 @@ func TestTypeValid(t *testing.T) {
 	}
 }
 
-// TestACL: who lacks READ is not told, and what was one-shot is consumed.
+// TestACL: a watcher without READ is not notified, and its one-shot watches are consumed.
 func TestACL(t *testing.T) {
 	alice := znode.Identity{Scheme: znode.SchemeDigest, ID: "alice:x"}
 	bob := znode.Identity{Scheme: znode.SchemeDigest, ID: "bob:x"}
@@ -415,7 +414,7 @@ func TestACL(t *testing.T) {
 	})
 }
 
-// TestEventArrivesWhole: Notify gets the event as Trigger did.
+// TestEventArrivesWhole: Notify gets the event that Trigger got.
 func TestEventArrivesWhole(t *testing.T) {
 	var got znode.Event
 	tab := watch.New(watch.DefaultConfig(), 0)
@@ -472,8 +471,8 @@ func TestDropOfMany(t *testing.T) {
 	}
 }
 
-// TestAddAfterDrop: a connection that ends while a read of its is under way
-// leaves no watch behind (ZOOKEEPER-1382).
+// TestAddAfterDrop: a connection that ends while it executes a read leaves no watch behind
+// (ZOOKEEPER-1382).
 func TestAddAfterDrop(t *testing.T) {
 	s := newScene(t)
 	s.waiter("A").closed.Store(true)
@@ -484,7 +483,7 @@ func TestAddAfterDrop(t *testing.T) {
 	}
 }
 
-// TestPathIsCopied: the caller may reuse the bytes under the path.
+// TestPathIsCopied: the caller may reuse the bytes of the path.
 func TestPathIsCopied(t *testing.T) {
 	s := newScene(t)
 	buf := []byte("/abc")
@@ -582,7 +581,7 @@ func TestLimits(t *testing.T) {
 		s.watch("C data /a")
 		refused(s, "D", "/a", watch.Data)
 		refused(s, "A", "/b", watch.Children)
-		s.watch("A recursive /a") // a further kind at an entry takes no room
+		s.watch("A recursive /a") // another kind at an existing entry takes no room
 		s.do("set /a")
 		s.watch("D persistent /b")
 	})
@@ -605,8 +604,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestCrowd: many watchers with many watches each, found by an index that comes
-// and goes.
+// TestCrowd: many watchers with many watches each, found by an index that is made and dissolved.
 func TestCrowd(t *testing.T) {
 	s := newScene(t)
 	const n = 60
@@ -623,7 +621,7 @@ func TestCrowd(t *testing.T) {
 	if s.tab.Len() != n*n || watch.Crowds(s.tab) == 0 {
 		t.Fatalf("%d watches, %d crowds", s.tab.Len(), watch.Crowds(s.tab))
 	}
-	all(watch.Exist) // all there already
+	all(watch.Exist) // all exist already
 	if s.tab.Len() != n*n {
 		t.Fatalf("%d watches", s.tab.Len())
 	}
@@ -647,7 +645,7 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// lockedWaiter counts, as a connection's outbox would, under its own lock.
+// lockedWaiter counts its events under its own lock, as a connection's outbox would.
 type lockedWaiter struct {
 	closed atomic.Bool
 	mu     sync.Mutex
@@ -667,8 +665,8 @@ func (w *lockedWaiter) Identities() []znode.Identity {
 }
 func (w *lockedWaiter) Closed() bool { return w.closed.Load() }
 
-// TestTogether runs Views, Triggers, endings and counts at once, with a state
-// lock as the replica has it, and expects that nothing is left behind.
+// TestTogether runs Views, Triggers, endings and counts concurrently, with a state lock like the
+// replica's, and expects that nothing is left behind.
 func TestTogether(t *testing.T) {
 	tab := watch.New(watch.DefaultConfig(), 0)
 	var state sync.RWMutex
@@ -756,8 +754,7 @@ func (w *passing) Notify(znode.Event)           { w.ended.Store(true) }
 func (w *passing) Identities() []znode.Identity { return nil }
 func (w *passing) Closed() bool                 { return w.ended.Load() }
 
-// TestWhoEndsWithItsLastEventIsForgotten: nothing of the many that come and go
-// stays.
+// TestWhoEndsWithItsLastEventIsForgotten: nothing remains of many watchers that come and go.
 func TestWhoEndsWithItsLastEventIsForgotten(t *testing.T) {
 	tab := watch.New(watch.DefaultConfig(), 0)
 	for _, kind := range []watch.Kind{watch.Data, watch.Children} {

@@ -10,11 +10,11 @@ import (
 
 var data100 = bytes.Repeat([]byte("v"), 100)
 
-// hotRequests are what a busy connection sends.
+// hotRequests are the usual requests of a busy connection.
 var hotRequests = []struct {
 	name   string
 	req    zkproto.Request
-	allocs float64 // with another path before it: the path
+	allocs float64 // if the request before it has another path: one for the path
 }{
 	{"ping", zkproto.Request{Xid: -2, Part: zkproto.Part{Op: zkproto.OpPing}}, 0},
 	{"getData", zkproto.Request{Part: zkproto.Part{Op: zkproto.OpGetData, Path: "/app/config/item"}}, 1},
@@ -30,7 +30,7 @@ var hotRequests = []struct {
 
 var names = []string{"c-0000000000", "c-0000000001", "c-0000000002", "c-0000000003"}
 
-// hotReplies are what it gets.
+// hotReplies are its usual replies.
 var hotReplies = []struct {
 	name   string
 	append func(dst []byte) []byte
@@ -67,7 +67,7 @@ func TestAllocations(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		decode(frame) // room for operations
+		decode(frame) // makes room for the operations
 		if got := testing.AllocsPerRun(100, func() { decode(frame) }); len(r.Ops) == 0 && got > 0 {
 			t.Errorf("%s of the same path: %v allocations", tt.name, got)
 		}
@@ -89,7 +89,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// TestDeclaredLengthsAllocateNothing: who promises much gets no memory for it.
+// TestDeclaredLengthsAllocateNothing: an announced length allocates no memory.
 func TestDeclaredLengthsAllocateNothing(t *testing.T) {
 	d := zkproto.Decoder{MaxOps: maxOps}
 	var r zkproto.Request

@@ -2,17 +2,16 @@ package zkproto
 
 import "coord/tree/znode"
 
-// ReplyHeader is what every frame from a server begins with, but the answer to a
-// Connect.
+// ReplyHeader is the beginning of every frame from a server, except the answer to a Connect.
 type ReplyHeader struct {
-	Xid  int32 // of the request; XidEvent of an event
+	Xid  int32 // of the request; XidEvent for an event
 	Zxid znode.Zxid
 	Code znode.Code
 }
 
-// ReadReply reads the header of a reply. What follows is in the body, which
-// aliases the frame; there should be nothing when Code is not OK, but
-// ZooKeeper 3.8.0 sends the end of a multi's results even so.
+// ReadReply reads the header of a reply. The rest is in the body, which aliases the frame. It
+// should be empty if Code is not OK, but ZooKeeper 3.8.0 sends the end of a multi's results even
+// then.
 func ReadReply(frame []byte) (ReplyHeader, Body, error) {
 	c := cursor{rest: frame, strict: true}
 	h := ReplyHeader{Xid: c.int(), Zxid: znode.Zxid(c.long()), Code: znode.Code(c.int())}
@@ -22,17 +21,17 @@ func ReadReply(frame []byte) (ReplyHeader, Body, error) {
 	return h, Body{c}, nil
 }
 
-// Body is the body of a reply, read record by record by who knows what was asked:
+// Body is the body of a reply. The caller, which knows the request, reads it record by record:
 //
 //	data, stat := body.Buffer(), body.Stat()
 //	err := body.End()
 //
-// It is strict where a Decoder is lenient: no null but data, no boolean but 0
-// and 1, nothing missing, nothing left. What it returns is of use when End
-// returns nil, and nothing is allocated for what is not there.
+// Body is strict where a Decoder is lenient: no null except for data, no boolean but 0 and 1,
+// nothing missing, nothing left over. The values that it has returned are valid only if End returns
+// nil. It allocates nothing for missing bytes.
 type Body struct{ c cursor }
 
-// End says whether all was there and nothing is left: nil, or an *Error.
+// End returns nil if everything was there and nothing is left over, otherwise an *Error.
 func (b *Body) End() error {
 	if b.c.bad || len(b.c.rest) > 0 {
 		return errReply
@@ -67,16 +66,16 @@ func (b *Body) Identities() []znode.Identity {
 	return ids
 }
 
-// Event reads a notification, but for its zxid, which is in the header.
+// Event reads a notification, without its zxid, which is in the header.
 func (b *Body) Event() znode.Event {
 	typ, state := znode.EventType(b.c.int()), b.c.int()
 	b.c.bad = b.c.bad || state != connectedState || typ < znode.NodeCreated || typ > znode.NodeChildrenChanged
 	return znode.Event{Type: typ, Path: b.Str()}
 }
 
-// Result is what became of one operation of a multi or multiRead.
+// Result is the outcome of one operation of a multi or multiRead.
 type Result struct {
-	Op       Op         // of the result: OpError for one that was not done, see AppendMultiResult
+	Op       Op         // of the result: OpError for an operation that was not done, see AppendMultiResult
 	Code     znode.Code // OpError
 	Path     string     // OpCreate, OpCreate2
 	Data     []byte     // OpGetData; aliases the frame
@@ -97,7 +96,7 @@ func (b *Body) Results() []Result {
 		switch r.Op {
 		case OpError:
 			r.Code = znode.Code(code)
-			code -= b.c.int() // the same again: what is left is 0
+			code -= b.c.int() // the same number again, so the difference is 0
 		case OpCreate:
 			r.Path = b.Str()
 		case OpCreate2:

@@ -7,9 +7,9 @@ import (
 	"coord/server/zkproto"
 )
 
-// TestCapture: what the Java client and the server of ZooKeeper 3.8.0 said is
-// understood on the other side, and what was understood is written again byte for
-// byte: both directions of this package agree with both of ZooKeeper's.
+// TestCapture: this package decodes what the Java client and the server of ZooKeeper 3.8.0 sent,
+// and encodes it again byte for byte. So both directions of this package agree with both of
+// ZooKeeper's.
 func TestCapture(t *testing.T) {
 	requests, replies := capture(t)
 	d := zkproto.Decoder{MaxOps: maxOps}
@@ -29,7 +29,7 @@ func TestCapture(t *testing.T) {
 				t.Fatalf("%s: %v", s.what, err)
 			}
 			again = zkproto.AppendRequest(nil, &r)
-			if r.Op == zkproto.OpReconfig { // Java writes null where there is nothing
+			if r.Op == zkproto.OpReconfig { // Java writes null for empty ones
 				again = bytes.ReplaceAll(again, make([]byte, 8), bytes.Repeat([]byte{255}, 8))
 			}
 			seen[r.Op] = true
@@ -60,7 +60,7 @@ func TestCapture(t *testing.T) {
 	}
 }
 
-// TestTruncated: no part of a frame is taken for a whole one.
+// TestTruncated: no prefix of a frame is taken for a whole frame.
 func TestTruncated(t *testing.T) {
 	requests, replies := capture(t)
 	d := zkproto.Decoder{MaxOps: maxOps}

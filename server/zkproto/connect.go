@@ -2,21 +2,20 @@ package zkproto
 
 import "coord/tree/znode"
 
-// Connect is the first frame of a client: a new session, or one that it has.
+// Connect is the first frame of a client: it asks for a new session or resumes one.
 type Connect struct {
-	LastZxid    znode.Zxid // the last one it has seen; 0 for none
+	LastZxid    znode.Zxid // the last one that the client has seen; 0 for none
 	TimeoutMS   int32
 	Session     int64  // 0 for a new one
 	Password    []byte // of the session, any length; nil is null. Aliases the frame
-	HasReadOnly bool   // ReadOnly was sent, and so it is to be in the reply
-	ReadOnly    bool   // a read-only server will do
+	HasReadOnly bool   // ReadOnly was sent, and so the reply must have it
+	ReadOnly    bool   // the client accepts a read-only server
 }
 
-// ReadConnect reads a connect request. With an error the connection is to be
-// closed without an answer.
+// ReadConnect reads a connect request. On an error the connection must be closed without an answer.
 func ReadConnect(frame []byte) (Connect, error) {
 	c := cursor{rest: frame}
-	c.int() // the protocol's version: ZooKeeper looks at none
+	c.int() // the protocol's version, which ZooKeeper ignores
 	r := Connect{LastZxid: znode.Zxid(c.long()), TimeoutMS: c.int(), Session: c.long(), Password: c.buffer()}
 	if r.HasReadOnly = len(c.rest) > 0; r.HasReadOnly {
 		r.ReadOnly = c.bool()
@@ -27,7 +26,7 @@ func ReadConnect(frame []byte) (Connect, error) {
 	return r, nil
 }
 
-// AppendConnect writes a connect request as a frame.
+// AppendConnect appends a connect request as a frame.
 func AppendConnect(dst []byte, r *Connect) []byte {
 	start := len(dst)
 	dst = AppendInt(begin(dst), 0)
@@ -42,11 +41,11 @@ func AppendConnect(dst []byte, r *Connect) []byte {
 	return dst
 }
 
-// Password is the secret of a session. Clients expect 16 bytes, always.
+// Password is the secret of a session. Clients always expect 16 bytes.
 type Password [16]byte
 
-// Connected is the answer to a Connect. With no more than HasReadOnly it is the
-// refusal: the session is unknown, expired, or has another password.
+// Connected is the answer to a Connect. If only HasReadOnly is set, it is the refusal: the session
+// is unknown or expired, or has another password.
 type Connected struct {
 	TimeoutMS   int32 // 0: refused
 	Session     int64
@@ -55,7 +54,7 @@ type Connected struct {
 	ReadOnly    bool // this server is read-only
 }
 
-// AppendConnected writes the answer to a Connect as a frame.
+// AppendConnected appends the answer to a Connect as a frame.
 func AppendConnected(dst []byte, r *Connected) []byte {
 	start := len(dst)
 	dst = AppendInt(begin(dst), 0)

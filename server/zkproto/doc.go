@@ -1,19 +1,18 @@
-// Package zkproto is the codec of ZooKeeper's client protocol, in both
-// directions: a server reads requests (ReadConnect, Decoder) and appends replies,
-// a client appends requests (AppendConnect, AppendRequest) and reads replies
-// (ReadConnected, ReadReply). A server never meets a Body, a client never a
-// Decoder.
+// Package zkproto is the codec of ZooKeeper's client protocol, in both directions: a server reads
+// requests (ReadConnect, Decoder) and appends replies, a client appends requests (AppendConnect,
+// AppendRequest) and reads replies (ReadConnected, ReadReply). A server never uses a Body, a client
+// never a Decoder.
 //
-// It is pure: bytes to structs and back. It knows no socket, clock, tree or
-// session, starts nothing and locks nothing. It judges what the bytes allow and
-// nothing else: whether a path is one, a version right or a flag known is for
-// others to say. A Decoder and its Request belong to one connection and are used
-// by one goroutine at a time; everything else may be called by any.
+// The package is pure: it converts between bytes and structs. It knows no socket, clock, tree or
+// session, starts no goroutine and takes no lock. It checks only the form of the bytes: whether a
+// path is valid, a version right or a flag known is for its callers to decide. A Decoder and its
+// Request belong to one connection and are used by one goroutine at a time; any goroutine may call
+// everything else.
 //
 // # Bytes
 //
-// All numbers are signed and big-endian. There are no tags and no padding: a
-// record is its fields, one behind the other.
+// All numbers are signed and big-endian. There are no tags and no padding: a record is its fields,
+// one after the other.
 //
 //	bool     1 byte, 0 or 1
 //	int      4 bytes
@@ -24,8 +23,8 @@
 //
 // # Frames
 //
-// Either side sends frames, and nothing else. A length is 0 to a limit, as a
-// rule 0xfffff; a server closes the connection on another one, and says nothing.
+// Either side sends frames, and nothing else. A length is from 0 to a limit, usually 0xfffff; on
+// any other length a server closes the connection without an answer.
 //
 //	frame         int length | so many bytes
 //	connect       int 0 | long lastZxid | int timeoutMS | long session | buffer password [bool readOnly]
@@ -34,13 +33,12 @@
 //	reply         int xid | long zxid | int code | body, if code is 0
 //	notification  a reply, xid -1, code 0: int type | int state, 3 | ustring path
 //
-// The first frame of a client is a connect, the first of a server a connected.
-// Some clients leave readOnly away; they are to get an answer without it. A
-// password is 16 bytes in a connected, any number in a connect. A connected of
-// zeros refuses the session. From then on the client sends requests, the server
-// one reply to each, in their order, with their xid and the last zxid it knows
-// (of a write: its own), and notifications between them. A ping has xid -2, and
-// its reply always.
+// The first frame of a client is a connect, the first of a server a connected. Some clients omit
+// readOnly; their answer must omit it too. A password has 16 bytes in a connected, any number in a
+// connect. A connected of zeros refuses the session. From then on the client sends requests. The
+// server sends one reply to each, in their order, with their xid and the last zxid it knows (for a
+// write: its own), and notifications between them. A ping has xid -2, and so has its reply in every
+// case.
 //
 // # Operations
 //
@@ -76,8 +74,7 @@
 //	107 whoAmI                                                  []{ustring scheme | ustring name}
 //	-11 closeSession
 //
-// 0 notification, -1 error and -10 createSession are no
-// requests of clients. The fields:
+// 0 notification, -1 error and -10 createSession are not requests of clients. The fields:
 //
 //	path prefix scheme joining leaving members   ustring
 //	data                                         buffer
@@ -94,12 +91,11 @@
 //	results                                      {head op, 0, 0 | body of op's reply, or head -1, 0, code | int code} … head -1, 1, -1
 //	head                                         int op | bool done | int code
 //
-// In a multi stand create, delete, setData, check, create2, createContainer and
-// createTTL, in a multiRead getData and getChildren. A multi that fails has code
-// 0 in its reply and an error for each of its parts: 0 before the one at fault,
-// -2 behind it. The results of createContainer and createTTL are of op create2.
+// A multi may contain create, delete, setData, check, create2, createContainer and createTTL, a
+// multiRead getData and getChildren. The reply to a failed multi has code 0 and an error for each
+// of its parts: 0 before the one at fault, -2 after it. The results of createContainer and
+// createTTL are of op create2.
 //
-// What foreign servers and clients do beyond that, where they differ and why, is
-// in the comments of what reads and writes it. The facts are of ZooKeeper's sources
-// and of a ZooKeeper 3.8.0 that was asked.
+// Where other servers and clients differ from this, and why, is described at the code that reads
+// and writes it. The facts come from ZooKeeper's sources and from tests with ZooKeeper 3.8.0.
 package zkproto

@@ -10,7 +10,7 @@ import (
 	"coord/server/zkproto"
 )
 
-// TestDoc: the table of operations in doc.go is the table that is read.
+// TestDoc: the table of operations in doc.go is the table that the Decoder uses.
 func TestDoc(t *testing.T) {
 	text, err := os.ReadFile("doc.go")
 	if err != nil {

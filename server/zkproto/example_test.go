@@ -31,7 +31,7 @@ func Example_server() {
 	// Output: getData /a 0 97
 }
 
-// A client knows what it has asked, and reads just that.
+// A client knows its request, and reads just the fields of the answer to it.
 func ExampleBody() {
 	frame := []byte{0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 'a', 0, 0, 0, 1, 'b'}
 	header, body, err := zkproto.ReadReply(frame)

@@ -7,7 +7,7 @@ var fieldNames = map[field]string{
 	config: "config", zxid: "zxid", lists3: "lists3", lists5: "lists5", parts: "parts",
 }
 
-// Shape is what the table says of an operation.
+// Shape is the table's row of an operation.
 type Shape struct {
 	Op                      Op
 	Alone, InMulti, InReads bool

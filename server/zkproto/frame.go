@@ -6,19 +6,18 @@ import (
 	"coord/tree/znode"
 )
 
-// DefaultMaxFrame is the longest frame of ZooKeeper's server and of its clients
-// unless they are told otherwise (jute.maxbuffer).
+// DefaultMaxFrame is the default limit for frames of ZooKeeper's server and clients
+// (jute.maxbuffer).
 const DefaultMaxFrame = 0xfffff
 
-// frameHead is the length before a frame.
+// frameHead is the size of the length before a frame.
 const frameHead = 4
 
-// Error is what was received and not understood. A server answers with Code,
-// unless that is OK: then there is nothing that could be answered. A client is
-// better off without the connection in any case.
+// Error is an input that could not be decoded. A server answers with Code, unless that is OK: then
+// no answer is possible. A client should close the connection in any case.
 type Error struct {
 	Code  znode.Code
-	Close bool // what follows is not to be read: answer, if at all, and close the connection
+	Close bool // the rest of the stream must not be read: answer, if at all, and close the connection
 	Msg   string
 }
 
@@ -38,11 +37,10 @@ var (
 	errReply      = &Error{Code: znode.ErrMarshalling, Close: true, Msg: "malformed reply"}
 )
 
-// CutFrame cuts the frame at the start of buf, the bytes that were received and
-// not consumed. It takes n bytes with its length; as long as they are not all
-// there, frame is nil (a frame of no bytes is not). frame aliases buf. An error
-// says that the length is negative or over maxFrame: the connection is to be
-// closed without a word.
+// CutFrame cuts the frame at the start of buf, the bytes that were received and not consumed. n is
+// the size of the frame with its length. Until all n bytes have arrived, frame is nil (an empty
+// frame is not nil). frame aliases buf. An error means that the length is negative or over
+// maxFrame: the connection must be closed without an answer.
 func CutFrame(buf []byte, maxFrame int) (frame []byte, n int, err error) {
 	if len(buf) < frameHead {
 		return nil, frameHead, nil
@@ -58,11 +56,10 @@ func CutFrame(buf []byte, maxFrame int) (frame []byte, n int, err error) {
 	return buf[frameHead:n:n], n, nil
 }
 
-// begin leaves room for the length of a frame that starts at the end of dst.
+// begin appends room for the length of a frame that starts at the end of dst.
 func begin(dst []byte) []byte { return append(dst, 0, 0, 0, 0) }
 
-// EndFrame writes the length of the frame that starts at dst[start] and ends
-// with dst.
+// EndFrame sets the length of the frame that starts at dst[start] and ends at the end of dst.
 func EndFrame(dst []byte, start int) {
 	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-frameHead))
 }

@@ -8,8 +8,7 @@ import (
 	"coord/server/zkproto"
 )
 
-// FuzzDecode: no panic, and what was understood can be said again and is the
-// same then.
+// FuzzDecode: no panic, and a decoded request can be encoded and decodes to the same request again.
 func FuzzDecode(f *testing.F) {
 	requests, _ := capture(f)
 	for _, s := range requests {
@@ -21,7 +20,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(unhex(f, tt.wire)[4:])
 	}
 	d := zkproto.Decoder{MaxOps: maxOps}
-	var last zkproto.Request // must not show
+	var last zkproto.Request // must have no effect
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if err := d.Decode(frame, &last); err != nil {
 			return
@@ -43,7 +42,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzConnect: the same of the first frames, a client's and a server's.
+// FuzzConnect: the same for the first frames of a client and of a server.
 func FuzzConnect(f *testing.F) {
 	requests, replies := capture(f)
 	for _, s := range append(requests, replies...) {
@@ -59,15 +58,15 @@ func FuzzConnect(f *testing.F) {
 			}
 		}
 		if c, err := zkproto.ReadConnected(frame); err == nil {
-			if again := cut(t, zkproto.AppendConnected(nil, &c)); !bytes.Equal(again[4:], frame[4:]) { // but for the version
+			if again := cut(t, zkproto.AppendConnected(nil, &c)); !bytes.Equal(again[4:], frame[4:]) { // except for the version
 				t.Fatalf("said again:\n got %x\nwant %x", again, frame)
 			}
 		}
 	})
 }
 
-// FuzzReadReply: no panic, and of what is read there is one way to write it, but
-// for codes that no ZooKeeper has.
+// FuzzReadReply: no panic, and a reply that is read can be written in only one way, except for
+// codes that no ZooKeeper has.
 func FuzzReadReply(f *testing.F) {
 	_, replies := capture(f)
 	for _, s := range replies {

@@ -23,7 +23,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// cut takes the one frame out of its bytes.
+// cut returns the contents of the one frame in wire.
 func cut(t testing.TB, wire []byte) []byte {
 	t.Helper()
 	frame, n, err := zkproto.CutFrame(wire, zkproto.DefaultMaxFrame)
@@ -33,7 +33,7 @@ func cut(t testing.TB, wire []byte) []byte {
 	return frame
 }
 
-// refused wants an *Error with these properties.
+// refused expects an *Error with these properties.
 func refused(t testing.TB, err error, code znode.Code, closes bool) {
 	t.Helper()
 	var e *zkproto.Error
@@ -42,8 +42,8 @@ func refused(t testing.TB, err error, code znode.Code, closes bool) {
 	}
 }
 
-// reappend reads the body of a reply to op, strictly, and appends what it read.
-// This is what is known of the bodies of replies.
+// reappend reads the body of a reply to op, strictly, and appends what it has read. It defines the
+// bodies of replies for these tests.
 func reappend(dst []byte, op zkproto.Op, b *zkproto.Body) ([]byte, error) {
 	switch op {
 	case zkproto.OpCreate, zkproto.OpSync:
@@ -110,7 +110,7 @@ func appendData(dst, data []byte) []byte {
 	return zkproto.AppendString(dst, data)
 }
 
-// rereply reads a whole reply to op and writes it again.
+// rereply reads a whole reply to op and encodes it again.
 func rereply(op zkproto.Op, frame []byte) ([]byte, error) {
 	h, body, err := zkproto.ReadReply(frame)
 	if err != nil {
@@ -131,7 +131,7 @@ func rereply(op zkproto.Op, frame []byte) ([]byte, error) {
 // said is one line of a capture.
 type said struct {
 	what  string // the comment above it
-	first bool   // of its connection
+	first bool   // first frame of its connection
 	op    zkproto.Op
 	wire  []byte
 }

@@ -6,7 +6,7 @@ import (
 	"coord/server/zkproto"
 )
 
-// TestJava: strings as the server of ZooKeeper 3.8.0 was seen to echo them.
+// TestJava checks strings as the server of ZooKeeper 3.8.0 echoed them.
 func TestJava(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                  "",

@@ -9,8 +9,8 @@ import (
 // Op is ZooKeeper's number of an operation.
 type Op int32
 
-// The operations. A client may send all of them but OpNotification, OpError and OpCreateSession. OpDeleteContainer is
-// refused whatever its body is (ErrBadArguments): it is a server's own.
+// The operations. A client may send all except OpNotification, OpError and OpCreateSession. OpDeleteContainer is
+// refused whatever its body is (ErrBadArguments), because only servers use it.
 const (
 	OpNotification         Op = 0
 	OpCreate               Op = 1
@@ -47,13 +47,13 @@ const (
 	OpCloseSession         Op = -11
 )
 
-// The xids that are no numbers of requests. A server echoes whatever it is sent,
-// but answers a ping always with XidPing.
+// The xids that are not numbers of requests. A server echoes any xid, but always answers a ping
+// with XidPing.
 const (
 	XidEvent      int32 = -1
 	XidPing       int32 = -2
-	XidAuth       int32 = -4 // of Java, C and kazoo; others number it
-	XidSetWatches int32 = -8 // of C; Java 3.8.0 was seen to number it
+	XidAuth       int32 = -4 // sent by Java, C and kazoo; other clients number it
+	XidSetWatches int32 = -8 // sent by C; Java 3.8.0 numbers it
 )
 
 // The modes of OpAddWatch, in Request.Kind.
@@ -62,8 +62,8 @@ const (
 	AddRecursive  int32 = 1 // persistent recursive
 )
 
-// What OpCheckWatches and OpRemoveWatches ask about, in Request.Kind. ZooKeeper
-// knows the last two from 3.9 on.
+// The types of watches for OpCheckWatches and OpRemoveWatches, in Request.Kind. ZooKeeper knows the
+// last two from 3.9 on.
 const (
 	OfChildren   int32 = 1
 	OfData       int32 = 2
@@ -72,10 +72,10 @@ const (
 	OfRecursive  int32 = 5
 )
 
-// AnyVersion is the expected version that every version meets.
+// AnyVersion is the expected version that matches every version.
 const AnyVersion int32 = -1
 
-// place says where an operation may stand.
+// place says where an operation is allowed.
 type place uint8
 
 const (
@@ -84,7 +84,7 @@ const (
 	inReads                   // in a multiRead
 )
 
-// field is one field of a request's body, and where it is in a Request.
+// field is one field of a request's body, and its place in a Request.
 type field uint8
 
 const (
@@ -99,7 +99,7 @@ const (
 	watch                 // Watch
 	addMode               // Kind, one of AddPersistent, AddRecursive
 	ofType                // Kind, one of OfChildren … OfRecursive
-	authType              // 0, and nobody looks
+	authType              // 0; its value is ignored
 	scheme                // Scheme
 	joining               // Joining
 	leaving               // Leaving
@@ -111,11 +111,11 @@ const (
 	parts                 // Ops
 )
 
-// shape is what is known of an operation; both directions read it.
+// shape describes an operation; both directions use it.
 type shape struct {
 	op    Op
 	name  string
-	where place // 0: it is not for clients
+	where place // 0: not for clients
 	body  []field
 }
 
@@ -161,7 +161,7 @@ var shapes = [...]shape{
 	{OpWhoAmI, "whoAmI", alone, nil},
 }
 
-// byNumber finds the shapes; a number that is none has an empty one.
+// byNumber holds the shapes by number; a number without an operation has an empty one.
 var byNumber = func() (t [OpWhoAmI - OpCloseSession + 1]shape) {
 	for _, s := range shapes {
 		t[s.op-OpCloseSession] = s
@@ -176,7 +176,7 @@ func (o Op) shape() *shape {
 	return &byNumber[o-OpCloseSession]
 }
 
-// String is the operation's name.
+// String returns the operation's name.
 func (o Op) String() string {
 	if s := o.shape(); s.name != "" {
 		return s.name
@@ -184,11 +184,12 @@ func (o Op) String() string {
 	return "op " + strconv.Itoa(int(o))
 }
 
-// Mode is the create mode that the flags of a create ask for: they are its
-// number, whatever the operation, but OpCreateTTL makes znodes with a TTL only, and
-// OpCreateContainer makes a container whatever else they ask for. The error is a
-// znode.ErrBadArguments. A mode with a TTL that other operations ask for is not refused here:
-// they have no TTLMS, and which error that is depends on whether there are TTLs at all.
+// Mode returns the create mode that the flags of a create ask for. The flags are the number of the
+// mode, whatever the operation, with two exceptions: OpCreateTTL makes only znodes with a TTL, and
+// OpCreateContainer makes a container (a persistent sequential znode, if the flags ask for a
+// sequence number) unless the flags ask for a TTL. The error is a znode.ErrBadArguments. A TTL mode
+// in an operation other than OpCreateTTL is not refused here: the operation has no TTLMS, and which
+// error follows depends on whether TTLs are enabled.
 func (p *Part) Mode() (znode.Mode, error) {
 	mode := znode.Mode(p.Flags)
 	switch {
@@ -196,7 +197,7 @@ func (p *Part) Mode() (znode.Mode, error) {
 		return 0, znode.ErrBadArguments
 	case p.Op != OpCreateContainer || mode.TTL():
 		return mode, nil
-	case mode.Sequential(): // it shall have its number: nobody sees that it is never reaped
+	case mode.Sequential(): // the name must get its number; that the znode is never reaped goes unnoticed
 		return znode.PersistentSequential, nil
 	}
 	return znode.Container, nil

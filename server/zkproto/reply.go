@@ -2,16 +2,16 @@ package zkproto
 
 import "coord/tree/znode"
 
-// NoZxid is -1 on the wire: "none" in an event that no txn caused just now, and
-// in the answer to an operation that is none.
+// NoZxid is -1 on the wire: "none" in an event that no txn has just caused, and in the answer to an
+// unknown operation.
 const NoZxid = ^znode.Zxid(0)
 
-// connectedState is the state in every event that a server sends: SyncConnected.
-// The other states are what client libraries tell their users.
+// connectedState is the state in every event that a server sends: SyncConnected. Client libraries
+// report the other states to their users themselves.
 const connectedState = 3
 
-// BeginReply begins a reply with a body, whose code is OK: the body is appended
-// next, and EndFrame with the length of dst as it was ends it.
+// BeginReply begins a reply with code OK and a body. The caller appends the body and then calls
+// EndFrame with the length that dst had before.
 func BeginReply(dst []byte, xid int32, zxid znode.Zxid) []byte {
 	return appendHeader(begin(dst), xid, zxid, znode.OK)
 }
@@ -22,9 +22,9 @@ func appendHeader(dst []byte, xid int32, zxid znode.Zxid, code znode.Code) []byt
 	return AppendInt(dst, WireCode(code))
 }
 
-// AppendReply writes a whole reply without a body: a refusal, or the success of
-// what has none (OpDelete, OpPing, OpAuth, OpSetWatches, OpCheckWatches,
-// OpCloseSession and their like).
+// AppendReply appends a whole reply without a body: a refusal, or the success of an operation whose
+// reply has none (OpDelete, OpPing, OpAuth, OpSetWatches, OpCheckWatches, OpCloseSession and
+// similar ones).
 func AppendReply(dst []byte, xid int32, zxid znode.Zxid, code znode.Code) []byte {
 	start := len(dst)
 	dst = appendHeader(begin(dst), xid, zxid, code)
@@ -32,8 +32,8 @@ func AppendReply(dst []byte, xid int32, zxid znode.Zxid, code znode.Code) []byte
 	return dst
 }
 
-// AppendEvent writes a whole notification. Its zxid is that of the txn from
-// ZooKeeper 3.9 on and NoZxid before; clients take both.
+// AppendEvent appends a whole notification. From ZooKeeper 3.9 on its zxid is that of the txn,
+// before it is NoZxid; clients accept both.
 func AppendEvent(dst []byte, typ znode.EventType, path string, zxid znode.Zxid) []byte {
 	start := len(dst)
 	dst = appendHeader(begin(dst), XidEvent, zxid, znode.OK)
@@ -44,10 +44,10 @@ func AppendEvent(dst []byte, typ znode.EventType, path string, zxid znode.Zxid) 
 	return dst
 }
 
-// AppendMultiResult begins the result of an operation in a multi that was done:
-// what the operation alone has for a body is appended next. OpCreate2,
-// OpCreateContainer and OpCreateTTL all have results of OpCreate2, path and
-// Stat. (ZooKeeper 3.8.0 takes an OpCreate2 in a multi for an OpCreate.)
+// AppendMultiResult begins the result of a successful operation in a multi. The caller then appends
+// the body that the operation has on its own. OpCreate2, OpCreateContainer and OpCreateTTL all have
+// results of OpCreate2, path and Stat. (ZooKeeper 3.8.0 treats an OpCreate2 in a multi as an
+// OpCreate.)
 func AppendMultiResult(dst []byte, op Op) []byte {
 	if op == OpCreateContainer || op == OpCreateTTL {
 		op = OpCreate2
@@ -55,9 +55,9 @@ func AppendMultiResult(dst []byte, op Op) []byte {
 	return appendMultiHeader(dst, op, false, 0)
 }
 
-// AppendMultiError writes the result of an operation in a multi that was not
-// done: OK of those before the one at fault, ErrRuntimeInconsistency of those
-// behind it. The reply's own code is OK all the same.
+// AppendMultiError appends the result of an operation in a multi that was not done: OK for those
+// before the one at fault, ErrRuntimeInconsistency for those after it. The reply's own code is OK
+// all the same.
 func AppendMultiError(dst []byte, code znode.Code) []byte {
 	dst = appendMultiHeader(dst, OpError, false, WireCode(code))
 	return AppendInt(dst, WireCode(code))
@@ -72,13 +72,12 @@ func appendMultiHeader(dst []byte, op Op, done bool, code int32) []byte {
 	return AppendInt(dst, code)
 }
 
-// systemError is ZooKeeper's SystemError: every client knows it, and none tries
-// again by itself.
+// systemError is ZooKeeper's SystemError: every client knows it, and none retries by itself.
 const systemError = -1
 
-// WireCode is the number of a code in a reply: ZooKeeper's own as they are, and
-// for coord's the number that lets clients do the right thing. All those are
-// known to every client: some fail in odd ways on others (kazoo and old Java).
+// WireCode returns the number of a code in a reply: ZooKeeper's own codes unchanged, and for
+// coord's codes the number that makes clients do the right thing. Every client knows these numbers;
+// on others some clients fail in odd ways (kazoo and old Java clients).
 //
 //	-7 OperationTimeout  NOLEADER, SHUTDOWN, TIMEOUT: kazoo and Curator try again
 //	-4 ConnectionLoss    UNCERTAIN: the outcome is not known

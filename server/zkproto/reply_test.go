@@ -27,8 +27,8 @@ func reply(xid int32, zxid znode.Zxid, body func(dst []byte) []byte) []byte {
 	return dst
 }
 
-// goldenReplies are replies and their bytes, by the rules of doc.go. TestCapture
-// compares with what a ZooKeeper 3.8.0 sent.
+// goldenReplies are replies and their bytes, by the rules of doc.go. TestCapture compares with the
+// bytes that a ZooKeeper 3.8.0 sent.
 var goldenReplies = []struct {
 	name, wire string
 	op         zkproto.Op
@@ -172,7 +172,7 @@ func TestReplies(t *testing.T) {
 	}
 }
 
-// TestStrict: a client takes nothing that no server has a reason to send.
+// TestStrict: a client accepts nothing that no server has a reason to send.
 func TestStrict(t *testing.T) {
 	head := "00000001 0000000000000002 00000000"
 	for name, tt := range map[string]struct {
@@ -239,7 +239,7 @@ func TestConnect(t *testing.T) {
 			}
 		})
 	}
-	// Taken by a ZooKeeper 3.8.0: another version, more bytes, a boolean of 2.
+	// A ZooKeeper 3.8.0 accepts these: another version, more bytes, a boolean of 2.
 	got, err := zkproto.ReadConnect(unhex(t, "fffffff9 0000000000000000 00002710 0000000000000000 00000000 02 616263"))
 	if err != nil || !got.ReadOnly {
 		t.Errorf("%v, %+v", err, got)
@@ -293,7 +293,7 @@ func TestCutFrame(t *testing.T) {
 	const limit = 10
 	for _, tt := range []struct {
 		name, wire, frame string
-		n                 int // consumed, or that are needed
+		n                 int // consumed, or needed
 		whole             bool
 	}{
 		{"nothing", "", "", 4, false},
@@ -320,9 +320,9 @@ func TestCutFrame(t *testing.T) {
 	}
 }
 
-// TestWireCode: no client is told a number that it does not know.
+// TestWireCode: no client gets a number that it does not know.
 func TestWireCode(t *testing.T) {
-	// What kazoo 2.2 and the Java client 3.4 have exceptions for, among them.
+	// Numbers for which both kazoo 2.2 and the Java client 3.4 have exceptions.
 	known := []int32{-1, -2, -3, -4, -5, -6, -7, -8, -100, -101, -102, -103, -108, -110, -111, -112, -113, -114, -115, -118, -119}
 	for _, code := range znode.Codes() {
 		switch wire := zkproto.WireCode(code); {

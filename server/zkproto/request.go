@@ -2,7 +2,7 @@ package zkproto
 
 import "coord/tree/znode"
 
-// Part is one operation: what of a Request can also stand in a multi.
+// Part is one operation: the part of a Request that a multi can also contain.
 type Part struct {
 	Op      Op
 	Flags   int32 // creates: as sent, see Mode
@@ -11,51 +11,50 @@ type Part struct {
 	TTLMS   int64 // OpCreateTTL: as sent
 	Path    string
 	Data    []byte    // creates, OpSetData: the data; OpAuth: the credential; OpSASL: the token. nil is null. Aliases the frame
-	ACL     znode.ACL // creates, OpSetACL: nil is null. Not to be written to, it may be shared
+	ACL     znode.ACL // creates, OpSetACL: nil is null. Must not be modified, it may be shared
 }
 
-// Request is one request. Its strings are its own, of any bytes: see Decoder.
+// Request is one request. It owns its strings, which may hold any bytes: see Decoder.
 type Request struct {
 	Xid int32
 	Part
-	Ops []Part // OpMulti, OpMultiRead. The array is used again for the next request
+	Ops []Part // OpMulti, OpMultiRead. The array is reused for the next request
 
 	Kind    int32       // OpAddWatch: AddPersistent or AddRecursive; OpCheckWatches, OpRemoveWatches: OfChildren … OfRecursive
-	Zxid    znode.Zxid  // OpSetWatches, OpSetWatches2: the last one seen
+	Zxid    znode.Zxid  // OpSetWatches, OpSetWatches2: the last one that the client has seen
 	Watches [5][]string // the same: of data, exists, children, persistent, persistent recursive
 
 	Scheme                    string // OpAuth
 	Joining, Leaving, Members string // OpReconfig
-	Config                    int64  // OpReconfig: the version expected, or -1
+	Config                    int64  // OpReconfig: the expected version, or -1
 }
 
-// Decoder reads requests. It judges what the bytes allow, as leniently as
-// ZooKeeper's server: what follows a body is ignored, any byte but 0 is true, a
-// negative count but -1 is that of an empty vector, and where it can live with a
-// null string that reads as empty, or as znode.Null where it tells the two apart
-// or fails later. What it cannot live with (the null path of a read, or
-// of any in a multi) is malformed.
+// Decoder reads requests. It checks the form of the bytes, as leniently as ZooKeeper's server:
+// bytes after a body are ignored, any byte but 0 is true, and a negative count other than -1 means
+// an empty vector. Where ZooKeeper accepts a null string, it reads as empty, or as znode.Null where
+// ZooKeeper distinguishes the two or fails later. A null string that ZooKeeper cannot accept (the
+// path of a read, or of any operation in a multi) is malformed.
 //
-// Strings keep their bytes. ZooKeeper reads malformed UTF-8 as U+FFFD, which no
-// path may hold; znode.CheckPath refuses the malformed bytes themselves, and no
-// znode has such a name: writes and reads end alike. An identity in an access list
-// it would store with U+FFFD: here that is up to the caller.
+// Strings keep their bytes. ZooKeeper reads malformed UTF-8 as U+FFFD, which no path may contain;
+// znode.CheckPath refuses the malformed bytes themselves, and no znode has such a name, so writes
+// and reads have the same outcome. ZooKeeper would store an identity in an access list with U+FFFD;
+// here the caller decides that.
 type Decoder struct {
-	MaxOps int // in a multi: more is an ErrTooBig
+	MaxOps int // in a multi; more are an ErrTooBig
 }
 
-// keepOps is how many operations a Request keeps room for.
+// keepOps is the number of operations for which a Request keeps room.
 const keepOps = 32
 
-// Decode reads a request into r, of which nothing of the last one remains but the
-// room. An error is an *Error:
+// Decode reads a request into r, of whose previous contents only the memory is reused. An error is
+// an *Error:
 //
 //   - OK, Close: there is no header, or an OpAuth or OpSASL is malformed. ZooKeeper
-//     closes the connection and says nothing. r has Xid and Op, or nothing.
-//   - ErrUnimplemented, Close: an operation that is none, or none for clients. r has
+//     closes the connection without an answer. r has Xid and Op, or nothing.
+//   - ErrUnimplemented, Close: the operation does not exist, or is not for clients. r has
 //     Xid and Op. ZooKeeper answers with the zxid NoZxid.
-//   - ErrMarshalling, ErrTooBig: the body. r has Xid and Op. The next request can
-//     be read.
+//   - ErrMarshalling, ErrTooBig: the body is at fault. r has Xid and Op. The next
+//     request can be read.
 func (d *Decoder) Decode(frame []byte, r *Request) error {
 	ops, last := r.Ops[:0], r.Path
 	clear(r.Ops)
@@ -92,8 +91,8 @@ func (d *Decoder) Decode(frame []byte, r *Request) error {
 	return errBody
 }
 
-// parts reads the operations of a multi or a multiRead, up to the header that
-// says done. The err of a header means nothing in a request.
+// parts reads the operations of a multi or a multiRead, up to the header with done set. The err of
+// a header has no meaning in a request.
 func (d *Decoder) parts(c *cursor, r *Request) error {
 	where := inMulti
 	if r.Op == OpMultiRead {
@@ -121,7 +120,7 @@ func (d *Decoder) parts(c *cursor, r *Request) error {
 	}
 }
 
-// read reads the fields that only stand alone.
+// read reads the fields that occur only outside a multi.
 func (r *Request) read(c *cursor, f field) {
 	switch f {
 	case prefix:
@@ -187,8 +186,8 @@ func (p *Part) read(c *cursor, f field) {
 	}
 }
 
-// AppendRequest writes a request as a frame. What a Decoder would refuse is
-// written as it is, but in Ops stands only what has no fields but a Part's.
+// AppendRequest appends a request as a frame. It encodes even what a Decoder would refuse, but
+// operations in Ops may have only the fields of a Part.
 func AppendRequest(dst []byte, r *Request) []byte {
 	start := len(dst)
 	dst = AppendInt(begin(dst), r.Xid)

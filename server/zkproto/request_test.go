@@ -21,8 +21,8 @@ var (
 	openHex = "00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65"
 )
 
-// goldenRequests are requests and their bytes, by the rules of doc.go. The bytes of every
-// operation have been compared with those of a Java client as well: TestCapture.
+// goldenRequests are requests and their bytes, by the rules of doc.go. TestCapture has compared the
+// bytes of every operation with those of a Java client as well.
 var goldenRequests = []struct {
 	name, wire string
 	req        zkproto.Request
@@ -123,7 +123,7 @@ var goldenRequests = []struct {
 
 func TestRequests(t *testing.T) {
 	d := zkproto.Decoder{MaxOps: maxOps}
-	var r zkproto.Request // one for all: nothing of one request may be seen in the next
+	var r zkproto.Request // one for all: nothing of one request may appear in the next
 	seen := map[zkproto.Op]bool{zkproto.OpCheck: true}
 	for _, tt := range goldenRequests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestRequests(t *testing.T) {
 			}
 			got := r
 			if len(got.Ops) == 0 {
-				got.Ops = nil // there is room kept
+				got.Ops = nil // it keeps room
 			}
 			if !reflect.DeepEqual(got, tt.req) {
 				t.Errorf("decoded\n got %+v\nwant %+v", got, tt.req)
@@ -151,7 +151,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestLenient: what a ZooKeeper 3.8.0 was seen to take, and how.
+// TestLenient checks what a ZooKeeper 3.8.0 was seen to accept, and how.
 func TestLenient(t *testing.T) {
 	for _, tt := range []struct {
 		name, wire string
@@ -196,9 +196,9 @@ func TestLenient(t *testing.T) {
 	}
 }
 
-// TestRefused: what a ZooKeeper 3.8.0 was seen to refuse, and how. Where it is
-// beside itself (createSession makes a session,
-// a null path may be -8, or watched) the reference is followed.
+// TestRefused checks what a ZooKeeper 3.8.0 was seen to refuse, and how. Where it behaves
+// erratically (createSession makes a session, a null path may be -8, or watched), the test follows
+// the reference.
 func TestRefused(t *testing.T) {
 	const (
 		malformed = znode.ErrMarshalling
@@ -267,7 +267,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestMultiLimit: as many operations as MaxOps, and room is not kept for ever.
+// TestMultiLimit: as many operations as MaxOps are accepted, and the room for them is not kept for
+// ever.
 func TestMultiLimit(t *testing.T) {
 	req := zkproto.Request{Part: zkproto.Part{Op: zkproto.OpMulti}}
 	for range maxOps {
@@ -287,7 +288,7 @@ func TestMultiLimit(t *testing.T) {
 	}
 }
 
-// TestRequestOwnsItsStrings: strings outlive the buffer, data is in it.
+// TestRequestOwnsItsStrings: strings outlive the buffer; data aliases it.
 func TestRequestOwnsItsStrings(t *testing.T) {
 	frame := cut(t, zkproto.AppendRequest(nil, &zkproto.Request{Part: zkproto.Part{Op: zkproto.OpCreate, Path: "/a", Data: []byte("hi"), ACL: threeACL}}))
 	var r zkproto.Request

@@ -11,12 +11,11 @@ import (
 	"coord/tree/znode"
 )
 
-// anyString draws the bytes of strings: no encoding is asked for, and none of them is
-// what stands for null.
+// anyString draws the bytes of strings: of any encoding, except the value that stands for null.
 var anyString = rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 20), func(b []byte) string { return string(b) }).
 	Filter(func(s string) bool { return s != znode.Null })
 
-// anyData draws data: null, empty and all else.
+// anyData draws data: null, empty or anything else.
 var anyData = rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.Byte(), 0, 300))
 
 var anyACL = rapid.OneOf(
@@ -107,8 +106,8 @@ func drawRequest(t *rapid.T) zkproto.Request {
 	return r
 }
 
-// TestRequestRoundTrip: what is appended is decoded, whatever was decoded before
-// and however the bytes came in.
+// TestRequestRoundTrip: an encoded request decodes to the same request, whatever was decoded before
+// and however the bytes are split.
 func TestRequestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := rapid.SliceOfN(rapid.Custom(drawRequest), 1, 5).Draw(t, "requests")
@@ -125,7 +124,7 @@ func TestRequestRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			if frame == nil {
-				more := rapid.IntRange(1, n-len(buf)).Draw(t, "more") // as many as it says, and not one behind
+				more := rapid.IntRange(1, n-len(buf)).Draw(t, "more") // up to the number that it needs, and no more
 				buf, wire = append(buf, wire[:more]...), wire[more:]
 				continue
 			}
@@ -158,7 +157,7 @@ func drawStat(t *rapid.T) znode.Stat {
 	}
 }
 
-// TestResultsRoundTrip: the same of a multi's results, the richest of replies.
+// TestResultsRoundTrip: the same for the results of a multi, the most complex of replies.
 func TestResultsRoundTrip(t *testing.T) {
 	stats, strings := rapid.Custom(drawStat), rapid.SliceOfN(anyString, 0, 4)
 	rapid.Check(t, func(t *rapid.T) {

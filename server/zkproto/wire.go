@@ -9,10 +9,9 @@ import (
 	"coord/tree/znode"
 )
 
-// Everything below appends to dst and allocates nothing but a longer dst.
+// All functions below append to dst and allocate only to grow dst.
 
-// AppendInt writes an int: the count of a vector, the answer to
-// OpGetAllChildrenNumber.
+// AppendInt appends an int: the count of a vector, the answer to OpGetAllChildrenNumber.
 func AppendInt(dst []byte, n int32) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(n))
 }
@@ -28,14 +27,14 @@ func appendBool(dst []byte, b bool) []byte {
 	return append(dst, 0)
 }
 
-// AppendString writes a ustring or a buffer, which look the same.
+// AppendString appends a ustring or a buffer, which have the same form.
 func AppendString[T string | []byte](dst []byte, s T) []byte {
 	dst = AppendInt(dst, int32(len(s)))
 	return append(dst, s...)
 }
 
-// ToJava are the bytes that Java writes for a string: see FromJava, and for a
-// character outside the Basic Multilingual Plane two surrogates of three bytes each.
+// ToJava returns the bytes that Java writes for a string: those of FromJava, with two surrogates of
+// three bytes each for a character outside the Basic Multilingual Plane.
 func ToJava(s string) string {
 	s = FromJava(s)
 	i := strings.IndexFunc(s, beyondBMP)
@@ -58,7 +57,7 @@ func ToJava(s string) string {
 
 func beyondBMP(r rune) bool { return r > 0xffff }
 
-// FromJava is what Java reads: U+FFFD for what is malformed.
+// FromJava returns the string that Java reads: malformed bytes become U+FFFD.
 func FromJava(s string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -75,8 +74,8 @@ func FromJava(s string) string {
 	return string(b)
 }
 
-// malformed is how many of the bytes that begin no character one U+FFFD stands for:
-// as many as could have begun one, and a surrogate whole.
+// malformed returns how many malformed bytes at the start of s Java replaces by one U+FFFD: as many
+// as could have begun a character, and a whole surrogate.
 func malformed(s string) int {
 	follows := func(i int) bool { return i < len(s) && s[i]&0xc0 == 0x80 }
 	switch c := s[0]; {
@@ -89,11 +88,11 @@ func malformed(s string) int {
 	return 3
 }
 
-// AppendNull writes a null buffer: the data of a znode that has none. No other
-// null may go to a client: go-zookeeper cannot take it.
+// AppendNull appends a null buffer: the data of a znode that has none. A server must send no other
+// null, because go-zookeeper cannot decode it.
 func AppendNull(dst []byte) []byte { return AppendInt(dst, -1) }
 
-// appendBuffer writes nil as null.
+// appendBuffer appends a buffer, nil as null.
 func appendBuffer(dst, b []byte) []byte {
 	if b == nil {
 		return AppendNull(dst)
@@ -101,8 +100,8 @@ func appendBuffer(dst, b []byte) []byte {
 	return AppendString(dst, b)
 }
 
-// AppendStrings writes a vector of ustrings. Who has no slice writes the count
-// with AppendInt and each with AppendString.
+// AppendStrings appends a vector of ustrings. A caller without a slice appends the count with
+// AppendInt and each string with AppendString.
 func AppendStrings(dst []byte, list []string) []byte {
 	dst = AppendInt(dst, int32(len(list)))
 	for _, s := range list {
@@ -111,7 +110,7 @@ func AppendStrings(dst []byte, list []string) []byte {
 	return dst
 }
 
-// AppendACL writes an access list.
+// AppendACL appends an access list.
 func AppendACL(dst []byte, acl znode.ACL) []byte {
 	dst = AppendInt(dst, int32(len(acl)))
 	for i := range acl {
@@ -122,8 +121,8 @@ func AppendACL(dst []byte, acl znode.ACL) []byte {
 	return dst
 }
 
-// AppendIdentities writes the answer to OpWhoAmI: each scheme, and a name that
-// is the caller's business (of a digest only the user).
+// AppendIdentities appends the answer to OpWhoAmI: each scheme with a name that the caller chooses
+// (for a digest only the user).
 func AppendIdentities(dst []byte, ids []znode.Identity) []byte {
 	dst = AppendInt(dst, int32(len(ids)))
 	for i := range ids {
@@ -133,8 +132,8 @@ func AppendIdentities(dst []byte, ids []znode.Identity) []byte {
 	return dst
 }
 
-// AppendStat writes a Stat, its numbers as they are: znode.Stat has the cversion
-// and the owner that ZooKeeper shows.
+// AppendStat appends a Stat with its numbers unchanged: znode.Stat has the cversion and the owner
+// that ZooKeeper shows.
 func AppendStat(dst []byte, s *znode.Stat) []byte {
 	dst = appendLong(dst, int64(s.Czxid))
 	dst = appendLong(dst, int64(s.Mzxid))
@@ -149,16 +148,16 @@ func AppendStat(dst []byte, s *znode.Stat) []byte {
 	return appendLong(dst, int64(s.Pzxid))
 }
 
-// cursor reads a record. What does not fit sets bad, once and for all, and reads
-// as zero.
+// cursor reads a record. If something does not fit, bad is set for good and zero values are
+// returned.
 type cursor struct {
 	rest   []byte
-	last   string // the string read last, or of the request before
+	last   string // the last string read, or one of the previous request
 	bad    bool
-	strict bool // not as lenient as ZooKeeper's server: no null but buffers, no boolean but 0 and 1
+	strict bool // stricter than ZooKeeper's server: no null except for buffers, no boolean but 0 and 1
 }
 
-// take cuts n bytes, or none that count.
+// take cuts n bytes; if they are not there, it sets bad and returns nil.
 func (c *cursor) take(n int) []byte {
 	if c.bad || n < 0 || n > len(c.rest) {
 		c.bad = true
@@ -193,7 +192,7 @@ func (c *cursor) bool() bool {
 	return b[0] != 0
 }
 
-// buffer aliases the frame; nil is null, and what is empty is not nil.
+// buffer reads bytes that alias the frame; nil is null, and an empty buffer is not nil.
 func (c *cursor) buffer() []byte {
 	n := c.int()
 	if n == -1 {
@@ -202,21 +201,21 @@ func (c *cursor) buffer() []byte {
 	return c.take(int(n))
 }
 
-// string is an own string; null is empty.
+// string reads a string and copies it; null is empty.
 func (c *cursor) string() string {
 	b := c.buffer()
 	c.bad = c.bad || c.strict && b == nil
 	return c.own(b)
 }
 
-// notNull is a string that must be there.
+// notNull reads a string that must not be null.
 func (c *cursor) notNull() string {
 	b := c.buffer()
 	c.bad = c.bad || b == nil
 	return c.own(b)
 }
 
-// nullable is a string, or znode.Null.
+// nullable reads a string; null is znode.Null.
 func (c *cursor) nullable() string {
 	b := c.buffer()
 	if b == nil {
@@ -226,8 +225,8 @@ func (c *cursor) nullable() string {
 	return c.own(b)
 }
 
-// own makes a string of b. One that comes twice in a row (the path of a znode
-// that is polled, or set where it was checked) is made once.
+// own makes a string of b. A string that comes twice in a row (the path of a znode that is polled,
+// or checked and then set) is allocated once.
 func (c *cursor) own(b []byte) string {
 	if string(b) != c.last {
 		c.last = string(b)
@@ -235,9 +234,9 @@ func (c *cursor) own(b []byte) string {
 	return c.last
 }
 
-// count reads the number of elements of a vector, -1 for null. Each takes size
-// bytes or more: what cannot be there is not waited for. To Java every other
-// negative count is that of an empty vector.
+// count reads the number of elements of a vector, -1 for null. Each element takes at least size
+// bytes, so a count that the rest of the frame cannot hold is bad. Like Java, count reads every
+// other negative number as an empty vector.
 func (c *cursor) count(size int) int {
 	n := int(c.int())
 	if n > len(c.rest)/size || c.strict && n < 0 {
@@ -249,7 +248,7 @@ func (c *cursor) count(size int) int {
 	return n
 }
 
-// strings reads a vector of strings, null as nil.
+// strings reads a vector of strings; null is nil.
 func (c *cursor) strings() []string {
 	n := c.count(4)
 	if n < 0 {
@@ -262,8 +261,8 @@ func (c *cursor) strings() []string {
 	return list
 }
 
-// shared are the access lists of almost every create, handed out as they are,
-// with their bytes.
+// shared holds the access lists of nearly every create, with their encoding. They are handed out
+// without copying.
 var shared = [...]struct {
 	acl  znode.ACL
 	wire string
@@ -272,7 +271,7 @@ var shared = [...]struct {
 	{znode.ReadACL, string(AppendACL(nil, znode.ReadACL))},
 }
 
-// acl reads an access list, null as nil.
+// acl reads an access list; null is nil.
 func (c *cursor) acl() znode.ACL {
 	for i := range shared {
 		if wire := shared[i].wire; len(c.rest) >= len(wire) && string(c.rest[:len(wire)]) == wire {

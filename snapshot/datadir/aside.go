@@ -12,33 +12,30 @@ import (
 	"coord/snapshot"
 )
 
-// Data that is damaged is moved to a folder in the folder, and the folder becomes
-// a new node's. What each step has done stays true, so that whoever is killed in
-// between calls SetAside again:
+// Damaged data is moved to a folder within the folder, and the folder becomes a new node's. Each
+// completed step stays valid, so that after a kill anywhere SetAside can be called again:
 //
 //  1. damaged-TIME is made
 //  2. an identity that cannot be read is moved into it
-//  3. the identity says Faulty, and where the data goes: nobody starts from here
-//     on as the old node, whatever lies where
+//  3. the identity says Faulty, and where the data goes: from here on no process
+//     starts as the old node, whatever is where
 //  4. log and snapshots are moved
-//  5. the same Faulty identity is written into damaged-TIME: whoever opens that
-//     folder does not start as the old node either
+//  5. the same Faulty identity is written into damaged-TIME, so that a process that
+//     opens that folder does not start as the old node either
 //  6. the new node's identity is written over the old one's
 //
-// The old identity is in one place or in two, and Faulty in both; the data is in
-// one place. Everything stays on one file system, which may be mounted on the
-// folder itself.
+// The old identity is in one place or in two, and Faulty in both; the data is in one place.
+// Everything stays on one file system, which may be mounted on the folder itself.
 const asidePrefix = "damaged-"
 
 func isAside(name string) bool {
 	return strings.HasPrefix(name, asidePrefix) && name == filepath.Base(name)
 }
 
-// SetAside moves the data of a damaged folder out of the way and makes the folder
-// next's, which must be Blank and takes the old node's place if that is known. It
-// returns the folder in which the data now lies. To be called again if it fails
-// or is killed, with any next: a folder whose identity is Faulty and has an Aside
-// was being moved.
+// SetAside moves the data of a damaged folder out of the way and makes the folder next's. next must
+// be Blank; it replaces the old node if that is known. SetAside returns the folder in which the
+// data is now. After a failure or a kill it must be called again, with any next: a folder whose
+// identity is Faulty and has an Aside was being moved.
 func (d *Dir) SetAside(now time.Time, reason string, next Identity) (string, error) {
 	m, err := d.moving(now, reason, next)
 	if err != nil {
@@ -52,8 +49,8 @@ func (d *Dir) SetAside(now time.Time, reason string, next Identity) (string, err
 	return m.to, nil
 }
 
-// Condemn does the first three of these steps: the next start is that of a node whose
-// data is damaged, whatever the data looks like.
+// Condemn does the first three of these steps: the next start is that of a node whose data is
+// damaged, whatever the data looks like.
 func (d *Dir) Condemn(now time.Time, reason string) error {
 	m, err := d.moving(now, reason, NewIdentity(now))
 	if err != nil {
@@ -67,12 +64,12 @@ func (d *Dir) Condemn(now time.Time, reason string) error {
 	return nil
 }
 
-// moving is one SetAside.
+// moving is one call of SetAside.
 type moving struct {
 	path, to   string
-	unreadable bool     // the identity
-	begun      bool     // the identity says Faulty already
-	old, next  Identity // the old one as Faulty
+	unreadable bool     // the identity is unreadable
+	begun      bool     // the identity already says Faulty
+	old, next  Identity // old as Faulty
 }
 
 func (d *Dir) moving(now time.Time, reason string, next Identity) (*moving, error) {
@@ -102,13 +99,13 @@ func (d *Dir) moving(now time.Time, reason string, next Identity) (*moving, erro
 	m.old = old
 	m.to = filepath.Join(d.path, old.Aside)
 	if old.Node != 0 {
-		// The node before may have come in another's place itself and not have taken it yet.
+		// The old node may have been a replacement itself and not have completed it.
 		m.next.Replaces = append([]uint64{old.Node}, old.Replaces[:min(len(old.Replaces), MaxReplaces-1)]...)
 	}
 	return m, nil
 }
 
-// condemn are the steps up to the one from which on nobody starts as the old node.
+// condemn returns the steps up to the one after which no process starts as the old node.
 func (m *moving) condemn() []func() error {
 	steps := []func() error{
 		func() error { return os.MkdirAll(m.to, 0o700) },
@@ -134,8 +131,7 @@ func (m *moving) steps() []func() error {
 		func() error { return WriteIdentity(m.path, m.next) })
 }
 
-// move moves what is there still. What is at both places was made anew by
-// someone else.
+// move moves what is still there. If the name exists in both places, somebody else has made it again.
 func (m *moving) move(from, to string) error {
 	from, to = filepath.Join(m.path, from), filepath.Join(m.to, to)
 	switch {
@@ -147,7 +143,7 @@ func (m *moving) move(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// sync makes moves durable: where it is now before where it was.
+// sync makes moves durable, the new place before the old one.
 func (m *moving) sync() error {
 	return errors.Join(snapshot.SyncDir(m.to), snapshot.SyncDir(m.path))
 }

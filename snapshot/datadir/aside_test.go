@@ -14,7 +14,7 @@ import (
 	"coord/snapshot/datadir"
 )
 
-// aged makes a folder of a node with data, and returns whose it is.
+// aged makes a folder of a node with data, and returns its identity.
 func aged(t *testing.T, dir string) datadir.Identity {
 	t.Helper()
 	id := sample()
@@ -27,7 +27,7 @@ func aged(t *testing.T, dir string) datadir.Identity {
 	return id
 }
 
-// data are the contents of all files of logs and snapshots, wherever they lie.
+// data returns the contents of all files of logs and snapshots, wherever they are.
 func data(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	must(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -42,8 +42,7 @@ func data(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// owners are the nodes as which somebody could start from the folder or from one
-// in it.
+// owners are the nodes as which a process could start from the folder or from one in it.
 func owners(t *testing.T, dir string) (nodes []uint64) {
 	t.Helper()
 	must(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -57,10 +56,9 @@ func owners(t *testing.T, dir string) (nodes []uint64) {
 	return nodes
 }
 
-// TestSetAsideKilled: after each step, and within the writing of an identity, all
-// data is there, nobody can start as the old node once the moving has begun, and
-// the same call again ends it. H24 (NATS 2.12.1): what is damaged is moved, and nothing
-// is deleted.
+// TestSetAsideKilled: after each step, and during the writing of an identity, all data is there, no
+// process can start as the old node once the moving has begun, and the same call again completes
+// it. H24 (NATS 2.12.1): damaged data is moved, and nothing is deleted.
 func TestSetAsideKilled(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC)
@@ -101,7 +99,7 @@ func TestSetAsideKilled(t *testing.T) {
 					default:
 						t.Fatalf("can start as %x", got)
 					}
-					if killed == steps { // what follows moves nothing
+					if killed == steps { // the steps after this move nothing
 						must(t, d.Close())
 						return
 					}
@@ -118,7 +116,7 @@ func TestSetAsideKilled(t *testing.T) {
 					}
 					id, _, err := d.Identity()
 					must(t, err)
-					var replaces []uint64 // the one before too, whose place the old node had not taken perhaps
+					var replaces []uint64 // also the earlier node, which the old node may not have replaced yet
 					if whose != nil {
 						replaces = append([]uint64{old.Node}, old.Replaces...)
 					}
@@ -138,7 +136,7 @@ func TestSetAsideKilled(t *testing.T) {
 	}
 }
 
-// TestSetAsideTwice: a second damage in the same second has a folder of its own.
+// TestSetAsideTwice: data damaged a second time in the same second gets a folder of its own.
 func TestSetAsideTwice(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -153,7 +151,7 @@ func TestSetAsideTwice(t *testing.T) {
 	if first == second || filepath.Dir(second) != dir {
 		t.Errorf("%s and %s", first, second)
 	}
-	// coord's own folders do not make the folder somebody else's.
+	// coord's own folders do not count as another program's files.
 	must(t, d.Close())
 	must(t, os.Chmod(dir, 0o755))
 	open(t, dir)
@@ -162,8 +160,8 @@ func TestSetAsideTwice(t *testing.T) {
 	}
 }
 
-// TestCondemn: nobody starts as the old node any more, the data is where it was, and a
-// SetAside goes on from there.
+// TestCondemn: no process starts as the old node any more, the data is where it was, and a later
+// SetAside continues from there.
 func TestCondemn(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC)
@@ -199,7 +197,7 @@ func TestCondemn(t *testing.T) {
 	must(t, d.Close())
 }
 
-// TestSetAsideAgain: a node whose disk is lost again and again knows the last ones before it.
+// TestSetAsideAgain: a node whose disk is lost again and again knows its last predecessors.
 func TestSetAsideAgain(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)

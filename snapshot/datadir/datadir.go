@@ -1,5 +1,5 @@
-// Package datadir is the data folder of a node: what lies where in it, who may
-// open it, and whose it is. It opens no log and reads no snapshot.
+// Package datadir is the data folder of a node: its layout, who may open it, and which node it
+// belongs to. It opens no log and reads no snapshot.
 //
 //	coord-data/     mode 0700, files 0600
 //	  identity      text, a key and a value a line, its own checksum last:
@@ -12,10 +12,10 @@
 //	  restore-ID.json   what a restore did (package restore)
 //	  damaged-TIME/ data that was found damaged and moved out of the way, see aside.go
 //
-// The identity is what makes a folder a node's. A first start writes it in state
-// Blank before anything else and in state Member once the rest is whole; a
-// restore writes it last. So a folder without it never acknowledged anything,
-// and what else lies in such a folder is somebody's mistake, not ours to remove.
+// The identity is what makes a folder a node's. A first start writes it in state Blank before
+// anything else, and in state Member once the rest is complete; a restore writes it last. So a
+// folder without an identity has never acknowledged anything, and other files in such a folder are
+// there by mistake and not ours to remove.
 package datadir
 
 import (
@@ -31,7 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The names of what lies in the folder.
+// The names of what is in the folder.
 const (
 	IdentityName = "identity"
 	LockName     = "lock"
@@ -40,7 +40,7 @@ const (
 	BallastName  = "ballast"
 )
 
-// Why a folder is not opened.
+// The reasons why a folder is not opened.
 var (
 	ErrZooKeeper  = errors.New("the folder holds ZooKeeper's version-2")
 	ErrNotMine    = errors.New("the folder belongs to another user or is a symbolic link")
@@ -52,7 +52,7 @@ var (
 // InUseError means that another process has the folder open.
 type InUseError struct {
 	Path string
-	PID  int // 0 if it did not say, or what it said is not true any more
+	PID  int // 0 if the lock file names none, or none that still runs
 }
 
 func (e *InUseError) Error() string {
@@ -70,19 +70,18 @@ func (e *DamageError) Error() string { return e.File + ": " + e.Reason }
 // Dir is an open data folder: the caller holds its lock.
 type Dir struct {
 	path   string
-	lock   *os.File // nil if there is no such file, see Lock
-	named  bool     // our pid stands in it
-	folder *os.File // locked as well, see lockFolder; nil where that cannot be done
+	lock   *os.File // nil if there is no lock file, see Lock
+	named  bool     // our pid is in the lock file
+	folder *os.File // also locked, see lockFolder; nil where folders cannot be locked
 }
 
-// Open opens and locks the folder; create makes it if it is missing. It changes
-// nothing but the lock file and, of a folder that is coord's alone, a mode that
-// lets others in.
+// Open opens and locks the folder; with create it creates a missing one. It changes nothing but the
+// lock file and, if the folder holds nothing but coord's files, a mode that lets other users in.
 func Open(path string, create bool) (*Dir, error) {
 	path = filepath.Clean(path)
 	for try := 0; ; try++ {
 		d, err := open(path, create)
-		// What has just been made or found is gone: a restore is exchanging it.
+		// What has just been created or found is gone: a restore is exchanging the folder.
 		gone := create && (errors.Is(err, ErrNoFolder) || errors.Is(err, fs.ErrNotExist))
 		if !gone || try == lockTries {
 			return d, err
@@ -123,7 +122,7 @@ func open(path string, create bool) (*Dir, error) {
 		_ = d.Close()
 		return nil, err
 	}
-	// The pid is for people; the lock is what counts, so a failure here is none.
+	// The pid is for people. Only the lock counts, so a failure here is ignored.
 	if f.Truncate(0) == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
@@ -131,9 +130,8 @@ func open(path string, create bool) (*Dir, error) {
 	return d, nil
 }
 
-// Lock locks a folder that exists without changing anything in it: for who
-// restores it, or reads it where nothing can be written. It does not look for a
-// restore.
+// Lock locks an existing folder without changing anything in it, to restore it, or to read it where
+// nothing can be written. It does not check for a restore.
 func Lock(path string) (*Dir, error) {
 	path = filepath.Clean(path)
 	if _, err := checkFolder(path); err != nil {
@@ -151,13 +149,13 @@ func Lock(path string) (*Dir, error) {
 	return d, nil
 }
 
-// lockFolder locks the folder itself, for who holds its lock file or finds none: that
-// file may have been removed, or cleaned away, under a process that uses the folder.
-// Not every file system locks folders (NFS does not); there the file alone counts.
+// lockFolder locks the folder itself, for a process that holds its lock file or finds none: the
+// lock file may have been removed while another process uses the folder. Not every file system can
+// lock folders (NFS cannot); there only the file's lock counts.
 func lockFolder(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, nil //nolint:nilerr,nilnil // it may be one that cannot be listed
+		return nil, nil //nolint:nilerr,nilnil // the folder may be one that cannot be listed
 	}
 	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
 	case err == nil:
@@ -187,8 +185,8 @@ func checkFolder(path string) (fs.FileInfo, error) {
 	return info, nil
 }
 
-// lockTries bounds how often a lock file is opened anew because the folder was
-// exchanged between the opening and the locking: each time is one restore.
+// lockTries bounds how often a lock file is opened again because the folder was exchanged between
+// opening and locking: each time takes one restore.
 const lockTries = 8
 
 // lock opens and locks the folder's lock file.
@@ -203,7 +201,7 @@ func lock(path string, flags int) (*os.File, error) {
 			return nil, err
 		}
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if errors.Is(err, unix.EBADF) { // NFS locks only what is open for writing
+		if errors.Is(err, unix.EBADF) { // NFS locks only files that are open for writing
 			_ = f.Close()
 			if flags&os.O_RDWR != 0 {
 				return nil, fmt.Errorf("%s: lock: %w", path, err)
@@ -234,14 +232,14 @@ func lock(path string, flags int) (*os.File, error) {
 	return nil, &InUseError{Path: path}
 }
 
-// unlock closes a lock file. A child that another goroutine has just forked may
-// have it open for a moment more, so that closing alone would not free it.
+// unlock closes a lock file. It unlocks explicitly, because a child that another goroutine has just
+// forked may have the file open for a moment longer.
 func unlock(f *os.File) error {
 	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
 	return f.Close()
 }
 
-// readPID reads who holds a lock, if that process is there.
+// readPID reads which process holds a lock, 0 if that process does not run.
 func readPID(f *os.File) int {
 	var b [32]byte
 	n, _ := f.ReadAt(b[:], 0)
@@ -252,14 +250,14 @@ func readPID(f *os.File) int {
 	return pid
 }
 
-// PlanPaths are the two places of the file by which a restore of the folder
-// marks how far it has come: beside the folder, or in it. It holds a lock on it.
+// PlanPaths are the two possible places of the plan file, in which a restore of the folder records
+// how far it has come: beside the folder, or in it. The restore holds a lock on that file.
 func PlanPaths(path string) [2]string {
 	path = filepath.Clean(path)
 	return [2]string{path + ".restore-plan", filepath.Join(path, "restore-plan")}
 }
 
-// checkRestore says whether a restore is under way or was interrupted.
+// checkRestore returns an error if a restore is under way or was interrupted.
 func checkRestore(path string) error {
 	path, err := Resolve(path)
 	if err != nil {
@@ -271,7 +269,7 @@ func checkRestore(path string) error {
 		}
 		f, err := os.Open(plan)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // it has just ended
+			continue // the restore has just ended
 		} else if err != nil {
 			return err
 		}
@@ -288,17 +286,17 @@ func checkRestore(path string) error {
 	return nil
 }
 
-// Resolve is the absolute path of the folder itself if path is a symbolic link
-// to it, which may be missing. Links above it are left alone.
+// Resolve returns the absolute path of the folder itself if path is a symbolic link to it. The
+// folder may be missing. Links above it are left alone.
 func Resolve(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
 	}
-	const most = 40 // as the kernel's
+	const most = 40 // as in the kernel
 	for range most {
 		to, err := os.Readlink(path)
-		if err != nil { // it is no link, or not there
+		if err != nil { // not a link, or missing
 			return path, nil
 		}
 		if !filepath.IsAbs(to) {
@@ -313,8 +311,7 @@ func Resolve(path string) (string, error) {
 	return "", fmt.Errorf("%s: %w", path, syscall.ELOOP)
 }
 
-// isOurs says whether a folder is empty or has coord's files in it: only then
-// are its permissions ours to narrow.
+// isOurs says whether a folder is empty or holds only coord's files: only then may we narrow its permissions.
 func isOurs(path string) bool {
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -332,7 +329,7 @@ func isOurs(path string) bool {
 	return true
 }
 
-// Close gives the folder up.
+// Close unlocks the folder.
 func (d *Dir) Close() error {
 	if d.folder != nil {
 		_ = unlock(d.folder)
@@ -341,16 +338,16 @@ func (d *Dir) Close() error {
 		return nil
 	}
 	if d.named {
-		_ = d.lock.Truncate(0) // so that nobody is told of a process that is gone
+		_ = d.lock.Truncate(0) // so that nobody is told about a process that is gone
 	}
 	return unlock(d.lock)
 }
 
-// Held says whether a lock is held: not by a Lock of a folder without lock file, where
+// Held says whether a lock is held. It is not after a Lock of a folder without a lock file where
 // folders cannot be locked.
 func (d *Dir) Held() bool { return d.lock != nil || d.folder != nil }
 
-// Path is the folder.
+// Path is the path of the folder.
 func (d *Dir) Path() string { return d.path }
 
 // WAL is the folder of the log.

@@ -61,7 +61,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// A cut, a flipped bit, another text: never another identity. H24 (NATS 2.12.1).
+// A cut, a flipped bit, another text: the result is never another identity. H24 (NATS 2.12.1).
 func TestIdentityDamage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -142,8 +142,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// A folder of coord's alone is closed to others; one with somebody's files is
-// left as it is.
+// A folder with only coord's files is closed to other users; one with other files is left as it is.
 func TestMode(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -180,7 +179,7 @@ func TestInUse(t *testing.T) {
 		t.Errorf("the lock file says %q after the end", b)
 	}
 
-	// Who only locks changes nothing, and keeps others out all the same.
+	// Lock changes nothing, and keeps other processes out all the same.
 	must(t, os.WriteFile(filepath.Join(dir, "lock"), []byte("4194305\n"), 0o400))
 	d, err := datadir.Lock(dir)
 	must(t, err)
@@ -202,8 +201,8 @@ func TestInUse(t *testing.T) {
 	must(t, d.Close())
 }
 
-// TestLockFileRemoved under who uses the folder: it is in use all the same, however
-// often another one tries and leaves a lock file of its own.
+// TestLockFileRemoved while a process uses the folder: the folder is still in use, however often
+// another process tries and leaves a lock file of its own.
 func TestLockFileRemoved(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -228,8 +227,7 @@ func is[E error](err error) bool {
 	return ok
 }
 
-// A restore that is under way or was interrupted keeps everyone out, before a
-// missing folder is made as well.
+// A restore that is under way or was interrupted keeps every process out, also before a missing folder is created.
 func TestRestorePlan(t *testing.T) {
 	t.Parallel()
 	for i := range datadir.PlanPaths("x") {
@@ -261,8 +259,8 @@ func TestRestorePlan(t *testing.T) {
 	}
 }
 
-// Who opened the lock file before the folder was exchanged for another, and
-// locks it after that, has locked the wrong folder: it must notice.
+// A process that opened the lock file before the folder was exchanged for another, and locks it
+// after that, has locked the wrong folder: it must notice.
 func TestFolderExchanged(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()

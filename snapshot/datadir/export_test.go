@@ -2,7 +2,7 @@ package datadir
 
 import "time"
 
-// AsideSteps are those of a SetAside.
+// AsideSteps are the steps of a SetAside.
 func (d *Dir) AsideSteps(now time.Time, reason string, next Identity) ([]func() error, error) {
 	m, err := d.moving(now, reason, next)
 	if err != nil {
@@ -11,8 +11,8 @@ func (d *Dir) AsideSteps(now time.Time, reason string, next Identity) ([]func() 
 	return m.steps(), nil
 }
 
-// ParseIdentity and Encode are an identity file's bytes.
+// ParseIdentity parses the bytes of an identity file.
 var ParseIdentity = parseIdentity
 
-// Encode is ParseIdentity's reverse.
+// Encode is the reverse of ParseIdentity.
 func (id Identity) Encode() []byte { return id.encode() }

@@ -22,64 +22,63 @@ type State string
 
 // The states.
 const (
-	Blank    State = "blank"    // nothing was acknowledged, nothing promised
-	Promised State = "promised" // to the plan of a founding: nothing was acknowledged
+	Blank    State = "blank"    // nothing acknowledged, nothing promised
+	Promised State = "promised" // to the plan of a founding; nothing acknowledged
 	Member   State = "member"   // a node's: it must have its log and a snapshot
-	Removed  State = "removed"  // its ensemble does without this node, for ever
+	Removed  State = "removed"  // the node is no longer a member of its ensemble, and never will be again
 	Faulty   State = "faulty"   // acknowledged data is lost or damaged: never a node's again
 )
 
-// Identity is whose the folder is, and what it is bound to.
+// Identity says which node the folder belongs to, and what it is bound to.
 type Identity struct {
 	State      State
-	Node       uint64      // random, born with the folder; 0 if it is Faulty and could not be read
-	Cluster    snapshot.ID // random, born with the cluster; new after each restore
+	Node       uint64      // random, made with the folder; 0 if the folder is Faulty and the identity could not be read
+	Cluster    snapshot.ID // random, made with the cluster; new after each restore
 	Lineage    snapshot.ID // of the data: the cluster in which it began
-	Generation uint32      // restores since
+	Generation uint32      // number of restores since
 	CreatedMS  int64
-	Boot       uint64 // starts, this one included: raised before anyone is told of it
+	Boot       uint64 // number of starts, this one included; raised before any other node is told of it
 
-	Promise  *Promise      // of a folder that is Promised, else nil
-	Voted    bool          // the promise's proposer is dead: never a member by its word
-	Released []snapshot.ID // plans that must never be promised, the proposer's own aborted ones too
-	Replaces []uint64      // the nodes in whose place this one came, the last one first
-	Reason   string        // of a folder that is Removed or Faulty
-	Aside    string        // of a Faulty one: the folder in it to which the data goes
+	Promise  *Promise      // of a Promised folder, else nil
+	Voted    bool          // the promise is given up, because its proposer seems dead: it can no longer make this node a member
+	Released []snapshot.ID // plans that must never be promised, including the proposer's own aborted ones
+	Replaces []uint64      // the nodes that this one replaces, the last one first
+	Reason   string        // of a Removed or Faulty folder
+	Aside    string        // of a Faulty folder: the folder in it to which the data is moved
 }
 
-// Promise is a plan of a founding to which a node is bound: it becomes a member
-// by it or is released from it, and until then promises nothing else.
+// Promise is a plan of a founding to which a node is bound. The node becomes a member by it or is
+// released from it, and until then promises nothing else.
 type Promise struct {
-	Cluster  snapshot.ID // of the ensemble to be, and the plan's name
-	Proposer uint64      // who alone decides
-	Members  []Founder   // all, the proposer and this node among them
+	Cluster  snapshot.ID // of the future ensemble; also the plan's name
+	Proposer uint64      // the only node that decides
+	Members  []Founder   // all members, including the proposer and this node
 }
 
-// Founder is a member of an ensemble that is to be born.
+// Founder is a member of an ensemble that is being founded.
 type Founder struct {
 	Node       uint64
-	Name, Addr string // labels, and where its peers reach it
+	Name, Addr string // a label, and the address at which peers reach it
 }
 
 // Limits of an identity.
 const (
 	MaxFounders = 32
-	// MaxReleased is many times what a founding needs; a node that is released more
-	// often is part of a mistake that goes on.
+	// MaxReleased is many times what a founding needs; a node that is released more often is the
+	// victim of a fault that persists.
 	MaxReleased = 256
-	// MaxReplaces is how many lost disks in a row a node remembers that was not yet a
-	// voter in between.
+	// MaxReplaces is how many lost disks in a row a node remembers, if it got no vote in between.
 	MaxReplaces = 16
 )
 
-// Equal says whether two identities say the same.
+// Equal says whether two identities are the same in every field.
 func (id Identity) Equal(other Identity) bool { return bytes.Equal(id.encode(), other.encode()) }
 
 // NewIdentity is a new node of a new cluster, in state Blank.
 func NewIdentity(now time.Time) Identity {
 	id := Identity{State: Blank, Cluster: snapshot.NewID(), CreatedMS: now.UnixMilli()}
 	id.Lineage = id.Cluster
-	for id.Node == 0 || id.Node >= 1<<64-2 { // two ids are raft's own
+	for id.Node == 0 || id.Node >= 1<<64-2 { // raft reserves two ids
 		var b [8]byte
 		_, _ = rand.Read(b[:]) // never fails
 		for _, x := range b {
@@ -89,14 +88,14 @@ func NewIdentity(now time.Time) Identity {
 	return id
 }
 
-// Identity reads whose the folder is; ok is false if it is nobody's yet. A
-// folder that has a log or snapshots but no identity is damaged.
+// Identity reads the folder's identity; ok is false if the folder has none yet. A folder with a log
+// or snapshots but without an identity is damaged.
 func (d *Dir) Identity() (id Identity, ok bool, err error) {
 	return ReadIdentity(d.path)
 }
 
-// ReadIdentity is Dir.Identity for a folder that is not locked: what it says may
-// be old by the time it is used.
+// ReadIdentity is Dir.Identity for a folder that is not locked: the result may be out of date by
+// the time it is used.
 func ReadIdentity(path string) (id Identity, ok bool, err error) {
 	file := filepath.Join(path, IdentityName)
 	b, err := os.ReadFile(file)
@@ -121,8 +120,7 @@ func ReadIdentity(path string) (id Identity, ok bool, err error) {
 	return id, true, nil
 }
 
-// Format 1 had nothing below created; it is read, and written as 2 at the next
-// change.
+// Format 1 ends with created. It is read, and written as format 2 at the next change.
 const (
 	identityHead = "coord identity 2\n"
 	firstHead    = "coord identity 1\n"
@@ -178,14 +176,14 @@ func parseIdentity(b []byte) (id Identity, err error) {
 	if err := id.check(); err != nil {
 		return id, err
 	}
-	// So that nothing is dropped when it is written again.
+	// Otherwise something would be dropped when the identity is written again.
 	if !first && !bytes.Equal(id.encode(), b) {
 		return id, errors.New("a field is missing or unknown")
 	}
 	return id, nil
 }
 
-// set takes one line.
+// set parses one line.
 func (id *Identity) set(key, value string) (err error) {
 	switch key {
 	case "state":
@@ -236,7 +234,7 @@ func (id *Identity) set(key, value string) (err error) {
 	return err
 }
 
-// check says why an identity is none that may be written or believed.
+// check says why an identity must not be written or accepted.
 func (id *Identity) check() error {
 	switch id.State {
 	case Blank, Member, Removed, Faulty:
@@ -274,15 +272,14 @@ func (id *Identity) check() error {
 // WriteIdentity makes the folder id's, durably.
 func (d *Dir) WriteIdentity(id Identity) error { return WriteIdentity(d.path, id) }
 
-// RaiseBoot counts a start, durably: what the result says may be told to others.
+// RaiseBoot counts a start, durably, so that the new boot may be told to other nodes.
 func (d *Dir) RaiseBoot(id Identity) (Identity, error) {
 	id.Boot++
 	return id, d.WriteIdentity(id)
 }
 
-// WriteIdentity writes the identity of a folder that the caller has for itself:
-// aside, fsynced, renamed, the folder fsynced. One that could not be read again
-// is a fault of the caller and panics.
+// WriteIdentity writes the identity of a folder that only the caller uses: aside, fsynced, renamed,
+// the folder fsynced. An identity that could not be read again is a fault of the caller and panics.
 func WriteIdentity(path string, id Identity) error {
 	if err := id.check(); err != nil {
 		panic("datadir: write an identity: " + err.Error())

@@ -40,13 +40,12 @@ func TestIdentityStates(t *testing.T) {
 	}
 }
 
-// sealed is an identity file with a checksum that is right.
+// sealed is an identity file with a correct checksum.
 func sealed(text string) []byte {
 	return fmt.Appendf(nil, "%scrc32c %08x\n", text, crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// TestIdentityOfTheFirstFormat: a folder of before is taken, and has nothing that
-// is new.
+// TestIdentityOfTheFirstFormat: a folder in the old format is accepted, and has none of the new fields.
 func TestIdentityOfTheFirstFormat(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -69,8 +68,8 @@ func TestIdentityOfTheFirstFormat(t *testing.T) {
 	}
 }
 
-// TestIdentityRefused: what is whole and makes no sense is not believed, and what
-// would be lost at the next write neither.
+// TestIdentityRefused: an identity that is complete but makes no sense is not accepted, and neither
+// is one of which the next write would lose something.
 func TestIdentityRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

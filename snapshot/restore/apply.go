@@ -27,10 +27,10 @@ func (r *run) apply() (err error) {
 		return err
 	}
 	if t.info != nil {
-		_ = chownLike(t.plan(), t.dir) // if this fails, root must end what root began
+		_ = chownLike(t.plan(), t.dir) // if this fails, only root can complete what root began
 	}
 	p.exchange = r.o.exchange
-	p.told = func(what string) { _ = r.step(Swap, what) } // nothing stops it any more
+	p.told = func(what string) { _ = r.step(Swap, what) } // nothing can stop it any more
 	err = r.build()
 	if err == nil {
 		err = r.step(Swap, "begin the exchange")
@@ -54,14 +54,14 @@ func (r *run) apply() (err error) {
 	}
 	err = r.finish()
 	_ = r.step(Swap, "remove the plan file")
-	// A plan that stays does no harm: there is nothing left to do in it.
+	// A plan that stays does no harm: nothing in it is left to do.
 	if left := p.remove(); err == nil && left != nil {
 		rep.notice("the plan file stays: %v", left)
 	}
 	return err
 }
 
-// build makes the new folder, and reads it back.
+// build makes the new folder and reads it back.
 func (r *run) build() (err error) {
 	t, rep, dir := r.target, &r.report, r.target.build()
 	if err := r.step(Write, "look at the target again"); err != nil {
@@ -76,8 +76,7 @@ func (r *run) build() (err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	// Held until the process ends or Run returns: the new folder is locked when it
-	// gets its name.
+	// Held until the process ends or Run returns: the new folder is already locked when it gets its name.
 	d, err := datadir.Open(dir, false)
 	if err != nil {
 		return err
@@ -90,7 +89,7 @@ func (r *run) build() (err error) {
 	if err != nil {
 		return err
 	}
-	// tell ends it when the context does, and knows why.
+	// tell ends the writing when the context ends, and knows the cause.
 	info, err := store.Save(context.WithoutCancel(r.ctx), r.snapshotMeta(), r.state.Freeze(), snapshot.Options{Step: func(s snapshot.Progress) error {
 		return r.tell(Progress{Stage: Write, Step: "write a frame of the snapshot", Done: s.Znodes, Total: s.OfZnodes})
 	}})
@@ -134,7 +133,7 @@ func (r *run) build() (err error) {
 	return r.verify(dir)
 }
 
-// writeLog makes the empty log behind the snapshot.
+// writeLog makes the empty log that follows the snapshot.
 func (r *run) writeLog(dir string) error {
 	if err := r.step(Write, "make the log"); err != nil {
 		return err
@@ -153,8 +152,7 @@ func (r *run) logMeta() wal.Meta {
 	return wal.Meta{ClusterID: r.identity.Cluster, NodeID: r.identity.Node}
 }
 
-// verify reads a folder as a start would, and compares what comes out with what
-// went in.
+// verify reads a folder as a start would, and compares the result with what was written.
 func (r *run) verify(dir string) error {
 	r.reads = Verify
 	got, err := readFolder(&r.ticker, dir, onlyCommitted)
@@ -174,8 +172,8 @@ func (r *run) verify(dir string) error {
 	return err
 }
 
-// finish looks at the folder in its place and completes the report. The content
-// was read before the exchange, which moved names only.
+// finish checks the folder in its place and completes the report. The contents were read before the
+// exchange, which moved only names.
 func (r *run) finish() error {
 	t, rep := r.target, &r.report
 	_ = r.step(Swap, "open the folder in its place")

@@ -14,8 +14,8 @@ import (
 	"coord/tree/znode"
 )
 
-// A restore of a million znodes of 100 bytes, 1,000 a folder, into nothing and
-// over a folder with the same. COORD_BENCH_ZNODES makes it another number.
+// A restore of a million znodes of 100 bytes, 1,000 in each folder, into nothing and over a folder
+// with the same state. COORD_BENCH_ZNODES sets another number.
 func BenchmarkRestore(b *testing.B) {
 	n := 100_000
 	if s := os.Getenv("COORD_BENCH_ZNODES"); s != "" {
@@ -77,8 +77,7 @@ func filled(t tb, n int) *tree.Tree {
 	return got(b.Tree(tree.Counters{Zxid: znode.MakeZxid(2, 1), TimeMS: T0, Settings: tree.DefaultSettings}))(t)
 }
 
-// What a restored state weighs more than the same state before: the price of
-// clocks that advanced everywhere.
+// How much more memory a restored state takes than the same state before: the price of advancing clocks everywhere.
 func BenchmarkRestoredMemory(b *testing.B) {
 	const n = 100_000
 	for range b.N {

@@ -16,17 +16,17 @@ import (
 
 // task is what a child process does: the test binary, started again.
 type task struct {
-	File, DataDir string // restore
+	File, DataDir string // for a restore
 	Replace       bool
-	LostQuorum    bool   // of DataDir, and File does not count
-	NoExchange    bool   // the file system cannot
-	KillAt        int    // the child kills itself before the n-th change of the disk, from 1 …
-	KillAfter     string // … or before the one after this step
-	Recover       string // a data folder
-	Hold          string // a data folder to keep open until stdin ends
+	LostQuorum    bool   // of DataDir; File is ignored
+	NoExchange    bool   // the file system cannot exchange
+	KillAt        int    // the child kills itself before the n-th change of the disk, counting from 1 …
+	KillAfter     string // … or before the change after this step
+	Recover       string // a data folder to recover
+	Hold          string // a data folder to hold open until stdin ends
 }
 
-// child does the task in the environment, as a process that can be killed.
+// child performs the task in the environment, as a process that can be killed.
 func child() {
 	var x task
 	if err := json.Unmarshal([]byte(os.Getenv("COORD_RESTORE_CHILD")), &x); err != nil {
@@ -90,7 +90,7 @@ func (x task) command(t testing.TB) *exec.Cmd {
 	return c
 }
 
-// run runs the child to its end, and says whether it was killed.
+// run runs the child until it ends, and says whether it was killed.
 func (x task) run(t testing.TB) (killed bool, steps []string) {
 	t.Helper()
 	out, err := x.command(t).CombinedOutput()

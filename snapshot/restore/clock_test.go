@@ -13,13 +13,13 @@ import (
 	"coord/tree/znode"
 )
 
-// incarnation is a znode from its creation to its end.
+// incarnation is a znode from its creation to its deletion.
 type incarnation struct {
 	path  string
 	czxid znode.Zxid
 }
 
-// seen is all that clients can have seen of the znodes in a history.
+// seen is everything that clients can have seen of the znodes in a history.
 type seen struct {
 	version, aversion, cversion map[incarnation]int32
 	created                     map[incarnation]int32
@@ -46,7 +46,7 @@ func rise[K comparable](m map[K]int32, k K, v int32) {
 	}
 }
 
-// look takes in a state.
+// look adds a state to what was seen.
 func (s *seen) look(tr *tree.Tree) {
 	tr.Freeze().Nodes(znode.Root, func(n *tree.Node) bool {
 		i := incarnation{n.Path, n.Czxid}
@@ -64,7 +64,7 @@ func (s *seen) look(tr *tree.Tree) {
 
 var historyACLs = []znode.ACL{znode.OpenACL, {{Perms: znode.All, Identity: znode.Identity{Scheme: "world", ID: "anyone"}}, {Perms: znode.Read, Identity: znode.Identity{Scheme: "ip", ID: "10.0.0.1"}}}}
 
-// history applies random txns, and what every client could see goes into s.
+// history applies random txns, and records in s what every client could see.
 func history(t *rapid.T, tr *tree.Tree, s *seen, term *uint64, label string) {
 	paths := []string{"/a", "/b", "/a/x", "/a/y", "/b/z"}
 	for i := range rapid.IntRange(0, 25).Draw(t, label) {
@@ -99,8 +99,8 @@ func history(t *rapid.T, tr *tree.Tree, s *seen, term *uint64, label string) {
 	}
 }
 
-// No clock that a client can have seen goes back, however the state that the
-// clients saw relates to the backup and to what is left of it.
+// No clock that a client can have seen goes back, however the state that the clients saw relates to
+// the backup and to what is left of it.
 func TestClocksNeverFall(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -121,11 +121,11 @@ func TestClocksNeverFall(t *testing.T) {
 		case "known":
 			c.live, c.whole, c.same = left, true, true
 			ofLive = addTerm(0, term)
-		case "in part": // what is left is not the end
+		case "in part": // the end of what the clients saw is missing
 			c.live = left
 			ofLive = addTerm(0, term)
 			history(t, tr, s, &term, "in the part that is lost")
-		case "another's": // both have clients: those of the backup's are unknown
+		case "another's": // both clusters have clients: what those of the backup's saw is unknown
 			c.live, c.whole = left, true
 			ofLive = addTerm(0, term)
 		}
@@ -158,7 +158,7 @@ func TestClocksNeverFall(t *testing.T) {
 			x := createAs(znode.PersistentSequential, 0, i.path+"/s-")
 			x.IDs = []znode.Identity{znode.Super}
 			if st, _ := state.Get(i.path, nil, 0); st.Stat.Czxid != i.czxid {
-				continue // another one has the name, or none
+				continue // another znode has the name, or none
 			}
 			r, _ := state.Apply(startTerm+1, x)
 			if r.Code != znode.OK || names[r.Path] || r.Zxid <= s.zxid {
@@ -168,7 +168,7 @@ func TestClocksNeverFall(t *testing.T) {
 	})
 }
 
-// thaw makes a tree of its own from a frozen one.
+// thaw makes a separate tree from a frozen one.
 func thaw(t tb, f *tree.Frozen) *tree.Tree {
 	b := tree.NewBuilder()
 	f.Sessions(func(s *tree.Session) bool { must(t, b.AddSession(*s)); return true })
@@ -185,7 +185,7 @@ func TestEpochAfter(t *testing.T) {
 	}{
 		{known, 3, 5, 6, 0},
 		{whole, 3, 5, 4 + EpochAdvance, EpochAdvance - 2},
-		{whole, 3, 5 + EpochAdvance, 6 + EpochAdvance, 0}, // a restore of the same backup before: no need to go further
+		{whole, 3, 5 + EpochAdvance, 6 + EpochAdvance, 0}, // the same backup was restored before: no need to go further
 		{part, 3, 5, 6 + EpochAdvance, EpochAdvance},
 		{part, 3, 0, 4 + EpochAdvance, EpochAdvance},
 		{exact, 3, 0, 4, 0},
@@ -209,8 +209,7 @@ func TestEpochAfter(t *testing.T) {
 	}
 }
 
-// The counter of created children comes out of the public stat, even if the
-// cversion has gone round.
+// The counter of created children can be computed from the public stat, even if the cversion has wrapped around.
 func TestCreatedOf(t *testing.T) {
 	t.Parallel()
 	for _, created := range []int32{0, 1, 7, 1 << 30, 1<<30 + 1, math.MaxInt32} {

@@ -16,11 +16,11 @@ import (
 	"coord/snapshot/datadir"
 )
 
-// scene is a target and what it must be after a restore or as if none had been.
+// scene is a target, and what it must be after a restore, or if there had been none.
 type scene struct {
 	name    string
 	x       task
-	prepare func(t testing.TB, base string, s *sample) // what the target is
+	prepare func(t testing.TB, base string, s *sample) // makes the target
 	inside  bool
 }
 
@@ -57,9 +57,8 @@ func scenes() []scene {
 	}
 }
 
-// F14: killed before each change of the disk, a restore leaves the old folder or,
-// once it is ended by Recover or by the same restore again, the new one: never a
-// mix, and nothing lost.
+// F14: a restore killed before any change of the disk leaves the old folder or, once Recover or the
+// same restore has ended it, the new one: never a mix, and nothing is lost.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	proto, lost := t.TempDir(), t.TempDir()
@@ -103,11 +102,11 @@ func TestKill(t *testing.T) {
 						t.Errorf("%s: open: %v", at, err)
 					}
 				}
-				if n%3 == 0 { // the same restore again, if it may
+				if n%3 == 0 { // the same restore again, if it is allowed
 					x.Replace = true
 					_, err := Run(context.Background(), x.options(nil))
 					var refused *RefusedError
-					if err != nil && (!x.LostQuorum || !swapping || !errors.As(err, &refused)) { // refused: the first was completed
+					if err != nil && (!x.LostQuorum || !swapping || !errors.As(err, &refused)) { // refused: the first restore was completed
 						t.Fatalf("%s: again: %v", at, err)
 					}
 					start(t, again.dir).stop()
@@ -120,7 +119,7 @@ func TestKill(t *testing.T) {
 				}
 				if stateOf(t, again.dir) == before {
 					if swapping && steps[len(steps)-1] != "begin the exchange" {
-						// committed, hence completed
+						// committed, and so completed
 						t.Errorf("%s: undone after the point of no return", at)
 					}
 					onlyData(t, filepath.Dir(again.dir))
@@ -153,8 +152,8 @@ func (s *sample) in(t testing.TB, proto, base string) *sample {
 	return &c
 }
 
-// stateOf is what counts of a folder: all but what a restore's plan and
-// half-built folder add to it.
+// stateOf is the relevant contents of a folder: everything but what a restore's plan and half-built
+// folder add to it.
 func stateOf(t testing.TB, dir string) string {
 	t.Helper()
 	if !exists(dir) {
@@ -213,8 +212,7 @@ func (sc *scene) ended(t testing.TB, s *sample, before string) {
 	}
 }
 
-// Killed in Recover as well, at each rename and removal that strace can hit, the
-// next Recover ends it.
+// If Recover is killed too, at each rename and removal that strace can hit, the next Recover completes it.
 func TestKillRecover(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("strace"); err != nil {
@@ -251,14 +249,14 @@ func TestKillRecover(t *testing.T) {
 				}
 				done, left := Recover(again.dir)
 				for inUse := new(*datadir.InUseError); errors.As(left, inUse); done, left = Recover(again.dir) {
-					time.Sleep(time.Millisecond) // its last thread is still dying
+					time.Sleep(time.Millisecond) // its last thread is still ending
 				}
 				if left != nil {
 					t.Fatalf("killed at %d after %q: %q %v", n, steps, done, left)
 				}
 				sc.ended(t, again, before)
 				if err == nil { // it was not killed any more
-					if n < 2 { // strace counts in each thread
+					if n < 2 { // strace counts in each thread separately
 						t.Errorf("Recover made only %d changes: %s", n, out)
 					}
 					break
@@ -268,8 +266,8 @@ func TestKillRecover(t *testing.T) {
 	}
 }
 
-// An error at each step, or the end of the context, leaves everything as it was
-// until the exchange begins, and has no effect after that.
+// An error at any step, or the end of the context, leaves everything as it was until the exchange
+// begins, and has no effect after that.
 func TestStopAtEachStep(t *testing.T) {
 	t.Parallel()
 	proto := t.TempDir()
@@ -312,8 +310,8 @@ func TestStopAtEachStep(t *testing.T) {
 	}
 }
 
-// F13: an fsync that fails, wherever, never passes for done: the restore says so
-// and the old folder stays, or it is done in part and Recover ends it.
+// F13: a failed fsync, wherever it happens, never counts as done: the restore reports it, and
+// either the old folder stays or the exchange is partial and Recover completes it.
 func TestFsyncFails(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")

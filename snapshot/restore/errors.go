@@ -6,13 +6,12 @@ import (
 	"syscall"
 )
 
-// Errors from below that come through as they are: snapshot.DamageError,
-// snapshot.ForeignError and datadir.DamageError (exit code 12),
-// snapshot.NewerError and datadir.ErrNewer (14), datadir.InUseError (17),
-// datadir.ErrUnfinished (18), ENOSPC and EDQUOT (11). An import has package
-// zkimport's instead of a snapshot's. A cancelled context is its cause.
+// Errors of other packages that Run returns unchanged: snapshot.DamageError, snapshot.ForeignError
+// and datadir.DamageError (exit code 12), snapshot.NewerError and datadir.ErrNewer (14),
+// datadir.InUseError (17), datadir.ErrUnfinished (18), ENOSPC and EDQUOT (11). An import has the
+// errors of package zkimport instead of a snapshot's. If the context ends, the error is its cause.
 
-// TargetError means that the path cannot be a data folder's (exit code 2).
+// TargetError means that the path cannot be that of a data folder (exit code 2).
 type TargetError struct {
 	Path string
 	Err  error
@@ -20,11 +19,10 @@ type TargetError struct {
 
 func (e *TargetError) Error() string { return fmt.Sprintf("data folder %s: %v", e.Path, e.Err) }
 
-// Unwrap gives the reason.
+// Unwrap returns the reason.
 func (e *TargetError) Unwrap() error { return e.Err }
 
-// RefusedError means that a restore into this folder is never right, whatever
-// the options (exit code 13).
+// RefusedError means that a restore into this folder is never right, whatever the options (exit code 13).
 type RefusedError struct{ Path, Reason string }
 
 func (e *RefusedError) Error() string {
@@ -36,7 +34,7 @@ func (e *RefusedError) Error() string {
 type NotEmptyError struct {
 	Path  string
 	Found string   // whose data it is, in words
-	After []string // what was done before it showed: an earlier restore ended
+	After []string // what was done before this was noticed: an earlier restore was ended
 }
 
 func (e *NotEmptyError) Error() string {
@@ -57,12 +55,11 @@ func (e *NoSpaceError) Error() string {
 	return fmt.Sprintf("%s: the restore needs %d bytes, the disk has %d", e.Path, e.Need, e.Free)
 }
 
-// Is makes it an ENOSPC.
+// Is makes the error an ENOSPC.
 func (e *NoSpaceError) Is(target error) bool { return target == syscall.ENOSPC }
 
-// PartialError means that the exchange of the folders has begun and could not be
-// completed. Nothing is lost: the next restore or server start goes on with it
-// (exit code 18).
+// PartialError means that the exchange of the folders has begun and could not be completed. Nothing
+// is lost: the next restore or server start continues it (exit code 18).
 type PartialError struct {
 	Path string // the data folder
 	Plan string // the plan file
@@ -73,5 +70,5 @@ func (e *PartialError) Error() string {
 	return fmt.Sprintf("the restore into %s is done in part: %v; the next server start or coord restore goes on with it (plan: %s)", e.Path, e.Err, e.Plan)
 }
 
-// Unwrap gives the reason.
+// Unwrap returns the reason.
 func (e *PartialError) Unwrap() error { return e.Err }

@@ -18,14 +18,13 @@ import (
 	"coord/wal"
 )
 
-// ErrNothing means that a data folder has no state yet: no server has completed
-// its first start in it.
+// ErrNothing means that a data folder has no state yet: no server has completed its first start in it.
 var ErrNothing = errors.New("the folder has no data yet")
 
 // OfflineOptions say what Snapshot reads.
 type OfflineOptions struct {
 	DataDir string
-	Writer  string // the coord that makes the backup, for Meta
+	Writer  string // the version of coord that makes the backup, for Meta
 	Codec   snapshot.Codec
 	// Progress is as in Options, with the stages Read and Replay.
 	Progress func(Progress) error
@@ -35,14 +34,14 @@ type OfflineOptions struct {
 type Offline struct {
 	Frozen  *tree.Frozen
 	Meta    snapshot.Meta // for snapshot.Write
-	Notices []string      // damaged snapshots passed over, a torn write at the log's end, a node that must not start
+	Notices []string      // about damaged snapshots passed over, a torn write at the log's end, a node that must not start
 }
 
-// Snapshot reads the state in the data folder of a node that does not run: the
-// newest good snapshot and the log behind it, as a start would. An entry that a
-// start would commit counts: of a sole voter's log every intact one, else those
-// known to be committed. Nothing is changed but the lock file; where not even
-// that can be written, nothing. A running server is a *datadir.InUseError.
+// Snapshot reads the state in the data folder of a node that does not run: the newest good snapshot
+// and the log after it, as a start would. The entries that count are those that a start would
+// commit: if the node is the sole voter every intact one, otherwise those known to be committed.
+// Nothing is changed except the lock file, and nothing at all where that cannot be written. If a
+// server is running, the error is a *datadir.InUseError.
 func Snapshot(ctx context.Context, o OfflineOptions) (*Offline, error) {
 	d, err := datadir.Open(o.DataDir, false)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {
@@ -66,26 +65,26 @@ func Snapshot(ctx context.Context, o OfflineOptions) (*Offline, error) {
 type extent int
 
 const (
-	// onlyCommitted: those known to be, and of a sole voter's log every intact one.
+	// onlyCommitted: entries known to be committed, and every intact entry if the node is the sole voter.
 	onlyCommitted extent = iota
-	// everyEntry: every intact one, committed or not.
+	// everyEntry: every intact entry, committed or not.
 	everyEntry
 )
 
-// folder is what a stopped data folder holds.
+// folder is the contents of a stopped data folder.
 type folder struct {
 	identity  datadir.Identity
 	tree      *tree.Tree
-	meta      snapshot.Meta    // of the state: index and term at its end; members as of the snapshot
-	changed   bool             // the members, behind the snapshot
-	term      uint64           // highest that the node has seen
-	committed uint64           // the last entry that it knew to be committed
-	beyond    int              // txns in the state that stand behind that
+	meta      snapshot.Meta    // of the state: index and term at its end, members as of the snapshot
+	changed   bool             // whether members have changed after the snapshot
+	term      uint64           // the highest that the node has seen
+	committed uint64           // the last entry that the node knew to be committed
+	beyond    int              // how many txns in the state come after that
 	passed    []snapshot.Entry // snapshots passed over
 	notices   []string
 }
 
-// sole says whether nobody but this folder's node can have committed anything.
+// sole says whether only this folder's node can have committed anything.
 func (f *folder) sole() bool {
 	c := &f.meta.Conf
 	return !f.changed && len(c.Voters) == 1 && c.Voters[0] == f.identity.Node && len(c.VotersOutgoing) == 0
@@ -97,7 +96,7 @@ func (f *folder) epoch() int64 {
 	return max(int64(c.Zxid.Epoch()), addTerm(c.EpochOffset, f.term))
 }
 
-// readFolder reads a folder that nobody else uses, and changes nothing in it.
+// readFolder reads a folder that nothing else uses, and changes nothing in it.
 func readFolder(t *ticker, dir string, what extent) (*folder, error) {
 	id, ok, err := datadir.ReadIdentity(dir)
 	switch {
@@ -107,7 +106,7 @@ func readFolder(t *ticker, dir string, what extent) (*folder, error) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNothing)
 	}
 	f := &folder{identity: id}
-	switch id.State { // what a start refuses can still be read, for who knows what it is
+	switch id.State { // what a start refuses can still be read, by an operator who knows what it is
 	case datadir.Removed:
 		f.notices = append(f.notices, fmt.Sprintf("the node was removed from its cluster (%s), which may have gone on without it", id.Reason))
 	case datadir.Faulty:
@@ -119,8 +118,7 @@ func readFolder(t *ticker, dir string, what extent) (*folder, error) {
 	return f, explain(filepath.Join(dir, datadir.WALName), f.replay(t, filepath.Join(dir, datadir.WALName), what))
 }
 
-// explain turns what the log says into the data folder's errors, so that who
-// calls need not know the log.
+// explain maps the log's errors to the data folder's, so that callers need not know the log.
 func explain(dir string, err error) error {
 	if damage, ok := errors.AsType[*wal.DamageError](err); ok {
 		return &datadir.DamageError{File: damage.File, Reason: fmt.Sprintf("damaged at offset %d: %s", damage.Offset, damage.Reason)}
@@ -134,12 +132,12 @@ func explain(dir string, err error) error {
 	return err
 }
 
-// snapshots lists a folder's snapshots by their headers, the newest first. It is
-// Store.List without what opening a Store changes. Files that need a newer coord or
-// cannot be read come first, those with a damaged header last.
+// snapshots lists a folder's snapshots by their headers, the newest first. It is Store.List without
+// the changes that opening a Store makes. Files that need a newer coord or cannot be read come
+// first, those with a damaged header last.
 func snapshots(dir string) ([]snapshot.Entry, error) { return listed(dir, isSnapshot) }
 
-// listed is snapshots of the names that fit.
+// listed is snapshots for the names that fit.
 func listed(dir string, fits func(name string) bool) ([]snapshot.Entry, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -158,14 +156,13 @@ func isSnapshot(name string) bool {
 	return strings.HasPrefix(name, "snapshot-") && strings.HasSuffix(name, ".coord")
 }
 
-// isWaiting recognises a snapshot of another node that was not yet this one's: see
-// snapshot.Received.
+// isWaiting recognises a snapshot of another node that was not this node's yet: see snapshot.Received.
 func isWaiting(name string) bool {
 	return strings.HasPrefix(name, "snapshot-") && strings.HasSuffix(name, ".received")
 }
 
-// adopt reads the snapshot that waits and ends where the log begins, as a start would:
-// the log had been reset to it when the node ended.
+// adopt reads the waiting snapshot that ends where the log begins, as a start would: the log had
+// already been reset to it when the node ended.
 func (f *folder) adopt(t *ticker, dir string, base wal.Position) error {
 	list, err := listed(dir, isWaiting)
 	if err != nil {
@@ -196,7 +193,7 @@ func (f *folder) load(t *ticker, dir string) error {
 	}
 	var first error
 	for _, e := range list {
-		if f.tree != nil && !e.HeaderDamaged() { // of one with a damaged header nobody knows whether it was newer
+		if f.tree != nil && !e.HeaderDamaged() { // a snapshot with a damaged header may be newer, so it is noted
 			continue
 		}
 		if err = e.Err; err == nil {
@@ -229,10 +226,10 @@ func (f *folder) load(t *ticker, dir string) error {
 	return nil
 }
 
-// replayBytes is how much of the log is read at a time.
+// replayBytes is how many bytes of the log are read at a time.
 const replayBytes = 4 << 20
 
-// replay applies the log behind the snapshot.
+// replay applies the log after the snapshot.
 func (f *folder) replay(t *ticker, dir string, what extent) error {
 	l, found, err := wal.Open(dir, wal.Options{
 		Meta:     wal.Meta{ClusterID: f.identity.Cluster, NodeID: f.identity.Node},
@@ -313,8 +310,7 @@ func (f *folder) replay(t *ticker, dir string, what extent) error {
 	return nil
 }
 
-// glimpse is the highest epoch that anything readable in a damaged folder speaks
-// of.
+// glimpse is the highest epoch that anything readable in a damaged folder mentions.
 func glimpse(dir string) int64 {
 	var epoch, offset int64
 	var term uint64
@@ -326,7 +322,7 @@ func glimpse(dir string) int64 {
 			term = max(term, e.Meta.RaftTerm)
 		}
 	}
-	// Whatever the log's damage: the records before it count.
+	// The log may be damaged; the records before the damage count.
 	_, _ = wal.Scan(filepath.Join(dir, datadir.WALName), func(r *wal.Record) error {
 		switch r.Type {
 		case wal.TypeEntry, wal.TypeHardState, wal.TypeReset:
@@ -339,7 +335,7 @@ func glimpse(dir string) int64 {
 	return max(epoch, addTerm(offset, term))
 }
 
-// addTerm is an epoch, kept in bounds whatever a file claims.
+// addTerm is offset plus term as an epoch, bounded whatever a file claims.
 func addTerm(offset int64, term uint64) int64 {
 	const most = 1 << 40 // far above any epoch
 	return min(max(offset, 0), most) + int64(min(term, most))

@@ -20,8 +20,7 @@ func offline(dir string) (*Offline, error) {
 	return Snapshot(context.Background(), OfflineOptions{DataDir: dir, Writer: "coord test"})
 }
 
-// A stopped folder's state is the snapshot and the whole log behind it, and what
-// is written of it restores.
+// The state of a stopped folder is the snapshot and the whole log after it, and a backup of it can be restored.
 func TestSnapshotOffline(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -74,7 +73,7 @@ func TestSnapshotOfflineRefused(t *testing.T) {
 	}
 	must(t, os.Remove(n.dir+".restore-plan"))
 
-	// An older snapshot, the newest damaged, and the log does not reach back.
+	// An older snapshot, the newest one damaged, and a log that does not reach back.
 	n = start(t, n.dir)
 	n.ok(create("/a", ""))
 	info := n.save()
@@ -101,8 +100,8 @@ func TestSnapshotOfflineRefused(t *testing.T) {
 	}
 }
 
-// Of a log that others vote on, only what is known to be committed counts: from
-// the snapshot on, or from a change of members on.
+// If others vote on a log, only what is known to be committed counts: from the snapshot on, or from
+// a change of members on.
 func TestSnapshotOfSeveralMembers(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -136,8 +135,8 @@ func TestSnapshotOfSeveralMembers(t *testing.T) {
 	}
 }
 
-// A snapshot that cannot be opened, or whose header is damaged, is named; the log tells
-// whether it is needed. If so, the first is no damage.
+// A snapshot that cannot be opened, or whose header is damaged, is named; the log shows whether it
+// is needed. If it is needed, the first case is not reported as damage.
 func TestSnapshotOfUnreadable(t *testing.T) {
 	t.Parallel()
 	n := form(t, filepath.Join(t.TempDir(), "data"))
@@ -162,7 +161,7 @@ func TestSnapshotOfUnreadable(t *testing.T) {
 	}
 }
 
-// A folder from which its node must not start says so when a backup is made of it.
+// A backup of a folder from which its node must not start says so.
 func TestSnapshotOfOneThatMustNotStart(t *testing.T) {
 	t.Parallel()
 	n := form(t, filepath.Join(t.TempDir(), "data")).stop()
@@ -175,8 +174,8 @@ func TestSnapshotOfOneThatMustNotStart(t *testing.T) {
 	}
 }
 
-// A node that was killed behind the reset of its log to another node's snapshot has the
-// state of that one, and one that was killed before it its own.
+// A node that was killed after its log was reset to another node's snapshot has the state of that
+// snapshot; one that was killed before the reset has its own state.
 func TestSnapshotOfOneThatWaits(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -215,7 +214,7 @@ func TestSnapshotOfOneThatWaits(t *testing.T) {
 	other.stop()
 }
 
-// Where nothing can be written a folder can still be read.
+// A folder can be read even where nothing can be written.
 func TestSnapshotOfReadOnly(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()

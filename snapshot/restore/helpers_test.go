@@ -55,10 +55,10 @@ type node struct {
 	tree     *tree.Tree
 	at       wal.Position
 	now      int64
-	others   []uint64 // that vote too
+	others   []uint64 // other nodes that also vote
 }
 
-// form is a first start.
+// form does a first start.
 func form(t tb, dir string) *node {
 	t.Helper()
 	n := &node{tb: t, dir: dir, identity: datadir.NewIdentity(time.UnixMilli(T0)), now: T0}
@@ -76,7 +76,7 @@ func form(t tb, dir string) *node {
 	return start(t, dir)
 }
 
-// start opens a folder as the server's start does, and takes the lead.
+// start opens a folder as a server's start does, and becomes leader.
 func start(t tb, dir string) *node {
 	t.Helper()
 	if done, err := Recover(dir); err != nil || done != "" {
@@ -112,7 +112,7 @@ func start(t tb, dir string) *node {
 	n.now = max(n.now, n.tree.Counters().TimeMS)
 	n.at = wal.Position{Index: found.Last, Term: found.HardState.Term + 1}
 	must(t, n.log.Append(wal.Batch{HardState: wal.HardState{Term: n.at.Term, Vote: n.identity.Node}, Sync: true}))
-	n.entry(nil) // the leader's first
+	n.entry(nil) // the leader's first entry
 	return n
 }
 
@@ -127,7 +127,7 @@ func (n *node) entry(data []byte) {
 	must(n, n.log.Append(wal.Batch{Entries: []*raftpb.Entry{{Index: &index, Term: &term, Type: raftpb.EntryNormal.Enum(), Data: data}}, Sync: true}))
 }
 
-// do logs and applies txns, one entry for all of them.
+// do logs and applies txns, all in one entry.
 func (n *node) do(txns ...*tree.Txn) []tree.Result {
 	n.Helper()
 	var enc tree.Encoder
@@ -219,7 +219,7 @@ func (n *node) stop() *node {
 	return n
 }
 
-// stat is what a znode looks like, with its counter of created children.
+// stat is the stat of a znode, with its counter of created children.
 func stat(t tb, tr *tree.Tree, path string) (znode.Stat, int32) {
 	t.Helper()
 	z, code := tr.Get(path, nil, 0)
@@ -229,8 +229,7 @@ func stat(t tb, tr *tree.Tree, path string) (znode.Stat, int32) {
 	return z.Stat, createdOf(&z.Stat)
 }
 
-// content is everything of a state that no restore may change, as text: paths,
-// data, ACLs, creation.
+// content is everything in a state that no restore may change, as text: paths, data, ACLs, creation.
 func content(tr *tree.Tree) string {
 	var b strings.Builder
 	tr.Freeze().Nodes(znode.Root, func(n *tree.Node) bool {
@@ -242,8 +241,8 @@ func content(tr *tree.Tree) string {
 	return b.String()
 }
 
-// hashFolder is the digest of names, modes, links and bytes below dir. What the
-// names in except lead to is left out.
+// hashFolder is the digest of names, modes, links and bytes below dir. It leaves out what the names
+// in except refer to.
 func hashFolder(t tb, dir string, except ...string) string {
 	t.Helper()
 	h := sha256.New()
@@ -289,8 +288,7 @@ func names(t tb, dir string) []string {
 	return out
 }
 
-// sample is a stopped node with a history, a backup from the middle of it, and
-// what the state was then.
+// sample is a stopped node with a history, a backup from the middle of that history, and the state at that time.
 type sample struct {
 	*node
 	backup  string
@@ -326,9 +324,8 @@ func newSample(t tb, base string) *sample {
 	return s
 }
 
-// newMember is a stopped node that is one of three. Behind its snapshot the log
-// has an entry known to be committed, a change of members, and two of which nothing
-// is known. content is with all of them.
+// newMember is a stopped node that is one of three. After its snapshot the log has an entry known to be
+// committed, a change of members, and two entries of which nothing is known. content includes all of them.
 func newMember(t tb, base string) *sample {
 	t.Helper()
 	n := form(t, filepath.Join(base, "data"))
@@ -347,7 +344,7 @@ func newMember(t tb, base string) *sample {
 	return &sample{node: n.stop(), content: content(n.tree), digest: n.tree.Digest()}
 }
 
-// changeMembers logs a change of members: which one is raft's to know.
+// changeMembers logs a change of members; its content matters only to raft.
 func (n *node) changeMembers() {
 	n.Helper()
 	n.at.Index++
@@ -364,8 +361,7 @@ func run1(t tb, o Options) *Report {
 	return r
 }
 
-// onlyData says that nothing but the data folder and the other names is left in
-// base.
+// onlyData checks that nothing but the data folder and the other names is left in base.
 func onlyData(t tb, base string, also ...string) {
 	t.Helper()
 	for _, name := range names(t, base) {
@@ -383,8 +379,7 @@ func wantAs[E error](t testing.TB, err error) (e E) {
 	return e
 }
 
-// ramDir is for tests that restore a hundred times: in memory where the machine
-// offers it.
+// ramDir is for tests that restore a hundred times: in memory if the machine has such a folder.
 func ramDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "coord-restore-") //nolint:usetesting // t.TempDir is on the disk
@@ -395,8 +390,7 @@ func ramDir(t testing.TB) string {
 	return dir
 }
 
-// skip leaves a test out for want of a program or a right, loudly; where every
-// test has to run it fails.
+// skip skips a test because a program or a permission is missing, visibly; where every test must run, it fails.
 func skip(t testing.TB, format string, a ...any) {
 	t.Helper()
 	if os.Getenv("COORD_TEST_ALL") != "" {

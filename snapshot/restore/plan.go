@@ -24,11 +24,10 @@ type plan struct {
 	places
 	intent
 	file  *os.File
-	begun bool // the exchange: it goes on, whatever happens
+	begun bool // the plan file says, or may say, that the exchange has begun
 	told  func(step string)
 
-	// exchange gives two folders each other's name; the tests have one that the
-	// file system does not know.
+	// exchange swaps the names of two folders; tests replace it by one that the file system does not support.
 	exchange func(a, b string) error
 }
 
@@ -36,15 +35,15 @@ type plan struct {
 type intent struct {
 	V      int      `json:"v"` // 1
 	ID     string   `json:"id"`
-	Node   string   `json:"node"`             // of the new folder: how it is told from the old one
+	Node   string   `json:"node"`             // of the new folder: tells it from the old one
 	Inside bool     `json:"inside,omitempty"` // as in places
-	Target string   `json:"target"`           // missing, empty, data: what was there
-	Old    []string `json:"old,omitempty"`    // inside: what moves to kept
+	Target string   `json:"target"`           // missing, empty, data: what was there before
+	Old    []string `json:"old,omitempty"`    // if inside: the names that move to kept
 }
 
 func (k kind) String() string { return [...]string{"missing", "empty", "data"}[k] }
 
-// line is a value as a plan file has it.
+// line encodes a value as a line of a plan file.
 func line(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -55,7 +54,7 @@ func line(v any) ([]byte, error) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// parseLine reads what line wrote; ok is false for a torn one.
+// parseLine parses what line wrote; ok is false for a torn line.
 func parseLine(b []byte, v any) (ok bool) {
 	text, sum, ok := bytes.Cut(b, []byte("} "))
 	if !ok {
@@ -65,12 +64,12 @@ func parseLine(b []byte, v any) (ok bool) {
 	return string(sum) == fmt.Sprintf("%08x", crc32.Checksum(text, castagnoli)) && json.Unmarshal(text, v) == nil
 }
 
-// step is the second line: from there on only forwards.
+// step is the second line: after it there is no way back.
 type step struct {
 	Step string `json:"step"`
 }
 
-// beginPlan makes the plan file and locks it.
+// beginPlan creates the plan file and locks it.
 func beginPlan(p places, in intent) (*plan, error) {
 	f, err := os.OpenFile(p.plan(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -80,8 +79,7 @@ func beginPlan(p places, in intent) (*plan, error) {
 		return nil, err
 	}
 	pl := &plan{places: p, intent: in, file: f, exchange: exchange, told: func(string) {}}
-	// Who has just seen the file looks whether it is locked by locking it, for a
-	// moment.
+	// A process that has just seen the file may lock it for a moment, to check whether it is locked.
 	for range 50 {
 		if err = lockFile(f); !errors.Is(err, unix.EWOULDBLOCK) {
 			break
@@ -115,13 +113,13 @@ func (p *plan) append(v any) error {
 	return err
 }
 
-// commit is the point of no return. If it fails, the line may be there all the same.
+// commit is the point of no return. Even if it fails, the line may be in the file.
 func (p *plan) commit() error {
 	p.begun = true
 	return p.append(step{"swap"})
 }
 
-// remove ends the plan: the restore is done or was undone.
+// remove ends the plan: the restore is completed or undone.
 func (p *plan) remove() error {
 	err := os.Remove(p.file.Name())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -130,17 +128,16 @@ func (p *plan) remove() error {
 	return errors.Join(err, snapshot.SyncDir(filepath.Dir(p.file.Name())), p.release())
 }
 
-// release gives the plan up and leaves it to Recover.
+// release releases the plan and leaves it to Recover.
 func (p *plan) release() error {
 	_ = unix.Flock(int(p.file.Fd()), unix.LOCK_UN) // a child just forked may have the file open
 	return p.file.Close()
 }
 
-// undo removes what was built. The target has not been touched.
+// undo removes what was built. The target has not been changed.
 func (p *plan) undo() error {
 	if p.begun {
-		// The plan goes first: one that says "swap" must not stay without a new
-		// folder.
+		// The plan goes first: one that says "swap" must not remain without a new folder.
 		return errors.Join(p.remove(), os.RemoveAll(p.build()))
 	}
 	if err := os.RemoveAll(p.build()); err != nil {
@@ -149,11 +146,10 @@ func (p *plan) undo() error {
 	return p.remove()
 }
 
-// Recover ends a restore of the folder that was interrupted: it completes the
-// exchange if that had begun, and otherwise removes what was built. done says in
-// words what it did, and is empty if there was nothing to do, which costs three
-// system calls. A server calls it before it opens its folder; a restore that is
-// still running is a *datadir.InUseError.
+// Recover ends an interrupted restore of the folder: it completes the exchange if that had begun,
+// and otherwise removes what was built. done says in words what it did, and is empty if there was
+// nothing to do; then it costs three system calls. A server calls it before it opens its folder. If
+// the restore is still running, the error is a *datadir.InUseError.
 func Recover(dataDir string) (done string, err error) {
 	dir, err := datadir.Resolve(dataDir)
 	if err != nil {
@@ -161,7 +157,7 @@ func Recover(dataDir string) (done string, err error) {
 	}
 	for _, path := range datadir.PlanPaths(dir) {
 		if _, err := os.Lstat(path); err != nil {
-			continue // Open says why, if it is not just missing
+			continue // Open reports the reason, unless the file is just missing
 		}
 		did, err := recoverPlan(dir, path)
 		if err != nil {
@@ -194,14 +190,14 @@ func recoverPlan(dir, path string) (done string, err error) {
 	if have, err := f.Stat(); err != nil {
 		return "", err
 	} else if named, err := os.Lstat(path); err != nil || !os.SameFile(have, named) {
-		return "", f.Close() // it ended in this moment
+		return "", f.Close() // the restore has just ended
 	}
 	known, err := p.read()
 	if err != nil {
 		return "", err
 	}
 	if !known {
-		// Killed before its first line was on the disk, hence before anything else.
+		// The restore was killed before its first line was on the disk, and so before any other change.
 		return "an interrupted restore had not begun: its plan file was removed", p.remove()
 	}
 	lock, err := datadir.Lock(dir)
@@ -229,7 +225,7 @@ func recoverPlan(dir, path string) (done string, err error) {
 	return done, p.remove()
 }
 
-// read reads the plan file; known is false if it has no whole line.
+// read reads the plan file; known is false if it has no complete line.
 func (p *plan) read() (known bool, err error) {
 	b, err := io.ReadAll(p.file)
 	if err != nil {

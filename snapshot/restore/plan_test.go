@@ -10,8 +10,8 @@ import (
 	"coord/snapshot/datadir"
 )
 
-// Without a plan Recover does nothing; a plan that was never written whole is
-// removed; one that this coord does not know or that is damaged stays.
+// Without a plan Recover does nothing. A plan that was never written completely is removed. One
+// that this coord does not know, or that is damaged, stays.
 func TestRecoverPlans(t *testing.T) {
 	t.Parallel()
 	first := func(in intent) string { return string(got(line(in))(t)) }
@@ -71,8 +71,8 @@ func isDamage(err error) bool {
 	return errors.As(err, &e)
 }
 
-// When somebody took the new folder away after the exchange had begun, the old
-// one comes back, or the plan stays until it is clear what is what.
+// If somebody removes the new folder after the exchange has begun, the old one comes back, or the
+// plan stays until it is clear which folder is which.
 func TestRecoverWithoutNewFolder(t *testing.T) {
 	t.Parallel()
 	for step, back := range map[string]bool{"exchange the folders": true, "move the new folder in": true} {
@@ -98,8 +98,7 @@ func TestRecoverWithoutNewFolder(t *testing.T) {
 	}
 }
 
-// A rename that the file system refuses in the middle leaves a plan, and the
-// next attempt goes on with it.
+// If the file system refuses a rename in the middle, a plan remains, and the next attempt continues it.
 func TestPartial(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -134,7 +133,7 @@ func TestPartial(t *testing.T) {
 		t.Errorf("left: %v", names(t, base))
 	}
 
-	// Refused at once, nothing has happened.
+	// If the rename is refused at once, nothing has changed.
 	base = t.TempDir()
 	s = newSample(t, base)
 	before := hashFolder(t, base)
@@ -144,8 +143,8 @@ func TestPartial(t *testing.T) {
 	}
 }
 
-// A line that could not be made durable may be there all the same: then the plan goes
-// before what was built, so that nobody completes an exchange with half of that.
+// A line that could not be made durable may still be in the file. So the plan is removed before
+// what was built, so that nothing completes an exchange with a half-built folder.
 func TestCommitFails(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")

@@ -9,26 +9,24 @@ import (
 	"coord/tree"
 )
 
-// Survivor is the folder of a member whose ensemble has lost its quorum.
+// Survivor describes the folder of a member whose ensemble has lost its quorum.
 type Survivor struct {
 	Identity
 	Index     uint64 `json:"index"`     // of the last entry in its log
 	Term      uint64 `json:"term"`      // of that entry
-	Committed uint64 `json:"committed"` // the last entry that it knew to be
-	// Txns stand behind that. Whether anybody had an answer to them nobody knows:
-	// they are kept.
+	Committed uint64 `json:"committed"` // the last entry that it knew to be committed
+	// The number of txns after that. Nobody knows whether their clients got an answer, so they are kept.
 	Txns           int      `json:"uncommitted_txns"`
 	Voters         []string `json:"voters"`                    // as of the newest snapshot
-	Learners       []string `json:"learners"`                  // the same
-	MembersChanged bool     `json:"members_changed,omitempty"` // since
+	Learners       []string `json:"learners"`                  // as of the newest snapshot
+	MembersChanged bool     `json:"members_changed,omitempty"` // since then
 	TimeMS         int64    `json:"time_ms"`                   // stamp of the last txn
 	Znodes         int      `json:"znodes"`
 	Sessions       int      `json:"sessions"`
 	Ephemerals     int      `json:"ephemerals"`
 }
 
-// readSurvivor is steps 3 to 6 for a lost quorum: what is restored is what is
-// replaced.
+// readSurvivor is steps 3 to 6 for a lost quorum: the folder that is restored is the one that is replaced.
 func (r *run) readSurvivor() (*tree.Tree, error) {
 	rep, dir := &r.report, r.target.dir
 	switch r.target.kind {

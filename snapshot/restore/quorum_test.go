@@ -13,9 +13,9 @@ import (
 	"coord/wal"
 )
 
-// A node that goes on alone has all that is in its log, committed or not; it is
-// another node of a new cluster of the same lineage, and none of its clocks shows
-// less than the lost members' clients may have seen.
+// A node that continues alone has everything that is in its log, committed or not. It is another
+// node of a new cluster of the same lineage, and none of its clocks shows less than the lost
+// members' clients may have seen.
 func TestLostQuorum(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -56,7 +56,7 @@ func TestLostQuorum(t *testing.T) {
 	}
 }
 
-// The node that is left may be one that never voted.
+// The remaining node may be one that never had a vote.
 func TestLostQuorumOfALearner(t *testing.T) {
 	t.Parallel()
 	n := form(t, filepath.Join(t.TempDir(), "data"))
@@ -72,8 +72,7 @@ func TestLostQuorumOfALearner(t *testing.T) {
 	start(t, n.dir).stop()
 }
 
-// A dry run tells what would be done and writes nothing; so does a plan that is
-// not agreed to.
+// A dry run says what would be done and writes nothing; neither does a plan that is not confirmed.
 func TestLostQuorumNotDone(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -155,8 +154,7 @@ func TestLostQuorumRefused(t *testing.T) {
 	}
 }
 
-// The node's highest term counts, though no entry has it: a vote may have made
-// another node a leader.
+// The node's highest term counts even if no entry has it: a vote may have made another node a leader.
 func TestLostQuorumAfterAVote(t *testing.T) {
 	t.Parallel()
 	s := newMember(t, t.TempDir())

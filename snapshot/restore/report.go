@@ -13,24 +13,24 @@ import (
 	"coord/snapshot/datadir"
 )
 
-// Report is what a restore found and did, or in a dry run would do. Its JSON
-// names stay; new ones may come. It names paths and ids, never data, hashes of
-// passwords or ACLs. Zxids and session ids are strings such as 0x300000a1.
+// Report is what a restore has found and done, or in a dry run would do. Its JSON names never
+// change; new ones may be added. It contains paths and ids, but no data, password hashes or ACLs.
+// Zxids and session ids are strings such as 0x300000a1.
 type Report struct {
 	V      int    `json:"v"` // 1
 	ID     string `json:"id"`
 	State  State  `json:"state"`
 	DryRun bool   `json:"dry_run,omitempty"`
 	Target string `json:"data_dir"`       // links resolved
-	Inside bool   `json:"inside"`         // the folder could not be renamed: all was done within it
-	Kept   string `json:"kept,omitempty"` // the old data
+	Inside bool   `json:"inside"`         // the folder could not be renamed: everything was done within it
+	Kept   string `json:"kept,omitempty"` // where the old data is
 	File   string `json:"report,omitempty"`
 
-	Backup    *Backup    `json:"backup,omitempty"`    // one of the three
-	ZooKeeper *ZooKeeper `json:"zookeeper,omitempty"` // is there
+	Backup    *Backup    `json:"backup,omitempty"`    // one of these three
+	ZooKeeper *ZooKeeper `json:"zookeeper,omitempty"` // is present
 	Survivor  *Survivor  `json:"survivor,omitempty"`
-	Replaced  *Replaced  `json:"replaced,omitempty"` // nil if there was nothing
-	Identity  Identity   `json:"identity"`           // the new one
+	Replaced  *Replaced  `json:"replaced,omitempty"` // nil if nothing was replaced
+	Identity  Identity   `json:"identity"`           // the new node's
 	Epoch     Change     `json:"epoch"`              // highest seen, new
 	Zxid      Change     `json:"zxid"`               // of the backup, new
 	Digest    Change     `json:"digest"`             // of the backup's state (read and compared), after the adjustments
@@ -44,18 +44,17 @@ type Report struct {
 	Took      []Took     `json:"took"`
 }
 
-// State says how far a restore came.
+// State says how far a restore has come.
 type State string
 
-// The states. A report in a data folder that says Built belongs to a restore
-// whose exchange Recover completed.
+// The states. A report in a data folder that says Built belongs to a restore whose exchange Recover completed.
 const (
 	Planned State = "planned"
 	Built   State = "built"
 	Done    State = "done"
 )
 
-// Backup is the file.
+// Backup describes the backup file.
 type Backup struct {
 	File       string `json:"file"`
 	Identity          // as of the backup; Node is empty
@@ -69,7 +68,7 @@ type Backup struct {
 	Bytes      int64  `json:"file_bytes"`
 }
 
-// Identity is a node's.
+// Identity is the identity of a node.
 type Identity struct {
 	Cluster    string `json:"cluster"`
 	Lineage    string `json:"lineage"`
@@ -77,13 +76,13 @@ type Identity struct {
 	Node       string `json:"node,omitempty"`
 }
 
-// Replaced is the data that the restored folder takes the place of.
+// Replaced describes the data that the restored folder replaces.
 type Replaced struct {
 	Identity        // empty if it could not be read
-	Zxid     string `json:"zxid,omitempty"` // its last, if its state could be read
+	Zxid     string `json:"zxid,omitempty"` // the last one, if the state could be read
 	// Known: the clients of the backup's cluster saw nothing later than what this folder holds.
 	Known bool   `json:"known"`
-	Why   string `json:"why,omitempty"` // it is not
+	Why   string `json:"why,omitempty"` // why Known is false
 }
 
 // Change is a value before and after.
@@ -92,15 +91,14 @@ type Change struct {
 	After  string `json:"after"`
 }
 
-// Advanced counts the znodes whose clocks were moved, and says how far unless
-// the clients' last state was known.
+// Advanced counts the znodes whose clocks were moved, and says how far, unless the clients' last state was known.
 type Advanced struct {
-	Exact        bool  `json:"exact,omitempty"` // none, as asked for
-	By           By    `json:"by"`              // where the live state is unknown
+	Exact        bool  `json:"exact,omitempty"` // no clocks were moved, as requested
+	By           By    `json:"by"`              // where the last state is unknown
 	Versions     int   `json:"versions"`
 	ACLVersions  int   `json:"acl_versions"`
 	Counters     int   `json:"counters"` // of created children: sequential names
-	Unknown      int   `json:"unknown"`  // znodes whose live state is unknown
+	Unknown      int   `json:"unknown"`  // znodes whose last state is unknown
 	AtTheEnd     int   `json:"at_the_end"`
 	EpochAdvance int64 `json:"epoch_advance"`
 }
@@ -111,7 +109,7 @@ type By struct {
 	Counters int32 `json:"counters"`
 }
 
-// Dropped is what ended with the sessions.
+// Dropped lists what ended with the sessions.
 type Dropped struct {
 	Sessions   []DroppedSession   `json:"sessions"`
 	Ephemerals []DroppedEphemeral `json:"ephemerals"`
@@ -130,19 +128,19 @@ type DroppedEphemeral struct {
 	Session string `json:"session"`
 }
 
-// Space is what the restore needs on the disk, in bytes.
+// Space is the room that the restore needs on the disk, in bytes.
 type Space struct {
 	Need int64 `json:"need"`
 	Free int64 `json:"free"`
 }
 
-// Check is something that was verified.
+// Check is a successful verification.
 type Check struct {
 	Name   string `json:"name"`
 	Result string `json:"result"`
 }
 
-// Took is how long a stage took.
+// Took is the duration of a stage.
 type Took struct {
 	Stage Stage `json:"stage"`
 	MS    int64 `json:"ms"`
@@ -167,10 +165,10 @@ func identityOf(id datadir.Identity) Identity {
 	return Identity{id.Cluster.String(), id.Lineage.String(), id.Generation, datadir.NodeString(id.Node)}
 }
 
-// reportName is the file's name in the data folder.
+// reportName is the report's file name in the data folder.
 func reportName(id string) string { return "restore-" + id + ".json" }
 
-// write puts the report into a folder: aside, fsynced, renamed.
+// write writes the report into a folder: aside, fsynced, renamed.
 func (r *Report) write(dir string) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -194,7 +192,7 @@ func (r *Report) write(dir string) error {
 	return nil
 }
 
-// stopwatch adds up the stages' times.
+// stopwatch adds up the times of the stages.
 type stopwatch struct {
 	stage Stage
 	since time.Time

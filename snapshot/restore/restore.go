@@ -16,40 +16,38 @@ import (
 	"coord/tree"
 )
 
-// Options say what is restored, and where. The zero value of a field is its
-// default.
+// Options say what is restored, and where. The zero value of a field means its default.
 type Options struct {
-	File    string // the backup; "-" is In
+	File    string // the backup; "-" means In
 	In      io.Reader
 	DataDir string
-	DryRun  bool // do all that writes nothing
-	Replace bool // the target may hold a node's data; it is kept under another name
+	DryRun  bool // do everything that writes nothing
+	Replace bool // the target may hold a node's data, which is kept under another name
 	Exact   bool // leave versions and counters as they are in the backup: for a test copy
 
-	// ZooKeeper is the data folder of a stopped ZooKeeper: it is imported, and
-	// there is no backup. Versions and counters stay as they are in it.
+	// ZooKeeper is the data folder of a stopped ZooKeeper: it is imported, and there is no backup.
+	// Versions and counters stay as they are in the folder.
 	ZooKeeper    string
-	ZooKeeperLog string // its dataLogDir; "": the logs lie there too
+	ZooKeeperLog string // its dataLogDir; "": the logs are in ZooKeeper too
 
-	// LostQuorum restores the target's own state: there is no backup, and the node
-	// is to go on without the others of its ensemble. It replaces what it reads.
+	// LostQuorum restores the target's own state: there is no backup, and the node is to continue
+	// without the others of its ensemble. It replaces the folder that it reads.
 	LostQuorum bool
 
 	// How far clocks advance where the clients' last state is unknown.
 	SequenceAdvance int32 // default SequenceAdvance
 	VersionAdvance  int32 // default VersionAdvance
 
-	Writer string // the coord that restores, for the new snapshot's header
+	Writer string // the version of coord that restores, for the new snapshot's header
 	Now    func() time.Time
-	// Confirm is shown the plan before the first write. Its error ends the
-	// restore, and comes back from Run as it is.
+	// Confirm gets the plan before the first write. Its error ends the restore, and Run returns it unchanged.
 	Confirm func(*Report) error
-	// Progress is told before each change of the disk (Step says which), and now
-	// and then while something is read or made. Its error ends the restore; once
-	// the exchange of the folders has begun it has no effect.
+	// Progress is called before each change of the disk (Step says which one), and now and then
+	// while something is read or made. Its error ends the restore; once the exchange of the folders
+	// has begun the error has no effect.
 	Progress func(Progress) error
 
-	exchange func(a, b string) error // tests: a file system that cannot
+	exchange func(a, b string) error // for tests: a file system that cannot exchange
 }
 
 // Stage is what a restore is doing.
@@ -57,29 +55,28 @@ type Stage string
 
 // The stages.
 const (
-	Read    Stage = "read"    // bytes of the backup or of a snapshot
-	Replay  Stage = "replay"  // entries of the replaced folder's log
-	Rebuild Stage = "rebuild" // znodes
-	Write   Stage = "write"   // znodes
-	Verify  Stage = "verify"  // bytes of the new folder
+	Read    Stage = "read"    // counts bytes of the backup or of a snapshot
+	Replay  Stage = "replay"  // counts entries of the replaced folder's log
+	Rebuild Stage = "rebuild" // counts znodes
+	Write   Stage = "write"   // counts znodes
+	Verify  Stage = "verify"  // counts bytes of the new folder
 	Swap    Stage = "swap"
 )
 
-// Progress says how far a restore has come. Total is 0 if it is not known.
+// Progress says how far a restore has come. Total is 0 if it is unknown.
 type Progress struct {
 	Stage       Stage
-	Step        string // a change of the disk that comes next, in words; may be ""
+	Step        string // the next change of the disk, in words; may be ""
 	Done, Total int64
 }
 
-// Where a restored state stands in its own log, as after a first start.
+// The place of a restored state in its own log, as after a first start.
 const (
 	startIndex = 1
 	startTerm  = 1
 )
 
-// Run restores. The report is nil if not even the options were right; with an
-// error it tells how far the restore came.
+// Run restores. The report is nil if the options are wrong. With any other error it says how far the restore came.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	r, err := newRun(ctx, o)
 	if err != nil {
@@ -104,13 +101,13 @@ type run struct {
 	meta     snapshot.Meta // of the backup
 	summary  snapshot.Summary
 	identity datadir.Identity // of the new node
-	imported *zkimport.Import // nil unless it is ZooKeeper's
-	survivor *folder          // nil unless it is a node's that has lost its quorum
-	state    *tree.Tree       // the new one
-	built    *datadir.Dir     // the new folder, nil before it is made
+	imported *zkimport.Import // nil unless ZooKeeper's folder is imported
+	survivor *folder          // nil unless the quorum is lost
+	state    *tree.Tree       // the new state
+	built    *datadir.Dir     // the new folder, nil until it is made
 }
 
-// release gives the locks of both folders up.
+// release releases the locks of both folders.
 func (r *run) release() {
 	if r.built != nil {
 		_ = r.built.Close()
@@ -159,7 +156,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	return r, nil
 }
 
-// prepare does everything up to the first write.
+// prepare does everything before the first write.
 func (r *run) prepare() error {
 	if err := r.takeTarget(); err != nil {
 		return err
@@ -255,8 +252,7 @@ func (r *run) takeTarget() (err error) {
 	return nil
 }
 
-// readBackup is steps 3 to 5. A backup that is no regular file is read once, so
-// of the steps the last comes first.
+// readBackup is steps 3 to 5. A backup that is not a regular file can be read only once, so step 5 comes first.
 func (r *run) readBackup() (*tree.Tree, error) {
 	rep, name := &r.report, r.o.File
 	var in io.Reader
@@ -295,14 +291,14 @@ func (r *run) readBackup() (*tree.Tree, error) {
 	return backup, room()
 }
 
-// lookAtLive is step 6. It returns the highest epochs that the backup and the
-// replaced folder speak of, 0 without one.
+// lookAtLive is step 6. It returns the highest epochs that the backup and the replaced folder
+// mention, 0 if there is none.
 func (r *run) lookAtLive(backup tree.Counters, c *clock) (ofBackup, ofLive int64) {
 	ofBackup = max(int64(backup.Zxid.Epoch()), addTerm(backup.EpochOffset, r.meta.RaftTerm))
 	rep := &r.report
 	switch {
 	case r.survivor != nil:
-		return r.survivor.epoch(), 0 // it was read, and what the others knew is gone
+		return r.survivor.epoch(), 0 // the folder has been read already, and what the other members knew is gone
 	case r.imported != nil:
 		ofBackup = max(ofBackup, r.imported.Epoch)
 	}
@@ -352,7 +348,7 @@ func (r *run) lookAtLive(backup tree.Counters, c *clock) (ofBackup, ofLive int64
 	return ofBackup, ofLive
 }
 
-// readFile reads a snapshot whole; a nil in opens the file.
+// readFile reads a whole snapshot; if in is nil it opens the file.
 func readFile(t *ticker, name string, in io.Reader) (*tree.Tree, snapshot.Meta, snapshot.Summary, error) {
 	m := &meter{r: in, name: name, t: t}
 	if in == nil {
@@ -376,16 +372,16 @@ func readFile(t *ticker, name string, in io.Reader) (*tree.Tree, snapshot.Meta, 
 	return snapshot.Read(m)
 }
 
-// meter reports how much was read.
+// meter reports how much has been read.
 type meter struct {
 	r           io.Reader
 	name        string
 	t           *ticker
 	done, total int64
-	next        int64 // when to report
+	next        int64 // when to report next
 }
 
-// meterStep is how much is read between two reports.
+// meterStep is how many bytes are read between two reports.
 const meterStep = 1 << 20
 
 // Name is for the errors of package snapshot.
@@ -408,12 +404,12 @@ func (m *meter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// ticker passes progress on, and says when to stop.
+// ticker passes on progress, and says when to stop.
 type ticker struct {
 	ctx      context.Context
 	progress func(Progress) error
 	watch    stopwatch
-	reads    Stage // what reading counts as, if not Read
+	reads    Stage // the stage of reading, if not Read
 }
 
 func (t *ticker) tell(p Progress) error {

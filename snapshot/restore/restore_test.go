@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A backup restored where nothing was: the content is the backup's, the node
-// another one of a new cluster of the same lineage, and a start succeeds.
+// A backup restored where nothing was: the content is the backup's, the node is another one of a
+// new cluster of the same lineage, and a start succeeds.
 func TestRestoreIntoNothing(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -70,8 +70,7 @@ func TestRestoreIntoNothing(t *testing.T) {
 	}))
 }
 
-// The report in the folder is the one that Run returned, names what was
-// dropped, and holds no value.
+// The report in the folder is the one that Run returned. It names what was dropped, and contains no value.
 func TestReport(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -103,8 +102,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// With the replaced folder whole and the backup's own, clocks move only where
-// content differs, and never back.
+// If the replaced folder is complete and the backup's own, clocks move only where content differs, and never back.
 func TestReplaceKnown(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -164,14 +162,13 @@ func TestExact(t *testing.T) {
 	}
 }
 
-// F9, F11: a backup of a cluster that is not the folder's, and one backup
-// restored twice.
+// F9, F11: a backup of another cluster than the folder's, and one backup restored twice.
 func TestOtherClusters(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	s := newSample(t, base)
 	other := form(t, filepath.Join(base, "other"))
-	for range 20 { // it has seen epochs that the backup has not
+	for range 20 { // the folder has seen epochs that the backup has not
 		other.stop()
 		other = start(t, other.dir)
 	}
@@ -199,8 +196,7 @@ func TestOtherClusters(t *testing.T) {
 	}
 }
 
-// A folder that cannot be read, or not to its end, is replaced all the same, and
-// counted as unknown.
+// A folder that cannot be read, or not to its end, is replaced all the same, and counts as unknown.
 func TestReplaceDamaged(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(t *testing.T, s *sample){
@@ -268,7 +264,7 @@ func glob1(t *testing.T, dir, pattern string) string {
 	return all[0]
 }
 
-// A damaged newest snapshot is passed over when the log reaches back.
+// A damaged newest snapshot is passed over if the log reaches back.
 func TestReplaceFallsBack(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -309,7 +305,7 @@ func TestStdin(t *testing.T) {
 	}
 }
 
-// A dry run finds everything out and changes nothing.
+// A dry run finds out everything and changes nothing.
 func TestDryRun(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -330,7 +326,7 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// The states at the edges of what is possible.
+// States at the limits of what is possible.
 func TestStates(t *testing.T) {
 	t.Parallel()
 	for name, fill := range map[string]func(n *node){
@@ -407,7 +403,7 @@ func TestClocksAtTheEnd(t *testing.T) {
 		t.Errorf("the root is %+v, created %d", st, created)
 	}
 
-	// So do epochs: the file is refused before it could do harm.
+	// So do epochs: the file is refused before it can do harm.
 	tr = got(rebuilt(t, tree.Counters{Zxid: znode.MakeZxid(1<<31-2, 1)}))(t)
 	writeBackup(t, file, snapshot.Meta{ClusterID: snapshot.NewID()}, tr)
 	if _, err := Run(context.Background(), Options{File: file, DataDir: filepath.Join(base, "never")}); err == nil {
@@ -421,7 +417,7 @@ func rebuilt(t *testing.T, c tree.Counters) (*tree.Tree, error) {
 	return b.Tree(c)
 }
 
-// Confirm sees the whole plan, and can refuse it.
+// Confirm gets the whole plan, and can refuse it.
 func TestConfirm(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -437,8 +433,7 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
-// Two backups from two moments, restored one after the other: each replaces the
-// one before, and clocks go on.
+// Two backups of two moments, restored one after the other: each replaces the previous one, and clocks continue.
 func TestRestoreAgain(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()

@@ -9,38 +9,35 @@ import (
 	"coord/tree/znode"
 )
 
-// How far clocks advance where nobody knows what clients last saw. See the
-// package comment.
+// How far clocks advance where the clients' last state is unknown. See the package comment.
 const (
 	VersionAdvance  = 1_000
 	SequenceAdvance = 1_000_000
 	EpochAdvance    = 100_000
 
-	// maxEpoch keeps zxids positive in the clients that take them as signed.
+	// maxEpoch keeps zxids positive in clients that treat them as signed.
 	maxEpoch = math.MaxInt32
 )
 
-// ErrEpochs means that the state has used up its epochs: it would take 20,000
-// restores, or a forged file.
+// ErrEpochs means that the state has used up its epochs: that takes 20,000 restores, or a forged file.
 var ErrEpochs = errors.New("the epochs of this data are used up: nothing can be written above them")
 
-// clock is what decides how the new state's clocks stand.
+// clock decides the clocks of the new state.
 type clock struct {
 	epoch int64 // of the restore
-	exact bool  // leave versions and counters alone
-	// live is the state of the replaced folder, nil if there is none or it cannot
-	// be read. whole: it is all that its clients saw. same: its clients are the
-	// backup's, and the backup is not newer.
+	exact bool  // leave versions and counters as they are
+	// live is the state of the replaced folder, nil if there is none or it cannot be read. whole: live is
+	// all that its clients saw. same: live belongs to the backup's own cluster, and the backup is not newer.
 	live        *tree.Tree
 	whole, same bool
 	by          By
-	// member: what is restored is the folder of one of several servers, and the
-	// others' clients may have seen later epochs.
+	// member: the restored folder is that of one of several servers, and the others' clients may
+	// have seen later epochs.
 	member bool
 }
 
-// epochAfter is the restore's epoch: above the highest that the backup and the
-// replaced folder speak of, and what their clients may have seen beyond.
+// epochAfter is the restore's epoch: above the highest epochs in the backup and in the replaced
+// folder, and above what their clients may have seen beyond those.
 func (c *clock) epochAfter(backup, live int64) (epoch, advance int64, err error) {
 	seen := max(backup, live)
 	if seen >= maxEpoch-1 { // the node's first leadership takes one more
@@ -59,7 +56,7 @@ func (c *clock) epochAfter(backup, live int64) (epoch, advance int64, err error)
 // zxid is the restore's own: every txn of its epoch comes after it.
 func (c *clock) zxid() znode.Zxid { return znode.MakeZxid(uint32(c.epoch), 0) }
 
-// rebuild makes the new state from a backup's: clocks set, sessions closed.
+// rebuild makes the new state from a backup's: it sets clocks and closes sessions.
 func (c *clock) rebuild(t *ticker, backup *tree.Tree) (*tree.Tree, Advanced, Dropped, error) {
 	done := Advanced{Exact: c.exact, By: c.by}
 	f := backup.Freeze()
@@ -122,7 +119,7 @@ func (c *clock) rebuild(t *ticker, backup *tree.Tree) (*tree.Tree, Advanced, Dro
 // rebuildStep is how many znodes are made between two reports.
 const rebuildStep = 1 << 14
 
-// adjust sets one znode's clocks.
+// adjust sets the clocks of one znode.
 func (c *clock) adjust(backup *tree.Tree, z *tree.Node, done *Advanced) {
 	var live tree.Znode
 	there := false
@@ -139,7 +136,7 @@ func (c *clock) adjust(backup *tree.Tree, z *tree.Node, done *Advanced) {
 		z.Version, z.Aversion, z.Created = ahead(z.Version, c.by.Versions), ahead(z.Aversion, c.by.Versions), ahead(z.Created, c.by.Counters)
 		if there {
 			by := c.by
-			if c.whole { // its own clients saw no more than this
+			if c.whole { // the folder's own clients saw no more than this
 				by = By{Versions: 1}
 			}
 			z.Version = max(z.Version, ahead(live.Stat.Version, by.Versions))
@@ -178,8 +175,8 @@ func (c *clock) follow(backup *tree.Tree, z *tree.Node, live *znode.Stat) {
 	}
 }
 
-// raise sees to it that the cversion, which is twice the children ever created
-// less those there are, gets higher than it was: by counting on.
+// raise increases the count of children ever created until the cversion, which is twice that count
+// less the present children, is higher than it was in live.
 func (c *clock) raise(backup *tree.Tree, z *tree.Node, live *znode.Stat) {
 	here, _ := backup.Get(z.Path, nil, 0)
 	least := 2*int64(createdOf(live)) - int64(live.NumChildren) + 1
@@ -187,11 +184,10 @@ func (c *clock) raise(backup *tree.Tree, z *tree.Node, live *znode.Stat) {
 	z.Created = int32(min(max(int64(z.Created), created), math.MaxInt32))
 }
 
-// createdOf is the number of children ever created, from the cversion, which
-// may have gone round.
+// createdOf computes the number of children ever created from the cversion, which may have wrapped around.
 func createdOf(s *znode.Stat) int32 { return int32(uint32(s.Cversion+s.NumChildren) >> 1) }
 
-// ahead adds, and sticks at the end.
+// ahead adds, and stops at the largest int32.
 func ahead(x, by int32) int32 {
 	if x > math.MaxInt32-by {
 		return math.MaxInt32

@@ -13,10 +13,9 @@ import (
 	"coord/snapshot/datadir"
 )
 
-// swap puts the new folder in the place of the old one. It finds out by looking
-// how far it has come, so it can be called again after a kill anywhere in it.
-// back is true if it turned out that the new folder is gone and the old one is
-// (again) in place. The caller holds the plan and the old folder's lock.
+// swap puts the new folder in the place of the old one. It examines the disk to find out how far it
+// has come, so it can be called again after a kill at any point. back is true if the new folder is
+// gone and the old one is in place (again). The caller holds the plan and the old folder's lock.
 func (p *plan) swap() (back bool, err error) {
 	if p.inside {
 		return p.swapInside()
@@ -31,13 +30,13 @@ func (p *plan) swap() (back bool, err error) {
 //	exchange     new   old           -
 //	move away    new   -             old
 //
-// Where the file system cannot exchange:
+// If the file system cannot exchange names:
 //
 //	move away    -     new           old
 //	move in      new   -             old
 //
-// In that gap datadir.Open keeps everyone out by the plan file; one who looked a
-// moment before may have made an empty folder.
+// During that gap the plan file makes datadir.Open keep every process out; a process that checked a
+// moment earlier may have created an empty folder.
 func (p *plan) swapBeside() (back bool, err error) {
 	dir, build, kept := p.dir, p.build(), p.kept()
 	if !p.isNew(dir) {
@@ -79,7 +78,7 @@ func (p *plan) swapBeside() (back bool, err error) {
 	}
 	if p.Target == empty.String() {
 		p.told("remove the empty old folder")
-		// Only if it is empty indeed; else it is kept like any other.
+		// Only if it is really empty; otherwise it is kept like any other.
 		if holds(kept, func(name string) bool { return name != datadir.LockName }) || clearLitter(kept) != nil {
 			return false, snapshot.SyncDir(p.around())
 		}
@@ -87,7 +86,7 @@ func (p *plan) swapBeside() (back bool, err error) {
 	return false, snapshot.SyncDir(p.around())
 }
 
-// swapBack is what remains if the new folder is gone, by hand say.
+// swapBack handles a new folder that is gone, because somebody removed it for example.
 func (p *plan) swapBack() (back bool, err error) {
 	switch {
 	case exists(p.dir) && !exists(p.kept()):
@@ -104,8 +103,8 @@ func (p *plan) swapBack() (back bool, err error) {
 	return false, fmt.Errorf("neither %s nor %s nor %s is there", p.dir, p.build(), p.kept())
 }
 
-// moveIn renames the new folder to its place, which is free but for what one
-// who came in the gap may have left there.
+// moveIn renames the new folder to its place. The place is free, except for what a process that
+// came during the gap may have left there.
 func (p *plan) moveIn() error {
 	const tries = 20
 	for range tries {
@@ -123,7 +122,7 @@ func (p *plan) moveIn() error {
 	return fmt.Errorf("%s is in the way", p.dir)
 }
 
-// clearLitter removes a folder that holds no more than a lock file.
+// clearLitter removes a folder that holds nothing but a lock file.
 func clearLitter(dir string) error {
 	if err := os.Remove(filepath.Join(dir, datadir.LockName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -131,9 +130,8 @@ func clearLitter(dir string) error {
 	return os.Remove(dir)
 }
 
-// swapInside moves what is in the folders, one by one. Each stage is on the disk
-// before the next begins, so what a name stands for follows from what is in kept
-// and build.
+// swapInside moves the contents of the folders one by one. Each stage is on the disk before the
+// next begins, so the contents of kept and build say what each name in the data folder stands for.
 func (p *plan) swapInside() (back bool, err error) {
 	build, kept := p.build(), p.kept()
 	names := []string{datadir.WALName, datadir.SnapshotName, reportName(p.id), datadir.IdentityName}
@@ -173,13 +171,13 @@ func (p *plan) swapInside() (back bool, err error) {
 		if !exists(from) {
 			continue // moved before the interruption
 		}
-		if i == len(names)-1 { // all the rest is durable before the identity
+		if i == len(names)-1 { // everything else is durable before the identity
 			if err := errors.Join(snapshot.SyncDir(build), snapshot.SyncDir(p.dir)); err != nil {
 				return false, err
 			}
 		}
 		p.told("move the new " + name + " in")
-		// An empty wal or snapshot folder may be in the way, and nothing else.
+		// Only an empty wal or snapshot folder may be in the way.
 		if err := unix.Rmdir(to); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return false, fmt.Errorf("%s is in the way: %w", to, err)
 		}
@@ -197,7 +195,7 @@ func (p *plan) swapInside() (back bool, err error) {
 	return false, snapshot.SyncDir(p.dir)
 }
 
-// untouched says, after a failure, whether the target still is what it was.
+// untouched says, after a failure, whether the target is still as it was.
 func (p *plan) untouched() bool {
 	switch {
 	case exists(p.kept()):
@@ -213,7 +211,7 @@ func (p *plan) untouched() bool {
 	return true
 }
 
-// isNew says whether a folder is the one that this restore built.
+// isNew says whether a folder is the one that this restore has built.
 func (p *plan) isNew(dir string) bool {
 	id, ok, err := datadir.ReadIdentity(dir)
 	return err == nil && ok && datadir.NodeString(id.Node) == p.Node
@@ -236,8 +234,8 @@ func mkdirLike(dir, like string) error {
 	return chownLike(dir, like)
 }
 
-// chownLike gives a folder and all in it to the owner of another: a restore by
-// root for a server that is somebody else.
+// chownLike gives a folder and everything in it to the owner of another, for a restore by root on
+// behalf of a server that runs as another user.
 func chownLike(dir, like string) error {
 	uid, gid, ok := ownerOf(like)
 	if !ok || os.Geteuid() != 0 || uid == 0 && gid == 0 {

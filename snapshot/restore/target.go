@@ -21,7 +21,7 @@ import (
 	"coord/tree"
 )
 
-// target is the folder that a restore is to fill.
+// target is the folder that a restore fills.
 type target struct {
 	places
 	kind kind
@@ -34,8 +34,8 @@ type kind int
 
 const (
 	missing kind = iota
-	empty        // nothing but what coord and the file system leave lying
-	ours         // a node's data, maybe damaged
+	empty        // nothing but what coord and the file system leave behind
+	ours         // a node's data, perhaps damaged
 )
 
 // places are the names that a restore uses. See the package comment.
@@ -77,15 +77,14 @@ func (p places) around() string {
 
 const keptPrefix = "pre-restore-"
 
-// newRestoreID sorts by time and is its own on each host.
+// newRestoreID returns an id that sorts by time and is unique on a host.
 func newRestoreID(now time.Time) string {
 	var b [3]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return now.UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
 }
 
-// lookAt finds out what the target is, and locks it if it is there. It changes
-// nothing.
+// lookAt examines the target, and locks it if it exists. It changes nothing.
 func lookAt(path, id string) (_ *target, err error) {
 	if path == "" {
 		return nil, &TargetError{path, errors.New("it has no name")}
@@ -119,7 +118,7 @@ func lookAt(path, id string) (_ *target, err error) {
 	return t, nil
 }
 
-// refuseWrong refuses folders that are certainly meant by mistake.
+// refuseWrong refuses folders that are certainly given by mistake.
 func refuseWrong(dir string) error {
 	wrong := []string{"/"}
 	home, err := os.UserHomeDir()
@@ -145,7 +144,7 @@ func refuseWrong(dir string) error {
 	return nil
 }
 
-// checkAbove judges a target that is to be made.
+// checkAbove checks the place of a target that does not exist yet.
 func (t *target) checkAbove() error {
 	above := filepath.Dir(t.dir)
 	info, err := os.Stat(above)
@@ -163,12 +162,12 @@ func (t *target) checkAbove() error {
 	return nil
 }
 
-// tooLong: names beside dir would not fit.
+// tooLong says whether names beside dir would be too long.
 func tooLong(dir, id string) bool {
 	return len(filepath.Base(dir))+len("."+keptPrefix)+len(id) > unix.NAME_MAX
 }
 
-// classify looks at the names in the target.
+// classify classifies the target by the names in it.
 func (t *target) classify() (kind, error) {
 	entries, err := os.ReadDir(t.dir)
 	if err != nil {
@@ -219,8 +218,7 @@ func isSegment(name string) bool {
 	return len(name) >= 20 && strings.Trim(name[:20], "0123456789") == ""
 }
 
-// holds says whether a folder has a file whose name fits; a nil fits asks
-// whether it is empty.
+// holds says whether a folder has a file whose name fits; with a nil fits, whether the folder is empty.
 func holds(path string, fits func(string) bool) bool {
 	entries, err := os.ReadDir(path)
 	if fits == nil {
@@ -229,7 +227,7 @@ func holds(path string, fits func(string) bool) bool {
 	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return fits(e.Name()) })
 }
 
-// movable says whether the folder can be renamed, and its names made beside it.
+// movable says whether the folder can be renamed, and names can be created beside it.
 func movable(dir, id string) bool {
 	above := filepath.Dir(dir)
 	if tooLong(dir, id) || unix.Access(above, unix.W_OK|unix.X_OK) != nil {
@@ -240,14 +238,12 @@ func movable(dir, id string) bool {
 	if err == nil && st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 {
 		return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0
 	}
-	// An older kernel: a bind mount of the same file system is not seen, and the
-	// rename will say so.
+	// With an older kernel a bind mount of the same file system is not noticed here, and the rename will report it.
 	var in, out unix.Stat_t
 	return unix.Stat(dir, &in) == nil && unix.Stat(above, &out) == nil && in.Dev == out.Dev
 }
 
-// again looks at the target once more, after the plan file has closed it to
-// others: it must be what it was.
+// again examines the target once more, after the plan file has closed it to others: it must not have changed.
 func (t *target) again() error {
 	now, err := lookAt(t.dir, t.id)
 	var inUse *datadir.InUseError
@@ -261,14 +257,14 @@ func (t *target) again() error {
 		_ = t.lock.Close()
 	}
 	was := t.info
-	t.lock = now.lock // that of a lock file made meanwhile, if so
+	t.lock = now.lock // the lock of a lock file made meanwhile, if there is one
 	if now.kind != t.kind || (was == nil) != (now.info == nil) || was != nil && !os.SameFile(was, now.info) {
 		return &datadir.InUseError{Path: t.dir}
 	}
 	return nil
 }
 
-// same says whether the folder still has its name.
+// same returns an error if the folder no longer has its name.
 func (t *target) same() error {
 	info, err := os.Lstat(t.dir)
 	if err != nil || !os.SameFile(info, t.info) {
@@ -277,7 +273,7 @@ func (t *target) same() error {
 	return nil
 }
 
-// old lists what of the old data moves if it cannot move as one.
+// old lists the names of the old data that move if the folder cannot move as a whole.
 func (t *target) old() []string {
 	var names []string
 	for _, name := range []string{datadir.IdentityName, datadir.WALName, datadir.SnapshotName} {
@@ -288,19 +284,18 @@ func (t *target) old() []string {
 	return names
 }
 
-// roomFor is room for a state that no file was read of.
+// roomFor is room for a state that was not read from a snapshot file.
 func (t *target) roomFor(c tree.Counts) (Space, error) {
-	// A record in the snapshot has at most so many bytes beside path and data.
+	// The most bytes of a record in the snapshot besides path and data.
 	const recordBytes = 128
 	return t.room(&snapshot.Summary{RawBytes: c.DataBytes + recordBytes*int64(c.Znodes), Znodes: int64(c.Znodes)})
 }
 
-// walReserve is the room that a start needs beside its snapshot: less on a small
-// disk.
+// walReserve is the room that a start needs besides its snapshot: less on a small disk.
 const walReserve = 16 << 20
 
-// room says how much the restored folder will take, and how much there is.
-// znodeGrowth is more than the adjustments add to a znode's record.
+// room says how much room the restored folder needs, and how much there is. znodeGrowth is more
+// than the adjustments add to a znode's record.
 func (t *target) room(s *snapshot.Summary) (Space, error) {
 	const znodeGrowth = 32
 	var st unix.Statfs_t

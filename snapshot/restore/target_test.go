@@ -20,8 +20,7 @@ import (
 	"coord/snapshot/datadir"
 )
 
-// F16, F17: what a target may be, and what is never one. Whatever is refused
-// stays as it is, to the byte.
+// F16, F17: what may be a target and what must never be one. A refused target stays the same to the byte.
 func TestTargets(t *testing.T) {
 	t.Parallel()
 	proto := t.TempDir()
@@ -256,7 +255,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// fill leaves no byte.
+// fill leaves no byte free.
 func fill(t testing.TB, path string) {
 	t.Helper()
 	f := got(os.Create(path))(t)
@@ -268,7 +267,7 @@ func fill(t testing.TB, path string) {
 	}
 }
 
-// F20: too little room is known before the first write.
+// F20: too little room is noticed before the first write.
 func TestNoSpace(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -336,8 +335,8 @@ func TestInUse(t *testing.T) {
 	if hashFolder(t, base) != before {
 		t.Error("something was changed")
 	}
-	// The lock counts, not what stands in it: a process that is gone, one that
-	// has the number now, nonsense.
+	// Only the lock counts, not the contents of the lock file: a process that is gone, a process
+	// that now has the number, nonsense.
 	for content, pid := range map[string]int{"": 0, "nonsense\n": 0, "4194305\n": 0, strconv.Itoa(os.Getpid()): os.Getpid()} {
 		must(t, os.WriteFile(filepath.Join(s.dir, "lock"), []byte(content), 0o600))
 		check(pid)
@@ -345,12 +344,11 @@ func TestInUse(t *testing.T) {
 	must(t, in.Close())
 	must(t, c.Wait())
 	must(t, os.WriteFile(filepath.Join(s.dir, "lock"), []byte(strconv.Itoa(os.Getpid())), 0o600))
-	run1(t, Options{File: s.backup, DataDir: s.dir, Replace: true}) // a number alone locks nothing
+	run1(t, Options{File: s.backup, DataDir: s.dir, Replace: true}) // a pid alone locks nothing
 }
 
-// Nobody gets into the folder from the plan on until the restore is done, in
-// the gap between two renames either; and an empty folder that somebody made in
-// that gap does not stop it.
+// No process gets into the folder from the plan on until the restore is done, not even in the gap
+// between two renames; and an empty folder that a process created in that gap does not stop the restore.
 func TestNobodyGetsIn(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"data", "empty", "missing"} {
@@ -414,7 +412,7 @@ func TestMadeMeanwhile(t *testing.T) {
 	}
 }
 
-// A restore by root leaves the files to the folder's owner.
+// After a restore by root the files belong to the folder's owner.
 func TestOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -442,8 +440,7 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// Files that are no backup of this version: refused by what they are, before
-// anything is written.
+// Files that are not a backup of this version are refused by what they are, before anything is written.
 func TestBadFiles(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -488,8 +485,7 @@ func TestBadFiles(t *testing.T) {
 	onlyData(t, base, "x", "x.part")
 }
 
-// Servers that start all the time while restores run: each finds a whole folder
-// or is kept out.
+// Servers start all the time while restores run: each finds a complete folder or is kept out.
 func TestStartsMeetRestores(t *testing.T) {
 	t.Parallel()
 	base := ramDir(t)
@@ -522,7 +518,7 @@ func TestStartsMeetRestores(t *testing.T) {
 		}
 	}()
 	restored := 0
-	until := time.Now().Add(30 * time.Second) // for each side to have its turn, if the other one stands still with the lock
+	until := time.Now().Add(30 * time.Second) // enough for each side to get its turn, even if the other hangs while it holds the lock
 	for n := 0; n < 60 || (restored == 0 || starts.Load() == 0) && time.Now().Before(until); n++ {
 		x := task{File: s.backup, DataDir: s.dir, Replace: true, NoExchange: n%2 == 0}
 		r, err := Run(context.Background(), x.options(nil))

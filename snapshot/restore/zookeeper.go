@@ -9,20 +9,20 @@ import (
 	"coord/tree/znode"
 )
 
-// ZooKeeper is the folder that was imported.
+// ZooKeeper describes the imported folder.
 type ZooKeeper struct {
 	Dir          string   `json:"dir"`
 	LogDir       string   `json:"log_dir,omitempty"`
 	Snapshot     string   `json:"snapshot,omitempty"`
 	SnapshotZxid string   `json:"snapshot_zxid,omitempty"`
 	Logs         []string `json:"logs"`
-	Txns         int      `json:"txns"` // read behind the snapshot
+	Txns         int      `json:"txns"` // read after the snapshot
 	Member       bool     `json:"member,omitempty"`
 	TimeMS       int64    `json:"time_ms"` // of the last change
 	Znodes       int      `json:"znodes"`
 	Sessions     int      `json:"sessions"`
 	Ephemerals   int      `json:"ephemerals"`
-	Digest       string   `json:"digest"` // what came of the comparison with ZooKeeper's own
+	Digest       string   `json:"digest"` // the result of the comparison with ZooKeeper's own
 }
 
 // readZooKeeper is steps 3 to 5 of an import.
@@ -72,8 +72,8 @@ func orNone(s string) string {
 	return s
 }
 
-// settle ends an import: what points at the old servers goes, and the report
-// names sessions as ZooKeeper did.
+// settle completes an import: it empties what names the old servers, and gives the report the
+// session ids that ZooKeeper had.
 func (r *run) settle() error {
 	rep, z := &r.report, r.imported
 	if config, _ := r.state.Get(znode.ConfigPath, nil, 0); config.Data != "" {

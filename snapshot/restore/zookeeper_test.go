@@ -24,7 +24,7 @@ func zooKeeper(t testing.TB, dir string) string {
 	return dir
 }
 
-// zkTxn is a txn as its log has it, but for the zxid.
+// zkTxn is a txn as ZooKeeper's log has it, without the zxid.
 type zkTxn struct {
 	session int64
 	kind    int32
@@ -35,7 +35,7 @@ func zkString(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
 }
 
-// goOn adds a log to it, of a new epoch.
+// goOn adds a log of a new epoch to the folder.
 func goOn(t testing.TB, dir string, epoch uint32, txns ...zkTxn) {
 	t.Helper()
 	log := append([]byte("ZKLG\x00\x00\x00\x02"), make([]byte, 8)...)
@@ -51,8 +51,7 @@ func goOn(t testing.TB, dir string, epoch uint32, txns ...zkTxn) {
 	must(t, os.WriteFile(filepath.Join(dir, "version-2", fmt.Sprintf("log.%x", uint64(znode.MakeZxid(epoch, 1)))), log, 0o600))
 }
 
-// An import keeps versions, counters and zxids, drops sessions, and is a new
-// cluster in the next epoch.
+// An import keeps versions, counters and zxids, drops sessions, and makes a new cluster in the next epoch.
 func TestImport(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -115,9 +114,8 @@ func TestImport(t *testing.T) {
 	n.stop()
 }
 
-// The folder of an ensemble's member: others may have gone further, and what
-// names the old servers goes. Session ids that coord does not have show as they
-// were.
+// The folder of an ensemble's member: others may have gone further, and what names the old servers
+// is removed. Session ids that coord cannot have are reported as they were.
 func TestImportMember(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -150,7 +148,7 @@ func TestImportMember(t *testing.T) {
 	n.stop()
 }
 
-// Over a node's data: only if told, and above its epoch too.
+// Over a node's data: only with Replace, and above its epoch too.
 func TestImportReplace(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -177,7 +175,7 @@ func TestImportReplace(t *testing.T) {
 	n.stop()
 }
 
-// What cannot be imported changes nothing.
+// A folder that cannot be imported changes nothing.
 func TestImportRefused(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()

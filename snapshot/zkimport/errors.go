@@ -6,11 +6,10 @@ import (
 	"coord/tree/znode"
 )
 
-// DamageError means that a file is not as ZooKeeper leaves it, or that one is
-// missing.
+// DamageError means that a file is not as ZooKeeper leaves it, or that a file is missing.
 type DamageError struct {
 	File   string
-	Offset int64 // in the file, unpacked; -1: it is the whole file or folder
+	Offset int64 // in the file, unpacked; -1: the whole file or folder is meant
 	Reason string
 }
 
@@ -21,17 +20,17 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("%s: at offset %d: %s", e.File, e.Offset, e.Reason)
 }
 
-// ForeignError means that a folder is none of ZooKeeper's.
+// ForeignError means that a folder is not ZooKeeper's.
 type ForeignError struct{ Path, Reason string }
 
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%s is no data folder of ZooKeeper: %s", e.Path, e.Reason)
 }
 
-// InUseError means that ZooKeeper writes to the folder.
+// InUseError means that ZooKeeper is using the folder.
 type InUseError struct {
 	Path string
-	PID  int // 0 if only the files show it
+	PID  int // 0 if only changed files show it
 }
 
 func (e *InUseError) Error() string {
@@ -41,11 +40,10 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("%s is in use by ZooKeeper (process %d)", e.Path, e.PID)
 }
 
-// UnfitError means that a znode is beyond coord's limits. It is a
-// znode.ErrLimit.
+// UnfitError means that znodes exceed coord's limits. It is a znode.ErrLimit.
 type UnfitError struct {
-	Err  error // of the first
-	More int   // others
+	Err  error // of the first znode
+	More int   // number of other znodes
 }
 
 func (e *UnfitError) Error() string {
@@ -56,5 +54,5 @@ func (e *UnfitError) Error() string {
 	return s
 }
 
-// Unwrap makes it a limit.
+// Unwrap makes the error a znode.ErrLimit.
 func (e *UnfitError) Unwrap() error { return znode.ErrLimit }

@@ -21,20 +21,20 @@ import (
 // file is a snapshot or a log.
 type file struct {
 	path     string
-	zxid     uint64 // of its name
+	zxid     uint64 // from its name
 	size     int64
 	modified time.Time
 }
 
-// folder is what ZooKeeper left.
+// folder is what ZooKeeper has left.
 type folder struct {
-	dir, logDir     string // those that hold the files
+	dir, logDir     string // the folders that hold the files
 	snapshots, logs []file // snapshots newest first, logs oldest first
-	epoch           int64  // the last that a member of an ensemble speaks of
+	epoch           int64  // the last one in the files of an ensemble's member
 	member          bool
 }
 
-// list looks at the folders; logDir "" is dir.
+// list lists the files; if logDir is "", logs are in dir.
 func list(dir, logDir string) (*folder, error) {
 	at, err := version2(dir)
 	if err != nil {
@@ -70,7 +70,7 @@ func list(dir, logDir string) (*folder, error) {
 	return f, nil
 }
 
-// version2 finds the folder that holds the files: dir itself may be it.
+// version2 returns the folder that holds the files; dir itself may be that.
 func version2(dir string) (string, error) {
 	info, err := os.Stat(dir)
 	if err == nil && !info.IsDir() {
@@ -88,8 +88,7 @@ func version2(dir string) (string, error) {
 	return "", &ForeignError{dir, "it has no version-2"}
 }
 
-// named lists the files whose name is the prefix, a dot, a zxid, and one of the
-// endings or nothing.
+// named lists the files whose name is the prefix, a dot, a zxid, and one of the endings or none.
 func named(dir, prefix string, endings ...string) ([]file, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -122,8 +121,8 @@ func named(dir, prefix string, endings ...string) ([]file, error) {
 	return all, nil
 }
 
-// needed are the logs behind a snapshot's zxid: the last that begins before it
-// or with it, and all later ones.
+// needed are the logs to replay after a snapshot's zxid: the last one that begins at or before it,
+// and all later ones.
 func needed(logs []file, zxid uint64) []file {
 	first := 0
 	for i, l := range logs {
@@ -134,8 +133,8 @@ func needed(logs []file, zxid uint64) []file {
 	return logs[first:]
 }
 
-// running says whether a ZooKeeper that was started with zkServer.sh runs on the
-// folder: it leaves its process number there.
+// running returns an error if a ZooKeeper that was started with zkServer.sh runs on the folder: the
+// script leaves the process id there.
 func running(dir string) error {
 	if filepath.Base(dir) == "version-2" {
 		dir = filepath.Dir(dir)
@@ -155,9 +154,8 @@ func running(dir string) error {
 	return nil
 }
 
-// Idle says whether nobody has a log of the folder open to write in, as a ZooKeeper does
-// that was not started with zkServer.sh and has nothing to write at the moment. If not it
-// is an InUseError. Processes of other users are not seen, unless root looks.
+// Idle returns an InUseError if a process has a log of the folder open for writing, as an idle
+// ZooKeeper does that was not started with zkServer.sh. Only root sees the processes of other users.
 func Idle(o Options) error {
 	f, err := list(o.Dir, o.LogDir)
 	if err != nil {
@@ -168,7 +166,7 @@ func Idle(o Options) error {
 		return err
 	}
 	for _, fd := range fds {
-		// The name first: to look at a file of another kind might take its time.
+		// The name is checked first, because a stat of another kind of file might take long.
 		if name, err := os.Readlink(fd); err != nil || !strings.HasPrefix(filepath.Base(name), "log.") {
 			continue
 		}
@@ -187,7 +185,7 @@ func (l *file) is(info fs.FileInfo) bool {
 	return err == nil && os.SameFile(own, info)
 }
 
-// isWritable says whether an open file, /proc/PID/fd/N, may be written to.
+// isWritable says whether an open file, /proc/PID/fd/N, is open for writing.
 func isWritable(fd string) bool {
 	b, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(fd)), "fdinfo", filepath.Base(fd)))
 	if err != nil {
@@ -202,7 +200,7 @@ func isWritable(fd string) bool {
 	return false
 }
 
-// same says whether nothing has changed since.
+// same returns an error if the files have changed since list.
 func (f *folder) same() error {
 	now, err := list(f.dir, f.logDir)
 	if err != nil {
@@ -214,7 +212,7 @@ func (f *folder) same() error {
 	return nil
 }
 
-// unpacked is a snapshot's content.
+// unpacked returns a reader of a snapshot's unpacked contents.
 func unpacked(path string, r io.Reader) (io.Reader, error) {
 	switch filepath.Ext(path) {
 	case ".gz":
@@ -225,19 +223,18 @@ func unpacked(path string, r io.Reader) (io.Reader, error) {
 	return r, nil
 }
 
-// xerial reads the framing of snappy-java's streams: a head of 16 bytes (magic,
-// version, the oldest version that can read it), then blocks, each its length
-// (4 bytes) and so many bytes of raw snappy. The library's own reader of it
-// wants the whole file in memory.
+// xerial reads the framing of snappy-java's streams: a head of 16 bytes (magic, version, the oldest
+// version that can read it), then blocks, each with its length (4 bytes) and that many bytes of raw
+// snappy. The library's own reader for this framing needs the whole file in memory.
 type xerial struct {
 	r           io.Reader
 	packed, raw []byte
-	rest        []byte // of raw, not yet read
+	rest        []byte // the part of raw that has not been read yet
 }
 
 const (
 	xerialMagic = "\x82SNAPPY\x00"
-	// maxBlock is the largest block; snappy-java's have 32 KiB.
+	// maxBlock is the largest block; those of snappy-java have 32 KiB.
 	maxBlock = 1 << 20
 )
 

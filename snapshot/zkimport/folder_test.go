@@ -21,13 +21,13 @@ import (
 	"coord/tree/znode"
 )
 
-// three is a log of three txns, zxids 1 to 3, and the state behind it.
+// three is a log of three txns, zxids 1 to 3.
 var three = []change{create("/a", "a", 1), create("/a/b", "b", 1), setData("/a", "2", 1)}
 
-// in starts zxids in an epoch.
+// in is the zxid of a counter in an epoch.
 func in(epoch, counter uint64) uint64 { return epoch<<32 | counter }
 
-// TestLogs has what may be wrong with logs, and what only looks so.
+// TestLogs: what may be wrong with logs, and what only seems wrong.
 func TestLogs(t *testing.T) {
 	empty := snapshotOf(fresh())
 	log1 := logOf(1, three...)
@@ -41,8 +41,8 @@ func TestLogs(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		files map[string][]byte
-		last  uint64 // 0: refused
-		says  string // in the error, or among the notices
+		last  uint64 // 0: the folder is refused
+		says  string // part of the error, or of a notice
 	}{
 		{"whole", map[string][]byte{"snapshot.0": empty, "log.1": log1}, 3, ""},
 		{"zeros behind", map[string][]byte{"snapshot.0": empty, "log.1": padded(log1)}, 3, ""},
@@ -121,7 +121,7 @@ func TestLogs(t *testing.T) {
 	}
 }
 
-// TestSnapshots has what may be wrong with a snapshot.
+// TestSnapshots: what may be wrong with a snapshot.
 func TestSnapshots(t *testing.T) {
 	s := played(t, create("/a", "a", 1), createACL("/a/b", aclA, 1))
 	good := snapshotOf(s)
@@ -131,7 +131,7 @@ func TestSnapshots(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		b    []byte
-		says string // "": it is good
+		says string // part of the error; "": the snapshot is good
 	}{
 		{"good", good, ""},
 		{"3.6", sealed((&enc{bytes.Clone(good)}).i64(2).i32(2).i64(int64(s.sums[0]))), ""},
@@ -222,16 +222,15 @@ func TestPacked(t *testing.T) {
 	}
 }
 
-// TestOwners: which znodes are ephemeral, containers, or have a TTL, whatever
-// version wrote them.
+// TestOwners: which znodes are ephemeral, are containers, or have a TTL, whatever version wrote them.
 func TestOwners(t *testing.T) {
-	const time40 = 0x8c12345678 // of a day, as session ids have it
+	const time40 = 0x8c12345678 // 40 bits with the time of day, as in session ids
 	for _, c := range []struct {
 		name    string
 		owner   int64
-		session bool // it is in the table
+		session bool // the owner is in the table of sessions
 		want    znode.Owner
-		dropped int64 // the session's id in the report, if it is another
+		dropped int64 // the session's id in the report, if it differs
 	}{
 		{"nobody", 0, false, znode.Owner{}, 0},
 		{"session", 0x1000012345678, true, znode.Owner{Session: 0x1000012345678}, 0},
@@ -303,7 +302,7 @@ func TestOlder(t *testing.T) {
 	}
 }
 
-// TestNotices: what an import tells beside what it does.
+// TestNotices: what an import reports besides its result.
 func TestNotices(t *testing.T) {
 	sasl := znode.ACL{{Perms: znode.All, Identity: znode.Identity{Scheme: "sasl", ID: "ann@REALM"}}}
 	wrong := change{kind: opDelete, body: (&enc{}).str("/a").i32(2).i64(12345).b}
@@ -321,7 +320,7 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// TestDigestCharset: a Java whose charset is ASCII counts other paths with ?.
+// TestDigestCharset: a Java with charset ASCII computes the digest of other paths with ?.
 func TestDigestCharset(t *testing.T) {
 	s := played(t, create("/caf\u00e9", "", 1))
 	if s.sums[inUTF8] == s.sums[inASCII] {
@@ -336,7 +335,7 @@ func TestDigestCharset(t *testing.T) {
 	}
 }
 
-// TestUnfit: what coord cannot hold is refused by name, unless it is gone again.
+// TestUnfit: a znode that coord cannot hold is refused by name, unless it was deleted again.
 func TestUnfit(t *testing.T) {
 	long := "/" + strings.Repeat("n", znode.MaxPathBytes)
 	_, err := read(files(t, map[string][]byte{"log.1": logOf(1, create(long, "", 1), create(long+"2", "", 2))}))
@@ -347,7 +346,7 @@ func TestUnfit(t *testing.T) {
 
 	s := played(t, create("/a", "", 1))
 	w := begin(s)
-	s.find("/a").acl = aclA // and the table does not have it
+	s.find("/a").acl = aclA // and the table lacks it
 	s.each(w.node)
 	_, err = read(files(t, map[string][]byte{"snapshot.1": w.str("/").seal().b, "log.1": logOf(1, create("/a", "", 1))}))
 	if err == nil || !strings.Contains(err.Error(), `the access list of "/a"`) {
@@ -355,7 +354,7 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
-// TestQuotas: usage is counted anew, as a start of ZooKeeper does.
+// TestQuotas: usage is recomputed, as ZooKeeper does at a start.
 func TestQuotas(t *testing.T) {
 	z := mustRead(t, files(t, map[string][]byte{"log.1": logOf(1, create("/a", "12", 1), create("/a/b", "345", 1), create("/zookeeper/quota/a", "", 1),
 		create("/zookeeper/quota/a/zookeeper_limits", "count=5,bytes=-1", 1), create("/zookeeper/quota/a/zookeeper_stats", "count=9,bytes=9", 2),
@@ -367,7 +366,7 @@ func TestQuotas(t *testing.T) {
 	}
 }
 
-// TestFolders: which folder is meant, and whether somebody uses it.
+// TestFolders: which folder is meant, and whether a process uses it.
 func TestFolders(t *testing.T) {
 	dir := files(t, map[string][]byte{"snapshot.0": snapshotOf(fresh()), "log.1": logOf(1, three...), "currentEpoch": []byte("4"), "acceptedEpoch": []byte("5\n")})
 	for _, d := range []string{dir, filepath.Join(dir, "version-2")} {
@@ -398,9 +397,8 @@ func TestFolders(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A process that has zookeeper on its command line, and left its number.
-	// What it prints says that it is there: a process that is only just being
-	// made has no command line yet.
+	// A process with zookeeper on its command line, which has left its process id. The test waits
+	// for its output, because a process that is just being created has no command line yet.
 	p := exec.Command("sh", "-c", "echo; read x # org.apache.zookeeper")
 	in, err := p.StdinPipe()
 	must(t, err)
@@ -418,7 +416,7 @@ func TestFolders(t *testing.T) {
 	_ = p.Wait()
 	mustRead(t, other)
 
-	// A log that somebody may write to; that it is read elsewhere means nothing.
+	// A log that is open for writing; one that is only being read is not in use.
 	log := filepath.Join(other, "version-2", "log.1")
 	reads, err := os.Open(log)
 	must(t, err)
@@ -432,7 +430,7 @@ func TestFolders(t *testing.T) {
 	must(t, writes.Close())
 	must(t, Idle(Options{Dir: other}))
 
-	// Files that change meanwhile.
+	// Files that change during the reading.
 	_, err = Read(context.Background(), Options{Dir: other, Progress: func(int64, int64) error {
 		return os.WriteFile(filepath.Join(other, "version-2", "log.4"), logOf(4), 0o600)
 	}})
@@ -450,8 +448,8 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-// FuzzSnapshot: no bytes make the reader of snapshots panic, or the building of
-// the tree; the checksum is not asked for.
+// FuzzSnapshot: no bytes make the reader of snapshots or the building of the tree panic; the
+// checksum is not checked.
 func FuzzSnapshot(f *testing.F) {
 	f.Add(snapshotOf(fresh()))
 	s := fresh()
@@ -471,8 +469,7 @@ func FuzzSnapshot(f *testing.F) {
 	})
 }
 
-// FuzzLog: the same for logs: their records, and with every checksum made right,
-// the txns in them.
+// FuzzLog: the same for logs: their records and, with all checksums corrected, the txns in them.
 func FuzzLog(f *testing.F) {
 	f.Add(logOf(1, three...), false)
 	f.Add(padded(logOf(1, createSession(7), createEphemeral(7, "/e", 1), multi(three...), closeSession(7, "/e"), closeSession35(7))), true)

@@ -18,9 +18,8 @@ var (
 	aclB = znode.ACL{{Perms: znode.Read, Identity: znode.Identity{Scheme: "world", ID: "anyone"}}}
 )
 
-// fuzzy writes a snapshot as ZooKeeper does while changes go on: each node as it
-// is when its turn comes, its children as they were listed with it. before is
-// asked for the changes that come before each node.
+// fuzzy writes a snapshot as ZooKeeper does while changes go on: each node as it is when its turn comes,
+// its children as they were listed with it. Before each node it calls before, which makes changes.
 func fuzzy(s *state, before func(path string)) []byte {
 	w := begin(s)
 	var walk func(path string)
@@ -40,16 +39,16 @@ func fuzzy(s *state, before func(path string)) []byte {
 	return w.str("/").seal().b
 }
 
-// TestFuzzy has a case for each thing that a snapshot may know before the log
-// tells it. What happens while the snapshot is written is done in front of the
-// named node; the import must end as if nothing had been fuzzy.
+// TestFuzzy has a case for each thing that a snapshot may know before the log says it. What happens
+// while the snapshot is written is done just before the named node is written; the import must end
+// as if the snapshot were exact.
 func TestFuzzy(t *testing.T) {
 	both := []change{create("/a", "a", 1), create("/b", "b", 2)}
 	for _, c := range []struct {
 		name   string
 		before []change
-		at     string   // the node in front of which it happens
-		meant  []change // while the snapshot is written
+		at     string   // the node before which the changes happen
+		meant  []change // the changes while the snapshot is written
 		after  []change
 	}{
 		{"create", both, "/b", []change{create("/b/c", "c", 1), create("/b/d", "d", 2)}, nil},
@@ -124,8 +123,8 @@ func TestFuzzy(t *testing.T) {
 	}
 }
 
-// TestFuzzyUnnamed: what a fuzzy snapshot loses of a session that ended without a list
-// is the pzxid of the parent, and that alone; the digest shows it.
+// TestFuzzyUnnamed: if a session ended without a list of its ephemerals, a fuzzy snapshot loses the
+// pzxid of the parent and nothing else; the digest shows it.
 func TestFuzzyUnnamed(t *testing.T) {
 	before := []change{create("/b", "b", 1), createSession(7), createEphemeral(7, "/b/e", 1)}
 	s := played(t, before...)
@@ -168,8 +167,8 @@ func compare(t tb, z *Import, s *state) {
 	t.Fatalf("the tree is another one: %+v, want %+v", z.Tree.Counts(), want.tree.Counts())
 }
 
-// TestFuzzyAnything: whatever happens while a snapshot is written, the import is
-// what ZooKeeper had in the end. Also with a digest, and from a log in pieces.
+// TestFuzzyAnything: whatever happens while a snapshot is written, the import is the state that
+// ZooKeeper had in the end. Also with a digest, and from a log in several files.
 func TestFuzzyAnything(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
@@ -225,7 +224,7 @@ func TestFuzzyAnything(t *testing.T) {
 	})
 }
 
-// anything draws a change that ZooKeeper could have made now.
+// anything draws a change that ZooKeeper could make now.
 func anything(t *rapid.T, s *state) change {
 	var paths []string
 	s.each(func(n *node, path string) {

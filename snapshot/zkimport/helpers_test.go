@@ -141,7 +141,7 @@ func closeSession(id int64, paths ...string) change {
 	return change{id, opCloseSession, e.b}
 }
 
-// closeSession35 is that of 3.4 and 3.5.
+// closeSession35 is the txn that 3.4 and 3.5 write.
 func closeSession35(id int64) change { return change{id, opCloseSession, nil} }
 
 func failed() change { return change{kind: opError, body: (&enc{}).i32(-101).b} }
@@ -154,13 +154,13 @@ func multi(parts ...change) change {
 	return change{kind: opMulti, body: e.b}
 }
 
-// record is a txn as a log holds it.
+// record is a txn as it is in a log.
 func record(txn []byte) []byte {
 	e := (&enc{}).i64(int64(adler32.Checksum(txn))).bytes(txn)
 	return append(e.b, 'B')
 }
 
-// logOf makes a log of txns from a zxid on.
+// logOf makes a log of txns that begins with a zxid.
 func logOf(first uint64, changes ...change) []byte {
 	e := (&enc{}).head("ZKLG")
 	for i, c := range changes {
@@ -169,7 +169,7 @@ func logOf(first uint64, changes ...change) []byte {
 	return e.b
 }
 
-// writing is a snapshot being written.
+// writing is a snapshot that is being written.
 type writing struct {
 	enc
 	acls map[string]int64
@@ -177,7 +177,7 @@ type writing struct {
 
 func key(a znode.ACL) string { return a.String() }
 
-// begin writes what stands before the znodes.
+// begin writes what comes before the znodes.
 func begin(s *state) *writing {
 	w := &writing{acls: map[string]int64{key(znode.OpenACL): -1}}
 	w.head("ZKSN").i32(int32(len(s.sessions)))
@@ -199,13 +199,13 @@ func begin(s *state) *writing {
 func (w *writing) node(n *node, path string) {
 	number, ok := w.acls[key(n.acl)]
 	if !ok {
-		number = 999 // a list that came after the table had been written
+		number = 999 // a list made after the table had been written
 	}
 	w.str(path).bytes(n.data).i64(number, int64(n.czxid), int64(n.mzxid), n.ctime, n.mtime).
 		i32(n.version, n.cversion, n.aversion).i64(n.owner, int64(n.pzxid))
 }
 
-// each visits the nodes as a snapshot lists them.
+// each visits the nodes in the order of a snapshot.
 func (s *state) each(f func(n *node, path string)) {
 	var walk func(n *node, path string)
 	walk = func(n *node, path string) {
@@ -217,14 +217,14 @@ func (s *state) each(f func(n *node, path string)) {
 	walk(s.root, "")
 }
 
-// snapshotOf is an exact one.
+// snapshotOf is an exact snapshot.
 func snapshotOf(s *state) []byte {
 	w := begin(s)
 	s.each(w.node)
 	return w.str("/").seal().b
 }
 
-// played is a fresh ZooKeeper after some txns, from zxid 0x1 on.
+// played is the state of a fresh ZooKeeper after some txns, from zxid 0x1 on.
 func played(t tb, changes ...change) *state {
 	t.Helper()
 	s := fresh()
@@ -235,7 +235,7 @@ func played(t tb, changes ...change) *state {
 	return s
 }
 
-// files makes a folder: names without version-2/.
+// files makes a folder; the names are without version-2/.
 func files(t testing.TB, all map[string][]byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -264,7 +264,7 @@ func mustRead(t tb, dir string) *Import {
 	return z
 }
 
-// treeOf is what an import of exactly this state gives.
+// treeOf is the tree that an import of exactly this state gives.
 func treeOf(t tb, s *state) *built {
 	t.Helper()
 	s.system()
@@ -274,7 +274,7 @@ func treeOf(t tb, s *state) *built {
 	return b
 }
 
-// padded adds the zeros of preallocation.
+// padded appends the zeros of preallocation.
 func padded(b []byte) []byte { return append(bytes.Clone(b), make([]byte, 300)...) }
 
 func newReader(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }

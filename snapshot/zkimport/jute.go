@@ -12,17 +12,16 @@ import (
 )
 
 const (
-	// maxBytes is the longest value: ZooKeeper's is 1 MiB unless jute.maxbuffer
-	// says otherwise, and a snapshot of coord takes records of 64 MiB.
+	// maxBytes is the longest value: ZooKeeper's limit is 1 MiB unless jute.maxbuffer changes it,
+	// and a snapshot of coord takes records of 64 MiB.
 	maxBytes = 32 << 20
-	// atOnce is the longest value that is allocated before it has been read.
+	// atOnce is the longest value for which memory is allocated before it has been read.
 	atOnce = 64 << 10
 )
 
 var errCut = errors.New("ends in the middle of a record")
 
-// decoder reads ZooKeeper's records. The first error stays, and everything read
-// after it is zero.
+// decoder reads ZooKeeper's records. After the first error, which it keeps, everything read is zero.
 type decoder struct {
 	r   io.Reader
 	off int64 // bytes read
@@ -33,7 +32,7 @@ type decoder struct {
 
 func newDecoder(r io.Reader) *decoder { return &decoder{r: r, sum: adler32.New()} }
 
-// fail notes what is wrong; where is off.
+// fail records what is wrong; off says where.
 func (d *decoder) fail(format string, a ...any) {
 	if d.err == nil {
 		d.err = fmt.Errorf(format, a...)
@@ -49,7 +48,7 @@ func (d *decoder) full(b []byte) {
 	d.read(b[:n], err)
 }
 
-// early is the error of a reader that was to go on.
+// early is the error of a reader that ended before it should.
 func early(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errCut
@@ -101,7 +100,7 @@ func (d *decoder) bytes() []byte {
 
 func (d *decoder) string() string { return string(d.bytes()) }
 
-// count reads how many elements follow; null is none.
+// count reads the number of elements that follow; null means none.
 func (d *decoder) count() int {
 	n := d.i32()
 	if n < -1 {
@@ -113,8 +112,7 @@ func (d *decoder) count() int {
 	return int(max(n, 0))
 }
 
-// acl reads an access list. To ZooKeeper an empty one allows everything to
-// anyone.
+// acl reads an access list. To ZooKeeper an empty list allows everything to everyone.
 func (d *decoder) acl() znode.ACL {
 	var a znode.ACL
 	for range d.count() {
@@ -142,7 +140,7 @@ func (d *decoder) header(magic string) {
 	}
 }
 
-// seal compares the checksum of all that was read with the one that follows.
+// seal compares the checksum of everything read so far with the one that follows.
 func (d *decoder) seal() {
 	have := int64(d.sum.Sum32())
 	want := d.i64()

@@ -21,18 +21,18 @@ type logReader struct {
 const (
 	logHeadBytes    = 16
 	recordHeadBytes = 8 + 4 // checksum, length
-	// maxCandidates bounds the search for records behind damage.
+	// maxCandidates bounds the search for records after damage.
 	maxCandidates = 1000
 )
 
-// errEnd is the end of a log: of the file, or of what was written in it.
+// errEnd is the end of a log: of the file, or of what has been written to it.
 var errEnd = errors.New("end of the log")
 
 func newLogReader(t *ticker, f *file, in io.ReaderAt) *logReader {
 	return &logReader{file: *f, in: in, r: bufio.NewReaderSize(t.watch(io.NewSectionReader(in, 0, f.size)), 64<<10)}
 }
 
-// header reads the log's head. A file in which nothing was written yet is blank.
+// header reads the log's head. A file to which nothing has been written yet is blank.
 func (l *logReader) header() (blank bool, err error) {
 	head, err := l.r.Peek(logHeadBytes)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -50,8 +50,8 @@ func (l *logReader) header() (blank bool, err error) {
 	return false, nil
 }
 
-// next reads a record. errEnd is the end; a *DamageError one that is not whole,
-// and so may be the end of it.
+// next reads a record. The error is errEnd at the end, and a *DamageError for a record that is not
+// complete, which may also be the end.
 func (l *logReader) next() ([]byte, error) {
 	head, err := l.r.Peek(recordHeadBytes)
 	switch {
@@ -67,7 +67,7 @@ func (l *logReader) next() ([]byte, error) {
 	if n < txnHeadBytes || n > maxBytes || int64(n) > l.size-l.off-recordHeadBytes-1 {
 		return nil, l.bad(fmt.Sprintf("a record of %d bytes", n))
 	}
-	b := make([]byte, n+1) // the file has as many
+	b := make([]byte, n+1) // the file has that many
 	_, _ = l.r.Discard(recordHeadBytes)
 	if _, err := io.ReadFull(l.r, b); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, l.bad("a record that is cut")
@@ -81,7 +81,7 @@ func (l *logReader) next() ([]byte, error) {
 	return b[:n], nil
 }
 
-// valid checks a record: the txn and the byte behind it.
+// valid checks a record: the txn and the byte after it.
 func valid(sum uint64, b []byte) bool {
 	n := len(b) - 1
 	return b[n] == 'B' && sum == uint64(adler32.Checksum(b[:n]))
@@ -89,7 +89,7 @@ func valid(sum uint64, b []byte) bool {
 
 func (l *logReader) bad(reason string) error { return &DamageError{l.path, l.off, reason} }
 
-// zeros is errEnd if nothing but zeros follows.
+// zeros returns errEnd if nothing but zeros follows.
 func (l *logReader) zeros() error {
 	for {
 		if _, err := l.r.Peek(1); errors.Is(err, io.EOF) {
@@ -107,9 +107,8 @@ func (l *logReader) zeros() error {
 	}
 }
 
-// torn says whether what does not read at off may be a write that was never
-// finished: no valid record with a higher zxid follows. The length is that of
-// what is cut, without the zeros at the end.
+// torn says whether the unreadable record at off may be a write that was never completed: no valid
+// record with a higher zxid follows. The length is that of what is cut, without the zeros at the end.
 func (l *logReader) torn(last uint64) (length int64, ok bool, err error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(l.in, l.off, l.size-l.off), 64<<10)
 	candidates := 0

@@ -14,8 +14,7 @@ import (
 // statBytes is the length of a znode's access list number and stat.
 const statBytes = 8 + 5*8 + 3*4 + 8
 
-// load reads a snapshot whole. The error is a *DamageError if the file is not
-// good.
+// load reads a whole snapshot. The error is a *DamageError if the file is damaged.
 func load(t *ticker, f *file) (*state, *digest, error) {
 	in, err := os.Open(f.path)
 	if err != nil {
@@ -110,14 +109,14 @@ func (s *state) read(d *decoder) {
 	d.seal()
 }
 
-// The lengths of what follows the first seal.
+// The lengths of what may follow the first seal.
 const (
 	sealBytes   = 8 + 4 + 1
 	digestBytes = 8 + 4 + 8 + sealBytes
 	lastBytes   = 8 + sealBytes
 )
 
-// tail reads what newer versions add.
+// tail reads what newer versions have added.
 func (s *state) tail(d *decoder) (sum *digest) {
 	if d.err != nil {
 		return nil
@@ -137,7 +136,7 @@ func (s *state) tail(d *decoder) (sum *digest) {
 	}
 	if n >= digestBytes {
 		sum = &digest{uint64(d.i64()), d.i32(), uint64(d.i64())}
-		if d.seal(); sum.zxid < s.last { // of a former epoch, or of none
+		if d.seal(); sum.zxid < s.last { // of an earlier epoch, or none
 			sum = nil
 		}
 	}

@@ -14,37 +14,36 @@ import (
 	"coord/tree/znode"
 )
 
-// state is ZooKeeper's tree while it is replayed: what a txn finds there may be
-// older than the txn, which is the rule, or newer, where a fuzzy snapshot has it
-// already.
+// state is ZooKeeper's tree during the replay. What a txn finds there is usually older than the
+// txn; if a fuzzy snapshot already has the change, it is newer.
 type state struct {
 	root     *node
 	sessions map[int64]int32          // timeouts
 	owners   map[int64]map[*node]bool // by stored owner
-	sums     [charsets]uint64         // ZooKeeper's digest
+	sums     [charsets]uint64         // ZooKeeper's digest, for each charset
 	last     uint64                   // the last zxid of the state
 	seen     uint64                   // the newest change that the snapshot shows
 	found    int                      // changes of the log that the snapshot had already
-	began    bool                     // the first create below the root was seen
+	began    bool                     // the first create below the root has been seen
 	at       struct {
 		zxid   uint64
 		timeMS int64
 	} // the newest change and its time
 }
 
-// node is one znode. What ZooKeeper stores of it is stat.
+// node is one znode. stat is what ZooKeeper stores about it.
 type node struct {
 	parent   *node
 	name     string
 	children map[string]*node
 	data     []byte    // nil is null
-	acl      znode.ACL // nil: the snapshot's table does not have it
+	acl      znode.ACL // nil: the snapshot's table lacks it
 	stat
-	terms [charsets]uint32 // of the digest
+	terms [charsets]uint32 // the node's terms of the digest
 }
 
-// stat is ZooKeeper's StatPersisted. cversion counts the creates of children:
-// it names the next sequential one, as tree.Node's Created does.
+// stat is ZooKeeper's StatPersisted. cversion counts the creates of children: it is the number in
+// the next sequential name, like Created of tree.Node.
 type stat struct {
 	czxid, mzxid, pzxid         uint64
 	ctime, mtime                int64
@@ -56,7 +55,7 @@ func newState() *state {
 	return &state{root: &node{}, sessions: map[int64]int32{}, owners: map[int64]map[*node]bool{}}
 }
 
-// fresh is what a ZooKeeper without any file begins with.
+// fresh is the state of a new ZooKeeper without any file.
 func fresh() *state {
 	s := newState()
 	s.root.data, s.root.acl = []byte{}, znode.OpenACL
@@ -65,8 +64,7 @@ func fresh() *state {
 	return s
 }
 
-// system adds what is missing of the znodes that ZooKeeper has of itself: 3.4
-// has no config.
+// system adds those of ZooKeeper's own znodes that are missing: 3.4 has no config.
 func (s *state) system() {
 	for _, path := range []string{znode.SystemPath, znode.QuotaPath, znode.ConfigPath} {
 		if s.find(path) == nil {
@@ -80,7 +78,7 @@ func (s *state) system() {
 	}
 }
 
-// find looks a path up; "" and "/" are the root.
+// find returns the node of a path, or nil; "" and "/" are the root.
 func (s *state) find(path string) *node {
 	n := s.root
 	if path == "" || path == znode.Root {
@@ -105,7 +103,7 @@ func (n *node) path() string {
 	return n.parent.path() + "/" + n.name
 }
 
-// link puts a node in its place, which is free.
+// link adds a node at its place, which is free.
 func (s *state) link(n *node) {
 	if n.parent.children == nil {
 		n.parent.children = map[string]*node{}
@@ -120,9 +118,8 @@ func (s *state) link(n *node) {
 	s.term(n, +1)
 }
 
-// unlink takes a node out, with all below it: in truth there is nothing below a
-// znode when it is deleted, so what the snapshot shows there is from later, and
-// its creation comes later in the log.
+// unlink removes a node with everything below it. In fact a znode has no children when it is
+// deleted: children that the snapshot shows are newer, and their creation comes later in the log.
 func (s *state) unlink(n *node) {
 	for _, child := range n.children {
 		s.unlink(child)
@@ -137,19 +134,19 @@ func (s *state) unlink(n *node) {
 	s.term(n, -1)
 }
 
-// change changes a node, and the digest with it.
+// change changes a node and updates the digest.
 func (s *state) change(n *node, f func()) {
 	s.term(n, -1)
 	f()
 	s.term(n, +1)
 }
 
-// created counts a create in the parent, unless what the parent knows is newer.
+// created counts a create in the parent, unless the parent's counter is already newer.
 func (s *state) created(parent *node, cversion int32, zxid uint64) {
 	if parent == s.root && parent.cversion == 0 && cversion == 1 {
 		s.began = true
 	}
-	if cversion == -1 { // the log of a 3.3 does not say
+	if cversion == -1 { // the log of 3.3 does not contain it
 		cversion = parent.cversion + 1
 	}
 	if cversion > parent.cversion {
@@ -157,7 +154,7 @@ func (s *state) created(parent *node, cversion int32, zxid uint64) {
 	}
 }
 
-// split cuts a path of the log.
+// split splits a path in the log.
 func split(path string) (parent, name string, ok bool) {
 	i := strings.LastIndexByte(path, '/')
 	if i < 0 || i == len(path)-1 {
@@ -166,8 +163,8 @@ func split(path string) (parent, name string, ok bool) {
 	return path[:i], path[i+1:], true
 }
 
-// create, remove, setData, setACL and closeSession do what a txn did. They take
-// its success for granted: what they do not find is from before or after.
+// create, remove, setData, setACL and closeSession do what a txn did. They assume that it
+// succeeded: what they do not find was deleted before or is created later.
 
 func (s *state) create(h *txnHead, path string, data []byte, acl znode.ACL, owner int64, cversion int32) error {
 	parentPath, name, ok := split(path)
@@ -201,7 +198,7 @@ func (s *state) remove(path string, zxid uint64) error {
 		s.found++
 		return nil
 	}
-	if zxid > parent.pzxid { // also if the child went while the snapshot was written
+	if zxid > parent.pzxid { // even if the child was deleted while the snapshot was written
 		s.change(parent, func() { parent.pzxid = zxid })
 	}
 	if n := parent.children[name]; n != nil {
@@ -230,7 +227,7 @@ func (s *state) setACL(path string, acl znode.ACL, version int32) {
 	s.change(n, func() { n.acl, n.aversion = acl, version })
 }
 
-// closeSession ends a session; since 3.6 the txn names its ephemerals.
+// closeSession ends a session; since 3.6 the txn names the session's ephemerals.
 func (s *state) closeSession(h *txnHead, paths []string) error {
 	delete(s.sessions, h.session)
 	for _, path := range paths {
@@ -246,9 +243,9 @@ func (s *state) closeSession(h *txnHead, paths []string) error {
 	return nil
 }
 
-// ZooKeeper's digest is the sum of one term a znode, but for those below
-// /zookeeper: the CRC-32 of its path, data and stat. It takes the path's bytes
-// in the charset of its Java: UTF-8, or ASCII with a ? for all else.
+// ZooKeeper's digest is the sum of one term for each znode except those below /zookeeper: the
+// CRC-32 of its path, data and stat. It uses the path's bytes in the charset of its Java: UTF-8, or
+// ASCII with ? for all other characters.
 const (
 	inUTF8 = iota
 	inASCII
@@ -303,8 +300,7 @@ func asASCII(s string) string {
 	}, s)
 }
 
-// quotas counts anew what is used of each quota, as ZooKeeper does when it
-// starts.
+// quotas recomputes the usage of each quota, as ZooKeeper does when it starts.
 func (s *state) quotas() {
 	var walk func(n *node)
 	walk = func(n *node) {
@@ -333,18 +329,18 @@ func (s *state) quotas() {
 	}
 }
 
-// built is a state as a tree.
+// built is a state as a tree, with what is worth a notice.
 type built struct {
 	tree *tree.Tree
-	// renamed are the sessions whose ids coord cannot have (those of ZooKeeper's
-	// server 255 look like a TTL), by the id that the tree has.
+	// renamed are the sessions whose ids coord cannot have (those of ZooKeeper's server 255 look
+	// like a TTL): id in the tree → ZooKeeper's.
 	renamed map[int64]int64
-	schemes []string // of ACLs that coord knows no proof of identity for
-	large   int      // znodes of more than usual bytes
+	schemes []string // schemes in ACLs for which coord has no authentication
+	large   int      // znodes with more than usualBytes of data
 	hard    int      // quotas with a hard limit
 }
 
-// usualBytes is what coord takes as a value unless it is told otherwise.
+// usualBytes is the largest value that coord accepts by default.
 const usualBytes = 1 << 20
 
 // build makes the tree.
@@ -404,8 +400,8 @@ func (s *state) build() (*built, error) {
 	if unfit.Err != nil {
 		return nil, &unfit
 	}
-	// Also those that the log has ended or never had: ZooKeeper ends them, and
-	// what they own, when it starts.
+	// This includes sessions that the log has ended or never had: ZooKeeper ends them, with their
+	// ephemerals, when it starts.
 	timeouts := map[int64]int32{}
 	for id, timeout := range s.sessions {
 		if known := s.explain(id); known != id {
@@ -428,12 +424,11 @@ func (s *state) build() (*built, error) {
 	return out, err
 }
 
-// explain turns ZooKeeper's stored owner into coord's. The forms overlap: a
-// server of number 128 and more gives session ids that are negative, and so were
-// the TTLs of 3.5.3 (0x80 in the top byte, milliseconds in the others); the ids
-// of server 255 look like today's TTLs (0xff in the top byte, then 16 zero bits,
-// milliseconds in 40). A session id has bits of the time of day where a TTL of
-// less than 34 years has zeros, and may be known as a session.
+// explain turns ZooKeeper's stored owner into coord's. The forms overlap. Servers with number 128
+// and above give negative session ids, and the TTLs of 3.5.3 were negative too (0x80 in the top
+// byte, milliseconds in the others). The ids of server 255 look like today's TTLs (0xff in the top
+// byte, then 16 zero bits, milliseconds in 40). Two things help: a session id has bits of the time
+// of day where a TTL of less than 34 years has zeros, and it may be in the table of sessions.
 func (s *state) explain(stored int64) int64 {
 	const reserved = 0xffff << 40
 	_, session := s.sessions[stored]
@@ -449,7 +444,7 @@ func (s *state) explain(stored int64) int64 {
 	return stored
 }
 
-// newest remembers the time of the newest change.
+// newest records the time of the newest change.
 func (s *state) newest(zxid uint64, timeMS int64) {
 	if zxid >= s.at.zxid {
 		s.at.zxid, s.at.timeMS = zxid, timeMS

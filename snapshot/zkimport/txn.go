@@ -26,10 +26,10 @@ const (
 	opCreateTTL       = 21
 )
 
-// txnHeadBytes is the length of what every txn begins with.
+// txnHeadBytes is the length of the head of every txn.
 const txnHeadBytes = 32
 
-// txnHead is that.
+// txnHead is that head.
 type txnHead struct {
 	session int64
 	zxid    uint64
@@ -45,11 +45,11 @@ type digest struct {
 }
 
 const (
-	digestVersion   = 2 // the only one that releases have had
+	digestVersion   = 2 // the only one that releases have used
 	digestTailBytes = 4 + 8
 )
 
-// txn is one of the log, or one of a multi's.
+// txn is a txn of the log, or one of a multi.
 type txn struct {
 	decoder
 	rest *bytes.Reader
@@ -60,7 +60,7 @@ func newTxn(b []byte) *txn {
 	return &txn{decoder: decoder{r: rest, sum: nothing{}}, rest: rest}
 }
 
-// nothing is a checksum that nobody asks for: a log's records have theirs.
+// nothing is a checksum that is not needed: the records of a log have their own.
 type nothing struct{}
 
 func (nothing) Write(b []byte) (int, error) { return len(b), nil }
@@ -79,8 +79,7 @@ func (t *txn) head() (h txnHead) {
 	return h
 }
 
-// apply does what a txn did, and returns the digest that it ends with, nil
-// without one.
+// apply does what a txn did. It returns the digest at the txn's end, nil if there is none.
 //
 //	createSession   timeout i32
 //	closeSession    since 3.6: vector of paths
@@ -125,9 +124,9 @@ func (s *state) apply(b []byte) (*digest, error) {
 	}
 }
 
-// closed reads the paths of a closeSession, which older versions do not have, and
-// which may be switched off: then there is at most the digest, whose version, 2,
-// stands where the number of paths would. Two paths would take more bytes.
+// closed reads the paths of a closeSession. Older versions do not write them, and they may be
+// switched off; then at most the digest follows, whose version, 2, is where the number of paths
+// would be. Two paths would take more bytes than the digest.
 func (t *txn) closed() (paths []string) {
 	if t.rest.Len() == 0 {
 		return nil
@@ -147,7 +146,7 @@ func (t *txn) closed() (paths []string) {
 	return paths
 }
 
-// multi does all of its txns, or none if one was refused.
+// multi applies all its txns, or none if one was refused.
 func (s *state) multi(t *txn, h *txnHead) error {
 	type part struct {
 		kind int32
@@ -181,7 +180,7 @@ func (s *state) multi(t *txn, h *txnHead) error {
 	return nil
 }
 
-// one does a single change. Nothing is done if it cannot be read.
+// one applies a single change. It does nothing if the txn cannot be read.
 func (s *state) one(t *txn, h *txnHead, kind int32) error {
 	switch kind {
 	case opCreate, opCreate2, opCreateContainer, opCreateTTL:
@@ -196,7 +195,7 @@ func (s *state) one(t *txn, h *txnHead, kind int32) error {
 			if ttl <= 0 && t.err == nil {
 				return fmt.Errorf("a TTL of %d ms", ttl)
 			}
-			owner = znode.TTLOwner(min(ttl, znode.MaxTTLMS)) // 3.5.3 took more than 34 years
+			owner = znode.TTLOwner(min(ttl, znode.MaxTTLMS)) // 3.5.3 allowed more than 34 years
 		default:
 			if t.bool() {
 				owner = h.session

@@ -19,34 +19,32 @@ import (
 type Options struct {
 	Dir    string // ZooKeeper's dataDir, or the version-2 in it
 	LogDir string // dataLogDir; "": Dir
-	// Progress is told now and then how many bytes were read; its error ends the
-	// reading.
+	// Progress is called now and then with the number of bytes read; its error ends the reading.
 	Progress func(done, total int64) error
 }
 
-// Import is what ZooKeeper's folder held.
+// Import is the contents of ZooKeeper's folder.
 type Import struct {
 	Tree *tree.Tree // with the sessions and their ephemerals; its last zxid is ZooKeeper's
-	// Renamed are the sessions that have another id in the tree, by that.
+	// Renamed are the sessions whose id in the tree differs from ZooKeeper's: id in the tree → ZooKeeper's.
 	Renamed map[int64]int64
 
-	Snapshot     string // file name; "": there is none, the log is from the first txn on
+	Snapshot     string // file name; "": there is none, and the log begins with the first txn
 	SnapshotZxid znode.Zxid
 	Logs         []string // file names, oldest first
-	Txns         int      // read behind the snapshot
-	Found        int      // changes of these that the snapshot had already
-	Digest       string   // what came of the comparison with ZooKeeper's own digest
+	Txns         int      // read after the snapshot
+	Found        int      // how many of their changes the snapshot had already
+	Digest       string   // the result of the comparison with ZooKeeper's own digest
 
-	Epoch  int64 // the last that ZooKeeper spoke of
+	Epoch  int64 // the last one that ZooKeeper mentions
 	Member bool  // of an ensemble: other members may know more
 	TimeMS int64 // of the last change
 
-	Notices []string // what was passed over, cut, and is to be known
+	Notices []string // what was passed over or cut, and what the operator should know
 }
 
-// Read reads a folder. Nobody may write to it meanwhile: it says so if it sees
-// that somebody does. The errors are this package's types, or those of the file
-// system.
+// Read reads a folder. Nothing may write to it meanwhile; Read returns an error if it notices that
+// something does. The errors are this package's types, or those of the file system.
 func Read(ctx context.Context, o Options) (*Import, error) {
 	if err := running(o.Dir); err != nil {
 		return nil, err
@@ -68,7 +66,7 @@ func Read(ctx context.Context, o Options) (*Import, error) {
 	return r.finish()
 }
 
-// reader is one Read.
+// reader is one call of Read.
 type reader struct {
 	*folder
 	ticker
@@ -77,18 +75,18 @@ type reader struct {
 
 	begin  uint64       // the first zxid that was replayed
 	end    uint64       // the last zxid in the logs
-	cut    *DamageError // the end of the log before, if it was cut: see tear
-	fuzzy  uint64       // up to here a digest cannot be compared
+	cut    *DamageError // the end of the previous log, if it was cut: see tear
+	fuzzy  uint64       // below this zxid digests cannot be compared
 	sum    *digest
 	equal  uint64 // the last zxid at which the digest was equal
-	differ uint64 // the first behind it at which it was not
+	differ uint64 // the first zxid after that at which it was not
 }
 
 func (r *reader) notice(format string, a ...any) {
 	r.out.Notices = append(r.out.Notices, fmt.Sprintf(format, a...))
 }
 
-// snapshot reads the newest good one.
+// snapshot reads the newest good snapshot.
 func (r *reader) snapshot() error {
 	var first error
 	for i := range r.snapshots {
@@ -130,7 +128,7 @@ func (r *reader) snapshot() error {
 	return nil
 }
 
-// replay reads the log behind the snapshot.
+// replay reads the log after the snapshot.
 func (r *reader) replay() error {
 	s := r.state
 	base := s.last
@@ -147,8 +145,8 @@ func (r *reader) replay() error {
 		return &DamageError{r.logDir, -1, fmt.Sprintf("the log ends with zxid %#x, but ", s.last) + fmt.Sprintf(format, a...) + ": a log is missing"}
 	}
 	switch {
-	// A member of a 3.4 ensemble has no snapshot at first. That its log is from the
-	// first txn on shows in the root's first child, which is counted as such.
+	// A member of a 3.4 ensemble has no snapshot at first. The root's first child, which is counted
+	// as such, shows that its log begins with the first txn.
 	case r.out.Snapshot == "" && r.begin>>32 > 0 && !s.began:
 		return &DamageError{r.logDir, -1, fmt.Sprintf("there is no snapshot, and the log, which begins with zxid %#x, does not have the first znode: a log or a snapshot is missing", r.begin)}
 	case s.seen > s.last:
@@ -164,7 +162,7 @@ func (r *reader) replay() error {
 	return nil
 }
 
-// log replays one log; newest says that none comes behind it.
+// log replays one log; newest says that it is the last one.
 func (r *reader) log(f *file, newest bool) error {
 	in, err := os.Open(f.path)
 	if err != nil {
@@ -201,16 +199,16 @@ func (r *reader) records(l *logReader, newest bool) error {
 	}
 }
 
-// txn does what a record of a log says.
+// txn applies one record of a log.
 func (r *reader) txn(b []byte, l *logReader, at int64) error {
 	s := r.state
 	zxid := binary.BigEndian.Uint64(b[12:])
 	r.end = max(r.end, zxid)
-	if zxid <= s.last { // the snapshot has it, or it is there a second time
+	if zxid <= s.last { // the snapshot has it, or the log has it twice
 		s.newest(zxid, int64(binary.BigEndian.Uint64(b[20:])))
 		return nil
 	}
-	// A leader begins with 1, and the first ever too.
+	// A leader begins with counter 1, and so does the very first txn.
 	first := uint32(zxid) == 1 && zxid>>32 > s.last>>32
 	r.begin = cmp.Or(r.begin, zxid)
 	switch cut := r.cut; {
@@ -233,9 +231,8 @@ func (r *reader) txn(b []byte, l *logReader, at int64) error {
 	return nil
 }
 
-// tear judges what does not read. The end of a log may be a write that was never
-// finished. Where another log follows, its first txn shows it: it has the zxid of
-// the one that was cut; else the damage stands.
+// tear decides about a record that cannot be read. The end of a log may be a write that was never completed.
+// If another log follows, its first txn must have the zxid of the record that was cut; otherwise it is damage.
 func (r *reader) tear(l *logReader, damage *DamageError, newest bool) error {
 	length, torn, err := l.torn(max(r.end, r.state.last))
 	switch {
@@ -251,7 +248,7 @@ func (r *reader) tear(l *logReader, damage *DamageError, newest bool) error {
 	return nil
 }
 
-// compare compares the state's digest with one that ZooKeeper noted.
+// compare compares the state's digest with one that ZooKeeper has recorded.
 func (r *reader) compare(sum *digest) {
 	if sum == nil || sum.version != digestVersion || sum.zxid < r.fuzzy {
 		return
@@ -313,7 +310,7 @@ type ticker struct {
 	err         error // why it stopped
 }
 
-// tickBytes is how much is read between two reports.
+// tickBytes is how many bytes are read between two reports.
 const tickBytes = 1 << 20
 
 func (t *ticker) watch(r io.Reader) io.Reader { return &watched{r, t} }

@@ -18,8 +18,7 @@ import (
 
 const golden = "testdata/zookeeper-3.8.0"
 
-// seen is a znode as a client of the real ZooKeeper saw it: see TestImportGolden
-// in testscripts, which wrote the folder.
+// seen is a znode as a client of the real ZooKeeper saw it. TestImportGolden in testscripts wrote the folder.
 type seen struct {
 	Path string
 	Data []byte
@@ -34,8 +33,7 @@ type seen struct {
 	}
 }
 
-// TestGolden: the folder of a ZooKeeper 3.8.0 that was killed holds what its
-// clients saw last.
+// TestGolden: the folder of a killed ZooKeeper 3.8.0 holds what its clients saw last.
 func TestGolden(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(golden, "seen.json"))
 	must(t, err)
@@ -96,7 +94,7 @@ func prefixes(t testing.TB) map[tree.Digest][]znode.Zxid {
 			must(t, err)
 			_, err = s.apply(rec)
 			must(t, err)
-			again := *s // quotas are counted in a copy only
+			again := *s // quotas are counted only in a copy
 			d := treeOf(t, &again).tree.Digest()
 			all[d] = append(all[d], znode.Zxid(s.last)) // a txn that failed changes nothing
 		}
@@ -104,14 +102,14 @@ func prefixes(t testing.TB) map[tree.Digest][]znode.Zxid {
 	return all
 }
 
-// TestCutAnywhere: a folder of which one file is cut, wherever, is refused, or
-// gives a state that ZooKeeper had; which one, the report says.
+// TestCutAnywhere: a folder with one file cut at any place is refused, or gives a state that
+// ZooKeeper had; the report says which one.
 func TestCutAnywhere(t *testing.T) {
 	t.Parallel()
 	damaged(t, func(b []byte, i int) []byte { return b[:i] })
 }
 
-// TestFlipAnywhere: the same for a byte that is another one.
+// TestFlipAnywhere: the same for a changed byte.
 func TestFlipAnywhere(t *testing.T) {
 	t.Parallel()
 	damaged(t, func(b []byte, i int) []byte {
@@ -129,7 +127,7 @@ func damaged(t *testing.T, harm func(b []byte, i int) []byte) {
 		path := filepath.Join(dir, "version-2", name)
 		good, err := os.ReadFile(path)
 		must(t, err)
-		good = good[:min(len(good), len(bytes.TrimRight(good, "\x00"))+40)] // of the zeros a few will do
+		good = good[:min(len(good), len(bytes.TrimRight(good, "\x00"))+40)] // a few of the zeros are enough
 		taken, refused := 0, 0
 		for i := range good {
 			must(t, os.WriteFile(path, harm(good, i), 0o600))
@@ -160,7 +158,7 @@ func damaged(t *testing.T, harm func(b []byte, i int) []byte) {
 	}
 }
 
-// atRecord is a log cut at i if a record ends there: then nobody can see it.
+// atRecord returns the log cut at i if a complete record ends there, where nobody can notice the cut; otherwise nil.
 func atRecord(b []byte, i int) []byte {
 	l := newLogReader(&ticker{ctx: context.Background()}, &file{size: int64(i)}, bytes.NewReader(b[:i]))
 	if blank, err := l.header(); blank || err != nil {
@@ -175,8 +173,7 @@ func atRecord(b []byte, i int) []byte {
 	}
 }
 
-// TestFallback: without the newest snapshot, or with a damaged one, the one
-// before and its log give the same.
+// TestFallback: if the newest snapshot is missing or damaged, the previous one and its log give the same state.
 func TestFallback(t *testing.T) {
 	whole := mustRead(t, golden)
 	dir := copied(t)

@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// Pair is two servers: what Real says is right.
+// Pair is two servers; Real is right by definition.
 type Pair struct {
 	Real, Other string // addresses
-	Via         string // what stands before Other for the sequences, but not for their setting
+	Via         string // if not empty, a proxy for Other, which sequences use and Controls do not
 
-	// Log gets each step, and what the real server said to it, if it is not nil.
+	// Log, unless nil, receives each step with the real server's replies.
 	Log func(string)
 
-	played atomic.Int64 // sequences, each in its own znode
+	played atomic.Int64 // number of sequences; each has its own znode
 }
 
-// Controls are the connections that set the scene on both; one goroutine at a time
-// uses them.
+// Controls are the connections that prepare both servers. Only one goroutine at a
+// time may use them.
 type Controls struct{ real, other *Control }
 
-// Controls connects.
+// Controls connects to both servers.
 func (p *Pair) Controls() (Controls, error) {
 	a, err := NewControl(p.Real)
 	if err != nil {
@@ -34,16 +34,16 @@ func (p *Pair) Controls() (Controls, error) {
 	return Controls{a, b}, err
 }
 
-// Close ends both.
+// Close closes both connections.
 func (c Controls) Close() {
 	c.real.Close()
 	c.other.Close()
 }
 
-// Difference is where two plays of a sequence part.
+// Difference is the point where two plays of a sequence diverge.
 type Difference struct {
 	Steps       []Step
-	At          int // the step; len(Steps): the end of the sessions; one more: what is left behind
+	At          int // index of the step; len(Steps): the end of the sessions; one more: the znodes left behind
 	Real, Other []string
 }
 
@@ -76,7 +76,7 @@ func (d *Difference) String() string {
 	return b.String()
 }
 
-// Play plays a sequence to both servers. Counts are those of the real one.
+// Play plays a sequence to both servers. The Counts are those of the real one.
 func (p *Pair) Play(c Controls, steps []Step) (*Difference, Counts, error) {
 	number := p.played.Add(1)
 	prefix := fmt.Sprintf("%s/%07d", top, number)
@@ -121,8 +121,8 @@ func (p *Pair) Play(c Controls, steps []Step) (*Difference, Counts, error) {
 	return nil, player.counts, nil
 }
 
-// manyUsers says whether a connection may have two users of the digest scheme:
-// then the entries that "auth" stands for have no order.
+// manyUsers says whether a connection may authenticate as two users of the digest
+// scheme: then the entries for which "auth" stands have no order.
 func manyUsers(steps []Step) bool {
 	user := ""
 	for i := range steps {
@@ -140,8 +140,8 @@ func manyUsers(steps []Step) bool {
 	return false
 }
 
-// Shrink leaves steps, requests and parts of multis out as long as a difference
-// remains, and there is time. It says whether there was one again at all.
+// Shrink leaves out steps, requests and parts of multis while a difference remains
+// and there is time. again says whether the difference occurred again at all.
 func (p *Pair) Shrink(c Controls, d *Difference, within time.Duration) (_ *Difference, again bool, err error) {
 	best := d
 	deadline := time.Now().Add(within)
@@ -181,7 +181,7 @@ func (p *Pair) Shrink(c Controls, d *Difference, within time.Duration) (_ *Diffe
 			break
 		}
 	}
-	// Then within the steps.
+	// Then shrink the steps themselves.
 	for i := 0; i < len(best.Steps); i++ {
 		for j := 0; j < len(best.Steps[i].Requests) && len(best.Steps[i].Requests) > 1; {
 			less := slices.Clone(best.Steps)

@@ -30,10 +30,10 @@ var (
 	steps     = flag.Bool("steps", false, "print what the real server says to each step of -seed")
 )
 
-// run compares sequences and returns the differences, the first of them shrunk.
+// run compares sequences and returns the differences. It shrinks the first ones.
 func run(t *testing.T, pair *compare.Pair, seeds []uint64, most int) (compare.Counts, map[uint64]*compare.Difference) {
 	t.Helper()
-	// One alone first: it makes what all share.
+	// One alone first: it creates what all sequences share.
 	controls, err := pair.Controls()
 	if err != nil {
 		t.Fatal(err)
@@ -76,10 +76,10 @@ func run(t *testing.T, pair *compare.Pair, seeds []uint64, most int) (compare.Co
 	return counts, found
 }
 
-// shrinkTime is for one difference.
+// shrinkTime is the time for one difference.
 const shrinkTime = 4 * time.Minute
 
-// shrink reports differences, as short as they become.
+// shrink reports differences in sequences that are as short as possible.
 func shrink(t *testing.T, pair *compare.Pair, found map[uint64]*compare.Difference) {
 	t.Helper()
 	said := map[string]bool{}
@@ -157,9 +157,9 @@ func seedsFrom(first uint64, n int) []uint64 {
 	return seeds
 }
 
-// expected is what must occur a hundred times in 5,000 sequences. Error codes that
-// are not here no client gets of a ZooKeeper that stands alone, or not for certain:
-// -112, of a session that ends, goes with the connection.
+// expected is what must occur a hundred times in 5,000 sequences. A client of a
+// standalone ZooKeeper never gets other error codes, or not reliably: the
+// connection may be closed before -112, the code of an expired session, arrives.
 var expected = map[string][]string{
 	"op": {
 		"connect", "create", "delete", "exists", "getData", "setData", "getACL", "setACL", "getChildren", "sync", "ping", "getChildren2",
@@ -177,7 +177,7 @@ var expected = map[string][]string{
 	"connect":    {"new session", "attached", "refused", "closed", "expired"},
 }
 
-// TestSame: two servers that are the same do not differ.
+// TestSame: two equal servers do not differ.
 func TestSame(t *testing.T) {
 	t.Parallel()
 	pair := &compare.Pair{Real: startCoord(t), Other: startCoord(t)}

@@ -9,21 +9,21 @@ import (
 	"coord/server/zkproto"
 )
 
-// Where sequences live.
+// The parents of all sequences.
 const (
 	top      = "/c"
 	quotaTop = "/zookeeper/quota"
 	markTop  = "/m"
 )
 
-// Control is a connection of the superuser that sets the scene and looks at what
-// is left. It lives as long as it is used.
+// Control is a connection of the superuser, which prepares a server and examines
+// what is left behind. It reconnects when necessary.
 type Control struct {
 	addr string
 	c    *conn
 }
 
-// NewControl connects.
+// NewControl connects to a server.
 func NewControl(addr string) (*Control, error) {
 	c := &Control{addr: addr}
 	return c, c.dial()
@@ -56,13 +56,13 @@ func (k *Control) dial() error {
 	return nil
 }
 
-// Close ends the connection and its session.
+// Close closes the session and the connection.
 func (k *Control) Close() {
 	_, _ = k.c.ask(&Request{Op: zkproto.OpCloseSession})
 	_ = k.c.c.Close()
 }
 
-// ask sends one request.
+// ask sends one request and returns the error code of its reply.
 func (c *conn) ask(r *Request) (int32, error) {
 	replies, err := c.askAll([]Request{*r})
 	if err != nil {
@@ -76,7 +76,7 @@ type answer struct {
 	body []byte
 }
 
-// askAll sends requests in one go.
+// askAll sends requests in one write.
 func (c *conn) askAll(list []Request) ([]answer, error) {
 	var b []byte
 	for i := range list {
@@ -98,7 +98,7 @@ func (c *conn) askAll(list []Request) ([]answer, error) {
 	return out, nil
 }
 
-// begin makes the sequence's own znode.
+// begin creates the sequence's own znode.
 func (p *Player) begin() error {
 	code, err := p.control.ask(&Request{Op: zkproto.OpCreate, Path: p.prefix, Data: "top", ACL: "open"})
 	if err == nil && code != 0 {

@@ -10,7 +10,7 @@ import (
 	"coord/server/zkproto"
 )
 
-// Generate makes the sequence of a seed: so many steps behind those that connect.
+// Generate makes the sequence of a seed: this many steps after those that connect.
 func Generate(seed uint64, ops int) []Step {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0x5eed)), tree: map[string]*guess{"~": {}}}
 	g.users = []string{"u1:p1"}
@@ -39,11 +39,11 @@ func Generate(seed uint64, ops int) []Step {
 	return g.steps
 }
 
-// guess is what the generator believes of a znode. It need not be true: what is
-// sent is decided before anything is played, and both servers get it.
+// guess is what the generator assumes about a znode. It need not be true: all
+// requests are chosen before anything is played, and both servers get the same.
 type guess struct {
 	version, aversion int32
-	created           int // children
+	created           int // children created so far
 	ephemeral         bool
 }
 
@@ -53,23 +53,23 @@ type generator struct {
 	tree    map[string]*guess
 	users   []string
 	slots   [3]slot
-	live    []int // sessions, by the step that made them
+	live    []int // sessions, by the step that created them
 	dead    []int
-	hidden  []string // paths that not everybody may read, or not always
-	flavour int      // 0, 1: many watches. 2: a quota
-	single  bool     // one connection only
+	hidden  []string // paths that not all users may read, or not always
+	flavour int      // 0, 1: many watches; 2: a quota
+	single  bool     // only one connection
 
 	bigs int
 }
 
-// slot is what is believed of a connection.
+// slot is what the generator assumes about a connection.
 type slot struct {
 	session int
 	up      bool
 	watches map[string]int32 // by path: once, or the mode of an addWatch
 }
 
-// once is a watch that is no mode of addWatch.
+// once is a watch that addWatch has not set.
 const once = -1
 
 func (g *generator) chance(percent float64) bool { return g.Float64()*100 < percent }
@@ -101,7 +101,7 @@ func (g *generator) connect(slot int) {
 	g.live = append(g.live, id)
 }
 
-// again attaches a session that lives, as a rule that of the slot.
+// again attaches a live session to the slot, usually the slot's own.
 func (g *generator) again(slot int) {
 	id := g.slots[slot].session
 	if !slices.Contains(g.live, id) || g.chance(15) {
@@ -131,9 +131,9 @@ func (g *generator) ended(id int) {
 	}
 }
 
-// watch keeps the watches of one connection at one path of one kind: what a second
-// kind does to the first is not the same in ZooKeeper 3.8 and 3.9. Of two kinds
-// removeWatches and checkWatches speak as one.
+// watch allows a connection only one kind of watch per path: ZooKeeper 3.8 and 3.9
+// differ in what a second kind does to the first, and removeWatches and
+// checkWatches do not tell two kinds apart.
 func (g *generator) watch(slot int, r *Request) {
 	s := &g.slots[slot]
 	if s.watches == nil {
@@ -175,7 +175,7 @@ func (g *generator) watch(slot int, r *Request) {
 	}
 }
 
-// step adds one step or a few that belong together.
+// step adds one step, or a few that belong together.
 func (g *generator) step() {
 	slot := g.IntN(3)
 	if g.single {
@@ -229,7 +229,7 @@ func (g *generator) step() {
 
 type slotState = slot
 
-// one is any request that stands alone and leaves the connection open, or nearly.
+// one is any request that stands alone and leaves the connection open, or almost any.
 func (g *generator) one() Request {
 	if g.flavour == 2 && g.chance(20) {
 		return g.quota()
@@ -258,7 +258,8 @@ func (g *generator) one() Request {
 	case n < 740:
 		return g.addWatch()
 	case n < 800:
-		// The real server says that a connection has a watch where any has one.
+		// For checkWatches the real server reports a watch on a connection if any
+		// connection has one.
 		op := zkproto.OpRemoveWatches
 		if g.single && g.chance(70) {
 			op = zkproto.OpCheckWatches
@@ -295,7 +296,7 @@ func (g *generator) one() Request {
 	}
 }
 
-// The znodes that requests are about, and names that are none.
+// The paths of znodes in requests, and invalid paths.
 var (
 	nodes   = []string{"~/a", "~/a/b", "~/a/b/c", "~/a/d", "~/e", "~/e/f", "~/g"}
 	odd     = []string{"~/ünï", "~/a b", "~/a..b", "~/.x", "~/...", "~/\u4e2d\u6587"}
@@ -304,7 +305,7 @@ var (
 		"~/\ue000", "~/\uf8ff", "~/\ufff0", "~/\uffff", "~/\U0001f600", "~/\xff", "~/\xc3", "~/\xed\xa0\x80", "~/\xe2\x82", "~/\xf0\x9f\x98/", "~/\xc0\x80", "~/a\u2028b", "~/\ufeff", "~/\ufffd", "~/\u00a0", null, " ", "//", "\x00"}
 )
 
-// node is the path of a znode that may be there.
+// node is the path of a znode that may exist.
 func (g *generator) node() string {
 	if len(g.tree) > 1 && g.chance(60) {
 		all := make([]string, 0, len(g.tree))
@@ -320,7 +321,7 @@ func (g *generator) node() string {
 	return pick(g, nodes...)
 }
 
-// path is any path: of a znode, a system znode if those may be asked for, or none.
+// path is any path: of a znode, of a system znode if allowed, or an invalid one.
 func (g *generator) path(system bool) string {
 	switch n := g.IntN(100); {
 	case n < 5:
@@ -333,12 +334,12 @@ func (g *generator) path(system bool) string {
 	return g.node()
 }
 
-// data is what znodes hold, and what is sent in its place.
+// data is a value of a znode.
 func (g *generator) data() string {
 	return pick(g, null, "", "x", "y", "data", "\x00\xff", strings.Repeat("long", 50))
 }
 
-// version is the right one, as far as is known, or any, or another.
+// version is the assumed version, or any version, or another one.
 func (g *generator) version(have int32) int32 {
 	switch n := g.IntN(10); {
 	case n < 5:
@@ -373,7 +374,7 @@ func (g *generator) create() Request {
 		r.Path = pick(g, systems...)
 	case n < 60:
 		r.Path = pick(g, nodes...)
-	case n < 80: // below one that is there
+	case n < 80: // below an existing znode
 		r.Path = g.node() + "/" + pick(g, "x", "y", "z")
 	default:
 		r.Path = pick(g, nodes[:4]...) + "/" + pick(g, "s-", "")
@@ -383,7 +384,7 @@ func (g *generator) create() Request {
 	case zkproto.OpCreateContainer:
 		r.Flags = pick[int32](g, 4, 4, 4, 4, 4, r.Flags)
 	case zkproto.OpCreateTTL:
-		r.Flags = pick[int32](g, 5, 5, 6, 6) // with its own paths: 5 needs a name
+		r.Flags = pick[int32](g, 5, 5, 6, 6) // only with its own paths: 5 needs a name
 		r.TTL = pick[int64](g, 3_600_000, 86_400_000, 1<<40-1)
 		if g.chance(15) {
 			r.TTL = pick[int64](g, 0, 1<<40, 1<<62)
@@ -394,7 +395,7 @@ func (g *generator) create() Request {
 		}
 	}
 	switch {
-	case slices.Contains(systems, r.Path): // not one beside them, with a number
+	case slices.Contains(systems, r.Path): // no sequential znode beside them
 		r.Flags = pick[int32](g, 0, 0, 1, 4, 5)
 	case g.chance(4):
 		r.Flags = pick[int32](g, 0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 100, -1, math.MinInt32)
@@ -410,7 +411,7 @@ func (g *generator) delete() Request {
 	return r
 }
 
-// known is the guess of a path, or an empty one.
+// known is the guess for a path, or an empty one.
 func (g *generator) known(path string) guess {
 	if z := g.tree[path]; z != nil {
 		return *z
@@ -418,7 +419,7 @@ func (g *generator) known(path string) guess {
 	return guess{}
 }
 
-// impossible is a version that no system znode has: all sequences share them.
+// impossible is a version that no system znode has: all sequences share the system znodes.
 const impossible = 12345
 
 func (g *generator) setData() Request {
@@ -442,13 +443,13 @@ func (g *generator) setACL() Request {
 func (g *generator) read() Request {
 	r := Request{Op: pick(g, zkproto.OpExists, zkproto.OpGetData, zkproto.OpGetChildren, zkproto.OpGetChildren2), Path: g.path(true), Watch: g.chance(50)}
 	if r.Op == zkproto.OpExists && slices.ContainsFunc(g.hidden, func(path string) bool { return strings.HasPrefix(r.Path, path) }) {
-		r.Op = zkproto.OpGetData // for exists READ counts from 3.8.4 on only
+		r.Op = zkproto.OpGetData // exists checks READ only from 3.8.4 on
 	}
 	return r
 }
 
-// addWatch never asks for all that changes anywhere: the sequences share a tree.
-// Nor is its path null: the real server takes that, and then never ends the
+// addWatch never watches the whole tree, which all sequences share. Its path is
+// never null either: the real server accepts that, and then never closes the
 // connection.
 func (g *generator) addWatch() Request {
 	r := Request{Op: zkproto.OpAddWatch, Path: g.path(false), Flags: pick[int32](g, 0, 1)}
@@ -475,7 +476,7 @@ func (g *generator) setWatches() Request {
 		if g.chance(2) && i < 3 {
 			list = []string{pick(g, null, "", "nowhere", "~/n\x00l", "~/\U0001f600", "~/\xff", "~/\xed\xa0\x80")}
 		}
-		if g.chance(1) && i < 3 { // further behind, the real server takes it, and then never ends the connection
+		if g.chance(1) && i < 3 { // in later lists, the real server accepts it, and then never closes the connection
 			list = append(list, null, "~")
 		}
 		r.Lists = append(r.Lists, list)
@@ -483,13 +484,13 @@ func (g *generator) setWatches() Request {
 	return r
 }
 
-// limits are soft and hard, of few bytes and few znodes.
+// limits are soft and hard limits of few bytes and few znodes.
 var limits = []string{
 	"count=3,bytes=10", "count=-1,bytes=-1=;byteHardLimit=10;countHardLimit=-1", "count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=4",
 	"count=1,bytes=1=;byteHardLimit=300;countHardLimit=3", "count=-1,bytes=-1;byteHardLimit=0;countHardLimit=0",
 }
 
-// quota is about the limits of a znode, or what is counted for it.
+// quota is a request about the limits of a znode, or about its usage.
 func (g *generator) quota() Request {
 	path := quotaTop + pick(g, "~", "~/a", "~/a") + pick(g, "/zookeeper_limits", "/zookeeper_limits", "/zookeeper_stats")
 	limits := pick(g, limits...)
@@ -518,13 +519,13 @@ func (g *generator) auth() Request {
 	return r
 }
 
-// check stands alone, and must fail: the real server never answers one that holds.
+// check stands alone and must fail: the real server never replies if it succeeds.
 func (g *generator) check() Request {
 	return Request{Op: zkproto.OpCheck, Path: pick(g, "~/nosuch", "nowhere", "~/a", "~/e", "~/a/", null, "/"), Version: impossible}
 }
 
-// unknown is a number that is no operation, or none for clients. With -10 the real
-// server would make a session.
+// unknown is a number that is no operation, or no operation for clients. -10 is
+// left out: the real server would create a session.
 func (g *generator) unknown() Request {
 	return Request{Op: zkproto.Op(pick[int32](g, 0, 10, 23, 24, 99, 108, 1000, -1, -2, -12, math.MaxInt32, math.MinInt32))}
 }
@@ -567,7 +568,7 @@ func (g *generator) multi() Request {
 	}
 	for range pick(g, 0, 1, 1, 2, 2, 3, 4, 6) {
 		p := g.part()
-		if g.chance(70) { // most should be possible: else no multi succeeds
+		if g.chance(70) { // most parts must be able to succeed, or no multi would
 			p = g.sensible()
 		}
 		r.Ops = append(r.Ops, p)
@@ -612,11 +613,12 @@ func (g *generator) multiRead() Request {
 	return r
 }
 
-// burst is several requests in one go. What the real server answers out of turn,
-// or what closes the connection, is not among them. Nor is what it judges by a
-// state that need not be that behind the request before: a write behind a setACL,
-// which counts for others only when it has been applied, any under a quota, and
-// those behind what it stumbles over.
+// burst is several requests in one write. It avoids requests that the real server
+// answers out of turn or after which it closes the connection. It also avoids
+// requests that the real server judges by another state than the one after the
+// previous request: a write after a setACL, which takes effect for other requests
+// only when it is applied; all writes under a quota; and all requests after one
+// that confuses the server.
 func (g *generator) burst(slot int) {
 	var list []Request
 	for range 2 + g.IntN(7) {
@@ -633,8 +635,8 @@ func (g *generator) burst(slot int) {
 	g.request(slot, list...)
 }
 
-// confuses says whether the real server goes on, for a while, with a state in which
-// half of the request was done, or has not the owner that it will have.
+// confuses says whether the real server continues for a while with a wrong state
+// after the request: with half of it done, or without the znode's final owner.
 func (r *Request) confuses() bool {
 	for i := range r.Ops {
 		if p := &r.Ops[i]; r.Op == zkproto.OpMulti && (strings.Contains(p.ACL, "null") || p.Flags > 4 && p.Op != zkproto.OpCreateTTL) {
@@ -644,7 +646,7 @@ func (r *Request) confuses() bool {
 	return r.Op == zkproto.OpCreateContainer && r.Flags&1 != 0
 }
 
-// spoilt is a request with something wrong in its bytes.
+// spoilt is a request with an error in its bytes.
 func (g *generator) spoilt(slot int) {
 	r := g.one()
 	for r.Op == zkproto.OpPing || r.Op == zkproto.OpWhoAmI {
@@ -662,7 +664,7 @@ func (g *generator) spoilt(slot int) {
 	case r.Op == zkproto.OpMulti && len(r.Ops) > 100:
 		r.Spoil = spoil{}
 	case r.Spoil.how == "count" && (r.Op == zkproto.OpAddWatch || r.Op == zkproto.OpSetWatches2 || r.Op == zkproto.OpGetAllChildrenNumber ||
-		strings.HasPrefix(r.Path, "/")): // a path that is cut short might be everybody's
+		strings.HasPrefix(r.Path, "/")): // a truncated path might be one that all sequences share
 		r.Spoil.how, r.Spoil.value = "cut", 0
 	}
 	g.hide(&r)
@@ -672,7 +674,7 @@ func (g *generator) spoilt(slot int) {
 	}
 }
 
-// visit is a connect besides.
+// visit is an extra connect.
 func (g *generator) visit(slot int) {
 	c := Connect{Session: newSession, Password: "right", TimeoutMS: pick[int32](g, 0, 1, -1, math.MinInt32, 2999, 3000, 3001, 40000, 40001, math.MaxInt32),
 		ReadOnly: pick(g, -1, 0, 1), LastZxid: pick(g, "none", "none", "none", "seen", "ahead", "negative")}
@@ -683,7 +685,7 @@ func (g *generator) visit(slot int) {
 		c.Session = pick(g, g.dead...)
 	case n < 6:
 		c.Spoil = spoil{how: pick(g, "cut", "more", "count"), where: g.IntN(60), value: pick[int32](g, -1, -2, 0, 15, 17, 100, 1<<30)}
-	case n < 8 && len(g.live) > 0: // its connection is closed all the same
+	case n < 8 && len(g.live) > 0: // the session's connection is closed all the same
 		c.Session, c.Password, c.TimeoutMS = pick(g, g.live...), pick(g, "wrong", "wrong", "short", "long", "empty", "null"), normalTimeoutMS
 		g.add(Step{Conn: slot, Do: doConnect, Connect: c})
 		for i := range g.slots {
@@ -696,10 +698,10 @@ func (g *generator) visit(slot int) {
 	g.add(Step{Conn: slot, Do: doVisit, Connect: c})
 }
 
-// big is a znode as large as a frame can hold, or larger.
+// big is a znode of the largest size that a frame can hold, or larger.
 func (g *generator) big(slot int) {
 	g.bigs++
-	// A create of ~/big: 8 of header, 4+len(path), 4 of data, acl 4+4+9+10, 4 of flags.
+	// A create of ~/big: 8 bytes of header, 4+len(path), 4 of data, acl 4+4+9+10, 4 of flags.
 	const most = 0xfffff - 8 - (4 + 1 + 1 + 7 + 4) - 4 - 31
 	size := pick(g, most-1000, most-20, 2<<20)
 	g.request(slot, Request{Op: zkproto.OpCreate, Path: "~/big", Data: bigData(size), ACL: "open"})
@@ -711,7 +713,7 @@ func (g *generator) big(slot int) {
 	g.request(slot, Request{Op: zkproto.OpDelete, Path: "~/big", Version: -1})
 }
 
-// hide notes what not everybody may read from here on.
+// hide notes paths that not all users may read from here on.
 func (g *generator) hide(r *Request) {
 	if entries := acls[r.ACL]; len(entries) > 0 && r.Op != zkproto.OpAuth && (entries[0].perms&1 == 0 || entries[0].scheme != "world") {
 		g.hidden = append(g.hidden, r.Path)
@@ -721,7 +723,7 @@ func (g *generator) hide(r *Request) {
 	}
 }
 
-// believe notes what a request changes, if it does.
+// believe notes the assumed effect of a request.
 func (g *generator) believe(r *Request) {
 	g.hide(r)
 	switch r.Op {

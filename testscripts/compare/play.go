@@ -18,14 +18,14 @@ import (
 	"coord/tree/znode"
 )
 
-// patience of a Player, for an answer, a close, the end of a session. It is far above what
-// happens, and a play that meets it says so in its lines.
+// patience is how long a Player waits for a reply, a close, or the end of a session.
+// Normal waits are far shorter; a play that reaches it says so in its lines.
 const patience = time.Minute
 
-// normalTimeoutMS is what sessions ask for that are not to expire.
+// normalTimeoutMS is the timeout of sessions that are not meant to expire.
 const normalTimeoutMS = 30000
 
-// maxFrame is what a Player reads.
+// maxFrame is the largest frame that a Player reads.
 const maxFrame = 4 << 20
 
 // Player plays one sequence to one server.
@@ -33,29 +33,29 @@ type Player struct {
 	addr    string
 	number  int64  // of this play
 	prefix  string // the sequence's own znode
-	marks   string // where the ephemerals are that show an expiry
-	control *conn  // of super, not compared
+	marks   string // prefix of the ephemerals that show an expiry
+	control *conn  // of the superuser; not compared
 
 	conns    [3]*conn
-	sessions map[int]*session // by the step that made it
+	sessions map[int]*session // by the step that created it
 	byID     map[int64]*session
 
 	lines   []string
 	sortACL bool
 	code    int32 // of the last reply
-	failed  bool  // there is an error in the multi that was read last
+	failed  bool  // the last multi had an error
 
-	told  map[*conn]int64 // the zxid of its last event that had one
+	told  map[*conn]int64 // the zxid of the connection's last event, if events have zxids
 	last  int64           // the zxid of the last reply
 	hard  []int64
-	zxids map[int64]bool // that lines name
+	zxids map[int64]bool // zxids that occur in lines
 	times map[int64]int64
 
 	counts Counts
-	took   []time.Duration // of each step
+	took   []time.Duration // by each step
 }
 
-// Counts says how often what happened: opcodes, error codes, events.
+// Counts says how often something happened: opcodes, error codes, events.
 type Counts map[string]map[string]int
 
 func (p *Player) count(kind, key string) { p.counts.add(kind, key, 1) }
@@ -67,7 +67,7 @@ func (c Counts) add(kind, key string, n int) {
 	c[kind][key] += n
 }
 
-// session is one that the server made.
+// session is a session that the server has created.
 type session struct {
 	name     string
 	id       int64
@@ -81,7 +81,7 @@ type conn struct {
 	r       *bufio.Reader
 	session *session
 	xid     int32
-	gone    string // why nothing more comes: "closed", or what is wrong
+	gone    string // why nothing more can be read: "closed", or the error
 }
 
 func dial(addr string) (*conn, error) {
@@ -96,7 +96,7 @@ func frame(body []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(make([]byte, 0, len(body)+4), uint32(len(body))), body...)
 }
 
-// write sends bytes; what fails shows when the answer is read.
+// write sends bytes. Errors show when the reply is read.
 func (c *conn) write(b []byte) {
 	_ = c.c.SetDeadline(time.Now().Add(patience))
 	_, _ = c.c.Write(b)
@@ -131,7 +131,7 @@ func (c *conn) read() []byte {
 
 func (p *Player) say(format string, a ...any) { p.lines = append(p.lines, fmt.Sprintf(format, a...)) }
 
-// zxid is a mark that becomes a rank when the play is over.
+// zxid returns a mark that rank replaces by a rank after the play.
 func (p *Player) zxid(z int64) string {
 	if z == 0 || z == -1 {
 		return strconv.FormatInt(z, 10)
@@ -140,7 +140,7 @@ func (p *Player) zxid(z int64) string {
 	return "\x01" + strconv.FormatInt(z, 16) + "\x02"
 }
 
-// time says what is wrong with a time: each txn has one.
+// time reports what is wrong with a time: all times of a txn must be equal.
 func (p *Player) time(zxid, ms int64) string {
 	if zxid == 0 {
 		return fmt.Sprintf(" time %d", ms)
@@ -165,7 +165,7 @@ func (p *Player) owner(id int64) string {
 	return "SOMEBODY"
 }
 
-// at puts the sequence's own znode where ~ stands.
+// at replaces ~ by the sequence's own znode.
 func (p *Player) at(path string) string { return strings.ReplaceAll(path, "~", p.prefix) }
 
 // back is the zxid of the nth last txn of this play, or one far ahead, or a
@@ -182,7 +182,7 @@ func (p *Player) back(n int) int64 {
 	return 0
 }
 
-// event notes a notification, if the frame is one.
+// event records a notification, if the frame is one.
 func (p *Player) event(c *conn, b []byte, lines *[]string) bool {
 	d := decoder{b: b}
 	if d.int() != zkproto.XidEvent {
@@ -192,7 +192,7 @@ func (p *Player) event(c *conn, b []byte, lines *[]string) bool {
 	typ, state, path := d.int(), d.int(), d.str()
 	p.count("event", znode.EventType(typ).String())
 	text := fmt.Sprintf("event %d %d %s", typ, state, path)
-	if zxid != -1 { // from 3.9 on it is that of the txn
+	if zxid != -1 { // from 3.9 on it is the zxid of the txn
 		if zxid < p.told[c] || zxid < 1 {
 			text += fmt.Sprintf(" ZXID %x behind %x", zxid, p.told[c])
 		}
@@ -265,7 +265,7 @@ func (p *Player) replyText(b []byte, r *Request, xid int32) string {
 	return text + "ok " + body
 }
 
-// writes says whether a success has a zxid of its own.
+// writes says whether the reply to a successful request has a zxid of its own.
 func writes(op zkproto.Op) bool {
 	switch op {
 	case zkproto.OpCreate, zkproto.OpCreate2, zkproto.OpCreateContainer, zkproto.OpCreateTTL, zkproto.OpDelete, zkproto.OpSetData,
@@ -275,7 +275,7 @@ func writes(op zkproto.Op) bool {
 	return false
 }
 
-// send writes requests in one go and reads their replies.
+// send sends requests in one write and reads their replies.
 func (p *Player) send(c *conn, list []Request) {
 	var b []byte
 	xids := make([]int32, len(list))
@@ -304,7 +304,7 @@ func (p *Player) send(c *conn, list []Request) {
 	}
 }
 
-// gather asks for a ping, and notes what came before its reply.
+// gather sends a ping, and returns what came before its reply.
 func (p *Player) gather(c *conn) (lines []string) {
 	c.write(frame((&Request{Op: zkproto.OpPing}).encode(zkproto.XidPing, p.at, p.back)))
 	for {
@@ -323,7 +323,7 @@ func (p *Player) gather(c *conn) (lines []string) {
 	}
 }
 
-// gatherAll does so on all connections; sorted if there is no order.
+// gatherAll calls gather for all connections; sorted: the events of a connection have no order.
 func (p *Player) gatherAll(sorted bool) {
 	for i, c := range p.conns {
 		if c == nil || c.gone != "" {
@@ -339,8 +339,9 @@ func (p *Player) gatherAll(sorted bool) {
 	}
 }
 
-// alive says whether the connection lives, when it may have been closed: behind
-// what closes it the real server may yet answer a ping.
+// alive records whether the connection is still open after a request that may have
+// closed it. The real server may still answer a ping after such a request, so a
+// ping alone does not tell.
 func (p *Player) alive(c *conn) {
 	switch {
 	case c.gone != "":
@@ -365,7 +366,7 @@ func (p *Player) ends(c *conn) string {
 	}
 }
 
-// Play plays the steps, each with its own lines, and one more for what is left.
+// Play plays the steps. Each has its own lines, and one more entry is for what is left behind.
 func (p *Player) Play(steps []Step) (out [][]string, err error) {
 	if err := p.begin(); err != nil {
 		return nil, err
@@ -400,8 +401,8 @@ func (p *Player) Play(steps []Step) (out [][]string, err error) {
 	return out, nil
 }
 
-// rank puts names where zxids are: #n is that of the nth reply with one of its
-// own, #n+m the mth behind it that nobody got a reply with.
+// rank replaces marks by names: #n is the zxid of the nth reply with one of its
+// own, #n+m is the mth zxid after that without a reply.
 func (p *Player) rank(out [][]string) {
 	all := make([]int64, 0, len(p.zxids))
 	for z := range p.zxids {
@@ -464,7 +465,7 @@ func (p *Player) step(s *Step) error {
 			return nil
 		}
 		closes := slices.ContainsFunc(s.Requests, func(r Request) bool { return r.closes() })
-		if closes { // with a connection goes what the real server has not sent yet
+		if closes { // when it closes the connection, the real server drops what it has not sent yet
 			p.lines = append(p.lines, p.gather(c)...)
 		}
 		p.send(c, s.Requests)
@@ -483,7 +484,7 @@ func (p *Player) step(s *Step) error {
 	return nil
 }
 
-// closeSession ends a session: its ephemerals go, in an order of the server's.
+// closeSession ends a session: its ephemerals are deleted in an order that the server chooses.
 func (p *Player) closeSession(c *conn, requests []Request) {
 	p.gatherAll(false)
 	p.lines = p.closing(c, requests)
@@ -494,7 +495,7 @@ func (p *Player) closeSession(c *conn, requests []Request) {
 	p.gatherAll(true)
 }
 
-// closing sends what ends a session; the events before the last reply are sorted.
+// closing sends the requests that end a session, and sorts the events before the last reply.
 func (p *Player) closing(c *conn, requests []Request) []string {
 	before := p.lines
 	p.lines = nil
@@ -505,7 +506,7 @@ func (p *Player) closing(c *conn, requests []Request) []string {
 	return append(before, p.lines...)
 }
 
-// let drops a connection when its events are there.
+// let closes a connection after its events have arrived.
 func (p *Player) let(slot int) {
 	c := p.conns[slot]
 	if c == nil {
@@ -514,14 +515,14 @@ func (p *Player) let(slot int) {
 	if c.gone == "" {
 		p.lines = append(p.lines, p.gather(c)...)
 		_ = c.c.(*net.TCPConn).CloseWrite()
-		p.ends(c) // then its watches are gone too
+		p.ends(c) // by then its watches are gone too
 		c.gone = "let go"
 	}
 	_ = c.c.Close()
 	p.conns[slot] = nil
 }
 
-// connect sends a connect request and shows the answer.
+// connect sends a connect request and records the reply.
 func (p *Player) connect(s *Step) (*conn, error) {
 	c, err := dial(p.addr)
 	if err != nil {
@@ -600,8 +601,8 @@ func (p *Player) connect(s *Step) (*conn, error) {
 	return c, nil
 }
 
-// attach gives the slot a connection with a session. Other connections of the
-// session end.
+// attach gives the slot a connection with a session. The server closes other
+// connections of the session.
 func (p *Player) attach(s *Step) error {
 	p.gatherAll(false)
 	target := p.sessions[s.Connect.Session]
@@ -618,7 +619,7 @@ func (p *Player) attach(s *Step) error {
 		}
 		if c != nil {
 			p.say("c%d %s", i, p.ends(other))
-		} else { // the real server has closed it, though the password was wrong
+		} else { // the real server has closed it, although the password was wrong
 			other.gone = "let go"
 			_ = other.c.Close()
 		}
@@ -633,7 +634,7 @@ func (p *Player) attach(s *Step) error {
 	return nil
 }
 
-// visit connects and ends what was new.
+// visit connects, and ends the session if it is new.
 func (p *Player) visit(s *Step) error {
 	c, err := p.connect(s)
 	if err != nil || c == nil {
@@ -643,8 +644,8 @@ func (p *Player) visit(s *Step) error {
 	return nil
 }
 
-// expire lets a session end by silence: attached again with the shortest time it
-// makes an ephemeral, and when that is gone so is the session.
+// expire lets a session expire: it attaches it again with the shortest timeout and
+// creates an ephemeral. When the ephemeral is gone, the session has expired.
 func (p *Player) expire(s *Step) error {
 	p.gatherAll(false)
 	owner := p.conns[s.Conn].session
@@ -685,7 +686,7 @@ func (p *Player) expire(s *Step) error {
 	return err
 }
 
-// endSessions ends all that are left, in the order in which they were made.
+// endSessions ends the remaining sessions in the order in which they were created.
 func (p *Player) endSessions() error {
 	ids := make([]int, 0, len(p.sessions))
 	for id := range p.sessions {

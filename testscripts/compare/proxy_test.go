@@ -9,9 +9,9 @@ import (
 	"coord/testscripts/compare"
 )
 
-// faults are what a proxy does to the frames behind the first that a server sends
-// on a connection; nothing is sent for nil, and what is held back comes behind the
-// next frame.
+// faults are changes that a proxy makes to the frames that a server sends on a
+// connection, except the first one. A nil send drops the frame; hold is sent after
+// the next frame.
 var faults = map[string]func(f []byte) (send, hold []byte){
 	"another code":          reply(func(f []byte) { be.PutUint32(f[12:], 0xffffff9a) }, func(f []byte) bool { return code(f) == -101 }),
 	"ok in place of a code": reply(func(f []byte) { be.PutUint32(f[12:], 0) }, func(f []byte) bool { return code(f) == -121 }),
@@ -62,7 +62,7 @@ func longer(f []byte, more bool) []byte {
 	return f
 }
 
-// startProxy stands between a client and a server, and breaks what that says.
+// startProxy runs a proxy to a server that applies fault to the server's frames.
 func startProxy(t *testing.T, to string, fault func([]byte) ([]byte, []byte)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -81,7 +81,7 @@ func startProxy(t *testing.T, to string, fault func([]byte) ([]byte, []byte)) (a
 				_ = c.Close()
 				continue
 			}
-			go func() { // the client's requests as they are
+			go func() { // forward the client's requests unchanged
 				_, _ = io.Copy(s, c)
 				_ = s.(*net.TCPConn).CloseWrite()
 			}()
@@ -125,7 +125,7 @@ func pass(to io.Writer, from io.Reader, fault func([]byte) ([]byte, []byte)) {
 }
 
 // TestDifferencesAreFound: each kind of fault is found, and the sequence that shows
-// it becomes short.
+// it is shrunk.
 func TestDifferencesAreFound(t *testing.T) {
 	t.Parallel()
 	for name, fault := range faults {
@@ -133,7 +133,7 @@ func TestDifferencesAreFound(t *testing.T) {
 			t.Parallel()
 			good, other := startCoord(t), startCoord(t)
 			pair := &compare.Pair{Real: good, Other: other}
-			controls, err := pair.Controls() // these are told the truth
+			controls, err := pair.Controls() // these bypass the proxy
 			if err != nil {
 				t.Fatal(err)
 			}

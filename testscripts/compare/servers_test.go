@@ -17,7 +17,7 @@ import (
 )
 
 // common is the configuration of both servers: znodes with a TTL, hard quotas, a
-// superuser, and nothing that is deleted because it is old.
+// superuser, and no deletion of old containers and TTL znodes.
 var common = []string{
 	"extendedTypesEnabled=true", "enforceQuota=true", "znode.container.checkIntervalMs=86400000",
 	"DigestAuthenticationProvider.superDigest=" + compare.SuperDigest, "maxClientCnxns=0",
@@ -25,8 +25,8 @@ var common = []string{
 	"4lw.commands.whitelist=*",
 }
 
-// startZooKeeper starts a real ZooKeeper; more are lines of its configuration
-// that win over the common ones.
+// startZooKeeper starts a real ZooKeeper; more are lines of its configuration that
+// override the common ones.
 func startZooKeeper(t testing.TB, more ...string) (addr string) {
 	t.Helper()
 	classpath := zookeeper.Classpath(t)
@@ -40,7 +40,7 @@ func startZooKeeper(t testing.TB, more ...string) (addr string) {
 		t.Fatal(err)
 	}
 	java := []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
-	// Some of them are read from here only.
+	// Some of them are read only from system properties.
 	for _, l := range lines {
 		key, value, _ := strings.Cut(l, "=")
 		switch key {
@@ -76,7 +76,7 @@ func start(t testing.TB, addr, logFile string, p *exec.Cmd) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = p.Wait() // killed, or its output says why
+		_ = p.Wait() // killed, or its output says why it ended
 	}()
 	said := func() string {
 		b, _ := os.ReadFile(logFile)
@@ -112,8 +112,8 @@ func start(t testing.TB, addr, logFile string, p *exec.Cmd) {
 	t.Fatalf("%s does not serve after two minutes: %s", p.Path, said())
 }
 
-// serves asks for a word: who asks a ZooKeeper that is starting for a session may hear
-// nothing until he gives up.
+// serves says whether a server answers srvr. A session would be no good test: a
+// ZooKeeper that is starting may not answer until the client gives up.
 func serves(addr string) bool {
 	answer, err := words.Ask(addr, "srvr", 2*time.Second)
 	return err == nil && strings.HasPrefix(answer, "Zookeeper version: ")

@@ -8,16 +8,16 @@ import (
 	"coord/server/zkproto"
 )
 
-// Request is one request, or a part of a multi. In its paths ~ stands for the
+// Request is a request, or a part of a multi. In its paths ~ stands for the
 // sequence's own znode.
 type Request struct {
 	Op      zkproto.Op
 	Xid     int32  // 0: the next number of the connection
-	Path    string // null is null
-	Data    string // null is null. OpAuth: the credential. OpSASL: the token
-	ACL     string // its name. OpAuth: the scheme
+	Path    string // the constant null is a null string
+	Data    string // the constant null is null. OpAuth: the credential. OpSASL: the token
+	ACL     string // name of the list. OpAuth: the scheme
 	Flags   int32  // OpAddWatch: the mode. OpCheckWatches, OpRemoveWatches: the type
-	Version int32  // OpSetWatches: how many txns back is the zxid; less than 0 is ahead, or negative
+	Version int32  // OpSetWatches: the zxid of this many txns ago; less than 0: far ahead, or negative
 	TTL     int64
 	Watch   bool
 	Lists   [][]string // of OpSetWatches. OpReconfig: the three strings
@@ -89,47 +89,48 @@ func text(s string) string {
 	return strconv.Quote(s)
 }
 
-// negative is what the Version of an OpSetWatches says for a zxid below all.
+// negative is the Version of an OpSetWatches that stands for a zxid below all others.
 const negative = -2
 
-// How a Step goes.
+// What a Step does.
 const (
-	doRequests = ""       // send them in one go and read their replies
-	doConnect  = "attach" // a session to the connection, new or not; what it had before is let go
-	doVisit    = "visit"  // connect besides, and end a session that is new
-	doDrop     = "drop"   // the connection; the session lives on
+	doRequests = ""       // send them in one write and read their replies
+	doConnect  = "attach" // a session, new or not, to the connection; its previous session is detached
+	doVisit    = "visit"  // connect in addition, and end the session if it is new
+	doDrop     = "drop"   // the connection; its session stays alive
 	doExpire   = "expire" // the connection's session
-	doRaw      = "raw"    // bytes that are no request
+	doRaw      = "raw"    // bytes that are not a request
 )
 
 // Step is one operation of a sequence.
 type Step struct {
-	ID       int // names the session that it makes; stays when others are left out
+	ID       int // names the session that the step creates; unchanged when other steps are left out
 	Conn     int
 	Do       string
-	Requests []Request // several are a burst
+	Requests []Request // several are sent in one write
 	Connect  Connect
 	Raw      string
 }
 
-// Connect is how a session is asked for.
+// Connect describes a connect request.
 type Connect struct {
-	Session   int    // the step that made it, newSession or unknownSession
+	Session   int    // the step that created it, newSession or unknownSession
 	Password  string // right, wrong, empty, null, short, long
 	TimeoutMS int32
-	ReadOnly  int    // the byte, or -1 for none
+	ReadOnly  int    // the byte; -1: none
 	LastZxid  string // none, seen, ahead, negative
 	Spoil     spoil
 }
 
-// Sessions that no step has made.
+// Sessions that no step has created.
 const (
 	newSession     = -1
 	unknownSession = -2
 )
 
-// unknownID is no session's: those of a server are from its clock. Each play has
-// one of its own, as a server closes the connections that ask for the same.
+// unknownID is no session's id: a server makes its ids from its clock. Each play
+// adds its number to it, since a server closes other connections that request the
+// same session.
 const unknownID = 0x0123456700000000
 
 func (c *Connect) String() string {
@@ -160,7 +161,7 @@ func (s *Step) String() string {
 	return b + s.Do
 }
 
-// closes says whether the server may close the connection behind a request.
+// closes says whether the server may close the connection after a request.
 func (r *Request) closes() bool {
 	switch r.Op {
 	case zkproto.OpAuth, zkproto.OpSASL, zkproto.OpCheck, zkproto.OpReconfig, zkproto.OpNotification, zkproto.OpDeleteContainer,
@@ -170,7 +171,7 @@ func (r *Request) closes() bool {
 	return r.Spoil.how != "" || strings.HasPrefix(r.Op.String(), "op ") || strings.HasPrefix(r.Data, "\x00big")
 }
 
-// acls are the access lists that requests name.
+// acls are the ACLs that requests name.
 var acls = map[string][]struct {
 	perms      int32
 	scheme, id string
@@ -245,6 +246,6 @@ const (
 	u1Hash    = "fpT/y03U+EjItKZOSLGvjnJlyng="
 	u2Hash    = "o9NxcCGDPOlcV7JVhmKHOf5ctVE="
 	superHash = "xQJmxLMiHGwaqBvst5y6rkB6HQs="
-	// SuperDigest is what the servers are configured with: super:admin.
+	// SuperDigest configures the superuser of the servers: super:admin.
 	SuperDigest = "super:" + superHash
 )

@@ -10,16 +10,16 @@ import (
 	"coord/server/zkproto"
 )
 
-// null is the string, and the data, that is null on the wire.
+// null stands for a string or data that is null on the wire.
 const null = "\x00null"
 
-// bigData is data of so many bytes, to be written short.
+// bigData stands for data of n bytes.
 func bigData(n int) string { return "\x00big" + strconv.Itoa(n) }
 
-// encoder writes a request and remembers where its fields are.
+// encoder encodes a request and remembers the offsets of its fields.
 type encoder struct {
 	b      []byte
-	counts []int // offsets of the ints that are lengths and counts
+	counts []int // offsets of lengths and counts
 	bools  []int
 }
 
@@ -80,8 +80,8 @@ func (e *encoder) acl(name string) {
 	}
 }
 
-// body writes what stands behind the header of a request, or behind the header
-// of its part of a multi.
+// body encodes what follows the header of a request, or the header of its part in a
+// multi.
 func (e *encoder) body(r *Request, at func(string) string, zxid func(int) int64) {
 	switch r.Op {
 	case zkproto.OpCreate, zkproto.OpCreate2, zkproto.OpCreateContainer, zkproto.OpCreateTTL:
@@ -144,7 +144,7 @@ func (e *encoder) body(r *Request, at func(string) string, zxid func(int) int64)
 	}
 }
 
-// encode writes a whole request, without the length of its frame.
+// encode encodes a whole request, without the length of its frame.
 func (r *Request) encode(xid int32, at func(string) string, zxid func(int) int64) []byte {
 	var e encoder
 	e.int(xid)
@@ -153,10 +153,10 @@ func (r *Request) encode(xid int32, at func(string) string, zxid func(int) int64
 	return e.spoil(r.Spoil)
 }
 
-// spoil is what is wrong with the bytes of a request.
+// spoil describes an error in the bytes of a request.
 type spoil struct {
-	how   string // "" nothing
-	where int    // of the fields or bytes that there are, counted round
+	how   string // "": none
+	where int    // index of the field or byte, modulo their number
 	value int32
 }
 
@@ -175,13 +175,13 @@ func (e *encoder) spoil(s spoil) []byte {
 		if body := len(e.b) - head; body > 0 {
 			return e.b[:head+s.where%body]
 		}
-	case "more": // there are some that nobody reads
+	case "more": // more bytes than the server reads
 		return append(e.b, make([]byte, s.where)...)
-	case "count": // a length or count is another one
+	case "count": // a length or count is wrong
 		if len(e.counts) > 0 {
 			binary.BigEndian.PutUint32(e.b[e.counts[s.where%len(e.counts)]:], uint32(s.value))
 		}
-	case "bool": // true is 1, and here something else
+	case "bool": // not 1, which is true
 		if len(e.bools) > 0 {
 			e.b[e.bools[s.where%len(e.bools)]] = byte(s.value)
 		}
@@ -191,7 +191,7 @@ func (e *encoder) spoil(s spoil) []byte {
 	return e.b
 }
 
-// decoder reads a reply and shows it as text.
+// decoder decodes a reply to text.
 type decoder struct {
 	b   []byte
 	bad bool
@@ -221,7 +221,7 @@ func (d *decoder) long() int64 {
 	return 0
 }
 
-// str shows a string or data quoted, null as null, what is long by its size.
+// str formats a string or data: quoted; null as null; if long, only its size.
 func (d *decoder) str() string {
 	n := d.int()
 	if n == -1 {
@@ -246,7 +246,7 @@ func (d *decoder) list(element func() string) []string {
 	return all
 }
 
-// set is a list of which no order is promised.
+// set is a list in no particular order, so it is sorted.
 func (d *decoder) set(element func() string) string {
 	all := d.list(element)
 	sort.Strings(all)
@@ -290,7 +290,7 @@ func (p *Player) body(d *decoder, op zkproto.Op) string {
 	return ""
 }
 
-// results shows those of a multi.
+// results formats the results of a multi.
 func (p *Player) results(d *decoder) string {
 	var all []string
 	for !d.bad {
@@ -310,8 +310,8 @@ func (p *Player) results(d *decoder) string {
 	return strings.Join(all, "; ")
 }
 
-// stat shows a Stat. Its zxids become ranks when all are known, its times are
-// those of its zxids.
+// stat formats a Stat. Its zxids become ranks once all are known; its times are
+// checked against its zxids.
 func (p *Player) stat(d *decoder) string {
 	czxid, mzxid, ctime, mtime := d.long(), d.long(), d.long(), d.long()
 	version, cversion, aversion, owner := d.int(), d.int(), d.int(), d.long()

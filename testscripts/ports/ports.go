@@ -1,5 +1,5 @@
-// Package ports gives tests addresses that nobody else takes before the server that
-// they are for listens there, nor between two of its lives.
+// Package ports reserves addresses for tests: no other process gets them before the
+// server under test listens there, or between two of its runs.
 package ports
 
 import (
@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// Reserve takes an address of this machine until release, with port 0 any port. It
-// binds it and does not listen: a server that allows others its address
-// (SO_REUSEADDR: Go's do, and ZooKeeper's) can listen there, and whoever asks the
-// kernel for any port, for a server or for a connection of its own, gets another one.
+// Reserve reserves an address of this machine until release is called; port 0 means
+// any free port. It binds the address without listening: a server that sets
+// SO_REUSEADDR (as Go's and ZooKeeper do) can listen there, and the kernel never
+// chooses it as a free port for another server or connection.
 func Reserve(addr string) (reserved netip.AddrPort, release func(), err error) {
 	a, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -27,7 +27,7 @@ func Reserve(addr string) (reserved netip.AddrPort, release func(), err error) {
 		_ = syscall.Close(fd)
 		return a, nil, os.NewSyscallError("bind", err)
 	}
-	// Only now: it was to be nobody's before.
+	// Only after bind, which must fail if another process uses the address.
 	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
 	is, err2 := syscall.Getsockname(fd)
 	if err != nil || err2 != nil {
@@ -38,7 +38,7 @@ func Reserve(addr string) (reserved netip.AddrPort, release func(), err error) {
 	return netip.AddrPortFrom(a.Addr(), uint16(port)), func() { _ = syscall.Close(fd) }, nil
 }
 
-// Free is a port of 127.0.0.1 that is the test's until its end.
+// Free is a port of 127.0.0.1 that is reserved until the end of the test.
 func Free(t testing.TB) string {
 	t.Helper()
 	a, release, err := Reserve("127.0.0.1:0")

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Ask asks the server at addr for a word. A ZooKeeper that is starting answers that it does not serve, and may leave
-// the connection open: what has come of an answer is returned with the error too.
+// Ask sends a word to the server at addr. A ZooKeeper that is starting answers that it does not serve, and may leave
+// the connection open, so the part of the answer that has arrived is returned with an error too.
 func Ask(addr, word string, within time.Duration) (string, error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package words asks the four-letter words and holds the shapes of their answers: keys,
-// order, punctuation and units, without values. The same shapes are held against
-// a real ZooKeeper and against coord; what only one of them says is marked so.
+// Package words asks the four-letter words and checks the shapes of their answers:
+// keys, order, punctuation and units, without values. The same shapes are checked
+// against a real ZooKeeper and against coord; marks say what only one of them has.
 package words
 
 import (
@@ -10,18 +10,18 @@ import (
 	"strings"
 )
 
-// A shape is a line of text a line of answer, in which {name} stands for a value
-// (see values). Marks stand before it:
+// A shape has a line of text for each line of the answer; {name} in it stands for a
+// value (see values). Marks precede the text:
 //
-//	zookeeper|  only ZooKeeper says it
-//	coord|      only coord does
-//	*|          any number of times; such lines that follow each other mix
+//	zookeeper|  only ZooKeeper has the line
+//	coord|      only coord has it
+//	*|          any number of times; consecutive lines with this mark come in any order
 //	end|        the last line has no line end
 //
 //go:embed shapes
 var shapes embed.FS
 
-// Side is who answers.
+// Side is the server that answers.
 type Side string
 
 // The sides.
@@ -84,7 +84,7 @@ func read(word string, side Side) []string {
 	return lines
 }
 
-// Check says in which line an answer has another shape.
+// Check reports the first line of an answer that does not have the shape.
 func Check(word string, side Side, answer string) error {
 	if word == "mntr" {
 		return checkMetrics(side, answer)
@@ -120,7 +120,7 @@ func Check(word string, side Side, answer string) error {
 	return nil
 }
 
-// Metrics are the names of mntr's metrics that a side always has, without zk_.
+// Metrics are the names, without zk_, of the metrics in mntr that a side always has.
 func Metrics(side Side) (names []string) {
 	for _, line := range read("mntr", side) {
 		if name, _, _ := strings.Cut(line, " "); !strings.HasPrefix(name, "maybe|") {
@@ -130,16 +130,16 @@ func Metrics(side Side) (names []string) {
 	return names
 }
 
-// metricForms are the lines that a kind of metric has, with the form of the value.
+// metricForms are the lines of each kind of metric, with the form of the value.
 var metricForms = map[string][]string{
 	"int": {"zk_ {int}"}, "number": {"zk_ {number}"}, "text": {"zk_ {text}"}, "build": {"zk_ {build}"},
 	"summary":  {"zk_avg_ {number}", "zk_min_ {int}", "zk_max_ {int}", "zk_cnt_ {int}", "zk_sum_ {int}"},
 	"advanced": {"zk_p50_ {int}", "zk_p95_ {int}", "zk_p99_ {int}", "zk_p999_ {int}"},
 }
 
-// checkMetrics compares mntr: ZooKeeper promises the order of the first two lines
-// only. Its shape is a metric a line, with the kind; maybe| says that it need not
-// be there.
+// checkMetrics compares mntr, of which ZooKeeper guarantees only the order of the
+// first two lines. Each line of its shape is a metric and its kind; maybe| says
+// that the metric may be missing.
 func checkMetrics(side Side, answer string) error {
 	type metric struct {
 		line  *regexp.Regexp

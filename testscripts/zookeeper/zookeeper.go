@@ -1,4 +1,4 @@
-// Package zookeeper finds the real ZooKeeper that tests hold coord against.
+// Package zookeeper finds the real ZooKeeper with which tests compare coord.
 package zookeeper
 
 import (
@@ -8,16 +8,17 @@ import (
 	"testing"
 )
 
-// Variable is that of the environment which names another ZooKeeper: its classpath,
-// as java takes it.
+// Variable is the environment variable that names another ZooKeeper: its classpath,
+// in java's syntax.
 const Variable = "COORD_TEST_ZOOKEEPER"
 
-// debian are the files of Debian's package zookeeper. The jar names all that it needs.
+// debian are files of Debian's package zookeeper. The jar refers to all jars that it needs.
 var debian = []string{"/usr/share/java/zookeeper.jar", "/usr/share/zookeeper/bin/zkServer.sh"}
 
-// Classpath is that of the real ZooKeeper: what the environment names, or else Debian's.
-// A test is skipped, loudly, where java or Debian's files are missing; with
-// COORD_TEST_ALL it fails, as it does where the environment names what is not there.
+// Classpath is the classpath of the real ZooKeeper: the one that the environment names,
+// or else Debian's. If java or Debian's files are missing, it skips the test and says
+// so. With COORD_TEST_ALL the test fails instead, as it does if the environment names
+// files that do not exist.
 func Classpath(t testing.TB) string {
 	t.Helper()
 	missing := func(what string) {
@@ -32,7 +33,7 @@ func Classpath(t testing.TB) string {
 	}
 	if path := os.Getenv(Variable); path != "" {
 		for _, part := range filepath.SplitList(path) {
-			if found, err := filepath.Glob(part); part != "" && (err != nil || len(found) == 0) { // DIR/* is the jars in it
+			if found, err := filepath.Glob(part); part != "" && (err != nil || len(found) == 0) { // DIR/* is the jars in DIR
 				t.Fatalf("%s names %s, which is not there", Variable, part)
 			}
 		}
