@@ -25,17 +25,17 @@ func aclCommand() *command {
 
 func aclGetCommand() *command {
 	return &command{
-		name: "acl get", args: "PATH", does: "show who may do what with a znode", min: 1, max: 1, connects: true,
+		name: "acl get", args: "PATH", does: "show the ACL of a znode", min: 1, max: 1, connects: true,
 		details: aclDetails, examples: []string{"coord acl get /app", "coord acl get --json /app | jq .aversion"}, run: runACLGet,
 	}
 }
 
 func aclSetCommand() *command {
 	return &command{
-		name: "acl set", args: "PATH ACL…", does: "replace who may do what with a znode", min: 2, max: -1, connects: true,
-		details: `ACL is SCHEME:ID:PERMS, several as arguments or with commas; together they replace the whole list. auth::PERMS stands
-for whoever sets it, authenticated. It needs the permission ADMIN, and leave somebody that.
-With -r the same list is given to all znodes below, one by one, PATH first; -v is then about PATH alone.`,
+		name: "acl set", args: "PATH ACL…", does: "replace the ACL of a znode", min: 2, max: -1, connects: true,
+		details: `ACL is SCHEME:ID:PERMS; several are separate arguments or separated by commas, and together replace the whole ACL.
+auth::PERMS stands for the authenticated user who sets it. The command needs the ADMIN permission; leave it to somebody.
+With -r all znodes below get the same ACL, one by one, PATH first; -v then applies to PATH alone.`,
 		examples: []string{
 			"coord acl set /app world:anyone:r auth::cdrwa", "coord acl set -v 0 /app ip:10.0.0.0/8:cdrwa",
 			"coord acl set -r /app world:anyone:r,digest:ann:HASH=:cdrwa",
@@ -44,7 +44,7 @@ With -r the same list is given to all znodes below, one by one, PATH first; -v i
 			versionFlag("only if the version of the ACL is `N`"),
 			boolFlag("recursive", "all znodes below too", "r"),
 		},
-		asks: func(r *run) bool { return r.flags.Bool("recursive") }, // what is below
+		asks: func(r *run) bool { return r.flags.Bool("recursive") }, // then the requests depend on the znodes below
 		run:  runACLSet,
 	}
 }
@@ -62,7 +62,7 @@ type jsonACLChange struct {
 	V        int    `json:"v"`
 	Path     string `json:"path"`
 	Aversion int32  `json:"aversion"`
-	Changed  *int   `json:"changed,omitempty"` // with -r: znodes
+	Changed  *int   `json:"changed,omitempty"` // with -r: number of znodes
 	Zxid     string `json:"zxid"`              // of the last change
 }
 
@@ -90,7 +90,7 @@ func runACLGet(ctx context.Context, r *run) error {
 	})
 }
 
-// parseACLs reads the words of an ACL. where names them to the user.
+// parseACLs parses the words of an ACL. where is their source, for error messages.
 func parseACLs(where string, words []string) (acl znode.ACL, err error) {
 	for _, w := range words {
 		entries, err := znode.ParseACL(w)
@@ -134,8 +134,8 @@ func (r *run) changedACL(change client.Change, changed *int) {
 	}
 }
 
-// setACLs gives an ACL to a znode and to all below it. All paths are read before
-// anything is changed, since a changed znode may hide what is below it.
+// setACLs sets the ACL of a znode and of all its descendants. It reads all paths
+// before it changes anything, since a changed znode may hide its children.
 func (r *run) setACLs(ctx context.Context, path string, acl znode.ACL) error {
 	var paths []string
 	c, err := r.connect(ctx)
@@ -164,7 +164,7 @@ func (r *run) setACLs(ctx context.Context, path string, acl znode.ACL) error {
 		case err == nil:
 			changed++
 			top.Zxid = reply.Zxid(text.KeyZxid)
-		case !errors.Is(err, znode.ErrNoNode): // else it has gone meanwhile
+		case !errors.Is(err, znode.ErrNoNode): // a znode that is gone by now is skipped
 			return err
 		}
 		r.progress("coord: %s of %s changed", count(int64(changed)), count(int64(len(paths))))

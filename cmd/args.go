@@ -8,26 +8,26 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// line is a command line taken apart.
+// line is a parsed command line.
 type line struct {
 	command *command // nil: none was named
 	flags   []string // as --name=value
 	args    []string // neither flags nor the command
-	literal int      // arguments from here on stood behind "--"
-	help    bool     // -h, --help, or the command help
+	literal int      // index of the first argument that stood after "--"
+	help    bool     // -h, --help, or the command "help"
 }
 
 func (l *line) has(flag string) bool { return slices.Contains(l.flags, "--"+flag) }
 
 // parseLine finds the command and its flags. The flag package stops at the first
-// argument; here flags may stand anywhere up to "--", those that several
-// commands share also before the command. A flag's value may be its own word,
-// whatever it begins with; single letters without values may stand together
-// (-lR). The line is returned as far as it was read also with an error.
+// argument; here flags may stand anywhere before "--", and flags that several
+// commands share may also stand before the command. A flag's value may be the next
+// word, whatever that begins with; single letters without values may be combined
+// (-lR). With an error, the line is returned as far as it was parsed.
 func parseLine(all []*command, words []string) (l *line, err error) {
 	l = &line{literal: -1}
 	var given []givenFlag
-	helped := false // the command is help
+	helped := false // "help" is followed by a command
 	for i := 0; i < len(words); i++ {
 		w := words[i]
 		switch {
@@ -106,15 +106,15 @@ func find(all []*command, name string) *command {
 
 // givenFlag is a flag on the command line.
 type givenFlag struct {
-	name  string // of the table
+	name  string // as in the table
 	value string // with its "=", or empty
 	as    string // as it was written
 }
 
 func (f givenFlag) String() string { return "--" + f.name + f.value }
 
-// readFlag reads the flag at words[i], and its value if that is the next word.
-// last is the last word that belongs to it.
+// readFlag reads the flag at words[i], and its value if that is the next word. last
+// is the index of the last word that belongs to the flag.
 func readFlag(all []*command, cmd *command, words []string, i int) (fs []givenFlag, last int, err error) {
 	as, value, hasValue := strings.Cut(words[i], "=")
 	name := strings.TrimPrefix(strings.TrimPrefix(as, "-"), "-")
@@ -156,7 +156,7 @@ func readFlag(all []*command, cmd *command, words []string, i int) (fs []givenFl
 	return []givenFlag{g}, i, nil
 }
 
-// together reads several switches of one letter each.
+// together reads several one-letter flags without values, such as -lR; otherwise nil.
 func together(known []cli.Flag, letters string) (fs []givenFlag) {
 	for _, r := range letters {
 		f := findFlag(known, string(r))
@@ -171,8 +171,8 @@ func together(known []cli.Flag, letters string) (fs []givenFlag) {
 	return fs
 }
 
-// flagsAt are the flags that may stand behind a command, or before all: then
-// only those that several commands share.
+// flagsAt are the flags that may stand after cmd. If cmd is nil, they are the flags
+// that may stand before the command: only those that several commands share.
 func flagsAt(all []*command, cmd *command) []cli.Flag {
 	help := boolFlag("help", "explain the command", "h")
 	if cmd == nil {
@@ -180,7 +180,7 @@ func flagsAt(all []*command, cmd *command) []cli.Flag {
 		return append(shared.allFlags(), help, boolFlag("version", ""))
 	}
 	flags := append(cmd.allFlags(), help)
-	for _, c := range all { // the subcommand may come behind the flag
+	for _, c := range all { // the subcommand may follow the flag
 		if strings.HasPrefix(c.name, cmd.name+" ") {
 			flags = append(flags, c.allFlags()...)
 		}
@@ -223,8 +223,8 @@ func unknownCommand(all []*command, name string) error {
 	return e
 }
 
-// meant has a command line that makes no sense ask whether its first argument is a
-// mistyped subcommand: coord lock aquire /a.
+// meant adds a hint to a usage error if the first argument is perhaps a mistyped
+// subcommand: coord lock aquire /a.
 func meant(err error, cmd *command, args []string) error {
 	e, ok := errors.AsType[*usageError](err)
 	if !ok || len(args) == 0 || args[0] == "" || strings.HasPrefix(args[0], "/") {
@@ -265,7 +265,7 @@ func unknownFlag(known []cli.Flag, as, cmd string) error {
 	return e
 }
 
-// nearest finds the name that is most like a mistyped one, or none.
+// nearest finds the name that is closest to a mistyped one; empty if none is close.
 func nearest(names []string, typed string) string {
 	best, found := 1+len(typed)/3, ""
 	for _, n := range names {
@@ -279,8 +279,8 @@ func nearest(names []string, typed string) string {
 	return found
 }
 
-// distance counts the letters to insert, remove, change or swap with their
-// neighbour.
+// distance counts the insertions, deletions, substitutions and swaps of neighbours
+// that turn a into b.
 func distance(a, b string) int {
 	before, prev, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range prev {

@@ -10,8 +10,8 @@ import (
 func TestParseLine(t *testing.T) {
 	all := commands()
 	for _, tt := range []struct {
-		words string // with | between them
-		want  string // command | flags | arguments | arguments from here on are literal
+		words string // separated by |
+		want  string // command | flags | arguments | index of the first literal argument
 	}{
 		{"get|/a", "get||/a|1"},
 		{"get|/a|-s", "get|--stat|/a|1"},
@@ -108,8 +108,8 @@ func TestParseLineRefuses(t *testing.T) {
 	}
 }
 
-// TestFlagsAreOneForAll: a flag's kind is the same in all commands that share a
-// line, or a word could be read in two ways.
+// TestFlagsAreOneForAll: a flag has the same kind in all commands that share a
+// line; otherwise a word would be ambiguous.
 func TestFlagsAreOneForAll(t *testing.T) {
 	for _, c := range commands() {
 		var seen []string
@@ -127,7 +127,7 @@ func TestFlagsAreOneForAll(t *testing.T) {
 	}
 }
 
-// TestMeant: what is no argument may be a mistyped subcommand.
+// TestMeant: an argument that makes no sense may be a mistyped subcommand.
 func TestMeant(t *testing.T) {
 	for _, tt := range []struct{ words, hint string }{
 		{"lock aquire /a", "did you mean coord lock acquire?"}, {"snapshot verfy b", "did you mean coord snapshot verify?"},
@@ -168,7 +168,7 @@ func TestUsageErrorsEndWith2(t *testing.T) {
 	}
 }
 
-// TestHelp compares the help of every command with a file, for reviews.
+// TestHelp compares the help of every command with a file, so that reviews see each change.
 func TestHelp(t *testing.T) {
 	var b strings.Builder
 	for _, args := range append([][]string{{}}, helpArgs()...) {
@@ -189,7 +189,7 @@ func TestHelp(t *testing.T) {
 
 func helpArgs() (all [][]string) {
 	for _, c := range commands() {
-		if c.name != "help" { // its help is that of all
+		if c.name != "help" { // its help is that of all commands
 			all = append(all, strings.Fields(c.name))
 		}
 	}

@@ -14,15 +14,15 @@ import (
 
 func barrierCommand() *command {
 	return &command{
-		name: "barrier", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "wait until a number of participants are there", min: 1, max: -1, connects: true,
-		details: `Each participant is an ephemeral child of PATH; coord goes on when -n of them have been there at one time: all of them see
-that moment, also if some are gone again. One that dies before does not count. Then COMMAND runs, if there is one, and its exit code is
-coord's.
+		name: "barrier", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "wait for a number of participants", min: 1, max: -1, connects: true,
+		details: `Each participant is an ephemeral child of PATH; coord goes on when -n of them have been present at the same time. All of them
+see that moment, even if some have gone again. One that dies before does not count. Then COMMAND runs, if it is given, and its
+exit code is coord's.
 
-Exit codes: 0, or COMMAND's own; 8 not enough came in time (--wait; 124 with a COMMAND), 125 to 127 as with coord lock.`,
+Exit codes: 0, or COMMAND's own; 8 too few came in time (--wait; 124 with a COMMAND), 125 to 127 as with coord lock.`,
 		examples: []string{"coord barrier -n 3 /deploy/step1", "coord barrier -n 3 --wait 60s /deploy/step1 -- ./go.sh"},
 		flags: append(holderFlags(),
-			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "how many participants: `N`", DefaultText: "must be given"},
+			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "the number of participants: `N`", DefaultText: "required"},
 			&cli.DurationFlag{Name: "wait", Usage: "wait at most `TIME`", DefaultText: "as long as it takes"}),
 		asks: neverAsks,
 		run:  runBarrier,
@@ -66,7 +66,7 @@ func runBarrier(ctx context.Context, r *run) error {
 	}
 	signals, stop := forwarded()
 	defer stop()
-	if ctx.Err() != nil { // the signal came before there was a command to hand it to
+	if ctx.Err() != nil { // the signal came before there was a command to pass it to
 		return context.Cause(ctx)
 	}
 	ch, err := r.startChild(argv, nil, r.in)
@@ -83,7 +83,7 @@ func runBarrier(ctx context.Context, r *run) error {
 	}
 }
 
-// meeting counts who is at a barrier, by the events in their order.
+// meeting keeps track of who is at a barrier by the events, in their order.
 type meeting struct {
 	path   string
 	there  map[string]bool
@@ -109,11 +109,11 @@ func (m *meeting) set(path string, there bool) {
 	}
 }
 
-// meetingEvents is how many events wait before the connection is not read any
-// more.
+// meetingEvents is how many events are buffered before the connection is no longer
+// read.
 const meetingEvents = 1024
 
-// meet is there until n are.
+// meet joins the barrier and stays until n participants are there.
 func (r *run) meet(ctx context.Context, path string, n int) error {
 	ttl := r.flags.Duration("ttl")
 	if ttl < leastTTL || ttl > text.MaxWaitMS*time.Millisecond {
@@ -137,7 +137,7 @@ func (r *run) meet(ctx context.Context, path string, n int) error {
 	defer func() {
 		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWithin)
 		defer cancel()
-		_ = h.Close(leaving) // else it goes when its time is over
+		_ = h.Close(leaving) // if this fails, the session expires
 	}()
 	c, err := h.Conn(ctx)
 	if err != nil {
@@ -149,8 +149,8 @@ func (r *run) meet(ctx context.Context, path string, n int) error {
 	return m.wait(ctx, h, c)
 }
 
-// enter watches, looks who is there, and then comes in: whoever comes or goes
-// from now on is told, oneself too.
+// enter watches, lists who is there, and then joins: from the watch on, events
+// report everyone who comes or goes, including this process.
 func (m *meeting) enter(ctx context.Context, c *client.Conn) error {
 	_, at, err := c.Follow(ctx, m.path, client.FollowOptions{Recursive: true})
 	if err != nil {
@@ -171,7 +171,7 @@ func (m *meeting) enter(ctx context.Context, c *client.Conn) error {
 	return err
 }
 
-// wait takes the events, over lost connections.
+// wait handles the events, across lost connections, until the barrier is full.
 func (m *meeting) wait(ctx context.Context, h *client.Holder, c *client.Conn) error {
 	for {
 		select {
@@ -193,7 +193,8 @@ func (m *meeting) wait(ctx context.Context, h *client.Holder, c *client.Conn) er
 				continue
 			}
 			c = now
-			// The events of a transaction have one zxid, and the connection may have ended between two.
+			// All events of a transaction have one zxid, and the connection may have ended between two
+			// of them.
 			since := max(m.last-1, 1)
 			if _, _, err := c.Follow(ctx, m.path, client.FollowOptions{Recursive: true, Since: since, HasSince: true}); errors.Is(err, znode.ErrCompacted) {
 				return err

@@ -24,11 +24,11 @@ func benchCommand() *command {
 	presets := append(bench.PresetNames(), "all")
 	return &command{
 		name: "bench", does: "measure a server under load", connects: true,
-		details: `The load generator speaks ZooKeeper's protocol: it measures coord and ZooKeeper alike, and --compare both in turn. A client is
-a session on a connection of its own. All it makes is below one new znode, which is removed at the end, after Ctrl-C too. It
-loads the server as much as it can: mind who else uses it.
+		details: `The load generator speaks ZooKeeper's protocol: it measures coord and ZooKeeper alike, and with --compare both in turn. Each
+client is a session on a connection of its own. All znodes that it makes are below one new znode, which is removed at the end,
+also after Ctrl-C. It loads the server as much as it can: take care if others use the server.
 
---timeout is the longest wait for an answer. What was measured is printed also if an error ended it.`,
+--timeout is the longest wait for an answer. The figures are printed even if an error ended the measurement.`,
 		examples: []string{
 			"coord bench", "coord bench --mix set=30,get=70 --size 1k --clients 64 --outstanding 1", "coord bench --preset paced --rate 5000 --duration 30s",
 			"coord bench --preset all --pid 4711 --compare 127.0.0.1:2182 --compare-pid 4712", "coord bench --watchers 1000 --json",
@@ -43,34 +43,34 @@ loads the server as much as it can: mind who else uses it.
 func benchFlags(presets []string) []cli.Flag {
 	d := bench.Default()
 	return []cli.Flag{
-		&cli.StringFlag{Name: "preset", Usage: "the loads called `NAME`, with commas: " + strings.Join(presets, ", ") + "; other flags change them"},
+		&cli.StringFlag{Name: "preset", Usage: "named loads: `NAME`, separated by commas, of " + strings.Join(presets, ", ") + "; other flags change them"},
 		&cli.IntFlag{Name: "clients", Usage: "`N` clients", Value: d.Clients},
 		&cli.IntFlag{Name: "outstanding", Usage: "`N` requests of each client under way: the next is sent when one is answered", Value: d.Outstanding},
-		&cli.IntFlag{Name: "batch", Usage: "send `N` of them together, when as many were answered", DefaultText: "half of --outstanding"},
-		&cli.StringFlag{Name: "mix", Usage: "what they ask: `OP=SHARE`, with commas, of " + strings.Join(bench.OpNames(), ", "), DefaultText: d.Mix.String()},
+		&cli.IntFlag{Name: "batch", Usage: "send `N` of them together, when that many have been answered", DefaultText: "half of --outstanding"},
+		&cli.StringFlag{Name: "mix", Usage: "the requests: `OP=SHARE`, separated by commas, of " + strings.Join(bench.OpNames(), ", "), DefaultText: d.Mix.String()},
 		&cli.StringFlag{Name: "size", Usage: "bytes of a value: a `SIZE` such as 100, 1k, 1MiB", DefaultText: fmt.Sprint(d.Size)},
-		&cli.IntFlag{Name: "keys", Usage: "`N` znodes to read and set, made before", Value: d.Keys},
+		&cli.IntFlag{Name: "keys", Usage: "`N` znodes to read and set, made first", Value: d.Keys},
 		&cli.IntFlag{Name: "multi", Usage: "sets in a multi: `N`", Value: d.Multi},
-		boolFlag("seq", "creates are sequential"),
-		boolFlag("ephemeral", "creates are ephemeral", "e"),
-		&cli.IntFlag{Name: "rate", Usage: "`N` requests a second of all clients, however slow the answers are", DefaultText: "no limit"},
+		boolFlag("seq", "created znodes are sequential"),
+		boolFlag("ephemeral", "created znodes are ephemeral", "e"),
+		&cli.IntFlag{Name: "rate", Usage: "`N` requests a second in all, however slow the answers are", DefaultText: "no limit"},
 		&cli.DurationFlag{Name: "duration", Usage: "measure for `TIME`", Value: d.Duration},
 		&cli.IntFlag{Name: "requests", Usage: "measure `N` requests, however long that takes", DefaultText: "as many as --duration allows"},
-		&cli.DurationFlag{Name: "warmup", Usage: "the `TIME` before it that does not count", Value: d.Warmup},
-		&cli.IntFlag{Name: "watchers", Usage: "instead: set a znode that `N` sessions watch, and wait until all were told", DefaultText: "none"},
-		&cli.IntFlag{Name: "sessions", Usage: "instead: open and close `N` sessions, --clients at a time", DefaultText: "none"},
+		&cli.DurationFlag{Name: "warmup", Usage: "the `TIME` before that, which does not count", Value: d.Warmup},
+		&cli.IntFlag{Name: "watchers", Usage: "another load: set a znode that `N` sessions watch, and wait until all have the event", DefaultText: "none"},
+		&cli.IntFlag{Name: "sessions", Usage: "another load: open and close `N` sessions, --clients at a time", DefaultText: "none"},
 		&cli.DurationFlag{Name: "hold", Usage: "keep the sessions open for `TIME`", Value: d.Hold},
-		&cli.StringFlag{Name: "path", Usage: "below `PATH`, which must not exist", DefaultText: "/bench-RANDOM"},
-		boolFlag("keep", "do not remove what was made"),
+		&cli.StringFlag{Name: "path", Usage: "make all znodes below `PATH`, which must not exist", DefaultText: "/bench-RANDOM"},
+		boolFlag("keep", "do not remove the znodes that were made"),
 		&cli.IntFlag{Name: "pid", Usage: "the server's process on this machine: `PID`, for its processor time and memory", DefaultText: "not known"},
 		boolFlag("spread", "spread the clients over all addresses of --server, and of --compare: the nodes of an ensemble"),
-		&cli.StringFlag{Name: "compare", Usage: "do the same to the server `HOST:PORT` or unix:PATH, in turns, and print the ratios"},
-		&cli.IntFlag{Name: "compare-pid", Usage: "the process of that: `PID`", DefaultText: "not known"},
-		&cli.IntFlag{Name: "rounds", Usage: "`N` times each; figures are medians", DefaultText: "1, with --compare 3"},
+		&cli.StringFlag{Name: "compare", Usage: "load the server `HOST:PORT` or unix:PATH in the same way, in turn, and print the ratios"},
+		&cli.IntFlag{Name: "compare-pid", Usage: "the process of that server: `PID`", DefaultText: "not known"},
+		&cli.IntFlag{Name: "rounds", Usage: "`N` rounds; figures are medians", DefaultText: "1, with --compare 3"},
 	}
 }
 
-// benchLoads are the loads that the flags ask for.
+// benchLoads are the loads that the flags select.
 func (r *run) benchLoads() ([]bench.Load, error) {
 	loads := []bench.Load{bench.Default()}
 	if names := r.flags.String("preset"); names == "all" {
@@ -96,7 +96,7 @@ func (r *run) benchLoads() ([]bench.Load, error) {
 	return loads, nil
 }
 
-// changeLoad lets the flags that were given change a load.
+// changeLoad applies the flags that were given to a load.
 func (r *run) changeLoad(l *bench.Load) error {
 	for name, n := range map[string]*int{
 		"clients": &l.Clients, "outstanding": &l.Outstanding, "batch": &l.Batch, "keys": &l.Keys, "multi": &l.Multi, "rate": &l.Rate,
@@ -123,23 +123,23 @@ func (r *run) changeLoad(l *bench.Load) error {
 		if err != nil {
 			return usagef("--size: %v", err)
 		}
-		l.Size = int(min(n, bench.MaxSize+1)) // which is refused
+		l.Size = int(min(n, bench.MaxSize+1)) // which Validate refuses
 	}
 	l.Sequential, l.Ephemeral = r.flags.Bool("seq"), r.flags.Bool("ephemeral")
 	l.Path, l.Keep = r.flags.String("path"), r.flags.Bool("keep")
 	return nil
 }
 
-// benchServer is one of the servers that are measured.
+// benchServer is one of the measured servers.
 type benchServer struct {
 	bench.Server
 	name  string   // its address
-	addrs []string // of its nodes, if clients are spread over them
+	addrs []string // addresses of its nodes, if the clients are spread over them
 	next  atomic.Uint64
 }
 
-// benchServer makes one of the first of the addresses that answers. One that is
-// alone is asked when it is measured.
+// benchServer makes a benchServer of the first address that answers. A single
+// address is not contacted until it is measured.
 func (r *run) benchServer(ctx context.Context, addrs []string, pid string) (*benchServer, error) {
 	within, _ := r.timeout()
 	b := &benchServer{name: addrs[0]}
@@ -174,7 +174,7 @@ func (b *benchServer) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := net.Dialer{KeepAlive: -1} // four system calls less of what is not measured
+	d := net.Dialer{KeepAlive: -1} // saves four system calls that are not part of what is measured
 	if host, err := netip.ParseAddrPort(addr); err == nil && network == "tcp" && host.Addr().Is4() && host.Addr().IsLoopback() {
 		fromSource(&d, n)
 	}
@@ -188,14 +188,14 @@ func (b *benchServer) dial(ctx context.Context) (net.Conn, error) {
 	return nil, &client.UnreachableError{Server: name, Err: err}
 }
 
-// fromSource has the nth connection to this host come from one of several addresses in turn, as if from several hosts. One
-// address has 28,000 ports for all its connections to a server, those of the last minute too: to find a free one
-// among them took the kernel more time than all else of a session, of which it is no part.
+// fromSource makes the nth connection to this host come from one of several addresses in turn, as if from several
+// hosts. One address has 28,000 ports for all its connections to a server, including those of the last minute: finding
+// a free port among them cost the kernel more time than all the rest of a session, and it is not part of a session.
 func fromSource(d *net.Dialer, n uint64) {
 	const sources = 64
 	d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+n%sources))}
 	d.Control = func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) { // the port is chosen when it is known for whom
+		return c.Control(func(fd uintptr) { // choose the port only when the destination is known
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 		})
 	}
@@ -259,7 +259,7 @@ func runBench(ctx context.Context, r *run) error {
 	return r.benchAll(ctx, servers, loads, rounds)
 }
 
-// benchAll does every load to every server, round by round in turn.
+// benchAll applies every load to every server in turn, round by round.
 func (r *run) benchAll(ctx context.Context, servers []*benchServer, loads []bench.Load, rounds int) error {
 	out := jsonBench{V: schema}
 	var failed error
@@ -286,7 +286,7 @@ func (r *run) benchAll(ctx context.Context, servers []*benchServer, loads []benc
 		r.progressEnd()
 		if figures := loadOf(l, rounds, servers, all); len(figures.Servers) > 0 {
 			out.Loads = append(out.Loads, figures)
-			if !r.json { // a load may take long: whoever waits for its figures has them now
+			if !r.json { // a load may take long: print its figures at once
 				r.benchTable(l, servers, &figures)
 				failed = cmp.Or(failed, r.flush())
 			}
@@ -301,13 +301,13 @@ func (r *run) benchAll(ctx context.Context, servers []*benchServer, loads []benc
 	return failed
 }
 
-// benchError words what ended a run.
+// benchError turns the error of a run into that of the command.
 func (r *run) benchError(s *benchServer, err error) error {
 	switch left, isLeft := errors.AsType[*bench.LeftError](err); {
 	case err == nil:
 		return nil
 	case is[*signalError](err):
-		if isLeft { // a signal's error says no more than that
+		if isLeft { // a signal's error would not include it
 			r.note("coord: %s", oneLine(left.Error()))
 		}
 		return err
@@ -343,12 +343,12 @@ type jsonBenchLoad struct {
 
 type jsonBenchServer struct {
 	Server string `json:"server"`
-	Rounds int    `json:"rounds"` // measured
+	Rounds int    `json:"rounds"` // measured rounds
 	*bench.Result
 }
 
 // jsonBenchRatio is the first server's figures divided by the second's; null if
-// that cannot be.
+// they cannot be divided.
 type jsonBenchRatio struct {
 	Op        string   `json:"op"`
 	PerSecond *float64 `json:"per_second"`
@@ -390,7 +390,7 @@ func ratio(a, b float64) *float64 {
 	return &q
 }
 
-// benchTable prints a load for people.
+// benchTable prints the results of a load for people.
 func (r *run) benchTable(l *bench.Load, servers []*benchServer, out *jsonBenchLoad) {
 	r.printf("%s: %v\n", l.Name, l)
 	r.printf("%-11s %-9s %12s %8s %12s %10s %10s %10s %10s %10s\n", "", "", "count", "errors", "per second", "p50", "p95", "p99", "p99.9", "max")
@@ -449,7 +449,7 @@ func (r *run) benchErrors(server, op string, errs map[string]int64) {
 	}
 }
 
-// showUS prints a latency.
+// showUS formats a latency.
 func showUS(us float64) string {
 	switch {
 	case us < 1000:

@@ -13,10 +13,10 @@ import (
 	"coord/server"
 )
 
-// quick are the flags of a load that is over at once.
+// quick are the flags of a load that takes very little time.
 const quick = " --clients 3 --keys 50 --warmup 0s --requests 300"
 
-// noLimits lets a server take many connections, and a load ask it by TCP too.
+// noLimits lets a server accept many connections from one address.
 func noLimits(c *server.Config) { c.MaxClientConns = 0 }
 
 func TestBench(t *testing.T) {
@@ -30,7 +30,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got.out)
 		}
 	}
-	// Nothing is left behind, by any load.
+	// No load leaves anything behind.
 	for _, args := range []string{
 		"--preset create,fanout-1000 --watchers 20 --seq -e", "--sessions 20 --hold 10ms",
 	} {
@@ -52,7 +52,7 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// TestBenchCompare: two servers in turn, and the names of the JSON.
+// TestBenchCompare: two servers in turn, and the names in the JSON.
 func TestBenchCompare(t *testing.T) {
 	other := serve(t, noLimits)
 	serve(t, noLimits)
@@ -102,7 +102,8 @@ func TestBenchCompare(t *testing.T) {
 	}
 }
 
-// TestBenchSources: connections to a loopback address come from several, as from several hosts.
+// TestBenchSources: connections to a loopback address come from several addresses, as if from
+// several hosts.
 func TestBenchSources(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -178,7 +179,7 @@ func TestBenchErrors(t *testing.T) {
 	}
 }
 
-// leaver is a reader of stdout that leaves behind the first write.
+// leaver is a reader of stdout that leaves after the first write.
 type leaver struct{ writes []string }
 
 func (l *leaver) Write(b []byte) (int, error) {
@@ -189,7 +190,8 @@ func (l *leaver) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestBenchTellsEachLoad when it is done, and does no more when nobody reads that.
+// TestBenchTellsEachLoad: each load is reported when it is done, and bench stops
+// when nobody reads the reports.
 func TestBenchTellsEachLoad(t *testing.T) {
 	serve(t, noLimits)
 	var out leaver
@@ -205,8 +207,8 @@ func TestBenchTellsEachLoad(t *testing.T) {
 	}
 }
 
-// TestBenchOnTerminal: progress shows, and Ctrl-C ends all with what was measured
-// and nothing left behind.
+// TestBenchOnTerminal: progress is shown, and Ctrl-C ends the run with the
+// measurements so far and nothing left behind.
 func TestBenchOnTerminal(t *testing.T) {
 	serve(t, noLimits)
 	x := onTerminal(t, "bench", "--mix", "create", "--warmup", "0s", "--duration", "1h", "--rate", "1000")

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stuckPipe is a pipe with little room that nobody reads. taken tells the bytes in
-// it.
+// stuckPipe is a pipe with a small buffer that nobody reads. taken returns the
+// number of bytes in it.
 func stuckPipe(t *testing.T) (w *os.File, taken func() int) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -37,13 +37,14 @@ func stuckPipe(t *testing.T) (w *os.File, taken func() int) {
 	}
 }
 
-// TestSignalWhileNobodyReads: a signal ends a command promptly though it stands in
-// a write to a full pipe, with the code of the signal; if stderr is that pipe too.
+// TestSignalWhileNobodyReads: a signal ends a command promptly, with the exit code
+// of the signal, although a write to a full pipe blocks; also if stderr is that
+// pipe.
 func TestSignalWhileNobodyReads(t *testing.T) {
 	serve(t, nil)
 	var script strings.Builder
 	for i := range 60 {
-		value := make([]byte, 450) // which no snapshot makes smaller
+		value := make([]byte, 450) // which no snapshot compresses
 		_, _ = rand.Read(value)
 		fmt.Fprintf(&script, "create /%s%02d %x\n", strings.Repeat("x", 900), i, value)
 	}
@@ -79,7 +80,7 @@ func TestSignalWhileNobodyReads(t *testing.T) {
 	}
 }
 
-// endsBy sees that a process to which the signal was sent ends by it.
+// endsBy checks that a process ends by the signal that was sent to it.
 func endsBy(t *testing.T, cmd *exec.Cmd, sig syscall.Signal) {
 	t.Helper()
 	ended := make(chan error, 1)
@@ -95,7 +96,7 @@ func endsBy(t *testing.T, cmd *exec.Cmd, sig syscall.Signal) {
 	}
 }
 
-// TestSignalLeavesNoSession: nor does what stands in such a write keep its session.
+// TestSignalLeavesNoSession: a command that a signal ends during such a write closes its session.
 func TestSignalLeavesNoSession(t *testing.T) {
 	serve(t, nil)
 	w, taken := stuckPipe(t)
@@ -112,7 +113,7 @@ func TestSignalLeavesNoSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	endsBy(t, cmd, syscall.SIGTERM)
-	eventually(t, "the end of the session", func() bool { // its own hour is not over
+	eventually(t, "the end of the session", func() bool { // long before its TTL of an hour
 		got := coord(t, "", "session", "ls")
 		return got.code == exitOK && got.out == ""
 	})
@@ -122,14 +123,14 @@ func TestSignalLeavesNoSession(t *testing.T) {
 }
 
 // TestLeaderHangsUp: a leader without a command does not outlive its terminal, and its
-// hook hears of it.
+// --on-lose runs.
 func TestLeaderHangsUp(t *testing.T) {
 	serve(t, nil)
 	hangsUp(t)
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGQUIT} {
 		x := begin(t, "elect", "--on-lead", "echo up", "--on-lose", "echo down", "/e")
 		x.says("up\n")
-		x.signal(syscall.SIGUSR1) // means nothing
+		x.signal(syscall.SIGUSR1) // has no effect
 		endsSoon := time.AfterFunc(20*time.Second, func() { _ = x.cmd.Process.Kill() })
 		x.signal(sig)
 		x.ends(exitOK)
@@ -143,8 +144,8 @@ func TestLeaderHangsUp(t *testing.T) {
 	}
 }
 
-// TestSettle: what a command has failed with is not forgotten because the rest of
-// its answer could be written.
+// TestSettle: the error of a command is kept although the rest of its answer could
+// be written.
 func TestSettle(t *testing.T) {
 	c := newConsole(t.Context(), nil, io.Discard, io.Discard)
 	failed := fmt.Errorf("a page: %w", errOut)

@@ -16,7 +16,7 @@ import (
 	"coord/cmd/cert"
 )
 
-// The names of an authority's files; those of a node are its own.
+// The names of the authority's files; a node's files have the node's name.
 const (
 	authority = "ca"
 	certEnd   = ".crt"
@@ -25,32 +25,32 @@ const (
 
 const (
 	nodeDays      = 1825
-	authorityDays = 3650 // unless nodes' are to last longer
+	authorityDays = 3650 // unless a node's certificate is to be valid for longer
 	mostDays      = 36500
-	// certEarly is how long before its making a certificate begins: the clocks of
-	// small hosts are behind until the network is there.
+	// certEarly is how long before its creation a certificate becomes valid: the clocks
+	// of small hosts are behind until the network is up.
 	certEarly = 24 * time.Hour
 )
 
 func certCommand() *command {
 	return &command{
 		name: "cert", args: "NAME…", does: "make a private authority and the certificates of nodes", min: 1, max: -1,
-		details: `For each NAME, that of coord server --name, NAME.crt and NAME.key are made, signed by the authority in ca.crt and
-ca.key, which is made too if it is not there. With them the nodes of an ensemble encrypt what they say to each other,
+		details: `For each NAME, as in coord server --name, this makes NAME.crt and NAME.key, signed by the authority in ca.crt and
+ca.key, which is made too if it does not exist. With these files the nodes of an ensemble encrypt their traffic
 and let in nobody else: --peer-tls-cert, --peer-tls-key and --peer-tls-ca of coord server.
-Give each node its own two files and ca.crt. Whoever has ca.key can make a certificate of any name: keep it elsewhere.
-To renew a certificate make it again with --force, and put the files in place of the old ones: a running server reads them.`,
+Give each node its own two files and ca.crt. Whoever has ca.key can make a certificate for any name: keep it elsewhere.
+To renew a certificate, make it again with --force and replace the old files: a running server reads the new ones.`,
 		examples: []string{"coord cert n1 n2 n3", "coord cert --dir /root/coord-ca n4", "coord cert --force --days 365 n1"},
 		flags: []cli.Flag{
-			&cli.StringFlag{Name: "dir", Usage: "the files lie in `DIR`, made if it is missing", Value: ".", DefaultText: "the working directory"},
-			&cli.IntFlag{Name: "days", Usage: "the nodes' certificates are good for `N` days, and no longer than the authority's", Value: nodeDays},
-			boolFlag("force", "make certificates of nodes anew that exist"),
+			&cli.StringFlag{Name: "dir", Usage: "the folder `DIR` of the files, created if it is missing", Value: ".", DefaultText: "the working directory"},
+			&cli.IntFlag{Name: "days", Usage: "the nodes' certificates are valid for `N` days, and no longer than the authority's", Value: nodeDays},
+			boolFlag("force", "replace existing certificates of nodes"),
 		},
 		run: runCert,
 	}
 }
 
-// jsonCerts is what coord cert has made.
+// jsonCerts is the answer of coord cert.
 type jsonCerts struct {
 	V         int        `json:"v"`
 	Authority jsonCert   `json:"authority"`
@@ -137,14 +137,14 @@ func (r *run) madeCerts(made jsonCerts) {
 
 func dateOf(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// pairWriter writes pairs into a folder. No file gets its name before all are on
-// the disk.
+// pairWriter writes pairs of keys and certificates into a folder. No file gets its
+// name before all of them are on disk.
 type pairWriter struct {
 	dir   string
 	parts []*part // a key before its certificate
 }
 
-// authority reads the folder's authority, or makes it.
+// authority reads the folder's authority, or makes a new one.
 func (w *pairWriter) authority(from, until time.Time) (*cert.Authority, jsonCert, error) {
 	of := w.named(authority, until)
 	certPEM, certErr := os.ReadFile(of.Cert)
@@ -170,7 +170,7 @@ func (w *pairWriter) authority(from, until time.Time) (*cert.Authority, jsonCert
 	return a, of, nil
 }
 
-// named is what a pair is called.
+// named describes the pair of this name.
 func (w *pairWriter) named(name string, until time.Time) jsonCert {
 	c := jsonCert{Name: name, Cert: filepath.Join(w.dir, name+certEnd), Key: filepath.Join(w.dir, name+keyEnd), NotAfter: dateOf(until), Made: true}
 	if name == authority {
@@ -179,7 +179,7 @@ func (w *pairWriter) named(name string, until time.Time) jsonCert {
 	return c
 }
 
-// add writes a pair under names that do not last.
+// add writes a pair under temporary names.
 func (w *pairWriter) add(name string, pair cert.Pair, force bool) (jsonCert, error) {
 	of := w.named(name, pair.NotAfter)
 	for _, x := range []struct {
@@ -203,7 +203,7 @@ func (w *pairWriter) add(name string, pair cert.Pair, force bool) (jsonCert, err
 	return of, nil
 }
 
-// publish gives the files their names.
+// publish gives the files their final names.
 func (w *pairWriter) publish() error {
 	for i, p := range w.parts {
 		if err := p.publish(); err != nil {
@@ -216,7 +216,7 @@ func (w *pairWriter) publish() error {
 	return nil
 }
 
-// discard removes what has no name of its own yet.
+// discard removes the files that publish has not renamed.
 func (w *pairWriter) discard() {
 	for _, p := range w.parts {
 		p.remove()

@@ -16,7 +16,7 @@ import (
 	"coord/cmd/cert"
 )
 
-// filesIn are the names in a folder, with their modes.
+// filesIn are the names and modes of the files in a folder.
 func filesIn(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -33,8 +33,8 @@ func filesIn(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// leafOf is the certificate of a node in a folder, which must fit its key and be
-// of the folder's authority.
+// leafOf is the certificate of a node in a folder. It must match its key and be
+// signed by the folder's authority.
 func leafOf(t *testing.T, dir, name string) *x509.Certificate {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key"))
@@ -53,8 +53,8 @@ func leafOf(t *testing.T, dir, name string) *x509.Certificate {
 	return pair.Leaf
 }
 
-// TestCert: an authority and certificates in one command; more of the same
-// authority later; an existing one anew only if asked to.
+// TestCert: one command makes an authority and certificates; a later one makes more
+// of the same authority; an existing certificate is replaced only on request.
 func TestCert(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "pki")
 	before := time.Now()
@@ -109,7 +109,7 @@ func TestCert(t *testing.T) {
 	}
 }
 
-// TestCertRefuses: what cannot be, and nothing is left behind.
+// TestCertRefuses: impossible requests are refused, and leave nothing behind.
 func TestCertRefuses(t *testing.T) {
 	now := time.Now()
 	authority := func(until time.Time) map[string][]byte {
@@ -155,7 +155,7 @@ func TestCertRefuses(t *testing.T) {
 			t.Errorf("cert %s: left are %v", tt.args, after)
 		}
 	}
-	// A node's certificate ends with the authority.
+	// A node's certificate does not outlive the authority.
 	dir := t.TempDir()
 	for name, b := range good {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {

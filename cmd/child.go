@@ -17,17 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The exit codes of commands that run another one, beside that one's own: those
-// of GNU timeout and env.
+// The exit codes of commands that run another command, in addition to that
+// command's own: those of GNU timeout and env.
 const (
-	exitLost       = 123 // the lock was lost, and the child killed
+	exitLost       = 123 // the lock was lost, and the child was killed
 	exitNotInTime  = 124
-	exitNotBegun   = 125 // coord failed before the child was started
+	exitNotBegun   = 125 // coord failed before it started the child
 	exitNotStarted = 126
 	exitNoCommand  = 127
 )
 
-// codeError gives an error another exit code. Without an error it is silent.
+// codeError gives an error a different exit code. If err is nil, it prints nothing.
 type codeError struct {
 	code int
 	err  error
@@ -42,8 +42,8 @@ func (e *codeError) Error() string {
 func (e *codeError) Unwrap() error { return e.err }
 func (e *codeError) exitCode() int { return e.code }
 
-// notBegun is why a wrapper did not come to its child. What has a code of its
-// own keeps it: a signal, a usage error.
+// notBegun is the error of a wrapper that could not start its child. Errors that
+// have an exit code of their own, such as a signal or a usage error, keep it.
 func notBegun(err error) error {
 	if err == nil || is[*signalError](err) || is[*usageError](err) || is[*codeError](err) || is[*falseError](err) {
 		return err
@@ -51,22 +51,22 @@ func notBegun(err error) error {
 	return &codeError{exitNotBegun, err}
 }
 
-// child is a program that coord runs, in a process group of its own: who it
-// starts is found, signalled and killed with it.
+// child is a program that coord runs, in a process group of its own: signals to the
+// group also reach the processes that the program has started.
 type child struct {
 	cmd        *exec.Cmd
-	foreground bool // its group has the terminal
+	foreground bool // its group is the terminal's foreground group
 	done       chan struct{}
 	err        error
 }
 
-// startChild runs argv directly, without a shell. If coord is killed the kernel
+// startChild runs argv directly, without a shell. If coord is killed, the kernel
 // kills the child.
 func (r *run) startChild(argv, env []string, stdin io.Reader) (*child, error) {
 	c := &child{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})} //nolint:gosec,noctx // what the user asked for; it is ended by its group
 	c.cmd.Env = append(os.Environ(), env...)
 	if stdin == (noStdin{}) {
-		stdin = nil // it finds the end at once; an error would be taken for one of its own
+		stdin = nil // the child gets an empty stdin; os/exec would report an error of Read as the child's own
 	}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = stdin, os.Stdout, os.Stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -76,7 +76,7 @@ func (r *run) startChild(argv, env []string, stdin io.Reader) (*child, error) {
 	}
 	started := make(chan error)
 	go func() {
-		// The death signal comes when the thread ends that has started the child.
+		// The kernel sends the death signal when the thread that has started the child ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := c.cmd.Start(); err != nil {
@@ -98,7 +98,7 @@ func (r *run) startChild(argv, env []string, stdin io.Reader) (*child, error) {
 	return nil, &codeError{exitNotStarted, err}
 }
 
-// takeTerminal gives the terminal back to coord's group.
+// takeTerminal makes coord's group the terminal's foreground group again.
 func (c *child) takeTerminal() {
 	if c.foreground {
 		signal.Ignore(syscall.SIGTTOU)
@@ -107,26 +107,26 @@ func (c *child) takeTerminal() {
 	}
 }
 
-// signal signals the child's group.
+// signal sends a signal to the child's group.
 func (c *child) signal(s syscall.Signal) { _ = syscall.Kill(-c.cmd.Process.Pid, s) }
 
-// forward hands one of the signals of forwarded on to the group.
+// forward passes a signal on to the group.
 func (c *child) forward(s os.Signal) {
 	if n, ok := s.(syscall.Signal); ok {
 		c.signal(n)
 	}
 }
 
-// end ends all of the group: TERM, and KILL at a time, which may be past. It
-// returns when nobody of it runs any more. It does not wait until others have
-// fetched their dead: where process 1 does not, as in many containers, that never
-// happens. A nil child has none.
+// end terminates the whole group: it sends TERM at once, and KILL at the given
+// time, which may be past. It returns when no process of the group runs any more.
+// It does not wait until zombies are reaped: where process 1 does not reap, as in
+// many containers, that never happens. c may be nil.
 func (c *child) end(at time.Time) {
 	if c == nil {
 		return
 	}
 	c.signal(syscall.SIGTERM)
-	c.signal(syscall.SIGCONT) // a stopped one does not hear it
+	c.signal(syscall.SIGCONT) // a stopped process would not handle TERM
 	for poll := time.Millisecond; groupLives(c.cmd.Process.Pid); poll = min(2*poll, 20*time.Millisecond) {
 		if !time.Now().Before(at) {
 			c.signal(syscall.SIGKILL)
@@ -136,7 +136,7 @@ func (c *child) end(at time.Time) {
 	<-c.done
 }
 
-// groupLives says whether a process of the group still runs.
+// groupLives says whether any process of the group still runs; zombies do not count.
 func groupLives(group int) bool {
 	if syscall.Kill(-group, 0) != nil {
 		return false
@@ -152,9 +152,9 @@ func groupLives(group int) bool {
 		}
 		b, err := os.ReadFile("/proc/" + entry.Name() + "/stat")
 		if err != nil {
-			continue // it has just ended
+			continue // the process has just ended
 		}
-		// pid (name) state parent group …: the name may hold anything.
+		// pid (name) state parent group …: the name may contain anything.
 		fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 		if len(fields) > 2 && bytes.Equal(fields[2], want) && fields[0][0] != 'Z' && fields[0][0] != 'X' {
 			return true
@@ -163,7 +163,7 @@ func groupLives(group int) bool {
 	return false
 }
 
-// result is the child's exit as coord's own: its code, or 128 and the signal.
+// result is the child's exit as coord's own: its exit code, or 128 plus the signal.
 func (c *child) result() error {
 	var exit *exec.ExitError
 	switch {
@@ -178,20 +178,20 @@ func (c *child) result() error {
 	return &codeError{exit.ExitCode(), nil}
 }
 
-// forwarded are the signals that a wrapper hands on to its child.
+// forwarded receives the signals that a wrapper passes on to its child.
 func forwarded() (signals <-chan os.Signal, stop func()) {
 	ch := make(chan os.Signal, 8)
 	listen(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	return ch, func() { signal.Stop(ch) }
 }
 
-// untilTold is a context for a wrapper that waits and has no child yet: of the signals of
-// forwarded all that end a child end it, as INT and TERM end every command.
+// untilTold is a context for a wrapper that waits and has no child yet: HUP and QUIT also
+// end it, because they would end the child. INT and TERM end every command.
 func untilTold(ctx context.Context) (_ context.Context, stop func()) {
 	return catchSignals(ctx, syscall.SIGHUP, syscall.SIGQUIT)
 }
 
-// told is why a wait has ended with an error: the signal, if one has come.
+// told is the error of a wait: the signal, if one has come, or else err.
 func told(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -199,7 +199,7 @@ func told(ctx context.Context, err error) error {
 	return err
 }
 
-// shell runs a line of the user's with sh, and waits for it.
+// shell runs a line of the user's with sh and waits for it.
 func (r *run) shell(ctx context.Context, line string, env []string) error {
 	c := exec.CommandContext(ctx, "sh", "-c", line) //nolint:gosec // what the user asked for
 	c.Env = append(os.Environ(), env...)

@@ -14,8 +14,8 @@ import (
 	"coord/tree/znode"
 )
 
-// The scripts do what only their shell can: they hand over the words up to the
-// cursor and insert what completeCommand answers.
+// The scripts do only what needs the shell itself: they pass the words up to the
+// cursor to completeCommand and insert its answer.
 var (
 	//go:embed completion/coord.bash
 	bashScript string
@@ -31,10 +31,10 @@ var shells = []string{"bash", "zsh", "fish"}
 
 func completionCommand() *command {
 	return &command{
-		name: "completion", args: "SHELL", does: "print what makes a shell complete coord's words", min: 1, max: 1,
-		details: `SHELL is bash, zsh or fish. Completed are commands, flags, the values of some, files, and the paths of the tree: these are
-asked of the server that the line names (--server, COORD_SERVER). If it does not answer in 300 ms, no path is offered.
-bash: in ~/.bashrc, or in a file of /etc/bash_completion.d; zsh: in ~/.zshrc behind compinit; fish: in a file of
+		name: "completion", args: "SHELL", does: "print a script that makes a shell complete coord's words", min: 1, max: 1,
+		details: `SHELL is bash, zsh or fish. The shell then completes commands, flags, the values of some flags, files, and the paths of the
+tree, which come from the server that the line names (--server, COORD_SERVER). If it does not answer in 300 ms, no path is
+offered. bash: in ~/.bashrc, or in a file in /etc/bash_completion.d; zsh: in ~/.zshrc after compinit; fish: in a file in
 ~/.config/fish/completions.`,
 		examples: []string{"source <(coord completion bash)", "coord completion fish > ~/.config/fish/completions/coord.fish"},
 		choices:  map[string][]string{"SHELL": shells},
@@ -57,10 +57,11 @@ bash: in ~/.bashrc, or in a file of /etc/bash_completion.d; zsh: in ~/.zshrc beh
 	}
 }
 
-// completeCommand is what the scripts call. Its first line says what the shell
-// does: "words" offers the lines that follow, a word and behind a tab what it
-// means; "open" does so and adds no space; "files" offers files if none follows.
-// It says nothing about errors: it has interrupted somebody who types.
+// completeCommand is the command that the scripts call. The first line of its
+// answer tells the shell what to do: "words" offers the lines that follow, each a
+// word, a tab and the meaning of the word; "open" does the same and adds no space;
+// "files" offers files if no lines follow. It reports no errors: the user is
+// typing.
 func completeCommand() *command {
 	return &command{
 		name: "__complete", max: -1, connects: true,
@@ -72,10 +73,10 @@ func completeCommand() *command {
 	}
 }
 
-// completeWithin is how long somebody who types waits for paths. Tests have more time.
+// completeWithin is how long completion may wait for the server. Tests have more time.
 var completeWithin = 300 * time.Millisecond
 
-// offered is the most paths that are offered at a time.
+// offered is the most paths that are offered at once.
 const offered = 500
 
 func runComplete(ctx context.Context, r *run) error {
@@ -102,15 +103,15 @@ func runComplete(ctx context.Context, r *run) error {
 	return nil
 }
 
-// splitLine takes a shell's line apart, up to the cursor, and leaves out the
-// name of the program. broken is what of the last word stands before the last of
-// the breaks in it: bash replaces only what is behind.
+// splitLine splits a shell's line, up to the cursor, and leaves out the name of the
+// program. broken is the part of the last word up to and including the last of the
+// breaks in it: bash replaces only what follows.
 func splitLine(line, breaks string) (words []string, broken string) {
 	var word []byte
 	var quote byte
-	begun := false // a word, if only by a quote
+	begun := false // a word has begun, if only with a quote
 	end := func() {
-		if begun && (len(words) > 0 || !strings.Contains(string(word), "=")) { // else: VARIABLE=value before the command
+		if begun && (len(words) > 0 || !strings.Contains(string(word), "=")) { // skips VARIABLE=value before the command
 			words = append(words, string(word))
 		}
 		word, begun, broken = nil, false, ""
@@ -144,13 +145,13 @@ func splitLine(line, breaks string) (words []string, broken string) {
 	return append(words[1:], last), lastBroken
 }
 
-// completion finds what a word may become.
+// completion finds how a word may be completed.
 type completion struct {
 	*run
-	typed string // of the word
+	typed string // the typed part of the word
 	words []completed
-	files bool // or a file
-	open  bool // the word goes on behind what is offered
+	files bool // offer files too
+	open  bool // the word continues after the offered part
 }
 
 type completed struct{ word, means string }
@@ -161,14 +162,14 @@ func (c *completion) offer(word, means string) {
 	}
 }
 
-// complete looks at the words before the one that is typed.
+// complete examines the words before the one being typed.
 func (c *completion) complete(ctx context.Context, before []string) {
 	all := commands()
 	if i := slices.IndexFunc(before, func(w string) bool { return w == "" || w[0] != '-' }); i >= 0 && before[i] == "help" {
 		c.commandsBehind(all, strings.Join(before[i+1:], " "))
 		return
 	}
-	l, err := parseLine(all, before) // as far as it can be read
+	l, err := parseLine(all, before) // as far as it could be parsed
 	literal := slices.Contains(before, "--")
 	known := flagsAt(all, l.command)
 	if len(before) > 0 && !literal {
@@ -195,7 +196,7 @@ func (c *completion) complete(ctx context.Context, before []string) {
 	c.argument(ctx, l)
 }
 
-// commandsBehind offers the next word of the commands that begin with name.
+// commandsBehind offers the next word of the commands whose names begin with name.
 func (c *completion) commandsBehind(all []*command, name string) {
 	for _, cmd := range all {
 		rest := cmd.name
@@ -234,7 +235,7 @@ func (c *completion) flag(cmd *command, known []cli.Flag) {
 	}
 }
 
-// dashed is a flag as it is written.
+// dashed is a flag as it is typed.
 func dashed(name string) string {
 	if len(name) == 1 {
 		return "-" + name
@@ -242,8 +243,8 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// flagValue offers the values of a flag: those of the table, or files if its
-// usage names one.
+// flagValue offers the values of a flag: those of the table, and files if the
+// flag's usage names one.
 func (c *completion) flagValue(cmd *command, f cli.Flag) {
 	if cmd != nil {
 		for _, v := range cmd.choices[f.Names()[0]] {
@@ -255,7 +256,7 @@ func (c *completion) flagValue(cmd *command, f cli.Flag) {
 	c.files = slices.Contains([]string{"FILE", "DIR", "FOLDER"}, placeholder)
 }
 
-// argument offers what the command's next argument may be.
+// argument offers values for the command's next argument.
 func (c *completion) argument(ctx context.Context, l *line) {
 	kinds := strings.Fields(strings.NewReplacer("[", "", "]", "").Replace(l.command.args))
 	i := len(l.args)
@@ -276,8 +277,8 @@ func (c *completion) argument(ctx context.Context, l *line) {
 	}
 }
 
-// path offers the children of the typed path's parent, as far as a server that
-// the line names tells them at once.
+// path offers the children of the typed path's parent, if the server that the line
+// names answers in time.
 func (c *completion) path(ctx context.Context, l *line) {
 	ctx, cancel := context.WithTimeout(ctx, completeWithin)
 	defer cancel()
@@ -307,7 +308,7 @@ func (c *completion) path(ctx context.Context, l *line) {
 		c.offer(it.Path, "")
 		c.open = it.Stat.NumChildren > 0
 	}
-	if reply.Int(text.KeyMore) != 0 { // or the shell would insert what only those offered have in common
+	if reply.Int(text.KeyMore) != 0 { // otherwise the shell would insert the common prefix of the offered ones only
 		c.offer(c.typed+"…", "there are more")
 	}
 }
@@ -342,8 +343,8 @@ func (c *completion) dialAsLine(ctx context.Context, l *line) (*client.Conn, err
 	return c.dial(ctx)
 }
 
-// before is a string that comes before all names with a prefix, and behind all
-// other names that come before them: no name has the byte 0xff.
+// before returns a string that sorts before all names with this prefix and after
+// all other names that sort before them: no name contains the byte 0xff.
 func before(prefix string) string {
 	if prefix == "" {
 		return ""

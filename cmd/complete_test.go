@@ -12,8 +12,8 @@ import (
 	"coord/server/text"
 )
 
-// complete is what completion offers behind words: what the shell does, then the
-// words.
+// complete is what completion answers after these words: what the shell does, then
+// the offered words.
 func complete(t *testing.T, words ...string) string {
 	t.Helper()
 	got := coord(t, "", append([]string{"__complete", "--"}, words...)...)
@@ -101,17 +101,17 @@ func firstWords() (words []string) {
 	return words
 }
 
-// TestCompleteIsQuick: a server that does not answer keeps nobody waiting, and
-// long lists are not read to their end.
+// TestCompleteIsQuick: completion does not wait for a server that does not answer,
+// and does not read long lists to their end.
 func TestCompleteIsQuick(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing
+	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections, and says nothing
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	long := completeWithin
 	completeWithin = 300 * time.Millisecond
-	t.Setenv("COORD_TIMEOUT", "24h") // what any other command would wait
+	t.Setenv("COORD_TIMEOUT", "24h") // how long any other command would wait
 	start := time.Now()
 	if got := complete(t, "get", "--server", l.Addr().String(), "/a"); got != "words" {
 		t.Error(got)
@@ -143,8 +143,7 @@ func TestCompleteIsQuick(t *testing.T) {
 	}
 }
 
-// TestBefore: names with a prefix are found in one page, whatever stands before
-// them.
+// TestBefore: names with a prefix are found in one page, whatever precedes them.
 func TestBefore(t *testing.T) {
 	serve(t, func(cfg *server.Config) { cfg.MaxFrame = 1 << 20 })
 	var b strings.Builder
@@ -162,7 +161,7 @@ func TestBefore(t *testing.T) {
 	}
 }
 
-// TestOneTable: help, the manual page and completion know the same commands and
+// TestOneTable: help, the manual page and completion have the same commands and
 // flags.
 func TestOneTable(t *testing.T) {
 	page := coord(t, "", "man").out
@@ -187,7 +186,7 @@ func TestOneTable(t *testing.T) {
 			}
 		}
 		offered := strings.Split(complete(t, append(strings.Fields(c.name), "-")...), "|")
-		if c.name == "help" { // it has none, and its words are commands
+		if c.name == "help" { // it has no flags, and its words are commands
 			continue
 		}
 		help := coord(t, "", append(strings.Fields(c.name), "--help")...).out

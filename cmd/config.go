@@ -10,7 +10,7 @@ import (
 // maxConfigBytes is the largest configuration file.
 const maxConfigBytes = 1 << 20
 
-// readConfig applies a configuration file. The warnings are for the user.
+// readConfig applies a configuration file. It returns warnings for the user.
 func readConfig(o *serverOptions, file string) (warnings []string, err error) {
 	f, err := os.Open(file)
 	if err == nil {
@@ -37,14 +37,14 @@ func readConfig(o *serverOptions, file string) (warnings []string, err error) {
 	return warnings, err
 }
 
-// applyConfig applies the text of a configuration file: our own keys are the
-// flags' names, ZooKeeper's are those of zooKeys and zooIgnored.
+// applyConfig applies the text of a configuration file. Our own keys are the names
+// of the flags; ZooKeeper's keys are in zooKeys and zooIgnored.
 func applyConfig(o *serverOptions, text string) (warnings []string, err error) {
 	all, err := parseProperties(text)
 	if err != nil {
 		return nil, err
 	}
-	// As in ZooKeeper the last one of a key counts.
+	// As in ZooKeeper, the last value of a key counts.
 	last := map[string]int{}
 	var twice, ignored []string
 	for i, p := range all {
@@ -55,8 +55,8 @@ func applyConfig(o *serverOptions, text string) (warnings []string, err error) {
 		last[key] = i
 	}
 	var listen zooListen
-	var ours, theirs *property     // that say where to listen
-	decided := map[string]string{} // setting: the key that decided it
+	var ours, theirs *property     // keys that say where to listen
+	decided := map[string]string{} // from a setting to the key that has decided it
 	for i, p := range all {
 		if last[strings.TrimPrefix(p.key, "zookeeper.")] != i {
 			continue
@@ -129,7 +129,7 @@ func applyConfig(o *serverOptions, text string) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// unknownKey refuses a key, with the one that was perhaps meant.
+// unknownKey refuses a key and suggests the one that was perhaps meant.
 func unknownKey(p property) error {
 	var names []string
 	for _, s := range settings {

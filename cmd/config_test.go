@@ -53,8 +53,8 @@ func TestParseProperties(t *testing.T) {
 	}
 }
 
-// FuzzParseProperties: nothing makes the parser panic, and every line number it
-// tells is one of the text.
+// FuzzParseProperties: no input makes the parser panic, and every line number that
+// it reports is one of the text's.
 func FuzzParseProperties(f *testing.F) {
 	for _, s := range []string{"", "a=b", "a\\\n b", "\\", "#\\\na", "a=\\ud83d\\ude00", "=\n", "\r\n\r", "a\\", "server.1=h:1:2\nclientPort: 2181"} {
 		f.Add(s)
@@ -103,7 +103,10 @@ func TestApplyConfig(t *testing.T) {
 		{"snapSizeLimitInKb=-1", func(o serverOptions) any { return o.SnapshotBytes }, int64(math.MaxInt64)},
 		{"snapshot-every=9, 2MiB", func(o serverOptions) any { return fmt.Sprint(o.SnapshotTxns, o.SnapshotBytes) }, "9 2097152"},
 		{"snapshot-every=2M", func(o serverOptions) any { return fmt.Sprint(o.SnapshotTxns, o.SnapshotBytes) }, "100000 2097152"},
-		{"4lw.commands.whitelist=stat, ruok", func(o serverOptions) any { return o.FourLetter }, []string{"stat", "ruok"}},
+		{"4lw.commands.whitelist=stat, ruok", func(o serverOptions) any { return o.FourLetter }, []string{"stat", "ruok", "srvr"}},
+		{"4lw.commands.whitelist=srvr, mntr", func(o serverOptions) any { return o.FourLetter }, []string{"srvr", "mntr"}},
+		{"zookeeper.4lw.commands.whitelist=*", func(o serverOptions) any { return o.FourLetter }, []string{"*"}},
+		{"4lw-whitelist=stat, ruok", func(o serverOptions) any { return o.FourLetter }, []string{"stat", "ruok"}},
 		{"4lw-whitelist=*", func(o serverOptions) any { return o.FourLetter }, []string{"*"}},
 		{"enforceQuota=FALSE", func(o serverOptions) any { return o.Settings.EnforceQuota }, false},
 		{"zookeeper.extendedTypesEnabled=false", func(o serverOptions) any { return o.Settings.ExtendedTypes }, false},

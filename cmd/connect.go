@@ -15,25 +15,25 @@ import (
 	"coord/server/text"
 )
 
-// anyVersion is the expected version that every version meets.
+// anyVersion is the expected version that matches every version.
 const anyVersion = client.AnyVersion
 
-// clientName is how the commands introduce themselves.
+// clientName is the name that the commands give to the server.
 const clientName = "coord"
 
 const defaultTimeout = 10 * time.Second
 
-// connectFlags are those of every command that talks to a server.
+// connectFlags are the flags of every command that talks to a server.
 func connectFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "server", Usage: "`HOST:PORT` or unix:PATH, several with commas: the first that answers", EnvVars: []string{"COORD_SERVER"}, DefaultText: client.DefaultServer},
-		&cli.DurationFlag{Name: "timeout", Usage: "the longest `TIME` in all, such as 500ms or 1m; 0: no end", EnvVars: []string{"COORD_TIMEOUT"}, DefaultText: defaultTimeout.String()},
+		&cli.StringFlag{Name: "server", Usage: "`HOST:PORT` or unix:PATH, several separated by commas: the first that answers and knows a leader", EnvVars: []string{"COORD_SERVER"}, DefaultText: client.DefaultServer},
+		&cli.DurationFlag{Name: "timeout", Usage: "the longest `TIME` in all, such as 500ms or 1m; 0: no limit", EnvVars: []string{"COORD_TIMEOUT"}, DefaultText: defaultTimeout.String()},
 		&cli.StringFlag{Name: "auth-file", Usage: "a `FILE` with user:password, or set COORD_AUTH to it: never an argument", EnvVars: []string{"COORD_AUTH_FILE"}},
 		boolFlag("explain", "print the lines of the text protocol that would be sent, and change nothing"),
 	}
 }
 
-// timeout is the time that the command has; given says that the user chose it.
+// timeout is the time limit of the command, 0 for none; given says that the user chose it.
 func (r *run) timeout() (d time.Duration, given bool) {
 	if r.given("timeout") || os.Getenv("COORD_TIMEOUT") != "" {
 		return r.flags.Duration("timeout"), true
@@ -41,7 +41,7 @@ func (r *run) timeout() (d time.Duration, given bool) {
 	return defaultTimeout, false
 }
 
-// limit makes a context with the time that the command has.
+// limit makes a context with the command's time limit.
 func (r *run) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	if d, _ := r.timeout(); d > 0 {
 		return context.WithTimeout(ctx, d)
@@ -49,12 +49,12 @@ func (r *run) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithCancel(ctx)
 }
 
-// stepWithin is the longest wait for one answer of many.
+// stepWithin is the longest wait for each reply of work that needs many.
 const stepWithin = 10 * time.Second
 
-// long makes a context for work of many answers (lists, trees, snapshots): the
-// command's time limits it only if the user chose it. Else each answer must come
-// within step.
+// long makes a context for work that needs many replies (lists, trees, snapshots).
+// The command's time limit applies only if the user chose it; then step is 0.
+// Otherwise each reply must come within step.
 func (r *run) long(ctx context.Context) (_ context.Context, step time.Duration, _ context.CancelFunc) {
 	if _, given := r.timeout(); given {
 		ctx, cancel := r.limit(ctx)
@@ -63,15 +63,15 @@ func (r *run) long(ctx context.Context) (_ context.Context, step time.Duration, 
 	return ctx, stepWithin, func() {}
 }
 
-// connect reaches a server, within the command's time.
+// connect is reach within the command's time limit.
 func (r *run) connect(ctx context.Context) (*client.Conn, error) {
 	ctx, cancel := r.limit(ctx)
 	defer cancel()
 	return r.reach(ctx)
 }
 
-// reach gives the connection of the shell that runs the command, or else a new
-// one; leave is for both.
+// reach returns the connection of the shell that runs the command, or else a new
+// one. Return either with leave.
 func (r *run) reach(ctx context.Context) (*client.Conn, error) {
 	if r.link == nil || r.explainer != nil {
 		return r.dial(ctx)
@@ -83,14 +83,14 @@ func (r *run) reach(ctx context.Context) (*client.Conn, error) {
 	return r.link.to(ctx, servers, o)
 }
 
-// leave gives a connection back that reach gave.
+// leave gives back a connection that reach returned.
 func (r *run) leave(c *client.Conn) {
 	if r.link == nil || r.link.conn != c {
 		_ = c.Close()
 	}
 }
 
-// link is the connection that the commands of a shell have one after the other.
+// link is the connection that the commands of a shell share, one after the other.
 // The zero value has none. It belongs to one goroutine at a time.
 type link struct {
 	conn    *client.Conn
@@ -98,9 +98,9 @@ type link struct {
 	as      client.Options
 }
 
-// to is the connection to these servers, with this identity. Another one, or one
-// that has ended, or on which a command has left requests behind, is not gone on
-// with.
+// to returns a connection to these servers, with this identity. It reuses the last
+// one unless servers or identity differ, the connection has ended, or a command has
+// left unanswered requests on it.
 func (l *link) to(ctx context.Context, servers []string, as client.Options) (*client.Conn, error) {
 	if l.conn != nil && l.conn.Idle() && slices.Equal(l.servers, servers) && l.as.User == as.User && bytes.Equal(l.as.Password, as.Password) {
 		return l.conn, nil
@@ -121,13 +121,14 @@ func (l *link) close() {
 	}
 }
 
-// dial makes a connection of the command's own.
+// dial makes a connection that only this command uses.
 func (r *run) dial(ctx context.Context) (*client.Conn, error) { return r.inTurn("", nil)(ctx) }
 
-// inTurn makes what dials for a holder: as name, "" for coord; events may be nil. Each
-// time it begins behind the server that it gave last: one that a session comes away
-// from is gone, hangs, or is cut off from the others, and may answer whoever dials it
-// nevertheless.
+// inTurn returns a dial function for a client.Holder. name is the name that the client
+// gives to the server, "" for coord; events may be nil. Each call starts with the
+// server after the one that it reached last: if a session has lost a server, that
+// server is gone, hangs, or is partitioned from the others, and may still accept
+// connections.
 func (r *run) inTurn(name string, events func(client.Event)) func(context.Context) (*client.Conn, error) {
 	last := ""
 	return func(ctx context.Context) (*client.Conn, error) {
@@ -148,7 +149,7 @@ func (r *run) inTurn(name string, events func(client.Event)) func(context.Contex
 	}
 }
 
-// target is where to connect to, and as whom.
+// target returns the servers to connect to and the client's options. name as in inTurn.
 func (r *run) target(name string) (servers []string, o client.Options, err error) {
 	if d := r.flags.Duration("timeout"); d < 0 {
 		return nil, o, usagef("--timeout %v: a time is not negative", d)
@@ -166,7 +167,7 @@ func (r *run) target(name string) (servers []string, o client.Options, err error
 	return servers, o, nil
 }
 
-// walk hands f a znode and all below it, each followed by its children.
+// walk calls f with a znode and all its descendants, each znode before its children.
 func (r *run) walk(ctx context.Context, path string, o client.ListOptions, f func(client.Item) error) error {
 	c, err := r.connect(ctx)
 	if err != nil {
@@ -195,17 +196,17 @@ func (r *run) walkOn(ctx context.Context, c *client.Conn, path string, o client.
 	return nil
 }
 
-// writeWindow is how many writes are under way at a time.
+// writeWindow is the number of writes in flight.
 const writeWindow = 500
 
-// pipeline sends n requests, window of them at a time, and hands each answer, or
-// what keeps it away, to take, in their order. An error of take ends it.
+// pipeline sends n requests, at most window of them in flight, and calls take with
+// each reply, or the error in its place, in order. An error of take ends it.
 func (r *run) pipeline(ctx context.Context, c *client.Conn, n, window int, request func(i int) *text.Request, take func(i int, reply *text.Reply, err error) error) error {
 	ctx, step, cancel := r.long(ctx)
 	defer cancel()
 	defer r.progressEnd()
-	calls := make([]*client.Call, window) // number i in i%window
-	var failed error                      // of sending
+	calls := make([]*client.Call, window) // request i is calls[i%window]
+	var failed error                      // the error of sending
 	for sent, taken := 0, 0; taken < n; taken++ {
 		for sent < n && sent-taken < window && failed == nil {
 			if calls[sent%window], failed = c.Send(request(sent)); failed == nil {
@@ -224,7 +225,7 @@ func (r *run) pipeline(ctx context.Context, c *client.Conn, n, window int, reque
 	return nil
 }
 
-// waitStep waits for one of many answers.
+// waitStep waits for one reply of many, at most step; 0: no limit of its own.
 func waitStep(ctx context.Context, step time.Duration, call *client.Call) (*text.Reply, error) {
 	if step > 0 {
 		var cancel context.CancelFunc
@@ -234,7 +235,7 @@ func waitStep(ctx context.Context, step time.Duration, call *client.Call) (*text
 	return call.Wait(ctx)
 }
 
-// with connects, runs f within the command's time, and disconnects.
+// with connects, runs f within the command's time limit, and disconnects.
 func (r *run) with(ctx context.Context, f func(ctx context.Context, c *client.Conn) error) error {
 	ctx, cancel := r.limit(ctx)
 	defer cancel()
@@ -246,15 +247,15 @@ func (r *run) with(ctx context.Context, f func(ctx context.Context, c *client.Co
 	return f(ctx, c)
 }
 
-// alone is with on a connection of the command's own, for what is tied to it:
-// sessions.
+// alone is with on a connection of its own, for sessions, which are bound to their
+// connection.
 func (r *run) alone(ctx context.Context, f func(ctx context.Context, c *client.Conn) error) error {
 	own := *r
 	own.link = nil
 	return own.with(ctx, f)
 }
 
-// credential is the user and password of --auth-file or COORD_AUTH.
+// credential returns the user and password of --auth-file or COORD_AUTH, if one of them is set.
 func (r *run) credential() (user string, password []byte, err error) {
 	from, secret := "COORD_AUTH", []byte(os.Getenv("COORD_AUTH"))
 	if file := r.flags.String("auth-file"); file != "" {
@@ -270,7 +271,7 @@ func (r *run) credential() (user string, password []byte, err error) {
 	}
 	name, password, ok := bytes.Cut(secret, []byte{':'})
 	if !ok || len(name) == 0 || len(bytes.TrimSpace(name)) != len(name) {
-		return "", nil, usagef("%s does not hold user:password", from) // and is not shown
+		return "", nil, usagef("%s does not hold user:password", from) // the message does not show the content
 	}
 	return string(name), password, nil
 }

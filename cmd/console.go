@@ -16,25 +16,24 @@ import (
 	"golang.org/x/term"
 )
 
-// errOut marks what writing to stdout failed with.
+// errOut marks errors of writing to stdout.
 var errOut = errors.New("stdout")
 
-// console is the three streams of a command. stdout carries the answer and
-// nothing else.
+// console is the standard streams of a command. stdout carries only the answer.
 type console struct {
 	in                 io.Reader
 	out                *bufio.Writer // to stdout
 	err                io.Writer
 	stdout, stderr     *stream
 	inTTY, outTTY, tty bool // tty: stderr
-	quiet              bool // nothing to stderr
+	quiet              bool // nothing goes to stderr
 	json               bool
-	mu                 sync.Mutex // of what follows, and of stderr
-	bar                bool       // a progress line stands on stderr
+	mu                 sync.Mutex // guards the fields below, and stderr
+	bar                bool       // a progress line is shown on stderr
 	barAt              time.Time
 }
 
-// newConsole makes one for as long as no signal ends ctx; see stream.
+// newConsole makes a console. ctx ends with a signal; see stream.
 func newConsole(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) *console {
 	c := &console{
 		in: stdin, stdout: &stream{w: stdout, ctx: ctx}, stderr: &stream{w: stderr, ctx: ctx},
@@ -60,16 +59,16 @@ func (o outWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// stream is stdout or stderr. Where nobody reads a pipe that is full, a write to it
-// never ends: once a signal has come it is left behind, and all that follow, so
-// that the command can end as it would else. Any goroutine may write.
+// stream is stdout or stderr. A write to a full pipe that nobody reads never
+// returns. So after a signal a blocked write is abandoned, and all later writes
+// fail, so that the command can end normally. Any goroutine may write.
 type stream struct {
 	w      io.Writer
-	ctx    context.Context //nolint:containedctx // of the signals
-	behind atomic.Bool     // a write was left behind
+	ctx    context.Context //nolint:containedctx // ends with a signal
+	behind atomic.Bool     // a write was abandoned
 }
 
-// lastWrite is how long a write may take when a signal has come.
+// lastWrite is how long a write may take after a signal.
 const lastWrite = 500 * time.Millisecond
 
 func (s *stream) Write(b []byte) (int, error) {
@@ -81,7 +80,7 @@ func (s *stream) Write(b []byte) (int, error) {
 		err error
 	}
 	done := make(chan outcome, 1)
-	own := bytes.Clone(b) // who is left behind may read it still
+	own := bytes.Clone(b) // an abandoned write may still read it
 	go func() {
 		n, err := s.w.Write(own)
 		done <- outcome{n, err}
@@ -100,11 +99,11 @@ func (s *stream) Write(b []byte) (int, error) {
 	}
 }
 
-// flush sends what is left of the answer.
+// flush writes the rest of the answer.
 func (c *console) flush() error { return c.out.Flush() }
 
-// settle is the end of a command that has returned err: what is left of its
-// answer is sent, and if a signal has come that is why it failed.
+// settle completes a command that has returned err: it writes the rest of the
+// answer. If the command failed after a signal, the signal is the error.
 func (c *console) settle(ctx context.Context, err error) error {
 	if flushErr := c.flush(); flushErr != nil && (err == nil || errors.Is(err, errOut)) {
 		err = flushErr
@@ -115,11 +114,11 @@ func (c *console) settle(ctx context.Context, err error) error {
 	return err
 }
 
-// printf writes to stdout. Its error stays in the writer until flush.
+// printf writes to stdout. An error stays in the writer until flush.
 func (c *console) printf(format string, a ...any) { _, _ = fmt.Fprintf(c.out, format, a...) }
 
-// ended gives back what writing to stdout has failed with so far, so that a
-// long list ends when nobody reads it.
+// ended returns the error of writing to stdout so far, so that a long list can stop
+// when nobody reads it.
 func (c *console) ended() error {
 	_, err := c.out.Write(nil)
 	return err
@@ -136,7 +135,7 @@ func (c *console) note(format string, a ...any) {
 	_, _ = fmt.Fprintf(c.err, format+"\n", a...)
 }
 
-// progress shows a line that the next one replaces, on a terminal only.
+// progress shows a line that the next call replaces, on a terminal only.
 func (c *console) progress(format string, a ...any) {
 	if c.quiet || !c.tty || c.json {
 		return
@@ -157,7 +156,7 @@ func (c *console) progressEnd() {
 	c.wipe()
 }
 
-// wipe makes room on the progress line. mu is held.
+// wipe clears the progress line. mu is held.
 func (c *console) wipe() {
 	if c.bar {
 		_, _ = io.WriteString(c.err, "\r\x1b[K")
@@ -165,11 +164,11 @@ func (c *console) wipe() {
 	}
 }
 
-// asks says whether there is someone to ask.
+// asks says whether there is a terminal on which to ask the user.
 func (c *console) asks() bool { return c.inTTY && c.tty }
 
-// confirm has the user agree to something that destroys. Without a terminal
-// nobody is asked: then -y must have been given.
+// confirm asks the user to confirm something destructive. Without a terminal it
+// refuses, unless -y was given.
 func (c *console) confirm(ctx context.Context, yes bool, question string) error {
 	if yes {
 		return nil
@@ -180,7 +179,7 @@ func (c *console) confirm(ctx context.Context, yes bool, question string) error 
 	c.progressEnd()
 	_, _ = fmt.Fprintf(c.err, "%s [y/N] ", question)
 	answers := make(chan string, 1)
-	go func() { // left behind if a signal ends the wait: the process ends too
+	go func() { // abandoned if a signal ends the wait: then the process ends too
 		answer, _ := bufio.NewReader(c.in).ReadString('\n')
 		answers <- strings.ToLower(strings.TrimSpace(answer))
 	}()
@@ -195,7 +194,7 @@ func (c *console) confirm(ctx context.Context, yes bool, question string) error 
 	}
 }
 
-// size prints a number of bytes.
+// size formats a number of bytes.
 func size(n int64) string {
 	switch {
 	case n < 10<<10:
@@ -208,7 +207,7 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
 
-// count prints a number with commas.
+// count formats a number with commas.
 func count(n int64) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -217,7 +216,7 @@ func count(n int64) string {
 	return s
 }
 
-// znodes prints a number of them.
+// znodes formats a number of znodes.
 func znodes(n int64) string {
 	if n == 1 {
 		return "1 znode"

@@ -24,12 +24,12 @@ func createCommand() *command {
 		},
 		flags: []cli.Flag{
 			boolFlag("seq", "append the parent's counter to the name: 10 digits"),
-			boolFlag("ephemeral", "delete it when the session of --session ends", "e"),
+			boolFlag("ephemeral", "delete it when the session of --session FILE ends", "e"),
 			sessionFlag(),
 			boolFlag("container", "delete it once its last child is deleted", "c"),
 			&cli.StringFlag{Name: "ttl", Usage: "delete it once it has had no children and no change for `TIME`, such as 30s or 7d"},
 			boolFlag("parents", "create missing parents too", "p"),
-			&cli.StringSliceFlag{Name: "acl", Usage: "who may do what: `SCHEME:ID:PERMS`, several with commas", DefaultText: "world:anyone:cdrwa"},
+			&cli.StringSliceFlag{Name: "acl", Usage: "the ACL: `SCHEME:ID:PERMS`, several separated by commas", DefaultText: "world:anyone:cdrwa"},
 			statFlag("print the path and the stat as key=value lines"),
 		},
 		run: runCreate,
@@ -93,7 +93,7 @@ func runCreate(ctx context.Context, r *run) error {
 	return r.with(ctx, create)
 }
 
-// parseTime reads a time; d for days is known beside Go's units.
+// parseTime parses a time in Go's units, or in days (d).
 func parseTime(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)

@@ -27,7 +27,7 @@ func TestDataCommands(t *testing.T) {
 		stdin string
 		code  int
 		out   string // a regular expression
-		err   string // part of stderr; empty: nothing
+		err   string // a part of stderr; empty: nothing is printed
 	}{
 		{"create /app hello", "", 0, "/app\n", ""},
 		{"create /app again", "", 4, "", "coord: /app: the znode exists already\nhint: coord set"},
@@ -106,8 +106,8 @@ func TestDataCommands(t *testing.T) {
 	}
 }
 
-// TestJSON shows the JSON of every command: a change of a name is a change of
-// what scripts rely on.
+// TestJSON compares the JSON of every command with a file: scripts rely on the
+// names in it.
 func TestJSON(t *testing.T) {
 	serve(t, nil)
 	dir := t.TempDir()
@@ -131,7 +131,7 @@ func TestJSON(t *testing.T) {
 		got := coord(t, "", append([]string{"--json"}, strings.Fields(args)...)...)
 		b.WriteString("$ coord --json " + args + "\n")
 		switch {
-		case strings.HasPrefix(args, "restore ") && got.code == exitOK: // what it holds is that room's
+		case strings.HasPrefix(args, "restore ") && got.code == exitOK: // the report is tested in that room
 			var report map[string]any
 			if err := json.Unmarshal([]byte(got.out), &report); err != nil {
 				t.Error(args, err)
@@ -197,7 +197,8 @@ func TestAuth(t *testing.T) {
 	}
 }
 
-// TestBigTree: more znodes than one transaction takes go one by one.
+// TestBigTree: if a tree has more znodes than fit into one transaction, they are
+// deleted one by one.
 func TestBigTree(t *testing.T) {
 	paths := []string{"/t"}
 	for range atomicRm {
@@ -229,7 +230,7 @@ func TestBigTree(t *testing.T) {
 			t.Errorf("the request %d deletes %s, want %s", removed, r.Path, want)
 		}
 		switch {
-		case removed == 10: // somebody else has deleted it
+		case removed == 10: // another client has deleted it
 			return reply(text.Reply{Kind: text.KindErr, Code: znode.ErrNoNode})
 		case removed == failAt:
 			return reply(text.Reply{Kind: text.KindErr, Code: znode.ErrNoAuth})
@@ -252,7 +253,7 @@ func TestBigTree(t *testing.T) {
 	}
 }
 
-// TestLostAnswers: what a command says when no answer comes.
+// TestLostAnswers: what a command reports when no reply comes.
 func TestLostAnswers(t *testing.T) {
 	fake(t, func(*text.Request) []byte { return []byte(hangUp) })
 	for args, code := range map[string]int{

@@ -14,7 +14,7 @@ import (
 	"coord/tree/znode"
 )
 
-// TestDocumentedCommands: docs/commands.md has every command, its flags and its
+// TestDocumentedCommands: docs/commands.md has every command with its flags and
 // examples, and nothing else.
 func TestDocumentedCommands(t *testing.T) {
 	doc := document(t, "commands.md")
@@ -68,7 +68,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// rows reads the rows of the table behind a heading.
+// rows are the rows of the table after a heading.
 func rows(doc, heading string) (all [][]string) {
 	_, rest, _ := strings.Cut(doc, heading)
 	for line := range strings.SplitSeq(strings.TrimLeft(rest, "\n"), "\n") {
@@ -175,7 +175,7 @@ func TestDocumentedConfiguration(t *testing.T) {
 	}
 }
 
-// TestShownDefaults: what help shows as default is what the server takes.
+// TestShownDefaults: the defaults that help shows are those of the server.
 func TestShownDefaults(t *testing.T) {
 	want := defaultOptions()
 	inWords := []string{"name", "super-digest", "log-level", "join", "expect", "initial", "secret-file", "advertise", "peer-tls-cert", "peer-tls-key", "peer-tls-ca"}

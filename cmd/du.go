@@ -15,9 +15,9 @@ import (
 func duCommand() *command {
 	return &command{
 		name: "du", args: "PATH", does: "sum up the values below a znode", min: 1, max: 1, connects: true,
-		details: `Prints a line for each child of PATH, the biggest first, with all below it: bytes, number of znodes, path. The last
-line is PATH itself with all below it. Bytes are those of the values; what a server needs to keep a znode is not counted.
-Znodes that may not be read are counted without bytes, those below them not at all; stderr says how many.`,
+		details: `Prints a line for each child of PATH, the biggest first: bytes, number of znodes, path, each including all znodes below.
+The last line is PATH itself with all znodes below it. Bytes are those of the values; what a server needs to keep a znode is
+not counted. Znodes that may not be read are counted without bytes, and znodes below them not at all; stderr says how many.`,
 		examples: []string{"coord du /", "coord du -n 3 --human /app", "coord du --json /app | jq .bytes"},
 		flags: []cli.Flag{
 			&cli.IntFlag{Name: "n", Usage: "the biggest `N` children; 0: only PATH itself", Value: 10},
@@ -27,7 +27,7 @@ Znodes that may not be read are counted without bytes, those below them not at a
 	}
 }
 
-// usage is what a znode and all below it hold.
+// usage is the size of a znode with all its descendants.
 type usage struct {
 	Path   string `json:"path"`
 	Bytes  int64  `json:"bytes"`
@@ -65,7 +65,7 @@ func runDu(ctx context.Context, r *run) error {
 		switch depthBelow(path, it.Path) {
 		case 0:
 			return nil
-		case 1: // the one before is complete
+		case 1: // the previous one is complete
 			if len(all.Children) > 2*n+100 {
 				all.Children = biggest(all.Children, n)
 			}
@@ -97,7 +97,7 @@ func runDu(ctx context.Context, r *run) error {
 	return nil
 }
 
-// biggest sorts, and keeps the first n.
+// biggest sorts u and keeps the first n.
 func biggest(u []usage, n int) []usage {
 	slices.SortFunc(u, func(a, b usage) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(b.Znodes, a.Znodes), cmp.Compare(a.Path, b.Path))

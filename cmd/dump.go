@@ -18,22 +18,22 @@ import (
 type entry struct {
 	path string // below the exported znode, which itself is "/"
 	data []byte
-	line int // of the file, from 1; 0: it has no lines
+	line int // in the file, from 1; 0: the format has no lines
 }
 
-// dumpFormat is a form of exported files. Each ends in a mark, so that a file
-// that was cut is not taken for all there is.
+// dumpFormat is a format of exported files. Each format has an end mark, so that a
+// truncated file is not taken for a complete one.
 type dumpFormat struct {
 	name     string
-	suffixes []string // of files; the first is the usual one
+	suffixes []string // of file names; the first is the usual one
 	binary   bool     // not for terminals
 	write    func(w io.Writer) dumpWriter
-	// read takes a file apart; whole says that its end mark is there. The file's
-	// name is missing in a lineError.
+	// read parses a file; whole says that it has its end mark. read leaves the
+	// file's name in a lineError empty.
 	read func(in []byte) (all []entry, whole bool, err error)
 }
 
-// dumpWriter writes the entries of a tree, each followed by its children.
+// dumpWriter writes the entries of a tree, parents before their children.
 type dumpWriter interface {
 	// add writes an entry; parent says whether children of it follow.
 	add(e entry, parent bool) error
@@ -56,7 +56,7 @@ func dumpFormatNames() (names []string) {
 	return names
 }
 
-// dumpFormat is that of --format, else that of the file's name, else JSON.
+// dumpFormat is the format that --format names, or that of the file's name, or JSON.
 func (r *run) dumpFormat(file string) (dumpFormat, error) {
 	all := dumpFormats()
 	name := r.flags.String("format")
@@ -84,7 +84,7 @@ type jsonEntry struct {
 	V    int    `json:"v"`
 	Path string `json:"path,omitempty"`
 	jsonData
-	End bool `json:"end,omitempty"` // the last line
+	End bool `json:"end,omitempty"` // set in the last line
 }
 
 type jsonDump struct{ w io.Writer }

@@ -17,7 +17,7 @@ import (
 	"coord/tree/znode"
 )
 
-// dump writes entries, which are in the order of a tree, as export does.
+// dump writes entries, which are in the order of a tree, like export.
 func dump(f dumpFormat, all []entry) ([]byte, error) {
 	var b bytes.Buffer
 	w := f.write(&b)
@@ -30,8 +30,7 @@ func dump(f dumpFormat, all []entry) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// sameEntries compares what was written with what was read, where the order is
-// of no matter.
+// sameEntries compares what was written with what was read, in any order.
 func sameEntries(want, got []entry) error {
 	values := map[string][]byte{}
 	for _, e := range got {
@@ -52,7 +51,7 @@ func sameEntries(want, got []entry) error {
 	return nil
 }
 
-// drawTree makes a random tree with names and values that are hard to write.
+// drawTree makes a random tree with names and values that are difficult to represent.
 func drawTree(t *rapid.T) []entry {
 	name := rapid.OneOf(
 		rapid.SampledFrom([]string{".value", "..value", "value", "-", "a", "a b", "A_b", "_", "__", "x_", "1", "~", "null", "true", "? x", "#", "a: b", `"`, `\`, "'", "=", "é", "日本", "!x", "&a", "*a", "...", "---"}),
@@ -89,8 +88,8 @@ func inOrder(tree map[string]string) (all []entry) {
 	return all
 }
 
-// TestDumpRoundTrip: what is written is read as it was, and is cut at no byte
-// without being noticed.
+// TestDumpRoundTrip: reading returns what was written, and a truncation at any byte
+// is noticed.
 func TestDumpRoundTrip(t *testing.T) {
 	for _, f := range dumpFormats() {
 		t.Run(f.name, func(t *testing.T) {
@@ -110,7 +109,7 @@ func TestDumpRoundTrip(t *testing.T) {
 					t.Fatalf("whole %v, %v\n%s", whole, err, b)
 				}
 				want := all
-				if f.name == "env" { // what has children and no value is implied
+				if f.name == "env" { // znodes with children and without a value are implied
 					want = slices.DeleteFunc(slices.Clone(all), func(e entry) bool {
 						return len(e.data) == 0 && (e.path == "/" || slices.ContainsFunc(all, func(o entry) bool { return o.path != e.path && znode.Below(o.path, e.path) }))
 					})
@@ -123,14 +122,14 @@ func TestDumpRoundTrip(t *testing.T) {
 					t.Fatalf("cut at %d of %d bytes it is taken for whole\n%s", cut, len(b), b[:cut])
 				}
 			})
-			if f.name != "env" && written < 5 { // what env can hold: TestEnvTrees
+			if f.name != "env" && written < 5 { // TestEnvTrees has trees that env can represent
 				t.Errorf("only %d trees were written", written)
 			}
 		})
 	}
 }
 
-// TestEnvTrees is the round trip of trees that env can hold.
+// TestEnvTrees is the round trip of trees that env can represent.
 func TestEnvTrees(t *testing.T) {
 	f := dumpFormats()[3]
 	rapid.Check(t, func(t *rapid.T) {
@@ -185,7 +184,7 @@ func TestEnvTrees(t *testing.T) {
 	}
 }
 
-// TestReadDumps: what people write by hand, and what is refused.
+// TestReadDumps: files that people write by hand, and files that are refused.
 func TestReadDumps(t *testing.T) {
 	for _, tt := range []struct{ format, in, want, err string }{
 		{"json", "{\"path\":\"/a\",\"data\":\"x\"}\n\n{\"v\":1,\"path\":\"/b\"}", "/a=x /b=", ""},
@@ -243,7 +242,7 @@ func TestReadDumps(t *testing.T) {
 	}
 }
 
-// TestTarIsCutBehindZeros: a value of zeros is not the end of an archive.
+// TestTarIsCutBehindZeros: zeros in a value are not taken for the end of the archive.
 func TestTarIsCutBehindZeros(t *testing.T) {
 	f := dumpFormats()[slices.Index(dumpFormatNames(), "tar")]
 	for _, n := range []int{1024, 2000, 4096} {
@@ -262,8 +261,8 @@ func TestTarIsCutBehindZeros(t *testing.T) {
 	}
 }
 
-// FuzzReadDump: no file ends the program, and what was read can be written and
-// is then read as the same.
+// FuzzReadDump: no file makes the program panic, and what was read can be written
+// and read again unchanged.
 func FuzzReadDump(f *testing.F) {
 	all := []entry{{path: "/", data: []byte("x")}, {path: "/a b", data: []byte("\xff")}, {path: "/c"}}
 	for i, format := range dumpFormats() {
@@ -301,8 +300,8 @@ func FuzzReadDump(f *testing.F) {
 	})
 }
 
-// TestExportImport: a copy of a copy is the same file, in every format, through
-// a real server.
+// TestExportImport: a copy of a copy is the same file, in every format, with a real
+// server.
 func TestExportImport(t *testing.T) {
 	serve(t, nil)
 	dir := t.TempDir()
@@ -431,7 +430,7 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// TestImportAsks: without a yes nothing is changed, not even created.
+// TestImportAsks: without a yes nothing is changed, not even by creates.
 func TestImportAsks(t *testing.T) {
 	serve(t, nil)
 	file := filepath.Join(t.TempDir(), "f.json")
@@ -456,14 +455,14 @@ func TestImportAsks(t *testing.T) {
 			t.Errorf("%q: %+v", tt.answer, got)
 		}
 	}
-	x := onTerminal(t, "import", "--replace", "/a", file) // nothing to delete, nothing to ask
+	x := onTerminal(t, "import", "--replace", "/a", file) // nothing to delete, so no question
 	if code, text := x.wait(); code != exitOK || strings.Contains(text, "[y/N]") {
 		t.Errorf("%d %s", code, text)
 	}
 }
 
-// TestImportInTransactions: many changes, and large ones, through a server that
-// takes little at a time.
+// TestImportInTransactions: many changes, and large ones, with a server that
+// accepts only small requests.
 func TestImportInTransactions(t *testing.T) {
 	serve(t, func(cfg *server.Config) { cfg.MaxFrame = 64 << 10 })
 	var b strings.Builder
@@ -486,7 +485,7 @@ func TestImportInTransactions(t *testing.T) {
 	}
 }
 
-// TestImportMeets: what others do meanwhile, and what belongs to sessions.
+// TestImportMeets: changes by other clients meanwhile, and ephemeral znodes.
 func TestImportMeets(t *testing.T) {
 	var txns int
 	failAt, failWith := -1, znode.ErrBadVersion

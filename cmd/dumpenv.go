@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// envDump writes assignments as a shell reads them. A variable is named by the
-// path, with __ for each / but the first. Znodes with children and without a
-// value need no line.
+// envDump writes assignments that a shell can read. The name of a variable is the
+// path without its first /, with __ for every other /. Znodes with children and
+// without a value need no line.
 type envDump struct{ w io.Writer }
 
 const envEnd = "# end"
@@ -22,7 +22,7 @@ var (
 
 func pathOfVariable(name string) string { return "/" + strings.ReplaceAll(name, "__", "/") }
 
-// envError is what the format env cannot hold.
+// envError is the error of a znode that the format env cannot represent.
 type envError struct{ path, why string }
 
 func (e *envError) Error() string {
@@ -78,8 +78,8 @@ func readEnvDump(in []byte) (all []entry, whole bool, err error) {
 	}
 }
 
-// shellText reads assignments as a shell does, but expands nothing: what a shell
-// would expand is refused.
+// shellText parses assignments like a shell, but without expansion: it refuses what
+// a shell would expand.
 type shellText struct {
 	in   []byte
 	pos  int
@@ -138,7 +138,7 @@ func (s *shellText) value() (v []byte, err error) {
 	if s.pos < len(s.in) && s.in[s.pos] == '~' {
 		return nil, unquoted('~')
 	}
-	var quote byte // that is open, else 0
+	var quote byte // the open quote, else 0
 	for s.pos < len(s.in) {
 		c := s.in[s.pos]
 		switch {
@@ -159,7 +159,7 @@ func (s *shellText) value() (v []byte, err error) {
 		case c == '\\' && s.pos == len(s.in):
 			return nil, usagef("a backslash ends the file")
 		case c == '\\' && s.in[s.pos] == '\n':
-			s.next() // the line goes on
+			s.next() // the line continues
 		case c == '\\' && (quote == 0 || strings.IndexByte("$`\"\\", s.in[s.pos]) >= 0):
 			v = append(v, s.next())
 		default:

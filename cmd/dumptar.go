@@ -9,17 +9,19 @@ import (
 	"strings"
 )
 
-// tarDump writes a znode without children as a file and one with children as a
-// folder, whose value is the file .value in it unless it is empty. A znode that
-// is itself called so (or ..value, and so on) has one dot more in the archive.
-// Nothing in it is a time, so that the same tree gives the same bytes.
+// tarDump writes a znode without children as a file, and a znode with children as a
+// folder; the value of the latter, unless empty, is the file .value in the folder.
+// A znode that is itself named .value (or ..value, and so on) gets one more dot in
+// the archive. The archive contains no times, so that the same tree gives the same
+// bytes.
 type tarDump struct{ w *tar.Writer }
 
 func newTarDump(w io.Writer) dumpWriter { return tarDump{tar.NewWriter(w)} }
 
 const valueFile = ".value"
 
-// dotsOf is the number of dots before "value" if that is all of a name, else 0.
+// dotsOf is the number of dots before "value" if the name consists of nothing else,
+// and 0 otherwise.
 func dotsOf(name string) int {
 	rest := strings.TrimLeft(name, ".")
 	if rest != strings.TrimPrefix(valueFile, ".") {
@@ -39,7 +41,8 @@ func tarName(p string) string {
 	return strings.Join(parts, "/")
 }
 
-// pathOfTar is the path of the znode that a name in the archive is about.
+// pathOfTar is the path of the znode to which an archive member belongs; value says
+// that the member is its .value.
 func pathOfTar(name string) (p string, value bool, err error) {
 	name = path.Clean(name)
 	if name == "." {
@@ -86,14 +89,14 @@ func (d tarDump) file(name string, data []byte) error {
 func (d tarDump) end() error { return d.w.Close() }
 
 func readTarDump(in []byte) (all []entry, whole bool, err error) {
-	folders := map[string]int{} // where they stand in all
+	folders := map[string]int{} // indexes into all
 	left := bytes.NewReader(in)
 	for r := tar.NewReader(left); ; {
 		const block = 512
 		last := len(in) - left.Len() // where the data of the last entry ends
 		h, err := r.Next()
 		switch {
-		case errors.Is(err, io.EOF): // two empty blocks end an archive
+		case errors.Is(err, io.EOF): // an archive ends with two empty blocks
 			behind := in[min((last+block-1)/block*block, len(in)):]
 			return all, bytes.HasPrefix(behind, make([]byte, 2*block)), nil
 		case err != nil:

@@ -11,8 +11,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// yamlDump writes one mapping from paths to values, pair by pair, so that it is
-// never in memory as a whole. It ends in YAML's own mark of a document's end.
+// yamlDump writes one mapping from paths to values, pair by pair, so that the
+// mapping is never completely in memory. It ends with YAML's mark for the end of a
+// document.
 type yamlDump struct{ w io.Writer }
 
 const yamlEnd = "..."
@@ -26,8 +27,8 @@ func (d yamlDump) add(e entry, _ bool) error {
 		{Kind: yaml.ScalarNode, Tag: "!!str", Value: e.path}, value,
 	}}
 	b, err := yaml.Marshal(pair)
-	// A string that the library would not read back as it was (there have been
-	// such) is written as JSON, which is YAML too.
+	// If the library would not read a string back unchanged (it had such bugs), the
+	// string is written as JSON, which is also YAML.
 	if back, _, readErr := readYAMLDump(b); err != nil || readErr != nil || len(back) != 1 || back[0].path != e.path || !bytes.Equal(back[0].data, e.data) {
 		b = fmt.Appendf(nil, "? %s\n: %s\n", marshal(e.path), marshal(string(e.data)))
 	}
@@ -76,7 +77,7 @@ func readYAMLDump(in []byte) (all []entry, whole bool, err error) {
 			if e.data, err = base64.StdEncoding.DecodeString(strings.Join(strings.Fields(value.Value), "")); err != nil {
 				return nil, false, &lineError{line: value.Line, err: usagef("!!binary: %v", err)}
 			}
-		case value.Tag != "!!null": // numbers and the like as they are written
+		case value.Tag != "!!null": // numbers and the like, as they are written
 			e.data = []byte(value.Value)
 		}
 		all = append(all, e)

@@ -13,17 +13,18 @@ import (
 	"coord/tree/znode"
 )
 
-// electPause lies between two attempts to be a candidate.
+// electPause is the pause between two candidacies.
 const electPause = time.Second
 
 func electCommand() *command {
 	return &command{
-		name: "elect", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "be a candidate, and do something while being the leader", min: 1, max: -1, connects: true,
-		details: `One of the candidates of a path is its leader, in the order in which they came. While it is, COMMAND runs, guarded as with
-coord lock (same environment, signals, --ttl and --grace); without one coord prints a line (leader and the token, or lost and why) and goes
-on until INT, TERM, HUP or QUIT. Who loses the leadership is a candidate again, unless --once is given.
+		name: "elect", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "run as a candidate, and run a command while being the leader", min: 1, max: -1, connects: true,
+		details: `One of the candidates of a path is the leader, in the order in which they came. While this candidate leads, COMMAND runs,
+guarded as by coord lock (same environment, signals, --ttl and --grace). Without COMMAND coord prints a line (leader and the
+token, or lost and why) and goes on until INT, TERM, HUP or QUIT. A candidate that loses the leadership becomes a candidate
+again, unless --once is given.
 
---who prints what the leader calls itself, and is no candidate.
+--who prints what the leader calls itself, without becoming a candidate.
 
 Exit codes: COMMAND's own; 123 lost (--once), 125 coord failed before the start; --who: 1 if there is no leader.`,
 		examples: []string{
@@ -31,8 +32,8 @@ Exit codes: COMMAND's own; 123 lost (--once), 125 coord failed before the start;
 		},
 		flags: append(holderFlags(),
 			&cli.StringFlag{Name: "id", Usage: "what the candidate calls itself: `NAME`", DefaultText: "the host's name and the process id"},
-			&cli.StringFlag{Name: "on-lead", Usage: "run `LINE` with sh on becoming the leader"},
-			&cli.StringFlag{Name: "on-lose", Usage: "run `LINE` with sh when the leadership ends, however it does"},
+			&cli.StringFlag{Name: "on-lead", Usage: "run `LINE` with sh when this candidate becomes the leader"},
+			&cli.StringFlag{Name: "on-lose", Usage: "run `LINE` with sh when the leadership ends, for whatever reason"},
 			boolFlag("once", "end when the leadership is lost"),
 			boolFlag("who", "print the leader's name")),
 		asks: neverAsks,
@@ -64,13 +65,13 @@ func runElect(ctx context.Context, r *run) error {
 		case isLost && lost.code == exitLost && !r.flags.Bool("once"):
 			said = ""
 		case ctx.Err() != nil && err == nil:
-			return nil // it was led until the signal came
+			return nil // it led until the signal came
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err == nil || isLost && lost.code != exitNotBegun || is[*usageError](err) || is[*signalError](err) || first && !errors.Is(err, znode.ErrSessionExpired):
 			return err
-		default: // no server, or the session was lost while waiting
-			if why := oneLine(err.Error()); why != said { // once, not each second
+		default: // no server, or the session expired while waiting
+			if why := oneLine(err.Error()); why != said { // once, not every second
 				r.note("coord: %s: %s", path, why)
 				said = why
 			}
@@ -81,7 +82,7 @@ func runElect(ctx context.Context, r *run) error {
 	}
 }
 
-// rest waits, unless a signal comes.
+// rest waits for d, or until a signal comes.
 func rest(ctx context.Context, d time.Duration) error {
 	ctx, stop := untilTold(ctx)
 	defer stop()
@@ -93,7 +94,7 @@ func rest(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// processName tells this process from others.
+// processName identifies this process.
 func processName() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -112,7 +113,7 @@ type jsonLead struct {
 	Why   string `json:"why,omitempty"`
 }
 
-// lead is one candidacy, from the queue to the end of the leadership.
+// lead is one candidacy, from joining the queue to the end of the leadership.
 func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
 	ctx, stopWaiting := untilTold(ctx)
 	defer stopWaiting()
@@ -129,7 +130,7 @@ func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
 		return nil
 	}
 	r.tellLead(jsonLead{V: schema, Event: "leader", Path: path, ID: id, Token: g.lock.Token.String()}, g)
-	signals, stop := forwarded() // from here on they end the leadership, not the process
+	signals, stop := forwarded() // from here on, signals end the leadership, not the process
 	defer stop()
 	why := ""
 	if line := r.flags.String("on-lead"); line != "" && ctx.Err() == nil {
@@ -153,7 +154,7 @@ func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
 	case why != "":
 		r.tellLead(jsonLead{V: schema, Event: "lost", Path: path, ID: id, Why: why}, g)
 		return &codeError{exitLost, nil}
-	case len(argv) > 0 && g.told != 0: // there was no command yet to hand the signal to
+	case len(argv) > 0 && g.told != 0: // there was no command yet to pass the signal to
 		return &signalError{sig: g.told}
 	case len(argv) > 0:
 		return context.Cause(ctx)
@@ -161,8 +162,8 @@ func (r *run) lead(ctx context.Context, path, id string, argv []string) error {
 	return nil
 }
 
-// onLead runs the line of --on-lead as long as the leadership lasts, and says why it
-// was lost meanwhile.
+// onLead runs the line of --on-lead while the leadership lasts. If the leadership is
+// lost meanwhile, it returns why.
 func (r *run) onLead(g *guard, line string, signals <-chan os.Signal) (why string) {
 	noTerminal := &run{console: &console{}}
 	ch, err := noTerminal.startChild([]string{"sh", "-c", line}, g.env(), nil)
@@ -188,7 +189,7 @@ func (r *run) tellLead(l jsonLead, g *guard) {
 	default:
 		r.printf("leader %s\n", g.lock.Token)
 	}
-	_ = r.flush() // its error stays in the writer
+	_ = r.flush() // the error stays in the writer
 }
 
 // who prints the leader's name.

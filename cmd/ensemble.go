@@ -14,14 +14,14 @@ import (
 	"coord/server"
 )
 
-// Of the cluster's secret.
+// Limits of the cluster's secret.
 const (
 	maxSecretBytes   = 4 << 10
-	shortSecretBytes = 16 // one with fewer can be guessed
+	shortSecretBytes = 16 // a shorter one can be guessed
 )
 
-// settle is what the settings come to together: whether the node is one of several,
-// and where it listens then.
+// settle combines the settings: it decides whether the node belongs to an ensemble,
+// and if so, where it listens for the other nodes.
 func (o *serverOptions) settle() (warnings []string, err error) {
 	if warnings, err = o.zoo.settle(o); err != nil {
 		return nil, err
@@ -60,9 +60,9 @@ func (o *serverOptions) settle() (warnings []string, err error) {
 	return warnings, nil
 }
 
-// listenAs has the node listen on the ports by which the others know it, unless it was
-// told where to: on all addresses, since the host's may change, but on loopback where
-// that is meant.
+// listenAs makes the node listen on the ports by which the others know it, unless the
+// settings say where. It listens on all addresses, since the host's address may
+// change, or on loopback if host is a loopback address.
 func (o *serverOptions) listenAs(e *server.Ensemble, host, peerPort string, gossipPort int) {
 	switch {
 	case host == "localhost":
@@ -82,8 +82,9 @@ func (o *serverOptions) listenAs(e *server.Ensemble, host, peerPort string, goss
 	}
 }
 
-// takeSecret takes the secret out of the environment. A file that was named there or
-// on the command line wins over it, and it over one that the configuration file names.
+// takeSecret takes the secret from the environment. A file that is named there or on
+// the command line has precedence over it; it has precedence over a file that the
+// configuration file names.
 func (r *run) takeSecret(o *serverOptions) {
 	secret := strings.TrimRight(os.Getenv("COORD_SECRET"), "\r\n")
 	if secret == "" || r.given("secret-file") || os.Getenv("COORD_SECRET_FILE") != "" {
@@ -92,9 +93,9 @@ func (r *run) takeSecret(o *serverOptions) {
 	o.secretFile, o.ensemble.Secret = "", []byte(secret)
 }
 
-// readSecret reads a file with a secret. As ssh does with a key, it takes none of the
-// user's own that others may read; how the files of others are kept is their affair.
-// No error shows any of it.
+// readSecret reads a file with a secret. Like ssh with keys, it refuses a file of the
+// user's own that others may read; it does not check files of other owners. Errors
+// never contain any of the secret.
 func readSecret(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -144,7 +145,7 @@ func setInitial(o *serverOptions, values []string) error {
 	return nil
 }
 
-// hostFields takes HOST:FIELD:FIELD apart. An address of IPv6 stands in brackets.
+// hostFields splits HOST:FIELD:FIELD. An IPv6 address is in brackets.
 func hostFields(s string) (host string, fields []string, ok bool) {
 	rest := ""
 	if inside, bracket := strings.CutPrefix(s, "["); bracket {
@@ -161,7 +162,7 @@ func hostFields(s string) (host string, fields []string, ok bool) {
 	return host, fields, host != "" && !slices.Contains(fields, "")
 }
 
-// portNumber reads a port from 1.
+// portNumber parses a port, at least 1.
 func portNumber(v string) (int, error) {
 	n, err := strconv.ParseUint(v, 10, 16)
 	if err != nil || n == 0 {

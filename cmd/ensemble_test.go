@@ -9,7 +9,7 @@ import (
 	"coord/server"
 )
 
-// ensembleOf shows what a command line of coord server makes of an ensemble.
+// ensembleOf shows the ensemble options that result from a command line of coord server.
 func ensembleOf(t *testing.T, args string) (shown string, warnings []string) {
 	t.Helper()
 	o, warnings, err := optionsOf(t, strings.Fields(args)...)
@@ -43,7 +43,7 @@ func ensembleOf(t *testing.T, args string) (shown string, warnings []string) {
 	return b.String(), warnings
 }
 
-// TestEnsembleFlags: what makes a node one of several, and where it listens then.
+// TestEnsembleFlags: which flags make a node a member of an ensemble, and where it listens then.
 func TestEnsembleFlags(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "secret", "the secret of the test\r\n")
@@ -89,7 +89,7 @@ func TestEnsembleFlags(t *testing.T) {
 	}
 }
 
-// TestSecretOfAnother: as ssh does, a file of another user's is taken as it is.
+// TestSecretOfAnother: like ssh, coord does not check the mode of another user's file.
 func TestSecretOfAnother(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root gives files away")
@@ -138,6 +138,8 @@ func TestZooServers(t *testing.T) {
 		{"another name", three, "1", "--name n", "initial does not list this node, whose name is n", ""},
 		{"two lists", three, "1", "--initial a=b:1,c=d:2", "server.N lines, and join, expect or initial, both say who the others are", ""},
 		{"two ports for clients", three + "server.5=h5:1:2;2181\nclientPort=2182\n", "5", "", "clientPort says to listen on :2182, and the line server.5 on :2181", ""},
+		{"two ports for clients, with an address", three + "server.5=h5:1:2;10.0.0.5:2181\nclientPort=2182\n", "5", "", "clientPort says to listen on :2182, and the line server.5 on 10.0.0.5:2181", ""},
+		{"two addresses for clients", three + "server.5=h5:1:2;10.0.0.5:2181\nclientPort=2181\nclientPortAddress=10.0.0.6\n", "5", "", "clientPort says to listen on 10.0.0.6:2181, and the line server.5 on 10.0.0.5:2181", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
@@ -157,8 +159,8 @@ func TestZooServers(t *testing.T) {
 	}
 }
 
-// TestZooServerClients: where a server.N line says to listen for clients, and the
-// sync limit in ticks.
+// TestZooServerClients: the client address in a server.N line, and the sync limit
+// in ticks.
 func TestZooServerClients(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "myid", "1")
@@ -167,6 +169,7 @@ func TestZooServerClients(t *testing.T) {
 		{"server.1=127.0.0.1:5:6:participant;10.0.0.1:2181", "syncLimit=5", "[10.0.0.1:2181] 10s"},
 		{"server.1=127.0.0.1:5:6;[::1]:2181", "tickTime=3000\nsyncLimit=5\n", "[[::1]:2181] 15s"},
 		{"server.1=127.0.0.1:5:6;0.0.0.0:2181", "clientPort=2181", "[:2181] 10s"},
+		{"server.1=127.0.0.1:5:6;10.0.0.1:2181", "clientPort=2181", "[10.0.0.1:2181] 10s"},
 		{"server.1=127.0.0.1:5:6", "clientPort=2182", "[:2182] 10s"},
 		{"server.1=127.0.0.1:5:6", "", "[" + server.DefaultListen + "] 10s"},
 	} {

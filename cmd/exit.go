@@ -21,27 +21,27 @@ const (
 	exitUsage      = 2
 	exitNotFound   = 3
 	exitExists     = 4
-	exitConflict   = 5 // another version, or not empty
+	exitConflict   = 5 // wrong version, or not empty
 	exitPermission = 6
-	exitNoAnswer   = 7 // no server, no leader
+	exitNoAnswer   = 7 // no server, or no leader
 	exitTimeout    = 8
 	exitExpired    = 9
 	exitUncertain  = 10
-	exitLimit      = 11 // limit, quota, no space
+	exitLimit      = 11 // a limit, a quota, or no space
 	exitDamaged    = 12
-	exitUnsafe     = 13 // not without --force
+	exitUnsafe     = 13 // refused without --force
 	exitVersion    = 14 // needs another version of coord
 	exitForeign    = 15
-	exitForgotten  = 16 // a moment that nobody remembers
+	exitForgotten  = 16 // too old: the server no longer remembers that moment
 	exitInUse      = 17
-	exitPart       = 18 // done in part
+	exitPart       = 18 // partly done
 	exitOther      = 19
 	exitFatalIO    = 20
-	exitPipe       = 141 // whoever read stdout has left
-	exitSignal     = 128 // plus its number
+	exitPipe       = 141 // the reader of stdout has left
+	exitSignal     = 128 // plus the signal's number
 )
 
-// exitCodes is the table for people.
+// exitCodes describes the exit codes for users.
 var exitCodes = []struct {
 	code  int
 	means string
@@ -77,7 +77,7 @@ var exitCodes = []struct {
 	{exitSignal + 15, "terminated (SIGTERM)"},
 }
 
-// exitOfCode is the exit code of each error of the text protocol.
+// exitOfCode maps an error code of the text protocol to an exit code.
 func exitOfCode(c znode.Code) int {
 	switch c {
 	case znode.OK:
@@ -112,8 +112,8 @@ func exitOfCode(c znode.Code) int {
 	return exitOther // PROTOCOL, INTERNAL
 }
 
-// exitOfServer is the exit code of each reason why a server does not start or
-// had to stop.
+// exitOfServer maps the reasons why a server does not start, or had to stop, to
+// exit codes.
 var exitOfServer = []struct {
 	err  error
 	code int
@@ -130,7 +130,7 @@ var exitOfServer = []struct {
 	{server.ErrFatalIO, exitFatalIO},
 }
 
-// exitCode is the exit code of an error: the one place where they are chosen.
+// exitCode is the exit code of an error. Exit codes are chosen only here.
 func exitCode(err error) int {
 	if by, ok := errors.AsType[*signalError](err); ok {
 		return exitSignal + int(by.sig)
@@ -184,7 +184,7 @@ func exitCode(err error) int {
 	return exitOther
 }
 
-// is says whether an error of a type is in the chain.
+// is says whether the chain of err has an error of type T.
 func is[T error](err error) bool {
 	_, ok := errors.AsType[T](err)
 	return ok

@@ -14,8 +14,8 @@ import (
 	"coord/server/text"
 )
 
-// explain runs the command with an explainer in the place of a server: what it
-// sends is its answer. What it makes of the replies goes nowhere.
+// explain runs the command with an explainer in place of a server: the requests are
+// the answer. The command's own output is discarded.
 func (r *run) explain(ctx context.Context) error {
 	r.explainer = &explainer{out: r.console}
 	r.console = newConsole(ctx, r.in, io.Discard, io.Discard)
@@ -24,18 +24,17 @@ func (r *run) explain(ctx context.Context) error {
 	return r.explainer.end(err)
 }
 
-// explainer prints each request that a command sends, as the server would read
-// it, and replies that it was done. If what the command sends depends on the
-// replies, requests that only read go to a server too; those that write never do.
-// The greeting and the credentials are not printed: nothing requires the one, and
-// the others are secret.
+// explainer prints each request of a command as the server would read it, and
+// replies that it succeeded. If the command's requests depend on replies, requests
+// that only read also go to a server; writes never do. The explainer prints neither
+// the greeting, which no server requires, nor the credentials, which are secret.
 type explainer struct {
 	out    *console
-	server *client.Conn // for requests that read; nil: nobody is asked
+	server *client.Conn // for requests that read; nil: no server is asked
 	stop   context.CancelFunc
 	done   chan struct{} // closed when serve has ended; nil: nothing was dialled
 	err    error         // of server; set before done is closed
-	paged  bool          // the user knows about pages
+	paged  bool          // the note of explainPages was printed
 }
 
 func (e *explainer) dial(ctx context.Context, r *run, servers []string, o client.Options) (*client.Conn, error) {
@@ -50,18 +49,18 @@ func (e *explainer) dial(ctx context.Context, r *run, servers []string, o client
 	}
 	near, far := net.Pipe()
 	e.done = make(chan struct{})
-	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx)) // dialling may have a limit of its own
+	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx)) // ctx may be limited to the time of dialling
 	go e.serve(ctx, far)
 	return client.NewConn(near), nil
 }
 
-// end waits for what is still being printed. The command's error counts, unless
-// it only follows from the server's.
+// end waits until everything is printed. It returns the command's error, unless the
+// server failed: then it returns that error, from which the command's follows.
 func (e *explainer) end(err error) error {
 	if e.done == nil {
 		return err
 	}
-	e.stop() // the command waits for no answer any more
+	e.stop() // the command waits for no more replies
 	<-e.done
 	if e.server != nil {
 		_ = e.server.Close()
@@ -107,7 +106,7 @@ func (e *explainer) serve(ctx context.Context, nc net.Conn) {
 	}
 }
 
-// explainLimits are those of a server that takes the most.
+// explainLimits are the limits of a server that accepts the largest requests.
 func explainLimits() text.Limits {
 	l := text.DefaultLimits()
 	l.Txn += server.MaxMaxFrame - l.Payload
@@ -115,7 +114,7 @@ func explainLimits() text.Limits {
 	return l
 }
 
-// explainPages says once what a list that goes on needs.
+// explainPages says once how a list continues after its first page.
 func (e *explainer) explainPages(req *text.Request) {
 	if list := req.Verb == text.VerbLs || req.Verb == text.VerbTree; list && e.server == nil && !e.paged {
 		e.out.note("coord: while an answer says more=1, the same is sent again with after= the last entry of it")
@@ -123,12 +122,12 @@ func (e *explainer) explainPages(req *text.Request) {
 	}
 }
 
-// neverAsks is for commands whose lines depend on answers that a stand-in can
-// make up.
+// neverAsks is for commands whose requests depend only on replies that the
+// explainer can make up.
 func neverAsks(*run) bool { return false }
 
-// sent prints a request: its lines, or with --json an object. A session's
-// password is not shown.
+// sent prints a request: its lines, or an object with --json. It does not show a
+// session's password.
 func (c *console) sent(req *text.Request, lines []byte) {
 	if req.Action == text.ResumeSession {
 		line, _, _ := bytes.Cut(lines, []byte{'\n'})
@@ -146,8 +145,9 @@ func (c *console) sent(req *text.Request, lines []byte) {
 	_, _ = c.out.Write(lines)
 }
 
-// answer is the reply to a request: the server's if it only reads and there is
-// one, else that it was done. It is nil if the server has none.
+// answer is the reply to a request: the server's, if the request only reads and
+// there is a server; otherwise a reply that it succeeded. It is nil if the server
+// fails.
 func (e *explainer) answer(ctx context.Context, req *text.Request) []byte {
 	if e.server == nil || req.Writes() {
 		return done(req)
@@ -167,7 +167,7 @@ func (e *explainer) answer(ctx context.Context, req *text.Request) []byte {
 	return reply.Append(nil, text.FormatText, false)
 }
 
-// done is a reply that says nothing but that all went well.
+// done is a reply that says only that the request succeeded.
 func done(req *text.Request) []byte {
 	reply := text.Reply{Kind: text.KindOK}
 	switch req.Verb {
@@ -200,7 +200,8 @@ func done(req *text.Request) []byte {
 	return reply.Append(nil, text.FormatText, false)
 }
 
-// madePath is the path that a CREATE answers, the first one of its kind.
+// madePath is the path in the reply to a CREATE of a sequential znode, with the
+// first sequence number.
 func madePath(op *text.Op) []text.Field {
 	if op.Verb != text.VerbCreate || !op.Mode.Sequential() {
 		return nil

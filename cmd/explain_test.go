@@ -11,8 +11,8 @@ import (
 	"coord/server/text"
 )
 
-// explained are command lines of every command that talks to a server, for which
-// it needs no answer.
+// explained are command lines of every command that talks to a server and needs no
+// reply for that.
 var explained = []string{
 	"get /a", "get -s --lin /a", "set /a x", "set -s -v 3 /a x", "set --create /a -", "create --seq -s --ttl 30s /a- x",
 	"create -c -p /a/b --acl world:anyone:r,auth::cdrwa", "rm -v 2 /a", "ls /a", "ls -l --limit 5 /a", "ls -R /a", "exists /a", "status",
@@ -21,8 +21,7 @@ var explained = []string{
 	"members", "members add h:1", "members remove --force a -y", "members promote a", "members replace a b -y", "members transfer", "leave -y",
 }
 
-// TestExplainIsWhatIsSent: the lines of --explain are those that a server
-// receives.
+// TestExplainIsWhatIsSent: the lines of --explain are those that a server receives.
 func TestExplainIsWhatIsSent(t *testing.T) {
 	const stdin = "two\nlines"
 	t.Setenv("COORD_SERVER", "127.0.0.1:1")
@@ -53,7 +52,7 @@ func TestExplainIsWhatIsSent(t *testing.T) {
 		sent = nil
 		coord(t, stdin, strings.Fields(args)...)
 		want := string(sent)
-		if args == "status" { // fake has answered it itself, as it does that of Dial
+		if args == "status" { // fake has answered it itself, like the request of Dial
 			want = "HELLO proto=1 client=coord\n" + want
 		}
 		if lines[i] != want {
@@ -67,7 +66,7 @@ func TestExplainIsWhatIsSent(t *testing.T) {
 	}
 }
 
-// asWritten takes out what the parser adds to what was written.
+// asWritten removes what the parser adds to a request.
 func asWritten(r *text.Request) *text.Request {
 	r2 := *r
 	if list := r.Verb == text.VerbLs || r.Verb == text.VerbTree || r.Verb == text.VerbSessions; list && r.Limit == text.DefaultListLimit {
@@ -86,7 +85,7 @@ func covered(name string) bool {
 	return false
 }
 
-// TestExplainChangesNothing: what asks a server only reads from it.
+// TestExplainChangesNothing: commands that ask a server only read from it.
 func TestExplainChangesNothing(t *testing.T) {
 	addr := serve(t, nil)
 	must(t, "create /a x", "create /a/b x")
@@ -117,7 +116,7 @@ func TestExplainChangesNothing(t *testing.T) {
 	if after := coord(t, "", "ls", "-R", "-l", "/").out; after != before {
 		t.Errorf("before\n%safter\n%s", before, after)
 	}
-	// what is printed is what a server takes
+	// A server accepts what is printed.
 	got = coord(t, "", "set", "/a", "two words", "--explain")
 	nc, err := net.Dial("unix", strings.TrimPrefix(addr, "unix:"))
 	if err != nil {
@@ -130,8 +129,8 @@ func TestExplainChangesNothing(t *testing.T) {
 	}
 }
 
-// TestExplainSessions: what depends on answers that are made up, without running
-// or writing anything, and without a session's password.
+// TestExplainSessions: commands that depend on made-up replies run no program,
+// write no file, and do not show a session's password.
 func TestExplainSessions(t *testing.T) {
 	t.Setenv("COORD_SERVER", "127.0.0.1:1")
 	t.Chdir(t.TempDir())
@@ -166,7 +165,7 @@ func TestExplainSessions(t *testing.T) {
 	}
 }
 
-// TestExplainKeepsSecrets: no password in any stream.
+// TestExplainKeepsSecrets: no stream contains a password.
 func TestExplainKeepsSecrets(t *testing.T) {
 	t.Setenv("COORD_AUTH", "ann:pass123")
 	got := coord(t, "", "get", "/a", "--explain")

@@ -34,7 +34,7 @@ func TestExplore(t *testing.T) {
 		args string
 		code int
 		out  string // a regular expression
-		err  string // part of stderr; empty: nothing
+		err  string // a part of stderr; empty: nothing is printed
 	}{
 		{"tree /app", 0, "/app\n/app/hidden\n/app/hosts\n/app/hosts/a\n/app/hosts/b\n/app/url\n", ""},
 		{"tree /app --depth 1 -0", 0, "/app\x00/app/hidden\x00/app/hosts\x00/app/url\x00", ""},
@@ -83,7 +83,7 @@ func TestExplore(t *testing.T) {
 	}
 }
 
-// TestFindConditions: what a server without sessions cannot show yet.
+// TestFindConditions: the conditions on owners, ages and sizes, with made-up stats.
 func TestFindConditions(t *testing.T) {
 	now := time.Now()
 	item := func(path string, s znode.Stat) text.Reply {
@@ -115,7 +115,7 @@ func TestFindConditions(t *testing.T) {
 	}
 }
 
-// TestDuKeepsTheBiggest: of more children than it keeps at a time.
+// TestDuKeepsTheBiggest: also of more children than du keeps at a time.
 func TestDuKeepsTheBiggest(t *testing.T) {
 	var items []text.Reply
 	add := func(path string, n int32) {

@@ -18,12 +18,12 @@ const dumpHelp = `Paths in the file are below PATH, which itself is /. The forma
   env   NAME='value' as a shell reads it; __ in NAME stands for /; the last line is # end`
 
 func formatFlag() cli.Flag {
-	return &cli.StringFlag{Name: "format", Usage: "json, yaml, tar or env: the `FORMAT` of FILE", DefaultText: "by its name"}
+	return &cli.StringFlag{Name: "format", Usage: "json, yaml, tar or env: the `FORMAT` of FILE", DefaultText: "by the name of FILE"}
 }
 
 func exportCommand() *command {
 	return &command{
-		name: "export", args: "PATH [FILE|-]", does: "write a znode and all below it to a file", min: 1, max: 2, connects: true,
+		name: "export", args: "PATH [FILE|-]", does: "write a znode and all znodes below it to a file", min: 1, max: 2, connects: true,
 		details: dumpHelp + `
 Without FILE, or with -, it goes to stdout. FILE gets its name when it is whole.
 What is exported are paths and values. Versions and ACLs are not; containers and znodes with a TTL become plain ones, ephemeral znodes
@@ -36,7 +36,7 @@ It is read in pages: what changes meanwhile may or may not be seen. coord snapsh
 	}
 }
 
-// jsonExport is what export says of its work.
+// jsonExport is the answer of export.
 type jsonExport struct {
 	V          int    `json:"v"`
 	Path       string `json:"path"`
@@ -44,8 +44,8 @@ type jsonExport struct {
 	Format     string `json:"format"`
 	Znodes     int64  `json:"znodes"`
 	Bytes      int64  `json:"bytes"`      // of the values
-	Ephemerals int64  `json:"ephemerals"` // left out
-	Plain      int64  `json:"plain"`      // of the znodes: containers and those with a TTL, which the file does not tell
+	Ephemerals int64  `json:"ephemerals"` // ephemeral znodes, which are left out
+	Plain      int64  `json:"plain"`      // containers and znodes with a TTL: the file does not say that they are
 }
 
 func runExport(ctx context.Context, r *run) error {
@@ -91,7 +91,7 @@ func runExport(ctx context.Context, r *run) error {
 		}
 	}
 	switch {
-	case r.json && file == "-": // stdout has the answer
+	case r.json && file == "-": // stdout has the exported data
 		r.note("%s", marshal(report))
 	case r.json:
 		r.object(report)
@@ -107,8 +107,8 @@ func runExport(ctx context.Context, r *run) error {
 	return nil
 }
 
-// export writes a tree as it comes, one znode behind: whether it has children
-// shows the next one.
+// export writes a tree as it is read, one znode late: only the next znode shows
+// whether the last one has children.
 func (r *run) export(ctx context.Context, top string, w dumpWriter, report *jsonExport) error {
 	var last *entry
 	var lastPath string
@@ -149,8 +149,7 @@ func (r *run) export(ctx context.Context, top string, w dumpWriter, report *json
 	return err
 }
 
-// below is a path as seen from top, which itself is "/"; above is the other
-// way round.
+// below is a path relative to top, which itself is "/"; above is its inverse.
 func below(top, path string) string {
 	switch top {
 	case path:

@@ -15,8 +15,8 @@ import (
 
 func fenceCommand() *command {
 	return &command{
-		name: "fence", does: "keep holders of a lost lock away from a resource", min: 0, max: 0,
-		details: `A lock cannot stop a holder that was paused and does not know that it is too late. The resource can: it remembers the
+		name: "fence", does: "keep former holders of a lock away from a resource", min: 0, max: 0,
+		details: `A lock cannot stop a holder that was paused and does not know that it has lost the lock. The resource can: it remembers the
 highest token that it has seen (COORD_FENCE), and refuses a smaller one.`,
 		examples: []string{`coord fence check /var/lib/backup.fence "$COORD_FENCE" && write_backup`},
 		run: func(context.Context, *run) error {
@@ -28,8 +28,8 @@ highest token that it has seen (COORD_FENCE), and refuses a smaller one.`,
 func fenceCheckCommand() *command {
 	return &command{
 		name: "fence check", args: "FILE TOKEN", does: "refuse a token that is older than one seen before", min: 2, max: 2,
-		details: `FILE keeps the highest token seen; it is made if it is missing. A token that is as high or higher is kept, durably, and the
-exit code is 0; an older one is refused with 1. Two checks of one file never overlap.`,
+		details: `FILE keeps the highest token seen; it is created if it is missing. A token that is as high or higher is kept durably, and
+the exit code is 0; a lower one is refused with 1. Two checks of one file never overlap.`,
 		examples: []string{`coord fence check /var/lib/backup.fence "$COORD_FENCE" && write_backup`},
 		run:      runFenceCheck,
 	}
@@ -64,7 +64,7 @@ func runFenceCheck(_ context.Context, r *run) (err error) {
 	if token == highest {
 		return nil
 	}
-	// Of equal length always, so that no crash leaves a shorter number.
+	// The length is always the same, so that a crash cannot leave a shorter number.
 	if _, err := f.WriteAt(fmt.Appendf(nil, "0x%016x\n", token), 0); err != nil {
 		return err
 	}

@@ -17,9 +17,9 @@ import (
 func findCommand() *command {
 	return &command{
 		name: "find", args: "PATH", does: "list the znodes that meet conditions", min: 1, max: 1, connects: true,
-		details: `Prints the full paths of PATH and all below it that meet every condition, one a line.
-TIME is such as 30s, 90m, 1h or 7d, before now by this machine's clock; SIZE is such as 100, 10K or 1MiB.
-A znode that may not be read meets no condition but --name; those below it are not seen. stderr says how many.
+		details: `Prints the full paths of those znodes, from PATH down, that meet every condition, one per line.
+TIME is a time before now, by this machine's clock, such as 30s, 90m, 1h or 7d; SIZE is such as 100, 10K or 1MiB.
+A znode that may not be read meets no condition except --name; znodes below it are not seen. stderr says how many.
 ` + longHelp,
 		examples: []string{
 			"coord find / --ephemeral", "coord find /app --older 7d --name 'job-*'", "coord find / --bigger 10K -l",
@@ -33,7 +33,7 @@ A znode that may not be read meets no condition but --name; those below it are n
 			&cli.StringFlag{Name: "newer", Usage: "last set less than `TIME` ago"},
 			&cli.StringFlag{Name: "bigger", Usage: "its value has more bytes than `SIZE`"},
 			&cli.StringFlag{Name: "smaller", Usage: "its value has fewer bytes than `SIZE`"},
-			boolFlag("container", "it goes with its last child"),
+			boolFlag("container", "it is deleted with its last child"),
 			boolFlag("ttl", "it has a ttl"),
 			boolFlag("empty", "it has neither bytes nor children"),
 			boolFlag("long", "with version, children, bytes, owner and time", "l"),
@@ -43,7 +43,7 @@ A znode that may not be read meets no condition but --name; those below it are n
 	}
 }
 
-// condition is what find asks of a znode.
+// condition is a test that find applies to a znode.
 type condition func(name string, s *text.Stat) bool
 
 func runFind(ctx context.Context, r *run) error {
@@ -83,7 +83,7 @@ func runFind(ctx context.Context, r *run) error {
 	return err
 }
 
-// conditions are those of the flags.
+// conditions are the conditions that the flags give.
 func (r *run) conditions(now time.Time) (all []condition, err error) {
 	if glob := r.flags.String("name"); r.flags.IsSet("name") {
 		if _, err := path.Match(glob, ""); err != nil || strings.Contains(glob, "/") {

@@ -13,12 +13,12 @@ import (
 func getCommand() *command {
 	return &command{
 		name: "get", args: "PATH", does: "print the value of a znode", min: 1, max: 1, connects: true,
-		details: `Writes the bytes of the value and nothing else. A line end is added only on a terminal.
-With -s the stat is printed instead, as key=value lines; --json -s gives both.`,
+		details: `Writes the bytes of the value and nothing else. It adds a line end only on a terminal.
+With -s it prints the stat instead, as key=value lines; --json -s gives both.`,
 		examples: []string{"coord get /app/url", "coord get /app/logo > logo.png", "coord get --json -s /app/url"},
 		flags: []cli.Flag{
 			statFlag("print the stat instead of the value"),
-			boolFlag("lin", "see every write that was answered before, on any node"),
+			boolFlag("lin", "the read sees every write that was answered before, on any node"),
 		},
 		run: runGet,
 	}
@@ -56,7 +56,7 @@ func runGet(ctx context.Context, r *run) error {
 
 func existsCommand() *command {
 	return &command{
-		name: "exists", args: "PATH", does: "tell by the exit code whether a znode exists", min: 1, max: 1, connects: true,
+		name: "exists", args: "PATH", does: "check whether a znode exists, by the exit code", min: 1, max: 1, connects: true,
 		details:  `Exit code 0: it exists; 1: it does not. Nothing is printed, unless -s or --json asks for it.`,
 		examples: []string{"coord exists /app && echo yes", "coord exists -s /app"},
 		flags:    []cli.Flag{statFlag("print the stat as key=value lines")},
@@ -91,7 +91,7 @@ func runExists(ctx context.Context, r *run) error {
 	})
 }
 
-// hintMissing adds a hint to a NOTFOUND.
+// hintMissing adds a hint to a NOTFOUND error.
 func hintMissing(err error, hint string) error {
 	if errors.Is(err, znode.ErrNoNode) {
 		return &hinted{err, hint}

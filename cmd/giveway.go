@@ -8,10 +8,10 @@ import (
 	"coord/snapshot"
 )
 
-// giveWay makes this process one that takes what others leave, and not of more
-// than one processor: a backup beside a server must not be felt by its clients.
-// Threads that the runtime starts later inherit it. Where it cannot be done
-// nothing is lost but that.
+// giveWay makes this process use at most one processor, and only what other
+// processes leave of it: the clients of a server on this host must not notice a
+// backup. Threads that the runtime starts later inherit that. Where it fails,
+// nothing else is lost.
 func giveWay() {
 	runtime.GOMAXPROCS(1)
 	threads, err := os.ReadDir("/proc/self/task")

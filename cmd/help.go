@@ -11,7 +11,7 @@ func helpCommand() *command {
 	return &command{
 		name: "help", args: "[COMMAND]", does: "explain a command", max: -1,
 		examples: []string{"coord help", "coord help snapshot verify"},
-		run:      func(context.Context, *run) error { return nil }, // parseLine has seen to it
+		run:      func(context.Context, *run) error { return nil }, // parseLine handles it
 	}
 }
 
@@ -22,11 +22,11 @@ coord COMMAND [FLAGS] [ARGUMENTS]
 Commands
 {{range .Commands}}  {{.Name}}{{"\t"}}{{.Does}}
 {{end}}
-Flags of all commands, before or behind the command
+Flags of all commands, before or after the command
 {{range .Common}}  {{.}}
 {{end}}
-Flags may stand before and behind arguments, up to --.
-coord help COMMAND explains a command, with examples. Begin with: coord server
+Flags may stand before and after arguments, up to --.
+coord help COMMAND explains a command, with examples. Start with: coord server
 `
 
 const commandHelp = `coord {{.Name}}{{with .Args}} {{.}}{{end}}
@@ -48,7 +48,7 @@ Examples
 {{range .Examples}}  {{.}}
 {{end}}`
 
-// helpPage is what the templates show.
+// helpPage is the data of the templates.
 type helpPage struct {
 	Name, Args, Does, Details string
 	Own, Common, Examples     []string
@@ -57,7 +57,7 @@ type helpPage struct {
 
 type helpRow struct{ Name, Does string }
 
-// help prints the help of a command, or of all. It is an answer: to stdout.
+// help prints the help of a command, or of all commands. Help is an answer, so it goes to stdout.
 func (c *console) help(cmd *command) error {
 	page, templ := helpPage{}, topHelp
 	if cmd == nil {
@@ -81,7 +81,7 @@ func (c *console) help(cmd *command) error {
 	return c.flush()
 }
 
-// flagLines are the flags as the library shows them, without the hidden ones.
+// flagLines are the flags as the library formats them, without hidden ones.
 func flagLines(flags []cli.Flag) (lines []string) {
 	for _, f := range flags {
 		if visible(f) {

@@ -22,10 +22,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// testdata is the folder of the golden files, whatever folder a test is in.
+// testdata is the folder of the golden files, whatever the current folder of a test is.
 var testdata string
 
-// TestMain runs the program itself when a test has started this binary as coord.
+// TestMain runs the program itself if a test has started this binary as coord.
 func TestMain(m *testing.M) {
 	if os.Getenv("COORD_TEST_MAIN") != "" {
 		os.Exit(Run())
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	testdata = filepath.Join(wd, "testdata")
-	completeWithin = time.Minute // what is offered is not a matter of how busy the machine is
+	completeWithin = time.Minute // what is offered must not depend on how busy the machine is
 	os.Exit(m.Run())
 }
 
@@ -53,15 +53,15 @@ func coordProcess(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// hangsUp has the processes of a test take SIGHUP, which they ignore where the tests run
-// under nohup.
+// hangsUp makes the processes of a test receive SIGHUP, which they would ignore if the
+// tests run under nohup.
 func hangsUp(t *testing.T) {
 	heard := make(chan os.Signal, 1)
 	signal.Notify(heard, syscall.SIGHUP)
 	t.Cleanup(func() { signal.Stop(heard) })
 }
 
-// outcome is what a command did.
+// outcome is the result of a command.
 type outcome struct {
 	code        int
 	out, errOut string
@@ -75,7 +75,7 @@ func coord(t *testing.T, stdin string, args ...string) outcome {
 	return outcome{code, out.String(), errOut.String()}
 }
 
-// serve runs a real server until the test ends and names it to the commands.
+// serve runs a real server until the test ends, and sets COORD_SERVER to its address.
 func serve(t *testing.T, change func(*server.Config)) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -107,14 +107,14 @@ func serve(t *testing.T, change func(*server.Config)) string {
 	}
 }
 
-// fake is a server for what a real one does not do on demand: it answers each
-// request but HELLO with what the handler returns; nil says nothing.
+// fake is a server for behaviour that a real one does not show on demand: it
+// answers each request except HELLO with the result of the handler; nil: no reply.
 func fake(t *testing.T, handle func(r *text.Request) []byte) {
 	t.Helper()
 	fakeNode(t, reply(text.Reply{Kind: text.KindOK}), handle)
 }
 
-// fakeNode is fake with the answer to HELLO.
+// fakeNode is fake with this answer to HELLO.
 func fakeNode(t *testing.T, hello []byte, handle func(r *text.Request) []byte) {
 	t.Helper()
 	addr := filepath.Join(t.TempDir(), "s")
@@ -167,12 +167,12 @@ func fakeConn(nc net.Conn, hello []byte, handle func(r *text.Request) []byte) {
 	}
 }
 
-// hangUp as an answer closes the connection.
+// hangUp, as an answer, closes the connection.
 const hangUp = "hang up"
 
 func reply(r text.Reply) []byte { return r.Append(nil, text.FormatText, false) }
 
-// golden compares with a file, or writes it with -update.
+// golden compares got with a file, or writes the file with -update.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	file = filepath.Join(testdata, file)
@@ -217,7 +217,7 @@ func document(t *testing.T, name string) string {
 	return string(b)
 }
 
-// eventually waits for something that another process or goroutine does.
+// eventually waits for an effect of another process or goroutine.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {

@@ -17,7 +17,7 @@ import (
 
 func importCommand() *command {
 	return &command{
-		name: "import", args: "PATH [FILE|-]", does: "bring an exported file into the tree", min: 1, max: 2, connects: true,
+		name: "import", args: "PATH [FILE|-]", does: "write an exported file into the tree", min: 1, max: 2, connects: true,
 		details: dumpHelp + `
 Without FILE, or with -, it is read from stdin. All of it is read and checked before anything is changed.
 Znodes that are missing are created, missing parents too, and those with another value are set; all others stay as they are.
@@ -29,12 +29,12 @@ somebody else has changed a znode meanwhile, import it again: what was done is f
 		examples: []string{"coord import /app app.yaml", "coord import --dry-run /app app.yaml", "coord import --replace -y /app app.json", "tar c -C folder . | coord import --format tar /app"},
 		flags: []cli.Flag{
 			formatFlag(),
-			boolFlag("replace", "delete what is below PATH and not in the file"),
-			boolFlag("dry-run", "print what would be changed, and change nothing"),
+			boolFlag("replace", "delete znodes below PATH that are not in the file"),
+			boolFlag("dry-run", "print the changes, and change nothing"),
 			boolFlag("yes", "do not ask before something is deleted", "y"),
 		},
 		choices: map[string][]string{"format": dumpFormatNames()},
-		asks:    func(*run) bool { return true }, // what there is
+		asks:    func(*run) bool { return true }, // the requests depend on the existing znodes
 		run:     runImport,
 	}
 }
@@ -48,7 +48,7 @@ type jsonImport struct {
 	Unchanged    int    `json:"unchanged"`
 	Deleted      int    `json:"deleted"`
 	Transactions int    `json:"transactions"`
-	Zxid         string `json:"zxid,omitempty"` // of the last one
+	Zxid         string `json:"zxid,omitempty"` // of the last transaction
 }
 
 // jsonPlanned is a line of a dry run.
@@ -125,15 +125,15 @@ func runImport(ctx context.Context, r *run) error {
 	return nil
 }
 
-// target is a znode that there is to be.
+// target is a znode that must exist after the import.
 type target struct {
 	path string
 	data []byte
 	any  bool // it is only a parent of others: any value will do
 }
 
-// readDump reads a file and judges it: what there is to be, parents before their
-// children.
+// readDump reads and checks a file. It returns the znodes that must exist, parents
+// before their children.
 func readDump(format dumpFormat, name string, in []byte, top string, whole bool) ([]target, error) {
 	if !format.binary {
 		in = bytes.TrimPrefix(in, []byte("\ufeff")) // a byte order mark, which editors on Windows write
@@ -204,8 +204,8 @@ func (e *cutError) Error() string {
 }
 func (e *cutError) exitCode() int { return exitDamaged }
 
-// plan is what an import changes: operations that are each guarded by what was
-// read, in an order in which they can be done.
+// plan is the changes of an import: operations, each guarded by the version that
+// was read, in an order in which they can be done.
 type plan struct {
 	ops    []text.Op
 	report jsonImport
@@ -214,7 +214,7 @@ type plan struct {
 // readWindow is how many values are read at a time: each may be large.
 const readWindow = 50
 
-// compare finds what has to be created and set.
+// compare finds the znodes to create and to set.
 func (p *plan) compare(ctx context.Context, r *run, c *client.Conn, wanted []target) error {
 	request := func(i int) *text.Request {
 		return &text.Request{Op: text.Op{Verb: text.VerbGet, Path: wanted[i].path}}
@@ -245,8 +245,8 @@ func (p *plan) compare(ctx context.Context, r *run, c *client.Conn, wanted []tar
 	})
 }
 
-// compareBack finds what is below top and not wanted. It is deleted deepest
-// first. What belongs to sessions stays, and what is above it has to.
+// compareBack finds the znodes below top that are not wanted, to be deleted
+// children first. Ephemeral znodes stay, and so do their ancestors.
 func (p *plan) compareBack(ctx context.Context, r *run, c *client.Conn, top string, wanted []target) error {
 	keep := map[string]bool{top: true}
 	for _, t := range wanted {
@@ -296,11 +296,11 @@ func (p *plan) print(r *run) {
 		count(int64(p.report.Updated)), count(int64(p.report.Unchanged)), count(int64(p.report.Deleted)))
 }
 
-// batchBytes is the most that a transaction of several changes may have, as every
-// server takes it unless it was told to take less.
+// batchBytes is the size limit of a transaction of several changes. Every server
+// accepts it, unless it is configured to accept less.
 const batchBytes = 1 << 20
 
-// apply sends the plan, in transactions as large as they may be.
+// apply sends the plan, in transactions that are as large as allowed.
 func (p *plan) apply(ctx context.Context, r *run, c *client.Conn) error {
 	ctx, step, cancel := r.long(ctx)
 	defer cancel()
@@ -322,7 +322,7 @@ func (p *plan) apply(ctx context.Context, r *run, c *client.Conn) error {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, znode.ErrTooBig) && n > 1: // this server takes less
+		case errors.Is(err, znode.ErrTooBig) && n > 1: // this server accepts less
 			most = size / 2
 			continue
 		default:
@@ -336,10 +336,10 @@ func (p *plan) apply(ctx context.Context, r *run, c *client.Conn) error {
 	return nil
 }
 
-// bytesOf is about what an operation has in a request.
+// bytesOf is about the size of an operation in a request.
 func bytesOf(op *text.Op) int { return len(op.Path) + len(op.Value) + 32 }
 
-// stopped says what a refused transaction is about, and what was done before it.
+// stopped says which operation was refused, and what was done before it.
 func (p *plan) stopped(done int, err error) error {
 	if refused, ok := errors.AsType[*client.Error](err); ok && refused.Op >= 0 && done+refused.Op < len(p.ops) {
 		at := *refused

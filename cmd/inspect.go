@@ -14,9 +14,9 @@ import (
 
 func snapshotInspectCommand() *command {
 	return &command{
-		name: "snapshot inspect", args: "FILE", does: "show what a backup says of itself", min: 1, max: 1,
-		details: `Reads the two ends of the file only; verify looks at the rest.
-With --depth or --top all of it is read, and shows where the data is.`,
+		name: "snapshot inspect", args: "FILE", does: "show what a backup says about itself", min: 1, max: 1,
+		details: `Reads only the two ends of the file; verify checks the rest.
+With --depth or --top it reads the whole file, and shows where the data is.`,
 		examples: []string{"coord snapshot inspect backup.coord", "coord snapshot inspect --depth 2 --top 10 backup.coord"},
 		flags: []cli.Flag{
 			&cli.IntFlag{Name: "depth", Usage: "sum up by the first `N` names of the paths", DefaultText: "1 with --top"},
@@ -166,7 +166,7 @@ func (r *run) inspected(i inspected) {
 	}
 }
 
-// levelMeans says in words what a level has looked at.
+// levelMeans describes what each level of verification has checked.
 var levelMeans = map[string]string{
 	snapshot.Header.String():   "its two ends belong together; what is between them was not read",
 	snapshot.Checksum.String(): "every byte is as it was written",
@@ -177,7 +177,7 @@ var levelMeans = map[string]string{
 func snapshotVerifyCommand() *command {
 	return &command{
 		name: "snapshot verify", args: "FILE", does: "check a backup", min: 1, max: 1,
-		details: `Exit code 0: good; 12: damaged, or no backup at all; 14: it needs a newer coord. Levels, each with those before:
+		details: `Exit code 0: good; 12: damaged, or not a backup; 14: it needs a newer coord. Levels, each including those before:
   header    the two ends of the file
   checksum  every byte
   decode    every record, every count, the order of the znodes

@@ -11,22 +11,22 @@ import (
 	"coord/tree/znode"
 )
 
-// schema is the version of the JSON that the commands print. A field may be
-// added to it; none is renamed or taken away.
+// schema is the version of the JSON that the commands print. Fields may be added;
+// none is renamed or removed.
 const schema = 1
 
 type jsonError struct {
 	V       int    `json:"v"`
-	Error   string `json:"error,omitempty"` // the word of the text protocol
+	Error   string `json:"error,omitempty"` // the error's name in the text protocol
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 	Path    string `json:"path,omitempty"`
 	Have    *int32 `json:"have,omitempty"`
-	Line    int    `json:"line,omitempty"` // of the file that was read, from 1
+	Line    int    `json:"line,omitempty"` // in the file that was read, from 1
 	Exit    int    `json:"exit"`
 }
 
-// jsonData is a value: as text if it is UTF-8, else in base64.
+// jsonData is a value: text if it is UTF-8, otherwise base64.
 type jsonData struct {
 	Data   *string `json:"data,omitempty"`
 	Data64 *string `json:"data64,omitempty"`
@@ -66,7 +66,7 @@ func statOf(s *text.Stat) *jsonStat {
 	}
 }
 
-// stamp prints a time of a stat.
+// stamp formats a time of a stat.
 func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // jsonValue is the answer of get.
@@ -84,7 +84,7 @@ type jsonChange struct {
 	V       int       `json:"v"`
 	Path    string    `json:"path"`
 	Version *int32    `json:"version,omitempty"` // set, create
-	Removed *int64    `json:"removed,omitempty"` // rm: znodes
+	Removed *int64    `json:"removed,omitempty"` // rm: number of znodes
 	Atomic  *bool     `json:"atomic,omitempty"`  // rm -r
 	Zxid    string    `json:"zxid,omitempty"`
 	Stat    *jsonStat `json:"stat,omitempty"`
@@ -106,13 +106,13 @@ type jsonExists struct {
 	Stat   *jsonStat `json:"stat,omitempty"`
 }
 
-// marshal is v as one line of JSON.
+// marshal encodes v as one line of JSON.
 func marshal(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic("cmd: " + err.Error()) // the types are ours
+		panic("cmd: " + err.Error()) // our own types can always be encoded
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
 }

@@ -23,37 +23,37 @@ const (
 	defaultLockTTL = 15 * time.Second
 	defaultGrace   = 5 * time.Second
 	leastTTL       = time.Second
-	leaveWithin    = 2 * time.Second // to tell the server that a session ends
+	leaveWithin    = 2 * time.Second // for telling the server that a session ends
 )
 
 func lockFlags() []cli.Flag {
 	return []cli.Flag{
 		boolFlag("try", "do not wait: exit 1 if somebody else has it"),
 		&cli.DurationFlag{Name: "wait", Usage: "wait at most `TIME`, then exit 124", DefaultText: "as long as it takes"},
-		boolFlag("shared", "beside other shared ones"),
-		&cli.IntFlag{Name: "slots", Usage: "beside `N`-1 others", DefaultText: "alone"},
+		boolFlag("shared", "hold it together with other shared holders"),
+		&cli.IntFlag{Name: "slots", Usage: "hold it together with `N`-1 others", DefaultText: "alone"},
 	}
 }
 
 func holderFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.DurationFlag{Name: "ttl", Usage: "how long the session outlives the last sign of life: `TIME`", Value: defaultLockTTL},
-		&cli.DurationFlag{Name: "grace", Usage: "so long before that `TIME` without an answer the command is told to end", Value: defaultGrace, DefaultText: "5s, or a third of --ttl if that is less than 10s"},
+		&cli.DurationFlag{Name: "grace", Usage: "without an answer, the command is told to end this `TIME` before --ttl is over", Value: defaultGrace, DefaultText: "5s, or a third of --ttl if that is less than 10s"},
 	}
 }
 
 func lockCommand() *command {
 	return &command{
 		name: "lock", args: "PATH -- COMMAND [ARGUMENT…]", does: "run a command while holding a lock", min: 1, max: -1, connects: true,
-		details: `The lock is fair: who came first has it first. COMMAND runs directly, without a shell, in a process group of its own, with
-COORD_LOCK_PATH, COORD_FENCE (a token that grows with every holder) and COORD_SESSION in its environment. TERM, INT, HUP,
-QUIT, USR1 and USR2 are handed on to it. When it ends, what is left of its group is ended, the lock is given back, and its
-exit code is coord's. While the lock is waited for, TERM, INT, HUP and QUIT give the place in the queue back.
+		details: `The lock is fair: clients get it in the order in which they asked. COMMAND runs directly, without a shell, in a process
+group of its own, with COORD_LOCK_PATH, COORD_FENCE (a token that grows with every holder) and COORD_SESSION in its
+environment. TERM, INT, HUP, QUIT, USR1 and USR2 are passed on to it. When it ends, coord ends what is left of its group,
+gives the lock back, and exits with COMMAND's exit code. While coord waits for the lock, TERM, INT, HUP and QUIT end it and
+give its place in the queue back.
 
-The session is renewed every third of --ttl. Without an answer for --ttl less --grace the group gets TERM, and KILL before
+coord renews the session every third of --ttl. Without an answer for --ttl less --grace the group gets TERM, and KILL before
 --ttl is over: COMMAND is dead before anyone else can have the lock, and coord exits with 123. The server may restart
-meanwhile. What no lock can help against is a coord that is stopped or starved itself: have the resource refuse an older
-COORD_FENCE (coord fence).
+meanwhile. No lock can help if coord itself is stopped or starved: let the resource refuse an older COORD_FENCE (coord fence).
 
 Exit codes: COMMAND's own, or 1 not acquired (--try), 123 lost while running, 124 not acquired in time, 125 coord failed
 before the start, 126 not executable, 127 not found.`,
@@ -88,7 +88,7 @@ func runLock(ctx context.Context, r *run) error {
 		return notBegun(told(ctx, err))
 	}
 	if o.Timeout > 0 {
-		o.Timeout = max(o.Timeout-time.Since(begun), time.Millisecond) // 0 would be --try
+		o.Timeout = max(o.Timeout-time.Since(begun), time.Millisecond) // 0 would mean --try
 	}
 	if err := g.acquire(ctx, path, o); err != nil {
 		g.leave()
@@ -101,7 +101,7 @@ func runLock(ctx context.Context, r *run) error {
 	return r.guarded(ctx, g, r.args[1:])
 }
 
-// lockOptions are those of lockFlags.
+// lockOptions are the options that lockFlags set.
 func (r *run) lockOptions() (o client.LockOptions, err error) {
 	o = client.LockOptions{Shared: r.flags.Bool("shared"), Slots: r.flags.Int("slots"), Timeout: -1}
 	wait := r.flags.Duration("wait")
@@ -127,13 +127,13 @@ type guard struct {
 	lock   client.Lock
 	broken chan struct{} // receives when the lock's znode is gone
 	znode  atomic.Pointer[string]
-	told   syscall.Signal // the last one in wait that is to end what runs; 0: none
+	told   syscall.Signal // in wait: the last signal that is meant to end the command; 0: none
 
 	watching sync.Mutex
-	seen     *client.Conn // the connection that watches it; under watching
+	seen     *client.Conn // the connection that watches the znode; guarded by watching
 }
 
-// hold makes a session for a lock, or takes over one.
+// hold opens a session for a lock, or resumes one.
 func (r *run) hold(ctx context.Context, name string, resume *client.Session) (*guard, error) {
 	ttl, grace := r.flags.Duration("ttl"), r.flags.Duration("grace")
 	switch {
@@ -158,7 +158,8 @@ func (r *run) hold(ctx context.Context, name string, resume *client.Session) (*g
 	return g, err
 }
 
-// limitWait is limit for reaching a server to wait there: --wait counts that too.
+// limitWait is limit, and also obeys --wait: it is for reaching a server on which
+// the command will wait.
 func (r *run) limitWait(ctx context.Context) (context.Context, context.CancelFunc) {
 	if wait := r.flags.Duration("wait"); wait > 0 {
 		if d, _ := r.timeout(); d == 0 || wait < d {
@@ -175,7 +176,7 @@ func (g *guard) breakOff() {
 	}
 }
 
-// acquire takes the lock. A timeout below 0 is none.
+// acquire takes the lock. A negative timeout means no limit.
 func (g *guard) acquire(ctx context.Context, path string, o client.LockOptions) error {
 	try, forever := o.Timeout == 0, o.Timeout < 0
 	if forever {
@@ -200,7 +201,7 @@ func (g *guard) acquire(ctx context.Context, path string, o client.LockOptions) 
 	}
 }
 
-// leave ends the session. Who cannot be told finds out when its time is over.
+// leave ends the session. If the server cannot be told, it expires the session after its TTL.
 func (g *guard) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()
@@ -215,9 +216,9 @@ func (g *guard) env() []string {
 	}
 }
 
-// watch has the server tell when the lock's znode goes, on each connection anew.
-// It waits for answers, which the guard must not; one that comes while another
-// one is at work is repeated with the next ping.
+// watch makes the server report the deletion of the lock's znode, on each new
+// connection. It waits for replies, which guard.wait must not do. A call that
+// comes while another one is running does nothing: the next ping repeats it.
 func (g *guard) watch() {
 	if !g.watching.TryLock() {
 		return
@@ -230,7 +231,7 @@ func (g *guard) watch() {
 		return
 	}
 	if _, _, err := c.Follow(ctx, g.lock.Child, client.FollowOptions{}); err != nil {
-		return // the connection, and the next one tries again
+		return // if the connection failed, the next one tries again
 	}
 	if _, there, err := c.Exists(ctx, g.lock.Child); err == nil && !there {
 		g.breakOff()
@@ -238,11 +239,11 @@ func (g *guard) watch() {
 	g.seen = c
 }
 
-// guarded runs a command as long as the lock is held.
+// guarded runs a command while the lock is held.
 func (r *run) guarded(ctx context.Context, g *guard, argv []string) error {
 	signals, stop := forwarded()
 	defer stop()
-	if ctx.Err() != nil { // the signal came before there was a command to hand it to
+	if ctx.Err() != nil { // the signal came before there was a command to pass it to
 		g.leave()
 		return context.Cause(ctx)
 	}
@@ -253,7 +254,7 @@ func (r *run) guarded(ctx context.Context, g *guard, argv []string) error {
 	}
 	why := g.wait(ch, signals)
 	if why == "" {
-		ch.end(time.Now().Add(g.grace)) // what it has left behind
+		ch.end(time.Now().Add(g.grace)) // the processes that it has left behind
 		g.leave()
 		return ch.result()
 	}
@@ -267,8 +268,9 @@ func (r *run) guarded(ctx context.Context, g *guard, argv []string) error {
 	return &codeError{exitLost, nil}
 }
 
-// wait waits for the end of the command, or ends it if the lock may be lost: then
-// it says why. Without a command (nil) it waits for a signal that would end one.
+// wait waits for the end of the command, or ends the command if the lock may be
+// lost; then it says why. Without a command (nil) it waits for a signal that would
+// end one.
 func (g *guard) wait(ch *child, signals <-chan os.Signal) (why string) {
 	go g.watch()
 	timer := time.NewTimer(0)
@@ -296,7 +298,7 @@ func (g *guard) wait(ch *child, signals <-chan os.Signal) (why string) {
 			go g.watch()
 		case <-timer.C:
 			if !g.Until().After(until) {
-				// Some time before, so that KILL has come by then.
+				// A little earlier, so that KILL has done its work by then.
 				ch.end(until.Add(-g.grace / 10))
 				return "no answer from the server"
 			}
@@ -312,9 +314,9 @@ func (g *guard) wait(ch *child, signals <-chan os.Signal) (why string) {
 
 func lockAcquireCommand() *command {
 	return &command{
-		name: "lock acquire", args: "PATH", does: "take a lock for a session that a file names", min: 1, max: 1, connects: true,
-		details: `For locks that are held across scripts. The session of the file (coord session new) owns the lock and must be kept alive:
-each command that uses the file gives it its whole time again. The token is printed.
+		name: "lock acquire", args: "PATH", does: "take a lock for the session in a file", min: 1, max: 1, connects: true,
+		details: `For locks that are held across scripts. The session in the file (coord session new) owns the lock and must be kept alive:
+each command that uses the file gives it its whole time again. The command prints the lock's token.
 
 Exit codes: 0, or 1 not acquired (--try), 124 not acquired in time, 9 the session has expired.`,
 		examples: []string{"coord session new --ttl 10m --file s", "coord lock acquire --session s /locks/deploy", "coord lock release --session s /locks/deploy"},
@@ -347,7 +349,7 @@ Exit codes: 0, or 1 not acquired (--try), 124 not acquired in time, 9 the sessio
 
 func lockReleaseCommand() *command {
 	return &command{
-		name: "lock release", args: "PATH", does: "give back a lock of a session that a file names", min: 1, max: 1, connects: true,
+		name: "lock release", args: "PATH", does: "give back a lock of the session in a file", min: 1, max: 1, connects: true,
 		examples: []string{"coord lock release --session s /locks/deploy"},
 		flags:    []cli.Flag{sessionFlag()},
 		asks:     neverAsks,
@@ -371,13 +373,13 @@ type jsonLock struct {
 	Token   string `json:"token"`
 	Session string `json:"session,omitempty"`
 	Holder  string `json:"holder,omitempty"`
-	Place   *int   `json:"place,omitempty"` // 0 is first
+	Place   *int   `json:"place,omitempty"` // 0 is the first
 }
 
 func lockLsCommand() *command {
 	return &command{
-		name: "lock ls", args: "PATH", does: "list who has a lock and who waits for it, in their order", min: 1, max: 1, connects: true,
-		details:  "A line each: place (0 is first), kind (lock, read, slot), token, session, and what the client calls itself.",
+		name: "lock ls", args: "PATH", does: "list the holders of a lock and the clients that wait for it, in their order", min: 1, max: 1, connects: true,
+		details:  "One line each: place (0 is first), kind (lock, read, slot), token, session, and what the client calls itself.",
 		examples: []string{"coord lock ls /locks/backup"},
 		run: func(ctx context.Context, r *run) error {
 			path, err := r.path(znode.Persistent)
@@ -403,7 +405,7 @@ func lockLsCommand() *command {
 
 func lockBreakCommand() *command {
 	return &command{
-		name: "lock break", args: "PATH", does: "take a lock away from who has it", min: 1, max: 1, connects: true,
+		name: "lock break", args: "PATH", does: "take a lock away from its holder", min: 1, max: 1, connects: true,
 		details: `Deletes the first znode of the queue. A coord lock that had it ends its command and exits with 123; others may not notice,
 and the next one has the lock at once: only fencing tokens keep the two apart then. It asks on a terminal, else it needs -y.`,
 		examples: []string{"coord lock break -y /locks/backup"},
@@ -445,7 +447,7 @@ type queued struct {
 	order  string
 }
 
-// lockQueue reads a lock's znodes in the order of their sequence numbers.
+// lockQueue reads a lock's znodes, ordered by their sequence numbers.
 func lockQueue(ctx context.Context, c *client.Conn, path string) (all []queued, err error) {
 	for item, err := range c.Tree(ctx, path, client.ListOptions{Stat: true, Data: true, Depth: 1}) {
 		if err != nil {

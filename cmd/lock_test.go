@@ -11,8 +11,9 @@ import (
 	"coord/tree/znode"
 )
 
-// TestLockLeavesANodeAlone: of two servers the first is cut off from the others: it
-// takes connections, and nothing comes of them. The session goes on at the other one.
+// TestLockLeavesANodeAlone: the first of two servers is partitioned from its
+// ensemble: it accepts connections but serves nothing. The session continues on the
+// other one.
 func TestLockLeavesANodeAlone(t *testing.T) {
 	resumed := filepath.Join(t.TempDir(), "resumed")
 	answer := func(r *text.Request) []byte {
@@ -25,7 +26,7 @@ func TestLockLeavesANodeAlone(t *testing.T) {
 		}
 		return reply(out)
 	}
-	confirmed := false // of the holder's one connection at a time
+	confirmed := false // needs no lock: the holder has one connection at a time
 	fake(t, func(r *text.Request) []byte {
 		switch isSync := r.Verb == text.VerbSync; {
 		case confirmed && r.Action == text.ResumeSession:
@@ -53,8 +54,8 @@ func TestLockLeavesANodeAlone(t *testing.T) {
 	}
 }
 
-// TestElectEndsBeforeItsCommand: a signal during --on-lead ends the candidate: the
-// command is not begun.
+// TestElectEndsBeforeItsCommand: a signal during --on-lead ends the candidate, and
+// its command is not started.
 func TestElectEndsBeforeItsCommand(t *testing.T) {
 	serve(t, nil)
 	hangsUp(t)
@@ -82,8 +83,8 @@ func TestElectEndsBeforeItsCommand(t *testing.T) {
 	}
 }
 
-// TestASignalEndsTheWaiting: who waits for its turn is told to end by each signal that would
-// be handed on to the command, and its place is free at once.
+// TestASignalEndsTheWaiting: each signal that would be passed on to the command ends a
+// candidate that waits for its turn, and frees its place at once.
 func TestASignalEndsTheWaiting(t *testing.T) {
 	serve(t, nil)
 	hangsUp(t)
@@ -112,8 +113,8 @@ func TestASignalEndsTheWaiting(t *testing.T) {
 	}
 }
 
-// TestLockWaitsForAServerToo: --wait is over also if a server takes the connection and
-// answers nothing.
+// TestLockWaitsForAServerToo: --wait also ends when a server accepts the connection
+// and answers nothing.
 func TestLockWaitsForAServerToo(t *testing.T) {
 	fake(t, func(*text.Request) []byte { return nil })
 	if got := coord(t, "", "lock", "--timeout", "0", "--wait", "50ms", "/l", "--", "true"); got.code != exitNotBegun {

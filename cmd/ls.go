@@ -15,8 +15,8 @@ import (
 func lsCommand() *command {
 	return &command{
 		name: "ls", args: "PATH", does: "list the children of a znode", min: 1, max: 1, connects: true,
-		details: `Names in byte order, one a line; with -R the full paths of all znodes below, each followed by its own children.
-Long lists are read in pages of 1,000: what changes meanwhile may or may not be seen.
+		details: `Prints the names in byte order, one per line; with -R the full paths of all znodes below, each followed by its own children.
+Long lists are read in pages of 1,000: concurrent changes may or may not be seen.
 ` + longHelp,
 		examples: []string{"coord ls /", "coord ls -l /app", "coord ls -R -0 /app | xargs -0 -n1 coord get", "coord ls --json -l /app"},
 		flags: []cli.Flag{
@@ -60,7 +60,7 @@ func runLs(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		if recursive && it.Path == path { // the tree's own root
+		if recursive && it.Path == path { // the root of the listed tree
 			continue
 		}
 		if n++; limit > 0 && n > limit {
@@ -75,8 +75,8 @@ func runLs(ctx context.Context, r *run) error {
 	return nil
 }
 
-// page is how many to ask for at a time, so that a small limit is one answer,
-// and tells whether there is more.
+// page is how many entries to request at a time, 0 for the default: a small limit
+// needs one reply, which also shows whether there is more.
 func page(limit int, recursive bool) int {
 	if limit == 0 || limit >= 1000 {
 		return 0
@@ -110,9 +110,9 @@ func (r *run) item(it client.Item, long, full bool) {
 
 // longHelp explains -l.
 const longHelp = `-l adds, before the name: version, number of children, bytes, session of an ephemeral znode (or container, ttl=TIME, -),
-time of the last set; - for each of them if the znode may not be read.`
+time of the last set; all of these are - if the znode may not be read.`
 
-// columns prints what -l adds.
+// columns prints the columns that -l adds.
 func (r *run) columns(it client.Item) {
 	if it.Err != nil {
 		r.printf("%5s %5s %7s %18s %24s ", "-", "-", "-", "-", "-")

@@ -1,21 +1,22 @@
-// Package cmd is coord's command line: it turns arguments, environment and a
-// configuration file into what the other rooms take, prints what they return,
-// and maps their errors to exit codes. A file a command; what all of them share:
+// Package cmd is coord's command line: it turns arguments, the environment and a
+// configuration file into the inputs of the other rooms, prints what they return,
+// and maps their errors to exit codes. Each command has a file of its own; these
+// files are shared by all commands:
 //
 //	main.go     Main: from the arguments to the exit code
-//	timers.go   what a server asks of the system before it is one
+//	timers.go   settings of the process that a server needs before it starts
 //	command.go  what a command is, and the table of all of them
 //	args.go     flags before and after the arguments
 //	exit.go     the exit codes, and which error gives which
 //	report.go   errors and hints on stderr
-//	console.go  stdin, stdout and stderr: what is a terminal, JSON, progress
-//	complete.go what shells complete
-//	dump.go     the formats of export and import; a file each for the larger ones
+//	console.go  stdin, stdout and stderr: terminal detection, JSON, progress
+//	complete.go shell completion
+//	dump.go     the formats of export and import; the larger ones have a file each
 //	connect.go  the flags of commands that talk to a server
-//	explain.go  --explain: what they would send
+//	explain.go  --explain: prints the requests instead of sending them
 //	value.go    VALUE arguments: a word, @file, -
 //
-// docs/commands.md and docs/configuration.md are the users' description; tests
+// docs/commands.md and docs/configuration.md describe all this for users; tests
 // compare them with the tables here.
 package cmd
 
@@ -36,9 +37,9 @@ import (
 	"coord/client"
 )
 
-// Run is all that the process does: its own command, to the exit code.
+// Run runs the command of this process, os.Args, and returns its exit code.
 func Run() int {
-	if slices.Contains(os.Args, "server") { // else it need not be parsed twice
+	if slices.Contains(os.Args, "server") { // cheap test first: only then parse the line a second time
 		if line, err := parseLine(commands(), os.Args[1:]); err == nil && !line.help && line.command.name == "server" {
 			easeTimers()
 		}
@@ -48,8 +49,8 @@ func Run() int {
 
 // Main runs one command and returns the exit code of the process.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	// A reader that leaves early is an error of the write, not the end of the
-	// process: there may be a half-written file to remove.
+	// If the reader of a pipe leaves early, the write fails, but the process goes
+	// on: there may be a half-written file to remove.
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE)
 	defer signal.Stop(pipe)
@@ -66,7 +67,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-// dispatch finds the command and runs it; in a shell it has its link.
+// dispatch finds the command and runs it. In a shell, of is the shell's link; otherwise it is nil.
 func dispatch(ctx context.Context, c *console, of *link, args []string) error {
 	if len(args) == 0 {
 		args = []string{"coord"}
@@ -86,14 +87,14 @@ func dispatch(ctx context.Context, c *console, of *link, args []string) error {
 	app := &cli.App{
 		Name: "coord", HideHelp: true, HideVersion: true, DisableSliceFlagSeparator: true,
 		Writer: io.Discard, ErrWriter: io.Discard,
-		Compiled:       time.Unix(0, 0), // unused; else cli looks for the binary's file
+		Compiled:       time.Unix(0, 0), // unused; without it cli looks for the binary's file
 		ExitErrHandler: func(*cli.Context, error) {},
 		Commands: []*cli.Command{{
 			Name: cmd.name, HideHelp: true, Flags: cmd.allFlags(),
 			OnUsageError: func(_ *cli.Context, err error, _ bool) error { return badFlag(cmd, err) },
 			Action: func(f *cli.Context) error {
 				r := &run{console: c, link: of, cmd: cmd, flags: f, line: line, args: line.args, literal: line.literal}
-				if r.flags.Bool("explain") && cmd.name != "shell" { // whose commands each do
+				if r.flags.Bool("explain") && cmd.name != "shell" { // in a shell, each command explains itself
 					return r.explain(ctx)
 				}
 				return meant(cmd.run(ctx, r), cmd, line.args)
@@ -105,24 +106,24 @@ func dispatch(ctx context.Context, c *console, of *link, args []string) error {
 	return app.RunContext(ctx, full)
 }
 
-// run is one command being run.
+// run is one execution of a command.
 type run struct {
 	*console
-	link      *link // of the shell that runs it; nil: there is none
+	link      *link // the connection of the shell that runs the command; nil outside a shell
 	cmd       *command
-	flags     *cli.Context // and the environment's values of them
+	flags     *cli.Context // with the values from the environment
 	line      *line
 	args      []string
-	literal   int        // arguments from here on stood behind "--"
-	explainer *explainer // in the place of a server, with --explain
+	literal   int        // index of the first argument that stood after "--"
+	explainer *explainer // with --explain: takes the place of the server
 }
 
-// given says whether a flag stands on the command line itself.
+// given says whether a flag is set on the command line itself, not only in the environment.
 func (r *run) given(flag string) bool {
 	return slices.ContainsFunc(r.line.flags, func(f string) bool { return f == "--"+flag || strings.HasPrefix(f, "--"+flag+"=") })
 }
 
-// badFlag words the flag package's errors as ours.
+// badFlag puts the flag package's errors into our words.
 func badFlag(cmd *command, err error) error {
 	msg, hint := err.Error(), "coord help "+cmd.name
 	if rest, ok := strings.CutPrefix(msg, "invalid value "); ok {
@@ -147,10 +148,10 @@ func wrongArguments(cmd *command, args []string) error {
 	return &usageError{msg: msg, hint: hint}
 }
 
-// signalError is why a command was interrupted.
+// signalError says that a signal interrupted the command.
 type signalError struct {
 	sig   syscall.Signal
-	while error // what became of the work
+	while error // the state of the work at that moment; nil: nothing to report
 }
 
 func (e *signalError) Error() string {
@@ -164,11 +165,11 @@ func (e *signalError) Error() string {
 	return word
 }
 
-// after is the error of a command that the signal has ended. It says more than
-// that only if something may have been changed.
+// after is the error of a command that failed with err because of the signal. It
+// reports more than the signal only if something may have been changed.
 func (e *signalError) after(err error) error {
 	if u, ok := errors.AsType[*client.Error](err); ok && isUncertain(u) && !is[*partError](err) {
-		return &signalError{e.sig, &client.Error{Code: u.Code, Path: u.Path, Op: u.Op}} // the signal is why
+		return &signalError{e.sig, &client.Error{Code: u.Code, Path: u.Path, Op: u.Op}} // without its cause, which is the signal
 	}
 	if isUncertain(err) || is[*partError](err) {
 		return &signalError{e.sig, err}
@@ -176,8 +177,8 @@ func (e *signalError) after(err error) error {
 	return &signalError{sig: e.sig}
 }
 
-// catchSignals makes a context that ends with the first of some signals. The second
-// one ends the process.
+// catchSignals makes a context that ends with the first of the given signals. A
+// second signal ends the process.
 func catchSignals(ctx context.Context, signals ...os.Signal) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ch := make(chan os.Signal, 1)
@@ -199,8 +200,8 @@ func catchSignals(ctx context.Context, signals ...os.Signal) (_ context.Context,
 	}
 }
 
-// listen has signals sent to ch. Under nohup HUP is none: to ask for it would end that it is
-// ignored, for the processes too that this one starts.
+// listen has signals sent to ch. An ignored SIGHUP (nohup) stays ignored: signal.Notify
+// would end that, also for the child processes.
 func listen(ch chan<- os.Signal, signals ...os.Signal) {
 	for _, s := range signals {
 		if s != syscall.SIGHUP || !signal.Ignored(s) {

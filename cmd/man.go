@@ -11,7 +11,7 @@ import (
 func manCommand() *command {
 	return &command{
 		name: "man", does: "print the manual page",
-		details:  `It is the page coord(1), in the language of man: what coord help says of each command, in one text.`,
+		details:  `Prints the page coord(1) in man format: what coord help says about each command, in one text.`,
 		examples: []string{"coord man | man -l -", "coord man > /usr/local/share/man/man1/coord.1"},
 		run: func(_ context.Context, r *run) error {
 			page := manual()
@@ -28,10 +28,10 @@ func manCommand() *command {
 	}
 }
 
-// roff writes a manual page.
+// roff builds a manual page.
 type roff struct{ strings.Builder }
 
-// roffText keeps text from being taken for requests.
+// roffText escapes text, so that none of it is taken for a request.
 var roffText = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`)
 
 func (m *roff) text(s string) {
@@ -46,14 +46,14 @@ func (m *roff) text(s string) {
 
 func (m *roff) section(name string) { m.WriteString(".SH " + strings.ToUpper(name) + "\n") }
 
-// block writes lines that stay lines.
+// block writes lines that are not filled.
 func (m *roff) block(s string) {
 	m.WriteString(".PP\n.nf\n")
 	m.text(s)
 	m.WriteString(".fi\n")
 }
 
-// entry writes a term and what it means.
+// entry writes a term and its meaning.
 func (m *roff) entry(term, means string) {
 	m.WriteString(".TP\n.B ")
 	m.text(term)
@@ -67,7 +67,7 @@ func (m *roff) options(flags []cli.Flag) {
 	}
 }
 
-// manual is the page of all commands, made of the same table as help.
+// manual is the page of all commands, made from the same table as help.
 func manual() string {
 	var m roff
 	fmt.Fprintf(&m, ".TH COORD 1 \"\" \"coord %s\"\n", release)
@@ -110,5 +110,5 @@ status tells what happened. coord help COMMAND shows what stands here of a comma
 	return m.String()
 }
 
-// sentence makes one of what a command does.
+// sentence turns the summary of a command into a sentence.
 func sentence(does string) string { return strings.ToUpper(does[:1]) + does[1:] + "." }

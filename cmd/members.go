@@ -17,10 +17,10 @@ const nodeDetails = "NODE is the id that coord members shows, its beginning, or 
 
 func membersCommand() *command {
 	return &command{
-		name: "members", does: "show the nodes of the ensemble, and change which they are", connects: true,
-		details: `A line each, the one that was asked with a star: id, name, what it is, whether it votes, whether it is up, how far it is behind
-the leader in entries of the log and in time, how long its disk takes (99 of 100 fsyncs are faster), and whether its data is the same.
-A node that nobody hears of has - for what is not known. It needs the rights of an operator.`,
+		name: "members", does: "show or change the nodes of the ensemble", connects: true,
+		details: `One line per node; a star marks the node that was asked. Columns: id, name, role, whether it votes, whether it is up, its lag
+behind the leader in entries of the log and in time, the 99th percentile of its fsync times, and whether its data is the same.
+- means that a value is not known. Needs operator rights.`,
 		examples: []string{"coord members", "coord members --json | jq -r 'select(.up | not) | .name'"},
 		run:      func(ctx context.Context, r *run) error { return r.admin(ctx, text.AdminMembers) },
 	}
@@ -29,9 +29,9 @@ A node that nobody hears of has - for what is not known. It needs the rights of 
 func membersAddCommand() *command {
 	return &command{
 		name: "members add", args: "HOST:PEER-PORT", does: "take a node into the ensemble", min: 1, max: 1, connects: true,
-		details: `The node runs there and waits for others (--expect, --initial), or for members that it cannot find (--join). It is one that does not vote
-first, and votes once it has caught up and an odd number of voters can be reached, unless it was started with --observer. It needs
-the rights of an operator.`,
+		details: `The node runs at this address and waits for others (--expect, --initial), or for members that it cannot find (--join). It
+begins without a vote, and gets one when it has caught up and the number of voters is odd afterwards, unless it was started
+with --observer. Needs operator rights.`,
 		examples: []string{"coord members add 10.0.0.9:2888"},
 		run:      func(ctx context.Context, r *run) error { return r.admin(ctx, text.AdminAdd, r.args[0]) },
 	}
@@ -39,12 +39,12 @@ the rights of an operator.`,
 
 func membersRemoveCommand() *command {
 	return &command{
-		name: "members remove", args: "NODE", does: "do without a node for ever", min: 1, max: 1, connects: true,
+		name: "members remove", args: "NODE", does: "remove a node for ever", min: 1, max: 1, connects: true,
 		details: nodeDetails + `
 The node must not come back: with an empty data folder it is a new one. It is refused with exit code 13 if too few of the
 others would be up. It asks on a terminal; without one it needs -y.`,
 		examples: []string{"coord members remove host3", "coord members remove -y 8c1f44"},
-		flags:    []cli.Flag{boolFlag("force", "also if the others may be too few to go on"), yesFlag()},
+		flags:    []cli.Flag{boolFlag("force", "even if the others may be too few to go on"), yesFlag()},
 		run: func(ctx context.Context, r *run) error {
 			words := []string{text.AdminRemove, r.args[0]}
 			if r.flags.Bool("force") {
@@ -57,7 +57,7 @@ others would be up. It asks on a terminal; without one it needs -y.`,
 
 func membersPromoteCommand() *command {
 	return &command{
-		name: "members promote", args: "NODE", does: "have a node vote", min: 1, max: 1, connects: true,
+		name: "members promote", args: "NODE", does: "give a node a vote", min: 1, max: 1, connects: true,
 		details:  nodeDetails + "\nIt must have caught up.",
 		examples: []string{"coord members promote host4"},
 		run:      func(ctx context.Context, r *run) error { return r.admin(ctx, text.AdminPromote, r.args[0]) },
@@ -66,9 +66,9 @@ func membersPromoteCommand() *command {
 
 func membersReplaceCommand() *command {
 	return &command{
-		name: "members replace", args: "OLD NEW", does: "have a node vote in the place of another one", min: 2, max: 2, connects: true,
+		name: "members replace", args: "OLD NEW", does: "give the vote of one node to another", min: 2, max: 2, connects: true,
 		details: `OLD leaves for ever and NEW votes, in one step: for a node whose disk is lost. Both are ids that coord members shows, their
-beginnings, or names that only one node has. NEW must have joined and caught up. It needs the rights of an operator. It asks on a
+beginnings, or names that only one node has. NEW must have joined and caught up. Needs operator rights. It asks on a
 terminal; without one it needs -y.`,
 		examples: []string{"coord members replace 8c1f44 5d20e7"},
 		flags:    []cli.Flag{yesFlag()},
@@ -91,10 +91,11 @@ func membersTransferCommand() *command {
 
 func leaveCommand() *command {
 	return &command{
-		name: "leave", does: "have a node leave the ensemble for ever, and stop", connects: true,
-		details: `The node is the one that is asked. It hands leadership on if it has it, is removed, and stops. Its data folder is of no use then:
-it can come back as a new node with an empty one. To stop it for a while, end its process (SIGTERM) instead. It is refused with
-exit code 13 if too few of the others are up. It needs the rights of an operator. It asks on a terminal; without one it needs -y.`,
+		name: "leave", does: "make a node leave the ensemble for ever and stop", connects: true,
+		details: `The node is the one that is asked. If it leads, it hands leadership over; then it is removed, and stops. Its data folder is
+then useless: it can come back as a new node with an empty one. To stop it for a while, end its process (SIGTERM) instead.
+The command is refused with exit code 13 if too few of the others are up. Needs operator rights. It asks on a terminal;
+without one it needs -y.`,
 		examples: []string{"coord leave", "coord leave -y --server unix:/run/coord.sock"},
 		flags:    []cli.Flag{yesFlag()},
 		run: func(ctx context.Context, r *run) error {
@@ -105,7 +106,7 @@ exit code 13 if too few of the others are up. It needs the rights of an operator
 
 func yesFlag() cli.Flag { return boolFlag("yes", "do not ask", "y") }
 
-// adminForEver is admin for what cannot be undone.
+// adminForEver is admin for changes that cannot be undone: it asks first.
 func (r *run) adminForEver(ctx context.Context, question string, words ...string) error {
 	if err := r.confirm(ctx, r.flags.Bool("yes") || r.explainer != nil, question); err != nil {
 		return err
@@ -113,7 +114,7 @@ func (r *run) adminForEver(ctx context.Context, question string, words ...string
 	return r.admin(ctx, words...)
 }
 
-// admin has the ensemble do something and shows the members that it was about.
+// admin sends an admin request to the ensemble and prints the members in the reply.
 func (r *run) admin(ctx context.Context, words ...string) error {
 	return r.with(ctx, func(ctx context.Context, c *client.Conn) error {
 		all, err := c.Admin(ctx, words...)
@@ -132,7 +133,7 @@ func (r *run) admin(ctx context.Context, words ...string) error {
 	})
 }
 
-// jsonMember is a node of the ensemble. What is not known of it is missing.
+// jsonMember is a node of the ensemble. Unknown values are left out.
 type jsonMember struct {
 	V          int      `json:"v,omitempty"`
 	ID         string   `json:"id"`
@@ -160,7 +161,7 @@ func memberOf(m *client.Member) jsonMember {
 	}
 }
 
-// known is nil for a number that is -1.
+// known returns nil for -1, which means unknown.
 func known[N int64 | float64](n N) *N {
 	if n < 0 {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"coord/tree/znode"
 )
 
-// twoMembers is what an ensemble answers whose second node is down.
+// twoMembers is the answer of an ensemble whose second node is down.
 var twoMembers = text.Reply{Kind: text.KindList, Items: []text.Reply{
 	memberItem("5d20e7a1c99b0342", "name=host1 role=leader vote=1 up=1 peer=h1:2888 client=h1:2181 term=7 applied=1234 lag=0 lag_ms=0 fsync_p99_ms=1.5 digest=same version=0.2 self=1"),
 	memberItem("8c1f44d09be7a615", "name=2 role=observer vote=0 up=0 peer=h2:2888 client= term= applied= lag= lag_ms= fsync_p99_ms= digest=unknown version= self=0"),
@@ -35,10 +35,10 @@ const (
 	memberObject2 = `"id":"8c1f44d09be7a615","name":"2","role":"observer","vote":false,"up":false,"self":false,"peer":"h2:2888","digest":"unknown"}`
 )
 
-// ensemble is a fake server that answers every ADMIN alike.
+// ensemble is a fake server that gives the same answer to every ADMIN.
 type ensemble struct {
 	answer atomic.Value // []byte
-	words  chan string  // of each ADMIN
+	words  chan string  // the words of each ADMIN
 }
 
 func fakeEnsemble(t *testing.T, answer []byte) *ensemble {
@@ -51,7 +51,7 @@ func fakeEnsemble(t *testing.T, answer []byte) *ensemble {
 	return e
 }
 
-// asked is what came since the last call.
+// asked returns the requests since the last call.
 func (e *ensemble) asked() (all []string) {
 	for len(e.words) > 0 {
 		all = append(all, <-e.words)
@@ -59,7 +59,7 @@ func (e *ensemble) asked() (all []string) {
 	return all
 }
 
-// TestMembers: what each command sends, and what it makes of the answer.
+// TestMembers: what each command sends, and what it prints for the answer.
 func TestMembers(t *testing.T) {
 	e := fakeEnsemble(t, reply(twoMembers))
 	for _, tt := range []struct{ args, asks, out string }{
@@ -74,7 +74,7 @@ func TestMembers(t *testing.T) {
 		{"members transfer", "TRANSFER", memberLines},
 		{"members transfer host1", "TRANSFER host1", memberLines},
 		{"leave -y", "LEAVE", memberLines},
-		// what cannot be undone is not done unasked
+		// commands that cannot be undone ask first
 		{"members remove host1", "", ""}, {"members replace a b", "", ""}, {"leave", "", ""},
 	} {
 		got := coord(t, "y\n", strings.Fields(tt.args)...)
@@ -112,7 +112,7 @@ func TestMembers(t *testing.T) {
 	}
 }
 
-// TestLeaveAsks: on a terminal one is asked.
+// TestLeaveAsks: on a terminal the user is asked.
 func TestLeaveAsks(t *testing.T) {
 	e := fakeEnsemble(t, reply(text.Reply{Kind: text.KindList}))
 	for answer, want := range map[string]string{"n\n": "", "y\n": "LEAVE"} {
@@ -126,8 +126,8 @@ func TestLeaveAsks(t *testing.T) {
 	}
 }
 
-// TestStatusOfEnsemble: a line a member behind the rest, if there are several and one
-// may know.
+// TestStatusOfEnsemble: status also has a line for each member, if there are several
+// and the client may know them.
 func TestStatusOfEnsemble(t *testing.T) {
 	one := text.Reply{Kind: text.KindList, Items: twoMembers.Items[:1]}
 	var members atomic.Value
@@ -166,8 +166,8 @@ func TestStatusOfEnsemble(t *testing.T) {
 	}
 }
 
-// TestSingleNodeMembers: a real server that is alone shows itself, to operators, and
-// changes nothing.
+// TestSingleNodeMembers: a real server that is alone shows itself to operators, and
+// refuses changes.
 func TestSingleNodeMembers(t *testing.T) {
 	serve(t, nil)
 	got := coord(t, "", "members")

@@ -12,9 +12,9 @@ import (
 	"coord/snapshot"
 )
 
-// part is a file that is being written: FILE.part, which becomes FILE once it is
-// good. Whoever writes it holds its lock, so that what a killed process left is
-// told from what another one is writing.
+// part is a file that is being written: FILE.part, which becomes FILE when it is
+// complete. The writer holds a lock on it, which distinguishes the leftover of a
+// killed process from a file that another process is writing.
 type part struct {
 	*bufio.Writer
 	f     *os.File
@@ -28,7 +28,7 @@ type part struct {
 // createPart refuses what publish would refuse, before the work is done.
 func createPart(file string, force bool) (*part, error) {
 	switch info, err := os.Stat(file); {
-	case file == "": // "$FILE" of a script, most likely
+	case file == "": // probably an unset "$FILE" in a script
 		return nil, &usageError{msg: "the name of the file is empty", hint: "- writes to stdout"}
 	case strings.HasSuffix(file, ".part"):
 		return nil, &usageError{msg: file + ": .part is for files that are not finished", hint: "choose another name"}
@@ -55,11 +55,12 @@ func createPart(file string, force bool) (*part, error) {
 	return p, nil
 }
 
-// openPart opens and locks FILE.part. What is locked is empty, or what a killed process
-// has left under this name alone: a file that is FILE by now, since another process gave
-// it that name meanwhile or was killed while it did, is not written to again.
+// openPart opens and locks FILE.part. The file that it returns is empty, or the leftover
+// of a killed process, and has no other name. A file that is also FILE by now, because
+// another process has published it or was killed while it did, is never written to
+// again.
 func openPart(name string) (*os.File, error) {
-	const tries = 8 // each is another process's whole turn
+	const tries = 8 // each one may lose to another process that publishes
 	for range tries {
 		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
@@ -98,7 +99,7 @@ type busyError struct{ file string }
 func (e *busyError) Error() string { return e.file + " is being written by another process" }
 func (e *busyError) exitCode() int { return exitInUse }
 
-// sync brings what was written to the disk.
+// sync writes everything to disk.
 func (p *part) sync() error {
 	if err := p.Flush(); err != nil {
 		return err
@@ -106,8 +107,8 @@ func (p *part) sync() error {
 	return p.out.Sync()
 }
 
-// publish gives the file its name. Without force a file that has appeared
-// meanwhile stays.
+// publish gives the file its final name. Without force it does not replace a file
+// that has appeared meanwhile.
 func (p *part) publish() error {
 	linked := false
 	if !p.force {
@@ -116,7 +117,7 @@ func (p *part) publish() error {
 			return existing(p.final)
 		case err == nil:
 			linked = true
-		default: // a file system without links
+		default: // the file system has no hard links
 			if _, err := os.Lstat(p.final); err == nil {
 				return existing(p.final)
 			}
@@ -132,7 +133,7 @@ func (p *part) publish() error {
 	return snapshot.SyncDir(filepath.Dir(p.final))
 }
 
-// remove removes the unfinished file, if there still is one, and lets go of it.
+// remove removes the unfinished file, if it still exists, and releases the lock.
 func (p *part) remove() {
 	if p.f == nil {
 		return

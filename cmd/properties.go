@@ -7,17 +7,17 @@ import (
 	"unicode/utf8"
 )
 
-// property is a key and its value in a properties file.
+// property is a key of a properties file and its value.
 type property struct {
 	key, value string
 	line       int // where it begins, from 1
 }
 
-// parseProperties reads a file as Java's Properties does, which is how
-// ZooKeeper reads zoo.cfg: key=value, key:value or key value; # and ! begin a
-// comment; a backslash at the end of a line continues it, and before a character
-// takes it as it is, but for \t \n \r \f and \uXXXX. Where Java would keep what
-// makes no sense (half a \u, a control character), we refuse.
+// parseProperties parses a file like Java's Properties, with which ZooKeeper reads
+// zoo.cfg: key=value, key:value or key value; # and ! begin a comment; a backslash
+// at the end of a line continues the line; before any other character a backslash
+// makes it literal, except in \t \n \r \f and \uXXXX. Java accepts some nonsense
+// (half a \u, a control character); we refuse it.
 func parseProperties(text string) ([]property, error) {
 	if !utf8.ValidString(text) {
 		return nil, fmt.Errorf("it is not UTF-8 text")
@@ -42,8 +42,8 @@ func parseProperties(text string) ([]property, error) {
 	return all, nil
 }
 
-// logicalLine cuts a line with its continuations; comments and blank lines come
-// back empty.
+// logicalLine cuts off a line with its continuation lines; comments and blank lines
+// are returned as empty lines.
 func logicalLine(text string, number int) (line, rest string, last int) {
 	for {
 		var natural string
@@ -75,7 +75,7 @@ func naturalLine(text string) (line, rest string) {
 	return text[:i], text[i+1:]
 }
 
-// splitProperty takes a logical line apart.
+// splitProperty splits a logical line into key and value.
 func splitProperty(line string) (p property, err error) {
 	end := 0
 	for end < len(line) && !strings.ContainsRune(" \t\f=:", rune(line[end])) {
@@ -91,7 +91,7 @@ func splitProperty(line string) (p property, err error) {
 	if p.key, err = unescape(line[:end]); err != nil {
 		return p, err
 	}
-	// ZooKeeper trims values, which Java does not.
+	// ZooKeeper trims values; Java does not.
 	if p.value, err = unescape(strings.TrimRight(value, " \t\f")); err != nil {
 		return p, err
 	}

@@ -11,17 +11,17 @@ import (
 
 func recoverCommand() *command {
 	return &command{
-		name: "recover", args: "--data-dir DIR", does: "go on with one node of an ensemble that has lost its quorum",
-		details: `Only when a majority of the voters is lost for good: while enough of them can come back, wait for them.
-DIR is the data folder of a node that is left and does not run: of several, the one whose log reaches farthest, which
---dry-run tells. It becomes a cluster of its own, with one voter; every write in its log is kept, those that were
+		name: "recover", args: "--data-dir DIR", does: "let one node of an ensemble that has lost its quorum go on alone",
+		details: `Use this only when a majority of the voters is lost for good: if enough of them can come back, wait for them.
+DIR is the data folder of a remaining node that does not run; of several, take the one whose log reaches farthest, as
+--dry-run shows. The node becomes a cluster of its own, with one voter. Every write in its log is kept; writes that were
 acknowledged and never reached it are lost. Sessions end, and no client sees time go back, as after coord restore.
 The old folder is kept beside the new one. The other nodes must not come back with their old folders: move those away,
 and let the nodes join.`,
 		examples: []string{"coord recover --dry-run --data-dir /var/lib/coord", "coord recover -y --data-dir /var/lib/coord"},
 		flags: []cli.Flag{
 			&cli.StringFlag{Name: "data-dir", Usage: "the data folder `DIR`"},
-			boolFlag("dry-run", "check everything, tell what would be done, and write nothing"),
+			boolFlag("dry-run", "check everything, say what would be done, and write nothing"),
 			boolFlag("yes", "do not ask", "y"),
 		},
 		run: runRecover,

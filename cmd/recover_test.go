@@ -13,7 +13,7 @@ import (
 	"coord/snapshot/restore"
 )
 
-// makeMember makes the stopped folder of a node that is alone one of three.
+// makeMember turns the folder of a stopped single node into that of one of three members.
 func makeMember(t *testing.T, dir string) {
 	t.Helper()
 	state, err := restore.Snapshot(context.Background(), restore.OfflineOptions{DataDir: dir, Writer: writer})
@@ -31,8 +31,8 @@ func makeMember(t *testing.T, dir string) {
 	}
 }
 
-// TestRecover: the flags, the exit codes, what is printed, and that a server
-// starts.
+// TestRecover: the flags, the exit codes, the output, and that a server starts
+// afterwards.
 func TestRecover(t *testing.T) {
 	t.Chdir(t.TempDir())
 	stop := serveIn(t, "data")
@@ -97,7 +97,7 @@ func TestRecover(t *testing.T) {
 	try("recover -y --data-dir data", exitOK, "node      ", "log       up to entry", "clocks", "kept", "coord server --data-dir ")
 }
 
-// TestRecoverAsks on a terminal, and no is no.
+// TestRecoverAsks: on a terminal the user is asked, and "no" changes nothing.
 func TestRecoverAsks(t *testing.T) {
 	t.Chdir(t.TempDir())
 	serveIn(t, "data")()

@@ -22,21 +22,21 @@ func (e *usageError) exitCode() int { return exitUsage }
 // usagef makes a usageError without a hint.
 func usagef(format string, a ...any) error { return &usageError{msg: fmt.Sprintf(format, a...)} }
 
-// falseError is an answer, not a failure: exit code 1. Most often there is
+// falseError is a negative answer, not a failure: exit code 1. Usually there is
 // nothing to report.
 type falseError struct{ msg string }
 
 func (e *falseError) Error() string { return e.msg }
 func (e *falseError) exitCode() int { return exitFalse }
 
-// unsafeError is what is not done without --force or the like: exit code 13.
+// unsafeError is the refusal to do something without --force or the like: exit code 13.
 type unsafeError struct{ msg, hint string }
 
 func (e *unsafeError) Error() string { return e.msg }
 func (e *unsafeError) exitCode() int { return exitUnsafe }
 
-// partError is work that was begun and not finished: exit code 18, unless the
-// reason is one whose code says more.
+// partError is work that was begun and not finished: exit code 18, unless the code
+// of the cause says more.
 type partError struct {
 	done string
 	err  error
@@ -51,7 +51,7 @@ func (e *partError) exitCode() int {
 	return exitPart
 }
 
-// lineError is what is wrong with a line of a file that was read.
+// lineError is an error in a line of a file that was read.
 type lineError struct {
 	file string
 	line int // from 1
@@ -61,7 +61,7 @@ type lineError struct {
 func (e *lineError) Error() string { return fmt.Sprintf("%s, line %d: %v", e.file, e.line, e.err) }
 func (e *lineError) Unwrap() error { return e.err }
 
-// hinted is an error with a hint of its own.
+// hinted adds a hint to an error.
 type hinted struct {
 	err  error
 	hint string
@@ -70,8 +70,8 @@ type hinted struct {
 func (e *hinted) Error() string { return e.err.Error() }
 func (e *hinted) Unwrap() error { return e.err }
 
-// report tells the user what went wrong: one line, and a hint where there is
-// one. With --json it is an object.
+// report tells the user what went wrong: one line, and a hint if there is one. With
+// --json it prints an object.
 func (c *console) report(err error) {
 	code := exitCode(err)
 	if err.Error() == "" || code == exitPipe || c.quiet {
@@ -101,7 +101,7 @@ func (c *console) report(err error) {
 	c.note("%s", marshal(out))
 }
 
-// hintOf says what to do about an error, if that is worth a line.
+// hintOf is the hint for an error; empty if there is none worth a line.
 func hintOf(err error) string {
 	if e, ok := errors.AsType[*hinted](err); ok {
 		return e.hint
@@ -141,7 +141,7 @@ func hintOf(err error) string {
 	return ""
 }
 
-// oneLine keeps a message on its line.
+// oneLine puts a message on one line.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }

@@ -9,7 +9,7 @@ import (
 	"coord/tree/znode"
 )
 
-// TestHintOfAServer: what is said to try next can help.
+// TestHintOfAServer: the hint fits the error.
 func TestHintOfAServer(t *testing.T) {
 	for err, want := range map[error]string{
 		syscall.ECONNREFUSED: "is a server running there?",
@@ -23,7 +23,7 @@ func TestHintOfAServer(t *testing.T) {
 	}
 }
 
-// TestHintOfNoLeader: that there is none says nothing of what to do.
+// TestHintOfNoLeader: the error alone does not say what to do, so it has a hint.
 func TestHintOfNoLeader(t *testing.T) {
 	if got := hintOf(&client.Error{Code: znode.ErrNoLeader, Op: -1}); !strings.Contains(got, "coord members") {
 		t.Errorf("%q", got)

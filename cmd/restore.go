@@ -17,10 +17,10 @@ import (
 
 func restoreCommand() *command {
 	return &command{
-		name: "restore", args: "FILE|- --data-dir DIR", does: "bring a backup, or ZooKeeper's data, into a data folder", max: 1,
-		details: `DIR is the data folder of a server that does not run, or a new one. The backup is read whole and checked before
-anything is written; at every moment DIR is the old state or the new one.
-A folder with data is replaced only with --replace: the old one is kept beside it. That asks on a terminal;
+		name: "restore", args: "FILE|- --data-dir DIR", does: "restore a backup, or import ZooKeeper's data, into a data folder", max: 1,
+		details: `DIR is the data folder of a stopped server, or a new one. The command reads and checks the whole backup before it
+writes anything; at every moment DIR is the old state or the new one.
+A folder with data is replaced only with --replace; the old one is kept beside it. This asks on a terminal;
 without one it needs -y. No client sees time go back: zxids, versions and the numbers of sequential znodes only
 grow. Sessions and their ephemeral znodes are dropped, and listed in DIR/restore-ID.json.`,
 		examples: []string{
@@ -30,11 +30,11 @@ grow. Sessions and their ephemeral znodes are dropped, and listed in DIR/restore
 		},
 		flags: []cli.Flag{
 			&cli.StringFlag{Name: "data-dir", Usage: "the data folder `DIR`"},
-			boolFlag("dry-run", "check everything, tell what would be done, and write nothing"),
+			boolFlag("dry-run", "check everything, say what would be done, and write nothing"),
 			boolFlag("replace", "DIR may hold data; it is kept under another name"),
 			boolFlag("exact", "a copy for tests: versions and counters as in the backup"),
 			&cli.StringFlag{Name: "from-zookeeper", Usage: "import the data folder `DIR` of a stopped ZooKeeper"},
-			&cli.StringFlag{Name: "log-dir", Usage: "its logs lie in `DIR`, the dataLogDir of zoo.cfg", DefaultText: "where the data lies"},
+			&cli.StringFlag{Name: "log-dir", Usage: "its logs are in `DIR`, the dataLogDir of zoo.cfg", DefaultText: "where the data is"},
 			boolFlag("yes", "do not ask", "y"),
 		},
 		run: runRestore,
@@ -71,8 +71,8 @@ func runRestore(ctx context.Context, r *run) error {
 	})
 }
 
-// restore does what o says with the folder of --data-dir, as --dry-run and --yes
-// say. Before data is replaced the user is asked.
+// restore carries out o on the folder of --data-dir, and obeys --dry-run and --yes.
+// It asks the user before it replaces data.
 func (r *run) restore(ctx context.Context, o restore.Options, question func(plan *restore.Report) string) error {
 	dry, yes := r.flags.Bool("dry-run"), r.flags.Bool("yes")
 	if (o.Replace || o.LostQuorum) && !dry && !yes && !r.asks() {
@@ -117,7 +117,7 @@ func restoreHint(err error) error {
 	return err
 }
 
-// restoredTime is when the last change in the restored data was made.
+// restoredTime is the time of the last change in the restored data.
 func restoredTime(p *restore.Report) int64 {
 	switch {
 	case p.Backup != nil:
@@ -128,7 +128,7 @@ func restoredTime(p *restore.Report) int64 {
 	return p.ZooKeeper.TimeMS
 }
 
-// restored prints what was done, or would be.
+// restored prints what was done, or would be done.
 func (r *run) restored(p *restore.Report) {
 	if r.json {
 		r.object(p)
@@ -195,7 +195,7 @@ func list(words []string) string {
 	return strings.Join(words, " ")
 }
 
-// shellWord quotes a word where a shell needs it.
+// shellWord quotes a word if a shell requires it.
 func shellWord(s string) string {
 	if strings.IndexFunc(s, func(c rune) bool {
 		return !strings.ContainsRune("/._-+:@%,", c) && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')

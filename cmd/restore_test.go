@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestRestoreFromZooKeeper: the flags, the exit codes, and what is printed.
+// TestRestoreFromZooKeeper: the flags, the exit codes and the output.
 func TestRestoreFromZooKeeper(t *testing.T) {
 	folder, err := filepath.Abs("../snapshot/zkimport/testdata/zookeeper-3.8.0")
 	if err != nil {

@@ -12,24 +12,24 @@ import (
 	"coord/tree/znode"
 )
 
-// atomicRm is how many znodes rm -r deletes in one transaction.
+// atomicRm is how many znodes rm -r deletes in one transaction at most.
 const atomicRm = 10_000
 
 func rmCommand() *command {
 	return &command{
 		name: "rm", args: "PATH", does: "delete a znode", min: 1, max: 1, connects: true,
-		details: `With -r all below it is deleted too. Up to 10,000 znodes this is one transaction: all of them or none.
-More are deleted one by one, deepest first; this is said on stderr, and --timeout then limits it only if it is given.
+		details: `With -r all znodes below are deleted too. Up to 10,000 znodes are one transaction: all of them or none.
+More are deleted one by one, deepest first; stderr says so, and --timeout then limits this only if it is given.
 -r asks on a terminal; without one it needs -y.`,
 		examples: []string{"coord rm /app/old", "coord rm -v 3 /app/url", "coord rm -r --dry-run /app", "coord rm -r -y /app"},
 		flags: []cli.Flag{
-			boolFlag("recursive", "with all below it", "r"),
+			boolFlag("recursive", "delete all znodes below it too", "r"),
 			versionFlag("only if the version is `N`"),
 			boolFlag("dry-run", "with -r: print what would be deleted, and delete nothing"),
 			boolFlag("yes", "do not ask", "y"),
 			nullFlag("with --dry-run: end each path with a NUL byte"),
 		},
-		asks: func(r *run) bool { return r.flags.Bool("recursive") }, // how many znodes there are
+		asks: func(r *run) bool { return r.flags.Bool("recursive") }, // then the requests depend on the znodes below
 		run:  runRm,
 	}
 }
@@ -63,7 +63,7 @@ func runRm(ctx context.Context, r *run) error {
 	return r.removeTree(ctx, path, dry, yes)
 }
 
-// removed prints the outcome of rm.
+// removed prints the result of rm.
 func (r *run) removed(path string, n int64, atomic *bool, zxid znode.Zxid) {
 	if !r.json {
 		return
@@ -110,8 +110,8 @@ func (r *run) removeTree(ctx context.Context, path string, dry, yes bool) error 
 	return r.removeEach(ctx, c, paths)
 }
 
-// survey finds what rm -r is about, the top first; for a dry run it is printed
-// and not kept.
+// survey lists the znodes that rm -r deletes, parents first. In a dry run it prints
+// them instead of returning them.
 func (r *run) survey(ctx context.Context, c *client.Conn, path string, dry bool) (paths []string, err error) {
 	ctx, step, cancel := r.long(ctx)
 	defer cancel()
@@ -141,8 +141,8 @@ func (r *run) survey(ctx context.Context, c *client.Conn, path string, dry bool)
 	return paths, nil
 }
 
-// removeEach deletes the znodes of a tree, in the reverse of its order: so
-// children go before their parents. What has gone meanwhile is passed over.
+// removeEach deletes the znodes of a tree in reverse order, so children before
+// their parents. It skips znodes that are gone.
 func (r *run) removeEach(ctx context.Context, c *client.Conn, paths []string) error {
 	var deleted int
 	var last znode.Zxid

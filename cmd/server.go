@@ -19,11 +19,11 @@ import (
 func serverCommand() *command {
 	return &command{
 		name: "server", does: "run a server",
-		details: `Without flags: a whole server on 127.0.0.1:2181, with its data in ./coord-data.
-SIGTERM, SIGINT and SIGHUP stop it; a second one ends it at once. Each flag has an environment variable, and is a key of
-the file of --config, which may be ZooKeeper's zoo.cfg. A flag wins over the environment, and that over the file.
-With --join, --expect, --initial, --observer, --secret-file, --peer-listen or --gossip-listen it is one of several servers and
-opens ports for them; off loopback only with a secret, the same on all.`,
+		details: `Without flags it is a complete server on 127.0.0.1:2181, with its data in ./coord-data.
+SIGTERM, SIGINT and SIGHUP stop it; a second signal ends it at once. Each flag has an environment variable, and is a key of
+the file of --config, which may be ZooKeeper's zoo.cfg. A flag wins over the environment, and the environment over the file.
+With --join, --expect, --initial, --observer, --secret-file, --peer-listen or --gossip-listen the server is a node of an
+ensemble and opens ports for the other nodes: outside loopback only with a secret, the same on all nodes.`,
 		examples: []string{
 			"coord server", "coord server --data-dir /var/lib/coord --listen 0.0.0.0:2181 --listen unix:/run/coord.sock",
 			"coord server --listen :2181 --secret-file /etc/coord.secret --expect 3 --join host1,host2,host3",
@@ -35,7 +35,7 @@ opens ports for them; off loopback only with a secret, the same on all.`,
 	}
 }
 
-// serverFlags are made of the table of settings.
+// serverFlags are made from the table of settings.
 func serverFlags() []cli.Flag {
 	var flags []cli.Flag
 	for _, s := range settings {
@@ -52,8 +52,8 @@ func serverFlags() []cli.Flag {
 	return flags
 }
 
-// options puts the configuration together: the file first, then what wins over
-// it.
+// options puts the configuration together: the file first, then the environment and
+// the flags, which override it.
 func (r *run) options() (o serverOptions, warnings []string, err error) {
 	b := readBuild()
 	o = defaultOptions()
@@ -104,7 +104,7 @@ func runServer(ctx context.Context, r *run) error {
 	}
 	ctx, stop := catchSignals(ctx, syscall.SIGHUP)
 	defer stop()
-	// Whichever came first, the next one finds nobody who waits for it.
+	// After the first signal nothing handles the next one: it ends the process.
 	defer context.AfterFunc(ctx, func() { signal.Reset(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM) })()
 	log := r.logger(&o)
 	for _, w := range warnings {
@@ -121,7 +121,7 @@ func runServer(ctx context.Context, r *run) error {
 	return err
 }
 
-// welcome tells a person that the server is ready, and what to type next.
+// welcome tells a user on a terminal that the server is ready, and what to type next.
 func (r *run) welcome(at server.Listening) {
 	next := "coord status"
 	if addr := at.Addrs[0]; addr != server.DefaultListen && !strings.HasSuffix(addr, "]:2181") {
@@ -131,7 +131,7 @@ func (r *run) welcome(at server.Listening) {
 		release, at.Took.Round(time.Millisecond), strings.Join(at.Addrs, ", "), at.DataDir, next)
 }
 
-// logger writes the server's log to stderr: for people on a terminal, else JSON.
+// logger writes the server's log to stderr: for people on a terminal, otherwise as JSON.
 func (r *run) logger(o *serverOptions) zerolog.Logger {
 	if r.quiet {
 		return zerolog.Nop()

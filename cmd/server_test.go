@@ -20,7 +20,7 @@ import (
 	"coord/server/text"
 )
 
-// serveIn runs a server on a folder in a process of its own.
+// serveIn runs a server with this folder in a process of its own.
 func serveIn(t *testing.T, dir string) (stop func()) {
 	t.Helper()
 	sock := filepath.Join(t.TempDir(), "s")
@@ -47,7 +47,7 @@ func serveIn(t *testing.T, dir string) (stop func()) {
 	return stop
 }
 
-// optionsOf are the options that a command line of coord server comes to.
+// optionsOf are the options that result from a command line of coord server.
 func optionsOf(t *testing.T, args ...string) (o serverOptions, warnings []string, err error) {
 	t.Helper()
 	l, err := parseLine(commands(), append([]string{"server"}, args...))
@@ -64,7 +64,7 @@ func optionsOf(t *testing.T, args ...string) (o serverOptions, warnings []string
 	return o, warnings, err
 }
 
-// TestPrecedence: a flag wins over the environment, and that over the file.
+// TestPrecedence: a flag overrides the environment, which overrides the file.
 func TestPrecedence(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c")
 	if err := os.WriteFile(file, []byte("name=file\nclientPort=1\nsnapshot-keep=7\n"), 0o600); err != nil {
@@ -170,7 +170,7 @@ func TestServerRefuses(t *testing.T) {
 	}
 }
 
-// TestFirstStartFsyncFails: a disk that fails is told as at any other start.
+// TestFirstStartFsyncFails: a failing disk is reported like at any other start.
 func TestFirstStartFsyncFails(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
@@ -205,8 +205,8 @@ func TestServerInUse(t *testing.T) {
 	}
 }
 
-// TestServerLog: off a terminal every line is JSON, with a time in nanoseconds;
-// SIGTERM, SIGINT and SIGHUP end the server with 0.
+// TestServerLog: unless stderr is a terminal, every line is JSON, with a time in
+// nanoseconds; SIGTERM, SIGINT and SIGHUP end the server with exit code 0.
 func TestServerLog(t *testing.T) {
 	hangsUp(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
@@ -240,7 +240,7 @@ func TestServerLog(t *testing.T) {
 	}
 }
 
-// exitOf is how a process ended: its code, or 128 and the signal.
+// exitOf is the exit code of a process, or 128 plus its signal.
 func exitOf(err error) int {
 	var e *exec.ExitError
 	if !errors.As(err, &e) {
@@ -252,7 +252,7 @@ func exitOf(err error) int {
 	return e.ExitCode()
 }
 
-// TestSignals: a command that waits ends with the signal's code.
+// TestSignals: a signal ends a command that waits, with the signal's exit code.
 func TestSignals(t *testing.T) {
 	asked := make(chan text.Verb, 10)
 	fake(t, func(r *text.Request) []byte {
@@ -292,7 +292,7 @@ func TestSignals(t *testing.T) {
 	if left, _ := filepath.Glob("*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	// Waiting for stdin.
+	// A command that waits for stdin.
 	p := coordProcess(t, "set", "/a", "-")
 	in, err := p.StdinPipe()
 	if err != nil {
@@ -302,7 +302,7 @@ func TestSignals(t *testing.T) {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in.Write(make([]byte, 100_000)); err != nil { // more than a pipe holds: it is reading
+	if _, err := in.Write(make([]byte, 100_000)); err != nil { // more than a pipe holds, so the command is reading
 		t.Fatal(err)
 	}
 	_ = p.Process.Signal(syscall.SIGINT)
@@ -311,7 +311,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// TestReaderLeaves: a reader of stdout that leaves ends the command silently.
+// TestReaderLeaves: when the reader of stdout leaves, the command ends silently.
 func TestReaderLeaves(t *testing.T) {
 	fake(t, func(r *text.Request) []byte { // an endless list
 		l := text.Reply{Kind: text.KindList, Fields: []text.Field{text.Int("more", 1)}}
@@ -348,7 +348,7 @@ func TestReaderLeaves(t *testing.T) {
 	}
 }
 
-// TestServerUnderNohup: a server that was started under nohup goes on ignoring HUP.
+// TestServerUnderNohup: a server that was started under nohup keeps ignoring HUP.
 func TestServerUnderNohup(t *testing.T) {
 	nohup, err := exec.LookPath("nohup")
 	if err != nil {
@@ -369,7 +369,7 @@ func TestServerUnderNohup(t *testing.T) {
 	}
 	_, ignored, _ := strings.Cut(string(status), "SigIgn:\t")
 	ignored, _, _ = strings.Cut(ignored, "\n")
-	if mask, err := strconv.ParseUint(ignored, 16, 64); err != nil || mask&1 == 0 { // HUP is the first
+	if mask, err := strconv.ParseUint(ignored, 16, 64); err != nil || mask&1 == 0 { // HUP is bit 0
 		t.Errorf("it ignores %q: %v", ignored, err)
 	}
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {

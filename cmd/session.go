@@ -28,8 +28,8 @@ func sessionFlag() cli.Flag {
 func sessionCommand() *command {
 	return &command{
 		name: "session", does: "make, keep and end sessions",
-		details: `A session owns ephemeral znodes and locks. With a file it lives across commands: each one that uses the file gives it its
-whole time again.`,
+		details: `A session owns ephemeral znodes and locks. With a file it lives across commands: each command that uses the file gives it
+its whole time again.`,
 		examples: []string{"coord session new --ttl 10m --file s"}, min: 0, max: 0,
 		run: func(context.Context, *run) error {
 			return &usageError{msg: "what is to be done with a session?", hint: "coord help session"}
@@ -37,7 +37,7 @@ whole time again.`,
 	}
 }
 
-// jsonSession is what a session's file holds, and what session info shows.
+// jsonSession is the content of a session's file, and the answer of session info.
 type jsonSession struct {
 	V        int    `json:"v"`
 	Session  string `json:"session"`
@@ -50,8 +50,8 @@ type jsonSession struct {
 func sessionNewCommand() *command {
 	return &command{
 		name: "session new", does: "make a session and keep it in a file", connects: true,
-		details: `The file holds the session's password: it is made with mode 0600. The session ends --ttl after the last command that used
-the file, with all it owns.`,
+		details: `The file holds the session's password, so it is created with mode 0600. The session ends --ttl after the last command that
+used the file, with all it owns.`,
 		examples: []string{"coord session new --ttl 10m --file /run/deploy.session"},
 		flags: []cli.Flag{
 			&cli.DurationFlag{Name: "ttl", Usage: "how long it outlives the last command: `TIME`", Value: time.Minute, DefaultText: "1m"},
@@ -95,7 +95,7 @@ the file, with all it owns.`,
 	}
 }
 
-// writeSession writes a session's file, whole or not at all.
+// writeSession writes a session's file, completely or not at all.
 func writeSession(file string, s client.Session) error {
 	b := append(marshal(jsonSession{V: schema, Session: znode.Hex(uint64(s.ID)), Password: s.Password, TTLMS: s.TTL.Milliseconds()}), '\n')
 	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*.part") // mode 0600
@@ -142,14 +142,14 @@ func (r *run) readSession() (client.Session, error) {
 	return client.Session{ID: int64(id), Password: s.Password, TTL: time.Duration(s.TTLMS) * time.Millisecond}, nil
 }
 
-// inSession runs f with the session of the file, and leaves it with its whole
-// time. The command's time limits the connecting.
+// inSession runs f with the session of the file, then leaves the session with its
+// full TTL. The command's time limits only the connecting.
 func (r *run) inSession(ctx context.Context, f func(ctx context.Context, c *client.Conn, h *client.Holder) error) error {
 	s, err := r.readSession()
 	if err != nil {
 		return err
 	}
-	limited, cancel := r.limitWait(ctx) // of lock acquire
+	limited, cancel := r.limitWait(ctx) // --wait of lock acquire counts
 	defer cancel()
 	h, err := client.Hold(limited, r.inTurn("", nil), client.SessionOptions{TTL: s.TTL}, &s)
 	if err != nil {
@@ -180,7 +180,7 @@ func sessionRenewCommand() *command {
 func sessionCloseCommand() *command {
 	return &command{
 		name: "session close", args: "[ID]", does: "end a session with all it owns", max: 1, connects: true,
-		details:  "That of --session, whose file is removed; or, with operator rights, the one with that id.",
+		details:  "Ends the session of --session and removes its file; or, with operator rights, ends the session with that id.",
 		examples: []string{"coord session close --session s", "coord session close 0x100000000000001"}, flags: []cli.Flag{sessionFlag()}, asks: neverAsks,
 		run: func(ctx context.Context, r *run) error {
 			if len(r.args) == 1 {
@@ -211,7 +211,7 @@ func sessionCloseCommand() *command {
 func sessionLsCommand() *command {
 	return &command{
 		name: "session ls", does: "list the sessions of the cluster", connects: true,
-		details:  "A line each: id, ttl, number of ephemeral znodes, and the address of its client if one is connected. Needs operator rights.",
+		details:  "One line each: id, ttl, number of ephemeral znodes, and the address of its client if one is connected. Needs operator rights.",
 		examples: []string{"coord session ls"},
 		run: func(ctx context.Context, r *run) error {
 			return r.with(ctx, func(ctx context.Context, c *client.Conn) error {

@@ -26,7 +26,7 @@ func setCommand() *command {
 		flags: []cli.Flag{
 			versionFlag("only if the version is `N`"),
 			boolFlag("create", "create the znode if it is missing"),
-			boolFlag("parents", "with --create: missing parents too", "p"),
+			boolFlag("parents", "with --create: create missing parents too", "p"),
 			statFlag("print the new stat as key=value lines"),
 		},
 		run: runSet,
@@ -66,8 +66,8 @@ func runSet(ctx context.Context, r *run) error {
 	})
 }
 
-// setWithParents creates a znode and its parents, or sets it if somebody else
-// has just created it.
+// setWithParents creates a znode and its parents; if another client has just
+// created the znode, it sets it.
 func (r *run) setWithParents(ctx context.Context, c *client.Conn, set text.Op) (client.Change, *text.Stat, error) {
 	create := text.Op{Verb: text.VerbCreate, Path: set.Path, Value: set.Value, Parents: true}
 	for {
@@ -81,8 +81,9 @@ func (r *run) setWithParents(ctx context.Context, c *client.Conn, set text.Op) (
 	}
 }
 
-// write does one write. With -s it also reads the stat right behind it: nothing
-// can come between, except for a sequential znode, whose name is not known yet.
+// write does one write. With -s it sends the read of the stat right after the
+// write, so that nothing can come between them, except for a sequential znode,
+// whose name is not known before the reply.
 func (r *run) write(ctx context.Context, c *client.Conn, op text.Op) (client.Change, *text.Stat, error) {
 	call, err := c.Send(&text.Request{Op: op})
 	if err != nil {
@@ -114,7 +115,7 @@ func (r *run) write(ctx context.Context, c *client.Conn, op text.Op) (client.Cha
 	return change, &stat, nil
 }
 
-// changed prints the outcome of a set or create.
+// changed prints the result of a set or create.
 func (r *run) changed(change client.Change, stat *text.Stat, answer string) {
 	switch {
 	case r.json:

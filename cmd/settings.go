@@ -11,15 +11,15 @@ import (
 	"coord/server"
 )
 
-// serverOptions is what the flags, the environment and the configuration file of
-// coord server decide.
+// serverOptions is the configuration of coord server, from its flags, the
+// environment and the configuration file.
 type serverOptions struct {
 	server.Config
-	ensemble   server.Ensemble // Config.Ensemble, if settle finds that the node is to be one of several
-	secretFile string          // of ensemble.Secret
+	ensemble   server.Ensemble // becomes Config.Ensemble if settle finds that the node belongs to an ensemble
+	secretFile string          // the file with ensemble.Secret
 	zoo        zooServers
-	given      map[string]bool // settings that are not left at their defaults
-	logLevel   string          // empty: by where the log goes
+	given      map[string]bool // settings that were set, not left at their defaults
+	logLevel   string          // empty: depends on where the log goes
 	logFormat  string          // auto, json or console
 }
 
@@ -27,23 +27,23 @@ func defaultOptions() serverOptions {
 	return serverOptions{Config: server.DefaultConfig(), ensemble: server.DefaultEnsemble(), logFormat: "auto"}
 }
 
-// setting is something that --NAME, COORD_NAME and the key NAME of the
-// configuration file decide.
+// setting is an option that is set by --NAME, by COORD_NAME, or by the key NAME in
+// the configuration file.
 type setting struct {
 	name   string
 	usage  string
 	shown  string // the default, in words
-	repeat bool   // may be given several times; each time with commas too
+	repeat bool   // may be given several times; each value may be a list with commas
 	toggle bool   // takes no value on the command line, elsewhere true or false
 	set    func(o *serverOptions, values []string) error
 }
 
-// env is the environment's name of a setting.
+// env is the setting's name in the environment.
 func (s *setting) env() string {
 	return "COORD_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-// settings are all of them, in the order of help and docs/configuration.md.
+// settings are all settings, in the order of help and docs/configuration.md.
 var settings = []*setting{
 	{
 		name: "listen", usage: "`ADDR:PORT` or unix:PATH for clients; may be repeated", shown: server.DefaultListen, repeat: true,
@@ -58,7 +58,7 @@ var settings = []*setting{
 		},
 	},
 	{
-		name: "data-dir", usage: "the data `FOLDER`, made if it is missing", shown: server.DefaultDataDir,
+		name: "data-dir", usage: "the data `FOLDER`, created if it is missing", shown: server.DefaultDataDir,
 		set: one(func(o *serverOptions, v string) error { o.DataDir = v; return nil }),
 	},
 	{
@@ -66,15 +66,15 @@ var settings = []*setting{
 		set: one(func(o *serverOptions, v string) error { o.Name = v; return nil }),
 	},
 	{
-		name: "cluster", usage: "the cluster's `NAME`, for people; nodes of another one are not listened to", shown: server.DefaultCluster,
+		name: "cluster", usage: "the cluster's `NAME`, for people; nodes of another cluster are ignored", shown: server.DefaultCluster,
 		set: one(func(o *serverOptions, v string) error { o.Cluster = v; return nil }),
 	},
 	{
-		name: "join", usage: "be a member of the ensemble of one of `HOSTS`: HOST[:GOSSIP-PORT] each; may be repeated", shown: "none", repeat: true,
+		name: "join", usage: "join the ensemble of one of `HOSTS`: HOST[:GOSSIP-PORT] each; may be repeated", shown: "none", repeat: true,
 		set: func(o *serverOptions, v []string) error { o.ensemble.Join = v; return nil },
 	},
 	{
-		name: "expect", usage: "found an ensemble with `N` nodes that are new, this one among them", shown: "none",
+		name: "expect", usage: "found an ensemble with `N` new nodes, counting this one", shown: "none",
 		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.Expect, err = number(v); return err }),
 	},
 	{
@@ -88,7 +88,7 @@ var settings = []*setting{
 		}),
 	},
 	{
-		name: "secret-file", usage: "a `FILE` with the secret of the cluster, for you alone; or set COORD_SECRET to it: never an argument", shown: "none",
+		name: "secret-file", usage: "a `FILE` with the cluster's secret, readable only by you; or set COORD_SECRET to the secret: it is never an argument", shown: "none",
 		set: one(func(o *serverOptions, v string) error { o.secretFile = v; return nil }),
 	},
 	{
@@ -108,11 +108,11 @@ var settings = []*setting{
 		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.SyncLimit, err = duration(v); return err }),
 	},
 	{
-		name: "raft-tick", usage: "the `TIME` that the next two count", shown: "100ms",
+		name: "raft-tick", usage: "the `TIME` of one tick, the unit of the next two", shown: "100ms",
 		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.Tick, err = duration(v); return err }),
 	},
 	{
-		name: "heartbeat-ticks", usage: "the leader is heard of every `N` ticks", shown: "2",
+		name: "heartbeat-ticks", usage: "the leader sends a heartbeat every `N` ticks", shown: "2",
 		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.HeartbeatTicks, err = number(v); return err }),
 	},
 	{
@@ -120,7 +120,7 @@ var settings = []*setting{
 		set: one(func(o *serverOptions, v string) (err error) { o.ensemble.ElectionTicks, err = number(v); return err }),
 	},
 	{
-		name: "super-digest", usage: "the operator: `USER:BASE64` of the SHA-1 of user:password; loopback alone is none any more", shown: "none",
+		name: "super-digest", usage: "the operator: `USER:BASE64` of the SHA-1 of user:password; loopback alone then gives no operator rights", shown: "none",
 		set: one(func(o *serverOptions, v string) error { o.SuperDigest = v; return nil }),
 	},
 	{
@@ -128,7 +128,7 @@ var settings = []*setting{
 		set: one(func(o *serverOptions, v string) (err error) { o.MaxClientConns, err = number(v); return err }),
 	},
 	{
-		name: "4lw-whitelist", usage: "the four-letter `WORDS` that are answered, with commas; *: all", shown: "ruok,srvr,mntr,isro", repeat: true,
+		name: "4lw-whitelist", usage: "the four-letter `WORDS` that are answered, separated by commas; *: all", shown: "ruok,srvr,mntr,isro", repeat: true,
 		set: func(o *serverOptions, v []string) error { o.FourLetter = v; return nil },
 	},
 	{
@@ -143,7 +143,7 @@ var settings = []*setting{
 		}),
 	},
 	{
-		name: "snapshot-every", usage: "a snapshot after so many transactions or so much log: `N` or SIZE, or both", shown: "100000,64MiB", repeat: true,
+		name: "snapshot-every", usage: "take a snapshot after this many transactions or this much log: `N` or SIZE, or both", shown: "100000,64MiB", repeat: true,
 		set: setSnapshotEvery,
 	},
 	{
@@ -180,12 +180,12 @@ var settings = []*setting{
 		set: one(func(o *serverOptions, v string) error { o.ensemble.TLSKey = v; return nil }),
 	},
 	{
-		name: "peer-tls-ca", usage: "the `FILE` with the authority that all nodes' certificates are of", shown: "none",
+		name: "peer-tls-ca", usage: "the `FILE` with the authority that has issued all nodes' certificates", shown: "none",
 		set: one(func(o *serverOptions, v string) error { o.ensemble.TLSCA = v; return nil }),
 	},
 }
 
-// settingNamed finds a setting.
+// settingNamed finds a setting by its name; nil: there is none.
 func settingNamed(name string) *setting {
 	for _, s := range settings {
 		if s.name == name {
@@ -195,12 +195,12 @@ func settingNamed(name string) *setting {
 	return nil
 }
 
-// one makes the setter of what is one value.
+// one makes the setter of a setting with one value: the last one given counts.
 func one(set func(o *serverOptions, v string) error) func(*serverOptions, []string) error {
 	return func(o *serverOptions, v []string) error { return set(o, v[len(v)-1]) }
 }
 
-// apply hands a setting its values, from wherever they come.
+// apply sets a setting to the values that were given for it.
 func (s *setting) apply(o *serverOptions, values []string) error {
 	if s.repeat {
 		var all []string
@@ -254,13 +254,13 @@ func duration(v string) (time.Duration, error) {
 	return d, nil
 }
 
-// sizeUnits are powers of two; the longer names first.
+// sizeUnits are powers of two; longer names come first.
 var sizeUnits = []struct {
 	name  string
 	shift uint
 }{{"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"K", 10}, {"M", 20}, {"G", 30}, {"k", 10}, {"B", 0}}
 
-// parseSize reads a number of bytes: 1048576, 512KiB, 1MiB, 1M, 10k.
+// parseSize parses a number of bytes: 1048576, 512KiB, 1MiB, 1M, 10k.
 func parseSize(v string) (int64, error) {
 	digits, shift := v, uint(0)
 	for _, u := range sizeUnits {
@@ -276,7 +276,7 @@ func parseSize(v string) (int64, error) {
 	return int64(n << shift), nil
 }
 
-// checkListen judges the form of an address; whether it can be had shows later.
+// checkListen checks the form of an address, not whether it can be listened on.
 func checkListen(addr string) error {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		if path == "" {
@@ -287,7 +287,7 @@ func checkListen(addr string) error {
 	return checkAddr(addr, "ADDR:PORT or unix:PATH")
 }
 
-// checkAddr judges an ADDR:PORT; form is what to call it.
+// checkAddr checks an ADDR:PORT; form is its name in errors.
 func checkAddr(addr, form string) error {
 	i := strings.LastIndexByte(addr, ':')
 	if i < 0 || strings.Contains(addr, "://") || strings.ContainsAny(addr, " \t/") {

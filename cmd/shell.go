@@ -26,42 +26,43 @@ func shellCommand() *command {
 		details: `Each line is a command of coord, without the word coord. Words are quoted as in a shell: 'as it is', "with spaces", \ before
 one character; # begins a comment; a quote may span lines. There are no variables, pipes or redirections.
 
-Paths may be relative: cd PATH goes to a znode, cd to /, cd - back, pwd says where. ls, tree, du and find without a path mean
-the znode where you are. help [COMMAND] explains, exit [CODE] ends, as does the end of the input. The flags of coord shell
-that commands share (--server, --timeout, --auth-file, --json, -q) are those of every line, unless it has its own. All lines use one
-connection; commands that are tied to theirs (lock, elect, barrier, watch, those with a session) have their own.
+Paths may be relative: cd PATH goes to a znode, cd to /, cd - back, pwd prints the current one. ls, tree, du and find without
+a path mean the current znode. help [COMMAND] explains, exit [CODE] ends, as does the end of the input. The flags of coord
+shell that commands share (--server, --timeout, --auth-file, --json, -q) apply to every line that does not have its own. All
+lines use one connection; commands that are tied to a connection (lock, elect, barrier, watch, those with a session) have
+their own.
 
 On a terminal: Tab completes commands, flags, and paths from the live tree; the history is in ~/.local/state/coord (or
-$XDG_STATE_HOME/coord), but for lines that begin with a space; Ctrl-C ends the command that runs; errors are red, unless
+$XDG_STATE_HOME/coord), except lines that begin with a space; Ctrl-C ends the running command; errors are red, unless
 NO_COLOR is set.
 
-Else it is a script: it stops at the first line that fails, with its exit code and number. exists that says no is a line
-that fails. With --keep-going all lines run, and the exit code is that of the first that failed. In a script from stdin
-a VALUE cannot be -, since stdin is the script.`,
+Otherwise it is a script: it stops at the first line that fails, with its exit code and number. An exists that says no is a
+line that fails. With --keep-going all lines run, and the exit code is that of the first line that failed. In a script from
+stdin a VALUE cannot be -, because stdin is the script.`,
 		examples: []string{"coord shell", "coord shell setup.coord", "printf 'cd /app\\nset url http://10.0.0.7/\\nls\\n' | coord shell", "coord shell --keep-going --json < checks.coord"},
-		flags:    []cli.Flag{boolFlag("keep-going", "in a script: report a line that fails and go on", "k")},
+		flags:    []cli.Flag{boolFlag("keep-going", "in a script: report a line that fails, and continue", "k")},
 		run:      runShell,
 	}
 }
 
-// shellOwn are the words that only the shell knows, as help shows them.
+// shellOwn are the commands of the shell itself, as help shows them.
 var shellOwn = []helpRow{
 	{"cd [PATH]", "go to a znode; without PATH to /; - goes back"},
 	{"pwd", "say where you are"},
 	{"exit [CODE]", "end the shell, as quit or the end of the input do"},
 }
 
-// notInShell are commands that make no sense there.
+// notInShell are the commands that make no sense in the shell.
 var notInShell = []string{"shell", "server"}
 
-// atCwd are those whose PATH is where you are unless one is given.
+// atCwd are the commands whose PATH defaults to the current znode.
 var atCwd = []string{"ls", "tree", "du", "find"}
 
-// shell runs lines. It belongs to one goroutine.
+// shell runs lines. Only one goroutine may use it.
 type shell struct {
 	r        *run
 	cwd, old string
-	shared   []string  // flags of every line
+	shared   []string  // added to every line
 	stdin    io.Reader // of the commands
 	source   string    // of the lines, for messages; empty: the keyboard
 	tty      bool      // lines come from the keyboard
@@ -75,7 +76,8 @@ type exitRequest struct{ code int }
 
 func (e *exitRequest) Error() string { return "exit " + strconv.Itoa(e.code) }
 
-// ended is the end of the process, silent, and whatever signal came before.
+// ended is the error of the shell after exit: it prints nothing and has the
+// requested exit code, also when a signal came before.
 func (e *exitRequest) ended() error {
 	if e.code == exitOK {
 		return nil
@@ -83,7 +85,7 @@ func (e *exitRequest) ended() error {
 	return &codeError{code: e.code}
 }
 
-// scriptError is a line that failed.
+// scriptError is the error of a line.
 type scriptError struct {
 	source string
 	line   int
@@ -100,7 +102,7 @@ func (e *scriptError) Error() string {
 }
 func (e *scriptError) Unwrap() error { return e.err }
 
-// noStdin is the stdin of commands in a script that comes from there.
+// noStdin is the stdin of the commands of a script that is itself read from stdin.
 type noStdin struct{}
 
 func (noStdin) Read([]byte) (int, error) {
@@ -186,11 +188,11 @@ func firstWord(words []lineWord, text string) string {
 	return words[0].text
 }
 
-// mostLine is how long a line may be: a value that any server would take, with
+// mostLine is the longest line: the longest value that a server can accept, with
 // every byte quoted.
 const mostLine = 64 << 20
 
-// readLines reads a line, and those into which an open quote reaches.
+// readLines reads a line, and the lines after it while a quote is open.
 func readLines(ctx context.Context, from *bufio.Reader) (text string, words []lineWord, used int, err error) {
 	type got struct {
 		line string
@@ -198,7 +200,7 @@ func readLines(ctx context.Context, from *bufio.Reader) (text string, words []li
 	}
 	for {
 		next := make(chan got, 1)
-		go func() { // left behind by a signal: the process ends too
+		go func() { // abandoned after a signal: then the process ends too
 			line, err := from.ReadString('\n')
 			next <- got{line, err}
 		}()
@@ -230,7 +232,7 @@ func readLines(ctx context.Context, from *bufio.Reader) (text string, words []li
 
 // line runs one line.
 func (s *shell) line(ctx context.Context, words []lineWord) error {
-	if len(words) > 0 && words[0].text == "coord" { // by habit
+	if len(words) > 0 && words[0].text == "coord" { // typed out of habit
 		words = words[1:]
 	}
 	if len(words) == 0 {
@@ -301,7 +303,7 @@ func (s *shell) help(ctx context.Context) error {
 	return s.r.flush()
 }
 
-// command runs a command of coord's as its own process would.
+// command runs a command of coord as a process of its own would.
 func (s *shell) command(ctx context.Context, args []string) error {
 	words, err := s.complete(args)
 	if err != nil {
@@ -311,8 +313,8 @@ func (s *shell) command(ctx context.Context, args []string) error {
 	return c.settle(ctx, dispatch(ctx, c, s.r.link, append([]string{"coord"}, words...)))
 }
 
-// complete makes of a line what dispatch reads: with the flags of every line, and
-// with paths from the root.
+// complete turns a line into the arguments of dispatch: it adds the flags of every
+// line and makes paths absolute.
 func (s *shell) complete(args []string) ([]string, error) {
 	l, err := parseLine(commands(), args)
 	if err != nil {
@@ -347,7 +349,7 @@ func (s *shell) complete(args []string) ([]string, error) {
 	return words, nil
 }
 
-// isPath says whether an argument of a command is the path of a znode.
+// isPath says whether argument i of a command is the path of a znode.
 func isPath(c *command, i int) bool {
 	names := strings.Fields(c.args)
 	if i >= len(names) {
@@ -366,7 +368,7 @@ func isPath(c *command, i int) bool {
 	return false
 }
 
-// resolve is a path as seen from where we are. A sequential znode's may end
+// resolve makes a path absolute, relative to the current znode. With seq it may end
 // with /.
 func (s *shell) resolve(p string, seq bool) string {
 	if p == "" {
@@ -383,7 +385,7 @@ func (s *shell) resolve(p string, seq bool) string {
 	return clean
 }
 
-// cd goes to a znode that is there.
+// cd changes to a znode that exists.
 func (s *shell) cd(ctx context.Context, args []string) error {
 	to := "/"
 	switch {
@@ -414,8 +416,8 @@ func (s *shell) cd(ctx context.Context, args []string) error {
 	return nil
 }
 
-// interruptible is a context for one command at the keyboard, which Ctrl-C ends
-// without ending the shell.
+// interruptible is a context for one command from the keyboard: Ctrl-C ends the
+// command, but not the shell.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ch := make(chan os.Signal, 1)

@@ -178,7 +178,7 @@ func TestShellCompletions(t *testing.T) {
 	complete := s.completer(t.Context())
 	for _, test := range []struct {
 		line string
-		want string // what the line becomes; several with |
+		want string // the resulting command line; several are separated by |
 	}{
 		{"ge", "get "},
 		{"pw", "pwd "},
@@ -208,7 +208,7 @@ func TestShellCompletions(t *testing.T) {
 	}
 }
 
-// see waits until the terminal has shown something new, and forgets it.
+// see waits until the terminal shows this text after what was seen before.
 func (x *terminal) see(t *testing.T, what string) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -228,8 +228,8 @@ func (x *terminal) see(t *testing.T, what string) {
 	}
 }
 
-// listens waits until Ctrl-C is a key: between the prompt and that it is a signal still,
-// which nobody needs at a prompt, and with it the terminal forgets what was typed.
+// listens waits until the terminal reads Ctrl-C as a key. For a short time after the
+// prompt Ctrl-C is still a signal, with which the terminal discards the typed text.
 func (x *terminal) listens(t *testing.T) {
 	t.Helper()
 	eventually(t, "Ctrl-C is a key", func() bool {
@@ -253,10 +253,10 @@ func TestShellOnTerminal(t *testing.T) {
 	x.typeIn("create /app value\r")
 	x.see(t, "/app\r\n")
 	x.see(t, "coord:/> ")
-	x.typeIn("cd /a\t\r") // Tab: app
+	x.typeIn("cd /a\t\r") // Tab completes: app
 	x.see(t, "coord:/app> ")
 	x.typeIn("get .\r")
-	x.see(t, "value\r\n") // with a line end on a terminal
+	x.see(t, "value\r\n") // on a terminal, with a line end
 	x.see(t, "coord:/app> ")
 	x.typeIn("get nope\r")
 	x.see(t, "coord: /app/nope: no such znode")
@@ -266,22 +266,22 @@ func TestShellOnTerminal(t *testing.T) {
 	x.typeIn("lines'\r")
 	x.see(t, "control character")
 	x.see(t, "coord:/app> ")
-	x.typeIn("rm -r /app\r") // asks, as on any terminal
+	x.typeIn("rm -r /app\r") // asks, like on any terminal
 	x.see(t, "[y/N] ")
 	x.typeIn("n\n")
 	x.see(t, "not done")
 	x.see(t, "coord:/app> ")
 	x.typeIn("watch --initial .\r")
 	x.see(t, "initial 0x")
-	_ = x.cmd.Process.Signal(syscall.SIGINT) // Ctrl-C ends the command
+	_ = x.cmd.Process.Signal(syscall.SIGINT) // like Ctrl-C: ends the command
 	x.see(t, "interrupted")
 	x.see(t, "coord:/app> ")
 	x.listens(t)
-	x.typeIn("get wrong\x03") // at the prompt: the line
+	x.typeIn("get wrong\x03") // at the prompt Ctrl-C discards the line
 	x.see(t, "coord:/app> ")
-	x.typeIn(" get secret\r") // not kept
+	x.typeIn(" get secret\r") // begins with a space: not kept in the history
 	x.see(t, "coord:/app> ")
-	x.typeIn("\x1b[A\x1b[A\r") // up twice: rm was the one before watch
+	x.typeIn("\x1b[A\x1b[A\r") // two lines up: the rm before watch
 	x.see(t, "[y/N] ")
 	x.typeIn("n\n")
 	x.see(t, "coord:/app> ")
@@ -311,7 +311,7 @@ func TestShellOnTerminal(t *testing.T) {
 	}
 }
 
-// runOf is a command as if it were being run without flags.
+// runOf is a run of a command without flags.
 func runOf(t *testing.T, name string) *run {
 	t.Helper()
 	cmd := find(commands(), name)
@@ -327,7 +327,7 @@ func runOf(t *testing.T, name string) *run {
 	}
 }
 
-// gate is a way to a server that counts the connections through it.
+// gate is a proxy for a server that counts its connections.
 type gate struct {
 	mu   sync.Mutex
 	made int
@@ -369,7 +369,7 @@ func gateTo(t *testing.T, server string) (*gate, string) {
 	return g, "unix:" + addr
 }
 
-// cut ends all connections.
+// cut closes all connections.
 func (g *gate) cut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -384,7 +384,7 @@ func (g *gate) count() int {
 	return g.made
 }
 
-// TestShellHasOneConnection: all lines share one, but for those that are tied to
+// TestShellHasOneConnection: all lines share one connection, except those that need
 // their own, and those with another address or identity.
 func TestShellHasOneConnection(t *testing.T) {
 	server := serve(t, nil)
@@ -423,7 +423,7 @@ func opsFile(t *testing.T, ops string) string {
 	return file
 }
 
-// lineOf runs a line of a shell and gives what it prints.
+// lineOf runs a line of a shell and returns its output.
 func lineOf(t *testing.T, s *shell, line string) (string, error) {
 	t.Helper()
 	var out strings.Builder
@@ -435,8 +435,8 @@ func lineOf(t *testing.T, s *shell, line string) (string, error) {
 	return out.String(), err
 }
 
-// TestShellDialsAgain: a connection that has ended is no fault of the next line,
-// nor is one on which an answer is still owed taken for it.
+// TestShellDialsAgain: a connection that has ended does not make the next line
+// fail, and a connection on which a reply is outstanding is not reused.
 func TestShellDialsAgain(t *testing.T) {
 	g, addr := gateTo(t, serve(t, nil))
 	t.Setenv("COORD_SERVER", addr)

@@ -19,8 +19,8 @@ import (
 	"coord/client"
 )
 
-// maxCompletions is how many children Tab looks through: more are not read
-// anyway, and a list of a million would not come in time.
+// maxCompletions is how many children Tab looks at: nobody reads more, and a list
+// of a million would not arrive in time.
 const maxCompletions = 1000
 
 // shellCompleteWithin is how long Tab may take.
@@ -48,7 +48,7 @@ func (s *shell) interact(ctx context.Context) error {
 	quit := make(chan os.Signal, 1)
 	signal.Notify(quit, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(quit)
-	intr := make(chan os.Signal, 1) // else one at the prompt would end the process
+	intr := make(chan os.Signal, 1) // otherwise SIGINT at the prompt would end the process
 	signal.Notify(intr, syscall.SIGINT)
 	defer signal.Stop(intr)
 
@@ -109,7 +109,7 @@ func (s *shell) interact(ctx context.Context) error {
 	}
 }
 
-// typed runs a line that Ctrl-C can end; TERM and HUP end it, and the shell.
+// typed runs a line. Ctrl-C ends the line; TERM and HUP end the line and the shell.
 func (s *shell) typed(ctx context.Context, words []lineWord, quit chan os.Signal) error {
 	ctx, stop := interruptible(ctx)
 	defer stop()
@@ -132,13 +132,13 @@ func (s *shell) typed(ctx context.Context, words []lineWord, quit chan os.Signal
 	}
 }
 
-// ended is the end by a signal, whatever signals came to commands before.
+// ended is the error of a shell that a signal has ended. Earlier signals to commands do not matter.
 func ended(sig os.Signal) error {
 	n, _ := sig.(syscall.Signal)
 	return &codeError{exitSignal + int(n), &signalError{sig: n}}
 }
 
-// prompt reads a line, and those into which an open quote reaches.
+// prompt reads a line, and the lines after it while a quote is open.
 func (s *shell) prompt(ed *liner.State) (line string, err error) {
 	text := "coord:" + s.cwd + "> "
 	for {
@@ -155,7 +155,7 @@ func (s *shell) prompt(ed *liner.State) (line string, err error) {
 	}
 }
 
-// welcome says who is there.
+// welcome says to which server the shell talks.
 func (s *shell) welcome(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -168,10 +168,10 @@ func (s *shell) welcome(ctx context.Context) {
 	s.r.note("%s: node %s, %s, coord %s. help lists the commands, Tab completes, exit ends.", c.Server(), h.Node, h.Role, h.Version)
 }
 
-// historyFile is where the lines of earlier shells are.
+// historyFile is the file with the lines of earlier shells.
 type historyFile struct{ name string }
 
-// readHistory reads it. It is a convenience: what goes wrong with it is not said.
+// readHistory reads the history. It is only a convenience: errors are ignored.
 func readHistory(ed *liner.State) historyFile {
 	dir, err := stateDir()
 	if err != nil || os.MkdirAll(dir, 0o700) != nil {
@@ -185,13 +185,13 @@ func readHistory(ed *liner.State) historyFile {
 	return h
 }
 
-// save writes it after each line, so that a shell that is killed loses none.
-// Values stand in it: it is the user's alone.
+// save writes the history after each line, so that a shell that is killed loses
+// nothing. It contains values, so only the user may read it.
 func (h historyFile) save(ed *liner.State) {
 	if h.name == "" {
 		return
 	}
-	f, err := os.CreateTemp(filepath.Dir(h.name), ".history-") // 0600
+	f, err := os.CreateTemp(filepath.Dir(h.name), ".history-") // mode 0600
 	if err != nil {
 		return
 	}
@@ -201,7 +201,7 @@ func (h historyFile) save(ed *liner.State) {
 	}
 }
 
-// painter makes errors red and hints dim.
+// painter writes errors in red and hints dim.
 type painter struct{ w io.Writer }
 
 func (p *painter) Write(b []byte) (int, error) {
@@ -220,17 +220,17 @@ func (p *painter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// completer completes the word at the cursor: a command, a flag, a path.
+// completer completes the word at the cursor: a command, a flag or a path.
 func (s *shell) completer(ctx context.Context) liner.WordCompleter {
 	return func(line string, pos int) (head string, all []string, tail string) {
 		runes := []rune(line)
 		before, tail := string(runes[:pos]), string(runes[pos:])
-		words, err := splitWords(before + "\x00") // the word at the cursor ends with it, also if it is empty
+		words, err := splitWords(before + "\x00") // marks the word at the cursor, even if it is empty
 		if err != nil && !errors.Is(err, errOpenQuote) || len(words) == 0 {
 			return before, nil, tail
 		}
 		last := words[len(words)-1]
-		if !strings.HasSuffix(last.text, "\x00") || last.start < 0 { // a comment
+		if !strings.HasSuffix(last.text, "\x00") || last.start < 0 { // the cursor is in a comment
 			return before, nil, tail
 		}
 		typed := strings.TrimSuffix(last.text, "\x00")
@@ -244,7 +244,7 @@ func (s *shell) completer(ctx context.Context) liner.WordCompleter {
 	}
 }
 
-// completions are the words that a word may become.
+// completions are the possible completions of a word.
 func (s *shell) completions(ctx context.Context, args []string, typed string) (all []string) {
 	if len(args) > 0 && args[0] == "coord" {
 		args = args[1:]
@@ -314,8 +314,8 @@ func dashes(name string) string {
 	return "--" + name
 }
 
-// paths completes a path from the live tree. What has children ends with /, so
-// that Tab goes on.
+// paths completes a path from the live tree. Znodes with children end with /, so
+// that Tab can continue.
 func (s *shell) paths(ctx context.Context, typed string) (all []string) {
 	dir, name := "", typed
 	if i := strings.LastIndexByte(typed, '/'); i >= 0 {

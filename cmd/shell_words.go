@@ -9,15 +9,15 @@ import (
 type lineWord struct {
 	text   string
 	quoted bool
-	start  int // its first byte in the line
+	start  int // offset of its first byte in the line
 }
 
-// errOpenQuote says that a line goes on in the next one.
+// errOpenQuote says that a line continues in the next one.
 var errOpenQuote = errors.New("a quote is not closed")
 
-// splitWords takes a line apart as a shell does: at spaces, with 'as it is',
-// "with \" and \\", \ before any other byte, and # at the beginning of a word for
-// the rest of a line. Nothing is replaced: no variables, no patterns.
+// splitWords splits a line like a shell: at spaces; 'literal'; "with \" and \\"; \
+// before any other byte; # at the beginning of a word comments out the rest of the
+// line. There is no expansion of variables or patterns.
 func splitWords(line string) (words []lineWord, err error) {
 	var word strings.Builder
 	w := lineWord{start: -1}
@@ -89,7 +89,7 @@ func splitWords(line string) (words []lineWord, err error) {
 	return words, nil
 }
 
-// quoteWord writes a word so that splitWords reads it again.
+// quoteWord quotes a word so that splitWords returns it unchanged.
 func quoteWord(s string) string {
 	if s != "" && !strings.ContainsAny(s, " \t\n\r'\"\\") && s[0] != '#' {
 		return s

@@ -28,13 +28,13 @@ It needs the rights of an operator: --auth-file of the super user, the server's 
 func saveFlags() []cli.Flag {
 	return []cli.Flag{
 		boolFlag("force", "overwrite FILE"),
-		&cli.StringFlag{Name: "data-dir", Usage: "read the stopped data folder `DIR` instead of asking a server"},
+		&cli.StringFlag{Name: "data-dir", Usage: "read the data folder `DIR` of a stopped server instead of asking a running one"},
 	}
 }
 
 func snapshotCommand() *command {
 	return &command{
-		name: "snapshot", args: "FILE|-", does: "take a backup of everything", min: 1, max: 1, connects: true,
+		name: "snapshot", args: "FILE|-", does: "take a backup of the whole state", min: 1, max: 1, connects: true,
 		details:  saveDetails,
 		examples: []string{"coord snapshot backup.coord", "coord snapshot - | ssh host 'cat > backup.coord'", "coord snapshot --data-dir /var/lib/coord backup.coord"},
 		flags:    saveFlags(),
@@ -61,7 +61,7 @@ func snapshotSaveCommand() *command {
 	}
 }
 
-// saved is what a backup turned out to be.
+// saved describes a finished backup.
 type saved struct {
 	V          int    `json:"v"`
 	File       string `json:"file"`
@@ -72,7 +72,7 @@ type saved struct {
 	Sessions   *int64 `json:"sessions,omitempty"`
 	Ephemerals *int64 `json:"ephemerals,omitempty"`
 	Digest     string `json:"digest,omitempty"`
-	Verified   string `json:"verified"` // checksum: as received; decode: every record, read back from the disk
+	Verified   string `json:"verified"` // checksum: as received; decode: every record, read back from disk
 }
 
 func runSave(ctx context.Context, r *run, file string) error {
@@ -125,7 +125,8 @@ func runSave(ctx context.Context, r *run, file string) error {
 	return nil
 }
 
-// readBackPace: a server beside must not feel it, and the user waits.
+// readBackPace is a compromise: a server on the same host must not notice the
+// reading, but the user waits for it.
 var readBackPace = snapshot.Pace{Rests: 1, Longest: 5 * time.Millisecond}
 
 func (r *run) savedReport(s saved) {
@@ -161,7 +162,7 @@ func (r *run) saveToStdout(ctx context.Context, write func(context.Context, io.W
 	return nil
 }
 
-// fetch takes a backup from a running server.
+// fetch downloads a backup from a running server.
 func (r *run) fetch(ctx context.Context, w io.Writer) (client.Snapshot, error) {
 	c, err := r.connect(ctx)
 	if err != nil {
@@ -179,8 +180,9 @@ func (r *run) fetch(ctx context.Context, w io.Writer) (client.Snapshot, error) {
 	return got, err
 }
 
-// noteLeaderless says so if a node has no leader: others may have one, and know more.
-// The backup is whole, so that a node which does not tell is no failure.
+// noteLeaderless says so if the node has no leader: other nodes may have one, and
+// newer data. The backup is complete either way, so it is no failure if the node does
+// not answer.
 func (r *run) noteLeaderless(ctx context.Context, c *client.Conn) {
 	ctx, cancel := r.limit(ctx)
 	defer cancel()
@@ -194,7 +196,7 @@ func (r *run) progressOf(what string, n int64, start time.Time) {
 	r.progress("coord: %s %s, %s/s", size(n), what, size(int64(rate)))
 }
 
-// readStopped takes a backup of a data folder that no server uses.
+// readStopped writes a backup of a data folder that no server uses.
 func (r *run) readStopped(ctx context.Context, dir string, w io.Writer) (client.Snapshot, error) {
 	state, err := restore.Snapshot(ctx, restore.OfflineOptions{DataDir: dir, Writer: writer, Codec: snapshot.Zstd})
 	if is[*datadir.InUseError](err) {
@@ -224,7 +226,7 @@ func (r *run) readStopped(ctx context.Context, dir string, w io.Writer) (client.
 	return got, nil
 }
 
-// summing counts and sums what passes.
+// summing is a writer that counts and hashes what it writes.
 type summing struct {
 	w   io.Writer
 	sum hash.Hash
@@ -238,8 +240,8 @@ func (s *summing) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// abandonable does work that knows no context; what it returns after ctx has
-// ended is lost.
+// abandonable does work that takes no context. If ctx ends first, the result of
+// work is discarded.
 func abandonable[T any](ctx context.Context, work func() (T, error)) (T, error) {
 	type outcome struct {
 		v   T

@@ -104,8 +104,8 @@ func TestSnapshotBeingWritten(t *testing.T) {
 	}
 }
 
-// TestSnapshotCut: nothing stays of a backup that is not whole, and a file that
-// was there stays as it was.
+// TestSnapshotCut: an incomplete backup leaves nothing behind, and an existing file
+// stays unchanged.
 func TestSnapshotCut(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("old", []byte("old"), 0o600); err != nil {
@@ -124,7 +124,7 @@ func TestSnapshotCut(t *testing.T) {
 		fake(t, func(*text.Request) []byte { return answer })
 		for _, args := range []string{"snapshot new", "snapshot --force old", "snapshot -"} {
 			if name == "no backup" && args == "snapshot -" {
-				continue // only its sum can be checked
+				continue // only the checksum can be verified there
 			}
 			if got := coord(t, "", strings.Fields(args)...); got.code != exitDamaged || got.errOut == "" {
 				t.Errorf("%s: coord %s: %+v", name, args, got)
@@ -137,7 +137,8 @@ func TestSnapshotCut(t *testing.T) {
 	}
 }
 
-// TestSnapshotWithoutLeader: who asks a node that has no leader is told what that means.
+// TestSnapshotWithoutLeader: a backup from a node without a leader comes with a note
+// about what it may lack.
 func TestSnapshotWithoutLeader(t *testing.T) {
 	data := []byte("a backup")
 	answer := slices.Concat(reply(text.Reply{Kind: text.KindOK}), reply(text.Reply{Kind: text.KindChunk, Data: data}), reply(text.Reply{
@@ -150,8 +151,8 @@ func TestSnapshotWithoutLeader(t *testing.T) {
 	}
 }
 
-// TestSnapshotKilledAtTheEnd: a process that was killed while it gave the file its name
-// has left it under both names. The next one writes another file.
+// TestSnapshotKilledAtTheEnd: a process that was killed while it published its file has
+// left it under both names. The next process writes a new file.
 func TestSnapshotKilledAtTheEnd(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("b", []byte("whole"), 0o600); err != nil {
@@ -172,7 +173,7 @@ func TestSnapshotKilledAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestSnapshotAppears: a file that comes into being meanwhile is not overwritten.
+// TestSnapshotAppears: a file that appears meanwhile is not overwritten.
 func TestSnapshotAppears(t *testing.T) {
 	t.Chdir(t.TempDir())
 	p, err := createPart("b", false)

@@ -16,13 +16,13 @@ import (
 
 func statusCommand() *command {
 	return &command{
-		name: "status", does: "show how the server is", connects: true,
-		details: `What an operator wants to know first, a name and a value a line. data are the bytes of paths and values, slow clients those that
-were cut off since the start, reads and writes the times from request to answer, log what the next start reads at most.
-Of several nodes a line each follows, as coord members shows it, if you have the rights of an operator.
---all shows all that the server tells instead, by the names of the four-letter word mntr; --json always has it.`,
+		name: "status", does: "show the state of the server", connects: true,
+		details: `Prints what an operator wants to know first, one name and value per line. data is the bytes of paths and values, slow clients
+the number of clients cut off since the start, reads and writes the times from request to answer, log the most that the next
+start reads. In an ensemble one line per node follows, as coord members shows it, if you have operator rights.
+--all shows all figures of the server instead, with their names in the four-letter word mntr; --json always has them.`,
 		examples: []string{"coord status", "coord status --server 10.0.0.7:2181", "coord status --all | grep fsync", "coord status --json | jq .facts.znode_count"},
-		flags:    []cli.Flag{boolFlag("all", "all figures, by their names in mntr")},
+		flags:    []cli.Flag{boolFlag("all", "all figures, with their names in mntr")},
 		run:      runStatus,
 	}
 }
@@ -67,7 +67,7 @@ func runStatus(ctx context.Context, r *run) error {
 			{Name: "role", Value: h.Role}, {Name: "cluster", Value: h.Cluster}, {Name: "zxid", Value: h.Zxid.String()},
 		}
 		if r.flags.Bool("all") {
-			shown := []string{"version", "server_state"} // above already
+			shown := []string{"version", "server_state"} // printed above already
 			for _, f := range facts {
 				if !slices.Contains(shown, f.Name) {
 					rows = append(rows, f)
@@ -87,12 +87,12 @@ func runStatus(ctx context.Context, r *run) error {
 	})
 }
 
-// others are the members of the ensemble, this one among them, if there are others and
-// one may know.
+// others are the members of the ensemble, including this one. It is nil if there are
+// no others or the client may not know them.
 func others(ctx context.Context, c *client.Conn) ([]client.Member, error) {
 	all, err := c.Members(ctx)
 	switch {
-	case errors.Is(err, znode.ErrNoAuth), errors.Is(err, znode.ErrUnknown): // of a server before ensembles
+	case errors.Is(err, znode.ErrNoAuth), errors.Is(err, znode.ErrUnknown): // a server without ensembles
 		return nil, nil
 	case len(all) < 2:
 		return nil, err
@@ -100,8 +100,8 @@ func others(ctx context.Context, c *client.Conn) ([]client.Member, error) {
 	return all, nil
 }
 
-// digestOf is what of the facts goes on one screen. A row of which the server
-// tells nothing is left out.
+// digestOf selects the facts that fit on one screen. It leaves out rows whose fact
+// the server does not report.
 func digestOf(facts []client.Fact) (rows []client.Fact) {
 	f := make(map[string]string, len(facts))
 	for _, fact := range facts {
@@ -158,7 +158,7 @@ func digestOf(facts []client.Fact) (rows []client.Fact) {
 	return rows
 }
 
-// span prints a time in ms: days and hours, or hours, minutes and seconds.
+// span formats a time in ms: days and hours, or hours, minutes and seconds.
 func span(ms int64) string {
 	d := time.Duration(ms) * time.Millisecond
 	if days := d / (24 * time.Hour); days > 0 {

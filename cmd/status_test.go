@@ -7,7 +7,7 @@ import (
 	"coord/client"
 )
 
-// TestStatusRows: what is not told is left out, and what counts stands out.
+// TestStatusRows: unknown facts are left out, and important ones stand out.
 func TestStatusRows(t *testing.T) {
 	for _, test := range []struct {
 		facts []client.Fact

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is a pseudo terminal with a command on it.
+// terminal is a pseudo terminal in which a command runs.
 type terminal struct {
 	master *os.File
 	cmd    *exec.Cmd
@@ -24,7 +24,7 @@ type terminal struct {
 	ended  chan struct{}
 }
 
-// onTerminal starts a command whose three streams are a terminal.
+// onTerminal starts a command with a terminal as its stdin, stdout and stderr.
 func onTerminal(t *testing.T, args ...string) *terminal {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -57,7 +57,7 @@ func onTerminal(t *testing.T, args ...string) *terminal {
 			term.mu.Lock()
 			term.seen.Write(buf[:n])
 			term.mu.Unlock()
-			if err != nil { // EIO: nobody is there any more
+			if err != nil { // EIO: the command has ended
 				return
 			}
 		}
@@ -66,7 +66,7 @@ func onTerminal(t *testing.T, args ...string) *terminal {
 	return term
 }
 
-// text is what the terminal shows, and has shown.
+// text is everything that the terminal has shown.
 func (x *terminal) text() string {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestEasedTimers: a server has begun anew under its own number and name, with the slack; with the variable
-// it does not.
+// TestEasedTimers: a server replaces itself, with the same process id and name, and has the slack; with the
+// variable set it does not.
 func TestEasedTimers(t *testing.T) {
 	for _, tt := range []struct {
 		env  string
@@ -42,7 +42,7 @@ func TestEasedTimers(t *testing.T) {
 			switch b, err := os.ReadFile(file); {
 			case errors.Is(err, os.ErrPermission):
 				t.Skip("only root sees the slack of another process's threads: not checked")
-			case errors.Is(err, os.ErrNotExist): // it has ended meanwhile
+			case errors.Is(err, os.ErrNotExist): // the thread has ended meanwhile
 			case err != nil || strings.TrimSpace(string(b)) != fmt.Sprint(int64(tt.want)):
 				t.Errorf("%s: %s, %v; want %v", file, b, err, tt.want)
 			}

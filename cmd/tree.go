@@ -13,9 +13,9 @@ import (
 
 func treeCommand() *command {
 	return &command{
-		name: "tree", args: "PATH", does: "show a znode and all below it", min: 1, max: 1, connects: true,
-		details: `On a terminal the tree is drawn; elsewhere it is one full path a line, each znode followed by its children in byte order.
-It is read in pages of 1,000: what changes meanwhile may or may not be seen.
+		name: "tree", args: "PATH", does: "show a znode and all znodes below it", min: 1, max: 1, connects: true,
+		details: `On a terminal it draws the tree; elsewhere it prints one full path per line, each znode followed by its children in byte
+order. The tree is read in pages of 1,000: concurrent changes may or may not be seen.
 ` + longHelp,
 		examples: []string{"coord tree /", "coord tree --depth 2 -l /app", "coord tree -0 /app | xargs -0 -n1 coord get", "coord tree --json /app"},
 		flags: []cli.Flag{
@@ -69,7 +69,7 @@ func runTree(ctx context.Context, r *run) error {
 	})
 }
 
-// depthBelow is how many levels path lies below top.
+// depthBelow is how many levels path is below top.
 func depthBelow(top, path string) int {
 	if path == top {
 		return 0
@@ -77,14 +77,14 @@ func depthBelow(top, path string) int {
 	return strings.Count(strings.TrimPrefix(path, strings.TrimSuffix(top, "/")), "/")
 }
 
-// drawing draws the branches of a tree as its znodes come. Whether a znode is
-// the last of its siblings follows from the number of children in its parent's
-// stat, so that nothing has to wait for what comes behind: where a child comes
-// or goes meanwhile, a branch may end too early or too late.
+// drawing draws the branches of a tree as its znodes arrive. The number of children
+// in the parent's stat tells whether a znode is the last of its siblings, so
+// nothing has to wait for later znodes. If a child is created or deleted meanwhile,
+// a branch may end too early or too late.
 type drawing struct {
 	top  string
 	utf8 bool
-	left []int32 // by level: children that are still to come
+	left []int32 // by level: children that have not arrived yet
 }
 
 func (d *drawing) line(it client.Item) string {
@@ -115,8 +115,8 @@ func (d *drawing) line(it client.Item) string {
 	return b.String() + name
 }
 
-// speaksUTF8 says whether the user's terminal shows more than ASCII, as far as
-// the locale tells.
+// speaksUTF8 says whether, by the locale, the user's terminal can show more than
+// ASCII.
 func speaksUTF8() bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if v := strings.ToLower(os.Getenv(name)); v != "" {

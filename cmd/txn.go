@@ -18,15 +18,15 @@ import (
 
 func txnCommand() *command {
 	return &command{
-		name: "txn", args: "-f FILE|-", does: "do several changes, all or none", connects: true,
-		details: `FILE has an operation a line, as the text protocol writes them:
+		name: "txn", args: "-f FILE|-", does: "make several changes, all or none", connects: true,
+		details: `FILE has one operation per line, in the form of the text protocol:
   CHECK PATH [v=N]
   CREATE PATH [SEQ] [CONTAINER] [ttl=30s] [parents] [acl=a,b] VALUE
   SET PATH [v=N] [create] VALUE
   RM PATH [v=N] [recursive [limit=N]]
-Blank lines and lines that begin with # mean nothing. The value is the last argument, always: a word, "quoted", or :N and
-then N bytes behind the line. @FILE stands for the bytes of a file; quoted it is the value itself.
-The paths that were created are printed, one a line. At most 1,000 operations go together.`,
+Blank lines and lines that begin with # are ignored. The value is always the last argument: a word, "quoted", or :N and
+then N bytes after the line. @FILE stands for the bytes of a file; quoted it is the value itself.
+The command prints the created paths, one per line. A transaction has at most 1,000 operations.`,
 		examples: []string{"coord txn -f ops.txt", "coord txn -f ops.txt --dry-run", `printf 'CHECK /app v=3\nSET /app/url "a b"\n' | coord txn -f -`},
 		flags: []cli.Flag{
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the operations: a `FILE`, or - for stdin"},
@@ -68,7 +68,7 @@ func runTxn(ctx context.Context, r *run) error {
 	}
 	with := r.with
 	if slices.ContainsFunc(ops, func(op text.Op) bool { return op.Mode.Ephemeral() }) {
-		with = r.alone // they go with its connection
+		with = r.alone // a session ends with its connection
 	}
 	return with(ctx, func(ctx context.Context, c *client.Conn) error {
 		changes, zxid, err := c.Txn(ctx, ops)
@@ -97,11 +97,11 @@ func runTxn(ctx context.Context, r *run) error {
 	})
 }
 
-// maxInput is the most that a file of operations or of znodes may have: all of it
-// is read before anything is sent.
+// maxInput is the size limit of a file of operations or of znodes: it is read
+// completely before anything is sent.
 const maxInput = 1 << 30
 
-// input reads a file, or stdin for -, and says how messages name it.
+// input reads a file, or stdin for -, and returns its name for messages.
 func (r *run) input(ctx context.Context, file string) (name string, b []byte, err error) {
 	in, name := r.in, "stdin"
 	switch {
@@ -122,8 +122,8 @@ func (r *run) input(ctx context.Context, file string) (name string, b []byte, er
 	return name, b, err
 }
 
-// parseOps reads operations as the text protocol writes them, with comments and
-// @FILE. lines says on which line of the file each stands, from 1.
+// parseOps parses operations in the syntax of the text protocol, with comments and
+// @FILE. lines has the line of each operation in the file, from 1.
 func parseOps(name string, in []byte) (ops []text.Op, lines []int, err error) {
 	if len(in) > 0 && in[len(in)-1] != '\n' {
 		in = append(slices.Clip(in), '\n')
@@ -156,8 +156,8 @@ func parseOps(name string, in []byte) (ops []text.Op, lines []int, err error) {
 	return ops, lines, nil
 }
 
-// parseOp reads the operation at the start of in, which ends in a line end, with
-// a value that follows its line; n is its length.
+// parseOp parses the operation at the start of in, including a value that follows
+// its line; n is its length. in must end with a line end.
 func parseOp(in []byte) (op text.Op, n int, err error) {
 	const head = "TXN 1\n"
 	for size := bytes.IndexByte(in, '\n') + 1; ; size = min(2*size+256, len(in)) {
@@ -176,13 +176,13 @@ func parseOp(in []byte) (op text.Op, n int, err error) {
 	}
 }
 
-// opError is an operation that the protocol does not know, in its words.
+// opError is an operation that the protocol refuses, in the protocol's words.
 type opError struct{ err *text.Error }
 
 func (e *opError) Error() string { return e.err.Msg }
 func (e *opError) Unwrap() error { return e.err.Code }
 
-// readAt replaces the value @FILE, if that is how the line ends.
+// readAt replaces the value @FILE by the content of FILE, if the line ends with one.
 func readAt(op *text.Op, line []byte) error {
 	line = bytes.TrimRight(line, "\r ")
 	word := line[bytes.LastIndexByte(line, ' ')+1:]

@@ -22,7 +22,7 @@ func TestTxn(t *testing.T) {
 		ops  string
 		code int
 		out  string
-		err  string // part of stderr; empty: nothing
+		err  string // a part of stderr; empty: nothing is printed
 	}{
 		{"# comment\n\nCREATE /a \"two words\"\ncreate /a/blob @blob\nCREATE /a/s- SEQ :3\n1\n2\nSET /a v=0 \"@blob\"", 0, "/a\n/a/blob\n/a/s-0000000001\n", ""},
 		{"CHECK /a v=1\nSET /a x\nCHECK /a v=1\n", 5, "", "stdin, line 3: /a: the version is another one (it is 2)\n"},
@@ -62,8 +62,8 @@ func TestTxn(t *testing.T) {
 	}
 }
 
-// FuzzParseOps: what is read from a file of operations can be sent, and is then
-// read as the same operations.
+// FuzzParseOps: operations that were parsed from a file can be sent, and are parsed
+// to the same operations again.
 func FuzzParseOps(f *testing.F) {
 	f.Add([]byte("SET /a :3\na\nb\nRM /b\n"))
 	f.Add([]byte("# x\nCREATE \"/a b\" SEQ acl=world:anyone:r \"v\"\r\nCHECK /a v=-1"))
@@ -99,7 +99,7 @@ func TestACL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, func(cfg *server.Config) { cfg.Listen = []string{"127.0.0.1:0"} }) // a unix socket is an identity of its own
+	serve(t, func(cfg *server.Config) { cfg.Listen = []string{"127.0.0.1:0"} }) // not a unix socket, which has an identity of its own
 	must(t, "create -p /a/b x", "create /a/c x")
 	t.Setenv("COORD_AUTH_FILE", secretFile(t, "ann:pw"))
 	open := "world:anyone:r"
@@ -146,7 +146,7 @@ func secretFile(t *testing.T, secret string) string {
 	return file
 }
 
-// TestACLInPart: a znode that refuses ends it, and what has gone does not.
+// TestACLInPart: the refusal of one znode ends the command; a znode that is gone does not.
 func TestACLInPart(t *testing.T) {
 	refused := znode.ErrNoNode
 	fake(t, func(r *text.Request) []byte {

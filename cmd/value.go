@@ -11,9 +11,9 @@ import (
 	"coord/tree/znode"
 )
 
-// value is the VALUE at an index of the arguments: the argument itself, the
-// bytes of @FILE, or those of stdin for -. Behind "--" it is the argument
-// itself, whatever it begins with. A missing one is empty.
+// value is the VALUE at an index of the arguments: the argument itself, the content
+// of @FILE, or stdin for -. After "--" it is always the argument itself. A missing
+// argument is an empty value.
 func (r *run) value(ctx context.Context, i int) ([]byte, error) {
 	if i >= len(r.args) {
 		return []byte{}, nil
@@ -42,7 +42,7 @@ func readFile(name string) ([]byte, error) {
 	return readValue(name, f)
 }
 
-// bare leaves out of a file's error its name, which we say ourselves.
+// bare removes the file's name from an error, since our messages have it already.
 func bare(err error) error {
 	if e, ok := errors.AsType[*os.PathError](err); ok {
 		return e.Err
@@ -50,7 +50,7 @@ func bare(err error) error {
 	return err
 }
 
-// file is the FILE at an index of the arguments; - is stdin or stdout, and behind
+// file is the FILE at an index of the arguments; - is stdin or stdout, but after
 // "--" a file of that name.
 func (r *run) file(i int) string {
 	if i >= r.literal && r.args[i] == "-" {
@@ -59,10 +59,10 @@ func (r *run) file(i int) string {
 	return r.args[i]
 }
 
-// readStdin waits for stdin, or for a signal.
+// readStdin reads stdin, until a signal comes.
 func readStdin(ctx context.Context, in io.Reader) (b []byte, err error) {
 	done := make(chan struct{})
-	go func() { // left behind by a signal: the process ends too
+	go func() { // abandoned after a signal: then the process ends too
 		defer close(done)
 		b, err = readValue("stdin", in)
 	}()
@@ -74,7 +74,7 @@ func readStdin(ctx context.Context, in io.Reader) (b []byte, err error) {
 	}
 }
 
-// readValue reads no more than any server would take.
+// readValue reads a value, and no more than any server would accept.
 func readValue(name string, r io.Reader) ([]byte, error) {
 	var b bytes.Buffer
 	n, err := b.ReadFrom(io.LimitReader(r, server.MaxMaxFrame+1))
@@ -95,7 +95,7 @@ type sizeError struct{ name string }
 func (e *sizeError) Error() string { return e.name + " is too big for a value" }
 func (e *sizeError) Unwrap() error { return znode.ErrTooBig }
 
-// path checks the PATH, the first argument, before anyone is asked.
+// path checks the PATH, the first argument, before any request is sent.
 func (r *run) path(mode znode.Mode) (string, error) {
 	p := r.args[0]
 	if err := znode.CheckCreatePath(p, mode); err != nil {

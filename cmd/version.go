@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// release is the version of this source.
+// release is the version of this source code.
 const release = "0.1.0"
 
-// writer is how backups name the program that wrote them.
+// writer is the name of this program in backups.
 const writer = "coord " + release
 
 func versionCommand() *command {
@@ -36,7 +36,7 @@ func versionCommand() *command {
 	}
 }
 
-// build is where this program comes from.
+// build says from which source this program was built.
 type build struct {
 	V        int    `json:"v"`
 	Version  string `json:"version"`
@@ -67,7 +67,7 @@ func readBuild() build {
 	return b
 }
 
-// built is the time of the commit as ZooKeeper prints it.
+// built is the time of the commit, formatted like ZooKeeper's.
 func (b build) built() string {
 	t, err := time.Parse(time.RFC3339, b.Time)
 	if err != nil {

@@ -18,25 +18,25 @@ import (
 
 func watchCommand() *command {
 	return &command{
-		name: "watch", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "tell the changes of a znode, or run a command for each",
+		name: "watch", args: "PATH [-- COMMAND [ARGUMENT…]]", does: "print the changes of a znode, or run a command for each",
 		min: 1, max: -1, connects: true, asks: neverAsks,
-		details: `Without COMMAND each change is a line on stdout: EVENT ZXID VERSION PATH, VERSION - if there is none. EVENT is created,
-changed, deleted, or children (a child was created or deleted); with -r it tells of all znodes below, each by itself, and
-there is no children. --initial adds, at first, initial for each znode that is there, or missing. --json has the values too.
+		details: `Without COMMAND each change is a line on stdout: EVENT ZXID VERSION PATH; VERSION is - if there is none. EVENT is created,
+changed, deleted, or children (a child was created or deleted). With -r each znode below has its own events, and there is no
+children. With --initial the first events are initial for each existing znode, or missing. --json has the values too.
 
-COMMAND runs directly, without a shell, once for each change; not at the start, but for --initial. It gets COORD_EVENT,
+COMMAND runs directly, without a shell, once for each change, and at the start only with --initial. It gets COORD_EVENT,
 COORD_PATH, COORD_ZXID, COORD_VERSION, and the value on stdin and in COORD_VALUE; a value over 32 KiB or with a NUL byte is
 in the file COORD_VALUE_FILE instead, which is removed afterwards. It need not read stdin. Runs never overlap: a change
 that comes meanwhile waits (--queue), is left out (--drop), or ends the run (--restart: TERM, KILL after 5 s, and then a
-run for the newest change). Nothing is put together, unless by --debounce or --batch. A run that fails is reported, and the
-next change runs it again. TERM, INT, HUP, QUIT, USR1 and USR2 are handed on to its process group.
+run for the newest change). Changes are combined only by --debounce or --batch. A run that fails is reported, and the
+next change runs it again. TERM, INT, HUP, QUIT, USR1 and USR2 are passed on to its process group.
 
---since last keeps in a file which change was delivered last, so that a watch that begins again tells what it missed and
-repeats nothing. The file moves on when a change is printed, or COMMAND has succeeded. When the server has forgotten what
-came since, that is exit code 16; with --initial all is told as it is now instead.
+--since last records the change delivered last in a file, so that a watch that starts again reports what it missed and
+repeats nothing. The record advances when a change is printed, or COMMAND has succeeded. If the server has forgotten the
+changes since then, the exit code is 16; with --initial the watch reports the present state of everything instead.
 
-The server may restart: the watch connects again and goes on where it was. --timeout is how long it may be away (exit
-code 7); with --until or --once it is the time for all (8).
+The server may restart: the watch connects again and continues where it was. --timeout is how long the server may be away
+(exit code 7); with --until or --once it covers everything (8).
 
 Exit codes: 0 for --until and --once; 7, 8 and 16 as above; with --once and COMMAND its own code, or 124 no change in time,
 125 coord failed before the start; 126 COMMAND is not executable, 127 not found.`,
@@ -47,14 +47,14 @@ Exit codes: 0 for --until and --once; 7, 8 and 16 as above; with --once and COMM
 		},
 		flags: []cli.Flag{
 			boolFlag("recursive", "all znodes below too", "r"),
-			boolFlag("initial", "first tell how it is now"),
-			&cli.StringFlag{Name: "since", Usage: "begin behind `ZXID`; last: behind what was delivered last, see --state"},
+			boolFlag("initial", "first report the present state"),
+			&cli.StringFlag{Name: "since", Usage: "begin after `ZXID`; last: after the change delivered last, see --state"},
 			&cli.StringFlag{Name: "state", Usage: "the `FILE` of --since last", DefaultText: "named after server and path, in ~/.local/state/coord"},
-			&cli.DurationFlag{Name: "debounce", Usage: "wait until nothing has changed for `TIME`, at most ten times that, and tell the newest change of each znode", DefaultText: "tell each at once"},
-			boolFlag("batch", "one run for all changes that wait, each a line of JSON on stdin"),
-			&cli.StringFlag{Name: "exec", Usage: "a `COMMAND` as one word, taken apart at spaces and quotes; the same as behind --"},
+			&cli.DurationFlag{Name: "debounce", Usage: "wait until nothing has changed for `TIME`, at most ten times that, and report the newest change of each znode", DefaultText: "report each at once"},
+			boolFlag("batch", "one run for all waiting changes, each a line of JSON on stdin"),
+			&cli.StringFlag{Name: "exec", Usage: "a `COMMAND` as one argument, split at spaces and quotes; otherwise the same as after --"},
 			boolFlag("once", "end after the first change"),
-			&cli.StringFlag{Name: "until", Usage: "end once this is so: `VALUE=x`, exists or gone"},
+			&cli.StringFlag{Name: "until", Usage: "end once this condition holds: `VALUE=x`, exists or gone"},
 			boolFlag("queue", "changes during a run wait for its end: the default"),
 			boolFlag("drop", "changes during a run are left out"),
 			boolFlag("restart", "a change ends the run, and begins another"),
@@ -63,14 +63,14 @@ Exit codes: 0 for --until and --once; 7, 8 and 16 as above; with --once and COMM
 	}
 }
 
-// What a watch tells beside the server's events.
+// Types of changes that a watch reports in addition to the server's events.
 const (
-	eventInitial = "initial" // how a znode is
-	eventMissing = "missing" // PATH is not there
-	eventMark    = ""        // nobody is told: only the position moves
+	eventInitial = "initial" // the current state of a znode
+	eventMissing = "missing" // PATH does not exist
+	eventMark    = ""        // reported to nobody: only the position moves
 )
 
-// The policies for a change that comes while the command runs.
+// busyPolicy says what happens to a change that arrives while the command runs.
 type busyPolicy uint8
 
 const (
@@ -79,45 +79,45 @@ const (
 	busyRestart
 )
 
-// maxEnvValue is the longest value that goes into the environment: all of it
-// must fit into what the kernel passes on.
+// maxEnvValue is the longest value that goes into the environment, whose total size
+// the kernel limits.
 const maxEnvValue = 32 << 10
 
-// debounceMost is how many times --debounce a change waits at most, when there
-// is no end of changes.
+// debounceMost limits how long a change waits while changes keep coming: this many
+// times --debounce.
 const debounceMost = 10
 
-// watcher is one coord watch. Its feed knows the server, its state the file;
-// what was fed is delivered by the goroutine of the command.
+// watcher is one coord watch. Its feed talks to the server, its state is the file;
+// the goroutine of the command delivers the changes that the feed pushes.
 type watcher struct {
 	r     *run
 	path  string
-	argv  []string // the command; none: print
+	argv  []string // the command; nil: print
 	once  bool
 	batch bool
 	busy  busyPolicy
 	wait  time.Duration // --debounce
 	until *goal
-	limit time.Duration // --timeout, 0: none was given
+	limit time.Duration // --timeout; 0: not given
 
 	queue *backlog
 	feed  *feed
-	state *watchState // nil: none is kept
+	state *watchState // nil: no position is kept
 
-	// Of the goroutine that delivers.
+	// Owned by the goroutine that delivers.
 	due       []change        // to be delivered next, in this order
-	pending   []change        // what --debounce holds back
-	held      map[heldKey]int // with --debounce: where in pending
+	pending   []change        // held back by --debounce, --batch or --restart
+	held      map[heldKey]int // with --debounce: indexes into pending
 	heldBytes int
-	firstAt   time.Time // when the first of pending came
+	firstAt   time.Time // when the first change of pending came
 	quiet     *time.Timer
-	run       *watchRun // nil: none
-	failed    bool      // the newest run failed: the position stays before it
-	missing   bool      // PATH was not there, by what was delivered
-	met       bool      // what --until waits for has come; what is under way is ended
+	run       *watchRun // the current run; nil: none
+	failed    bool      // the newest run failed: the position stays before its changes
+	missing   bool      // after the delivered changes, PATH does not exist
+	met       bool      // the condition of --until holds; the current run may still finish
 }
 
-// goal is what --until waits for.
+// goal is the condition of --until.
 type goal struct {
 	word  string // exists, gone, or VALUE
 	value string
@@ -134,7 +134,7 @@ func parseUntil(s string) (*goal, error) {
 	return nil, &usageError{msg: "--until " + s + ": VALUE=x, exists or gone is meant", hint: "coord help watch"}
 }
 
-// met says whether a change, or how a znode is, is what is waited for.
+// met says whether a change, or the current state of a znode, fulfils the condition.
 func (u *goal) met(typ string, data []byte) bool {
 	switch typ {
 	case "created", "changed", eventInitial:
@@ -152,7 +152,7 @@ func (u *goal) String() string {
 	return map[string]string{"exists": "is not there", "gone": "is still there"}[u.word]
 }
 
-// command is what is to be run: behind --, or the words of --exec.
+// command is the command to run: the arguments after --, or the words of --exec.
 func (r *run) command() (argv []string, err error) {
 	behind, exec := r.args[min(r.literal, len(r.args)):], r.flags.String("exec")
 	switch {
@@ -241,7 +241,7 @@ func runWatch(ctx context.Context, r *run) error {
 	return err
 }
 
-// lookUpCommand tells before anything else that a command cannot be run.
+// lookUpCommand reports a command that cannot be run before the watch begins.
 func lookUpCommand(name string) error {
 	_, err := exec.LookPath(name)
 	switch {
@@ -256,7 +256,7 @@ func lookUpCommand(name string) error {
 	return &codeError{exitNotStarted, fmt.Errorf("%s cannot be executed: %w", name, err)}
 }
 
-// explain sends the request that it all stands on, and nothing else.
+// explain sends the request on which a watch is based, and nothing else.
 func (w *watcher) explain(ctx context.Context) error {
 	return w.r.with(ctx, func(ctx context.Context, c *client.Conn) error {
 		_, _, err := c.Follow(ctx, w.path, client.FollowOptions{Recursive: w.r.flags.Bool("recursive"), Data: w.r.json || len(w.argv) > 0})
@@ -264,7 +264,7 @@ func (w *watcher) explain(ctx context.Context) error {
 	})
 }
 
-// watch sets the parts up, and delivers until the end.
+// watch sets up the feed and the state, and delivers until the end.
 func (w *watcher) watch(ctx context.Context, since string) (err error) {
 	r := w.r
 	servers, o, err := r.target("coord watch")
@@ -324,7 +324,7 @@ func (w *watcher) watch(ctx context.Context, since string) (err error) {
 	return w.deliver(ctx, end)
 }
 
-// jsonEvent is a change as --json prints it, and --batch hands it on.
+// jsonEvent is a change as --json prints it and --batch passes it to the command.
 type jsonEvent struct {
 	V       int    `json:"v"`
 	Event   string `json:"event"`
@@ -349,7 +349,7 @@ func hasVersion(e *client.Event) bool {
 	return e.Type == "created" || e.Type == "changed" || e.Type == eventInitial
 }
 
-// print writes a change to stdout, at once.
+// print writes a change to stdout at once.
 func (w *watcher) print(e *client.Event) error {
 	if w.r.json {
 		w.r.object(eventOf(e))

@@ -18,23 +18,23 @@ import (
 	"coord/tree/znode"
 )
 
-// stopGrace is how long a run that is to end may take, before it is killed.
+// stopGrace is how long a run has to end before it is killed.
 const stopGrace = 5 * time.Second
 
-// errDone ends a watch that has come to its end.
+// errDone says that the watch has reached its end.
 var errDone = errors.New("done")
 
-// watchRun is a run of the command.
+// watchRun is one run of the command.
 type watchRun struct {
 	*child
 	changes []change
-	file    string        // COORD_VALUE_FILE, or empty
-	stopped chan struct{} // not nil: we have ended it; closed when nobody of its group is left
-	missing *bool         // whether PATH is, by what --drop has left out meanwhile
+	file    string        // COORD_VALUE_FILE; empty: none
+	stopped chan struct{} // not nil: coord is ending the run; closed when no process of its group is left
+	missing *bool         // whether PATH is missing, by the changes that --drop has left out meanwhile
 	dropped int
 }
 
-// over is closed when the run is.
+// over is closed when the run has ended.
 func (run *watchRun) over() <-chan struct{} {
 	if run.stopped != nil {
 		return run.stopped
@@ -42,7 +42,7 @@ func (run *watchRun) over() <-chan struct{} {
 	return run.done
 }
 
-// deliver takes what the feed has pushed until the watch ends.
+// deliver takes the changes that the feed has pushed until the watch ends.
 func (w *watcher) deliver(ctx context.Context, end <-chan time.Time) error {
 	var signals <-chan os.Signal
 	if len(w.argv) > 0 {
@@ -79,7 +79,7 @@ func (w *watcher) deliver(ctx context.Context, end <-chan time.Time) error {
 			}
 		case <-w.quiet.C:
 			w.flushPending()
-		case <-fed: // what it has pushed is still delivered
+		case <-fed: // what the feed has pushed is still delivered
 			fed = nil
 			if ctx.Err() != nil && signals == nil {
 				return context.Cause(ctx)
@@ -99,13 +99,13 @@ func (w *watcher) deliver(ctx context.Context, end <-chan time.Time) error {
 			w.stop(syscall.SIGTERM, signals)
 			return w.timedOut()
 		case <-gone:
-			w.r.printf("\n") // to nobody: it fails, and says how
+			w.r.printf("\n") // nobody reads it: the write fails and sets the error
 			return w.r.flush()
 		}
 	}
 }
 
-// timedOut says that --until or --once has not come to it.
+// timedOut is the error of --until or --once when the time is over.
 func (w *watcher) timedOut() error {
 	switch {
 	case !w.feed.isUp():
@@ -136,7 +136,7 @@ func (w *watcher) step() error {
 		}
 		c, ok := w.queue.take()
 		if !ok {
-			if w.run == nil && w.wait == 0 && len(w.pending) > 0 { // a batch
+			if w.run == nil && w.wait == 0 && len(w.pending) > 0 { // a complete batch
 				w.flushPending()
 				continue
 			}
@@ -148,7 +148,7 @@ func (w *watcher) step() error {
 	}
 }
 
-// sort puts a change where it is delivered from.
+// sort puts a change into the list from which it will be delivered.
 func (w *watcher) sort(c change) error {
 	switch {
 	case c.Type == eventMark:
@@ -172,7 +172,7 @@ func (w *watcher) sort(c change) error {
 	return nil
 }
 
-// drop leaves out a change that came during a run: that counts as delivered when
+// drop leaves out a change that arrived during a run. It counts as delivered once
 // the run has succeeded.
 func (w *watcher) drop(c *change) {
 	run := w.run
@@ -185,15 +185,15 @@ func (w *watcher) drop(c *change) {
 	}
 }
 
-// hold keeps a change back. With --debounce the newest one of a znode takes the
-// place of the others; that its children changed is another matter. There is a
-// limit to what waits: then nothing more is waited for.
+// hold keeps a change back. With --debounce the newest change of a znode replaces
+// the older ones; changes of its children are counted separately. When too much is
+// held back, all of it is delivered at once.
 func (w *watcher) hold(c change) {
 	if w.wait > 0 {
 		key := heldKey{c.Path, c.Type == "children"}
 		if i, ok := w.held[key]; ok {
 			w.heldBytes -= weightOf(&w.pending[i])
-			w.pending[i] = change{} // a mark: flushPending leaves it out
+			w.pending[i] = change{} // becomes a mark: flushPending leaves it out
 		}
 		if w.held == nil {
 			w.held = map[heldKey]int{}
@@ -206,13 +206,13 @@ func (w *watcher) hold(c change) {
 	}
 }
 
-// heldKey is what a change is about.
+// heldKey is the subject of a change.
 type heldKey struct {
 	path     string
 	children bool
 }
 
-// flushPending has what was held back delivered.
+// flushPending moves the changes that were held back to due.
 func (w *watcher) flushPending() {
 	if len(w.pending) == 0 {
 		return
@@ -229,7 +229,7 @@ func (w *watcher) flushPending() {
 	w.pending, w.held, w.heldBytes, w.firstAt = nil, nil, 0, time.Time{}
 }
 
-// restart ends the run. What is to be run instead waits in pending until ran.
+// restart ends the run. The changes for the next run wait in pending until ran.
 func (w *watcher) restart() {
 	run := w.run
 	if run.stopped != nil {
@@ -242,8 +242,8 @@ func (w *watcher) restart() {
 	}()
 }
 
-// mark moves the position over what nobody is told. What waits before it is to
-// be delivered first: the last of that takes the position over.
+// mark moves the position past changes that are not reported. Changes that wait are
+// delivered first: the last of them takes the position along.
 func (w *watcher) mark(c *change) error {
 	if c.now != "" {
 		w.met = w.met || w.until != nil && w.until.met(c.now, c.Data)
@@ -271,7 +271,7 @@ func (w *watcher) mark(c *change) error {
 	return w.state.reached(c.at, w.missing, inAWhile)
 }
 
-// next delivers the first of due, or with --batch all.
+// next delivers the first change of due, or all of them with --batch.
 func (w *watcher) next() error {
 	if len(w.argv) == 0 {
 		c := w.due[0]
@@ -293,11 +293,11 @@ func (w *watcher) next() error {
 	return w.start(changes)
 }
 
-// delivered notes that changes were, and says with errDone that it was the end.
+// delivered notes that changes were delivered; errDone says that the watch has reached its end.
 func (w *watcher) delivered(changes []change) error {
 	when := atOnce
 	if len(w.argv) == 0 {
-		when = soon // while one line follows the other the disk is not waited for each time
+		when = soon // while lines follow each other, not every one waits for the disk
 	}
 	for i := range changes {
 		if c := &changes[i]; c.Path == w.path && c.Type != "children" {
@@ -310,7 +310,7 @@ func (w *watcher) delivered(changes []change) error {
 	return w.over(changes)
 }
 
-// advance moves the position behind what was delivered.
+// advance moves the position past what was delivered.
 func (w *watcher) advance(at position, when urgency) error {
 	if w.state == nil || at == (position{}) {
 		return nil
@@ -325,7 +325,7 @@ func (w *watcher) advance(at position, when urgency) error {
 	return w.state.reached(at, w.missing, when)
 }
 
-// over says with errDone that these changes end the watch.
+// over returns errDone if these changes end the watch.
 func (w *watcher) over(changes []change) error {
 	done := w.once || w.met
 	for i := range changes {
@@ -338,7 +338,7 @@ func (w *watcher) over(changes []change) error {
 	return nil
 }
 
-// start runs the command for changes.
+// start runs the command for some changes.
 func (w *watcher) start(changes []change) error {
 	last := &changes[len(changes)-1].Event
 	began := &watchRun{changes: changes}
@@ -355,11 +355,11 @@ func (w *watcher) start(changes []change) error {
 		env = append(env, "COORD_EVENTS="+strconv.Itoa(len(changes)))
 	}
 	if server := w.r.flags.String("server"); server != "" {
-		env = append(env, "COORD_SERVER="+server) // for the coord that it may call
+		env = append(env, "COORD_SERVER="+server) // for coord commands that it may call
 	}
 	in, closeIn := valueReader(stdin)
 	defer closeIn()
-	// The value is its stdin: the terminal stays coord's.
+	// The value is the command's stdin: the terminal stays coord's.
 	noTerminal := &run{console: &console{}}
 	if began.child, err = noTerminal.startChild(w.argv, env, in); err != nil {
 		began.clean()
@@ -374,8 +374,8 @@ func (w *watcher) start(changes []change) error {
 	return nil
 }
 
-// valueReader is a value as stdin: a file in memory, so that nobody has to stand
-// by until it is read. Where there are none it is a pipe.
+// valueReader provides a value as stdin: a file in memory, so that nobody has to
+// wait until it is read. Where such files are not supported, it is a pipe.
 func valueReader(value []byte) (in io.Reader, done func()) {
 	fd, err := unix.MemfdCreate("value", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -393,11 +393,11 @@ func valueReader(value []byte) (in io.Reader, done func()) {
 	return f, func() { _ = f.Close() }
 }
 
-// about names a change in a message.
+// about names a change in messages.
 func about(e *client.Event) string { return e.Type + " " + e.Path + " at " + e.Zxid.String() }
 
-// environment tells the command about a change. All names are set, so that none
-// comes from an outer watch.
+// environment returns the variables that describe a change. It sets all of them, so
+// that none is inherited from an outer watch.
 func (run *watchRun) environment(e *client.Event) ([]string, error) {
 	version, value := "", ""
 	if hasVersion(e) {
@@ -423,7 +423,7 @@ func (run *watchRun) environment(e *client.Event) ([]string, error) {
 	}, nil
 }
 
-// clean removes the file of the value.
+// clean removes the file with the value.
 func (run *watchRun) clean() {
 	if run.file != "" {
 		_ = os.Remove(run.file)
@@ -431,7 +431,7 @@ func (run *watchRun) clean() {
 	}
 }
 
-// ran sees to a run that has ended.
+// ran handles the end of a run.
 func (w *watcher) ran() error {
 	run := w.run
 	w.run = nil
@@ -464,8 +464,8 @@ func (w *watcher) ran() error {
 	return err
 }
 
-// stop ends the run, if there is one: a signal, and after a while, or at the
-// second signal, KILL. Nobody of its group is left.
+// stop ends the current run, if any, with a signal; after stopGrace, or at the
+// second signal, it sends KILL. No process of the group is left.
 func (w *watcher) stop(sig syscall.Signal, again <-chan os.Signal) {
 	run := w.run
 	if run == nil {
@@ -492,8 +492,8 @@ wait:
 	run.clean()
 }
 
-// outputGone is closed when whoever read stdout has left: else that would show
-// with the next change only, and coord stay until then.
+// outputGone is closed when the reader of stdout has left. Otherwise coord would
+// notice that only at the next change.
 func (w *watcher) outputGone() (gone <-chan struct{}, stop func()) {
 	f, real := w.r.stdout.w.(*os.File)
 	if !real || len(w.argv) > 0 {

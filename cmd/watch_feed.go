@@ -14,28 +14,28 @@ import (
 	"coord/tree/znode"
 )
 
-// position is up to where changes are known, or were delivered.
+// position is the point up to which changes are known, or were delivered.
 type position struct {
 	zxid znode.Zxid
-	told int // of this txn's changes, those that were; 0: all
+	told int // how many of this txn's changes; 0: all
 }
 
-// change is what waits to be delivered.
+// change is a change that waits to be delivered.
 type change struct {
 	client.Event
-	at position // reached once it is delivered; zero: none
-	// now says, of a mark, how PATH is: eventInitial or eventMissing.
+	at position // the position after its delivery; zero: unchanged
+	// now is set in a mark that says how PATH is: eventInitial or eventMissing.
 	now string
 }
 
-// backlogBytes is how much waits for delivery before the server is no longer
-// listened to. It cuts such a client off in the end; then the feed goes on where
-// it was.
+// backlogBytes is how much may wait for delivery before the feed stops reading from
+// the server. The server then disconnects such a client at some point, and the feed
+// resumes where it was.
 const backlogBytes = 16 << 20
 
-// backlog hands changes from the feed to who delivers them.
+// backlog passes changes from the feed to the goroutine that delivers them.
 type backlog struct {
-	ready  chan struct{} // receives when there is something
+	ready  chan struct{} // receives when there is a change
 	room   chan struct{} // receives when there is room again
 	closed chan struct{}
 
@@ -54,7 +54,7 @@ func (b *backlog) close() { close(b.closed) }
 
 func weightOf(c *change) int { return 256 + len(c.Path) + len(c.Data) }
 
-// push waits for room. A mark takes the place of the mark before it.
+// push waits for room. A mark replaces the mark before it.
 func (b *backlog) push(c change) {
 	for !b.add(&c) {
 		select {
@@ -98,7 +98,7 @@ func (b *backlog) take() (c change, ok bool) {
 	return c, true
 }
 
-// next is the zxid of the change that take would return.
+// next returns the zxid of the change that take would return.
 func (b *backlog) next() (znode.Zxid, bool) {
 	m := &b.mu
 	m.Lock()
@@ -123,25 +123,25 @@ func wake(c chan<- struct{}) {
 }
 
 const (
-	signOfLife = 10 * time.Second // how often the server is asked for one, and how long that may take
+	signOfLife = 10 * time.Second // how often the server is asked for one, and the longest wait for it
 	leastPause = 20 * time.Millisecond
 	mostPause  = 2 * time.Second // between attempts to connect
 )
 
-// feed follows a path over lost connections and restarts of the server, and
+// feed follows a path across lost connections and restarts of the server, and
 // pushes each change once.
 type feed struct {
 	r                  *run
 	path               string
 	recursive, initial bool
-	data               bool // with the values
-	current            bool // at first read the value of PATH too
+	data               bool // with values
+	current            bool // at the start, read the value of PATH too
 	servers            []string
 	options            client.Options
-	away               time.Duration // the longest time without a server; 0: for ever
+	away               time.Duration // the longest time without a server; 0: no limit
 	queue              *backlog
-	resume             *position // begin behind it; nil: now
-	missing            bool      // at resume PATH was known not to be there
+	resume             *position // start after it; nil: start now
+	missing            bool      // at resume, PATH was known not to exist
 	stateFile          string    // where resume comes from
 
 	ended chan struct{} // closed when run has returned err
@@ -150,25 +150,25 @@ type feed struct {
 	mu struct {
 		sync.Mutex
 		seen    position // everything up to it was pushed
-		missing bool     // PATH is known not to be there
-		told    bool     // an event has said whether it is
-		skip    position // what a replay repeats
+		missing bool     // PATH is known not to exist
+		told    bool     // an event has told whether PATH exists
+		skip    position // the changes that a replay repeats
 		heard   time.Time
-		shown   map[string]shown // znodes told as initial with a newer state than where the replay begins
-		up      bool             // there is a connection
+		shown   map[string]shown // znodes pushed as initial in a state newer than the start of the replay
+		up      bool             // connected
 	}
 }
 
-// shown is what an initial told.
+// shown holds the zxids of a state that was pushed as initial.
 type shown struct{ mzxid, pzxid znode.Zxid }
 
-// event takes one from the server, in its reader's goroutine.
+// event handles an event of the server, in the reader goroutine of the connection.
 func (f *feed) event(e client.Event) {
 	m := &f.mu
 	m.Lock()
 	m.heard = time.Now()
 	switch {
-	case f.recursive && e.Type == "children": // not told live; a replay may have it
+	case f.recursive && e.Type == "children": // not sent live; a replay may contain it
 		m.Unlock()
 		return
 	case e.Zxid == m.skip.zxid && m.skip.told > 0:
@@ -192,7 +192,7 @@ func (f *feed) event(e client.Event) {
 	f.queue.push(change{Event: e, at: at})
 }
 
-// settle notes that everything up to a zxid was pushed.
+// settle notes that all changes up to a zxid have been pushed.
 func (f *feed) settle(zxid znode.Zxid) {
 	f.mu.Lock()
 	f.mu.heard = time.Now()
@@ -203,14 +203,14 @@ func (f *feed) settle(zxid znode.Zxid) {
 	f.queue.push(change{Event: client.Event{Zxid: zxid}, at: position{zxid: zxid}})
 }
 
-// isMissing says whether PATH is known not to be there.
+// isMissing says whether PATH is known not to exist.
 func (f *feed) isMissing() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.mu.missing
 }
 
-// isUp says whether there is a connection.
+// isUp says whether the feed is connected.
 func (f *feed) isUp() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -223,7 +223,7 @@ func (f *feed) setUp(up bool) {
 	f.mu.Unlock()
 }
 
-// run follows until ctx ends, or until it cannot go on.
+// run follows the path until ctx ends or the feed cannot continue.
 func (f *feed) run(ctx context.Context) error {
 	f.options.Events = f.event
 	c, err := f.connect(ctx)
@@ -258,12 +258,12 @@ func (f *feed) connect(ctx context.Context) (*client.Conn, error) {
 	return client.Dial(ctx, f.servers, f.options)
 }
 
-// within is a time for a few answers.
+// within gives a few replies the time of one step.
 func within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, stepWithin)
 }
 
-// explained adds to errors of a beginning what can be done about them.
+// explained adds advice to errors at the start of a watch.
 func (f *feed) explained(err error) error {
 	switch {
 	case errors.Is(err, znode.ErrCompacted):
@@ -278,7 +278,7 @@ func (f *feed) explained(err error) error {
 	return err
 }
 
-// begin asks for the changes for the first time.
+// begin asks the server for changes for the first time.
 func (f *feed) begin(ctx context.Context, c *client.Conn) error {
 	f.mu.missing = f.missing
 	switch {
@@ -310,7 +310,7 @@ func (f *feed) begin(ctx context.Context, c *client.Conn) error {
 	return f.look(ctx, c, at)
 }
 
-// look reads how PATH is. At is where the watch begins.
+// look reads the state of PATH and pushes it as a mark. at is where the watch begins.
 func (f *feed) look(ctx context.Context, c *client.Conn, at znode.Zxid) error {
 	ctx, cancel := within(ctx)
 	defer cancel()
@@ -335,8 +335,8 @@ func (f *feed) look(ctx context.Context, c *client.Conn, at znode.Zxid) error {
 	return nil
 }
 
-// goOn asks for the changes since what was seen. What the server has forgotten
-// does not matter if nothing has happened there.
+// goOn asks for the changes since the last one seen. If the server has forgotten
+// that moment, it continues all the same when nothing has changed since.
 func (f *feed) goOn(ctx context.Context, c *client.Conn) error {
 	f.mu.Lock()
 	seen := f.mu.seen
@@ -364,8 +364,8 @@ func (f *feed) goOn(ctx context.Context, c *client.Conn) error {
 	return err
 }
 
-// followSince asks for the changes behind a position: those of a txn that were
-// told are skipped.
+// followSince asks for the changes after a position. event skips those changes of
+// its txn that were already pushed.
 func (f *feed) followSince(ctx context.Context, c *client.Conn, p position) error {
 	since := p.zxid
 	f.mu.Lock()
@@ -373,7 +373,7 @@ func (f *feed) followSince(ctx context.Context, c *client.Conn, p position) erro
 	if p.told > 0 {
 		since--
 	}
-	since = max(since, 1) // 0 is none to the server; no zxid is as small as 1
+	since = max(since, 1) // to the server, 0 means no Since; no zxid is as small as 1
 	f.mu.Unlock()
 	ctx, cancel := within(ctx)
 	defer cancel()
@@ -381,7 +381,7 @@ func (f *feed) followSince(ctx context.Context, c *client.Conn, p position) erro
 	return err
 }
 
-// greet returns a zxid: all events up to it came before.
+// greet returns a zxid: all events up to it have arrived.
 func (f *feed) greet(ctx context.Context, c *client.Conn) (znode.Zxid, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
@@ -389,9 +389,9 @@ func (f *feed) greet(ctx context.Context, c *client.Conn) (znode.Zxid, error) {
 	return hello.Zxid, err
 }
 
-// unchanged says whether nothing that is followed has changed between since and
-// at: each change leaves its zxid in a stat, but for that of a znode that was
-// deleted, which leaves it in its parent's.
+// unchanged says whether nothing that is followed has changed between since and at.
+// Each change leaves its zxid in the znode's stat; a deletion leaves it in the
+// parent's.
 func (f *feed) unchanged(ctx context.Context, c *client.Conn, since znode.Zxid) (at znode.Zxid, same bool, err error) {
 	if at, err = f.greet(ctx, c); err != nil {
 		return 0, false, err
@@ -417,7 +417,7 @@ func (f *feed) unchanged(ctx context.Context, c *client.Conn, since znode.Zxid) 
 	return at, true, nil
 }
 
-// tellAll pushes all that is there, and follows what changes from then on.
+// tellAll pushes the current state of everything, and follows the changes from then on.
 func (f *feed) tellAll(ctx context.Context, c *client.Conn) error {
 	const attempts = 3
 	for n := 1; ; n++ {
@@ -440,8 +440,8 @@ func (f *feed) tellAll(ctx context.Context, c *client.Conn) error {
 	}
 }
 
-// tellNow pushes all that is there. What is newer than at goes into seen: the
-// changes that made it so are not told again.
+// tellNow pushes the current state of everything. States newer than at go into
+// seen, so that the changes that led to them are not reported again.
 func (f *feed) tellNow(ctx context.Context, c *client.Conn, at znode.Zxid, seen map[string]shown) error {
 	tell := func(path string, data []byte, stat *text.Stat) {
 		if max(stat.Mzxid, stat.Pzxid) > at {
@@ -467,7 +467,7 @@ func (f *feed) tellNow(ctx context.Context, c *client.Conn, at znode.Zxid, seen 
 	return nil
 }
 
-// readNow reads all that is there.
+// readNow reads the current state of everything.
 func (f *feed) readNow(ctx context.Context, c *client.Conn, tell func(path string, data []byte, stat *text.Stat)) error {
 	if !f.recursive {
 		ctx, cancel := within(ctx)
@@ -482,15 +482,15 @@ func (f *feed) readNow(ctx context.Context, c *client.Conn, tell func(path strin
 		if err != nil {
 			return err
 		}
-		if it.Err == nil { // else it may not be read, nor are its changes told
+		if it.Err == nil { // otherwise it may not be read, and its changes are not reported either
 			tell(it.Path, it.Data, &it.Stat)
 		}
 	}
 	return nil
 }
 
-// listen waits until the connection ends. From time to time it asks for a sign
-// of life, which also tells up to where nothing has happened.
+// listen waits until the connection ends. From time to time it asks the server for
+// a sign of life, whose reply also says up to which zxid nothing has happened.
 func (f *feed) listen(ctx context.Context, c *client.Conn) error {
 	ask := time.NewTimer(0)
 	defer ask.Stop()
@@ -507,7 +507,7 @@ func (f *feed) listen(ctx context.Context, c *client.Conn) error {
 		quiet := time.Since(f.mu.heard)
 		f.mu.Unlock()
 		if f.queue.full() || quiet < signOfLife/2 && f.seenWhole() {
-			continue // it cannot answer, or need not
+			continue // the server cannot answer, or need not
 		}
 		zxid, err := f.greet(ctx, c)
 		if err != nil {
@@ -523,7 +523,7 @@ func (f *feed) seenWhole() bool {
 	return f.mu.seen.told == 0
 }
 
-// reconnect tries again until it goes on, or has tried for too long.
+// reconnect tries again until the feed can continue, or until it has tried for too long.
 func (f *feed) reconnect(ctx context.Context, lost error) (*client.Conn, error) {
 	since := time.Now()
 	for pause := leastPause; ; pause = min(2*pause, mostPause) {
@@ -547,7 +547,7 @@ func (f *feed) reconnect(ctx context.Context, lost error) (*client.Conn, error) 
 			return nil, err
 		}
 		lost = err
-		wait := pause/2 + rand.N(pause/2) // not all watches at the same time
+		wait := pause/2 + rand.N(pause/2) // so that not all watches reconnect at once
 		if left > 0 {
 			wait = min(wait, left)
 		}
@@ -585,7 +585,7 @@ func (f *feed) again(ctx context.Context, left time.Duration) (*client.Conn, err
 	return c, nil
 }
 
-// passes says whether an error of an attempt may be gone with the next one.
+// passes says whether the next attempt may succeed after this error.
 func passes(err error) bool {
 	if code, ok := errors.AsType[znode.Code](err); ok {
 		switch code {

@@ -20,11 +20,11 @@ import (
 	"coord/tree/znode"
 )
 
-// saveIdle is how often the state is written when nothing was delivered, so that
-// the server's memory does not fall behind it.
+// saveIdle is how often the state is saved while nothing is delivered, so that the
+// saved position does not become older than what the server remembers.
 const saveIdle = time.Minute
 
-// saveBusy is how often it is written while one change follows the other.
+// saveBusy is how often the state is saved while changes follow each other.
 const saveBusy = 100 * time.Millisecond
 
 // watchState is the file of --since last:
@@ -35,8 +35,8 @@ const saveBusy = 100 * time.Millisecond
 //	told 0                  of this txn's changes, those delivered; 0: all
 //	there yes               whether the znode was
 //
-// Who watches holds its lock, also over the renames: the new file is locked
-// before it gets the name.
+// The watch holds the file's lock, also across renames: it locks the new file
+// before it renames it.
 type watchState struct {
 	file    string
 	path    string
@@ -46,15 +46,15 @@ type watchState struct {
 	f     *os.File
 	saved position
 	when  time.Time // of the last save
-	soon  bool      // settle is to save
+	soon  bool      // settle has to save
 }
 
 const stateTitle = "coord-watch-state 1"
 
-// stateDir is where coord keeps what is not configuration and may be lost.
+// stateDir is the folder for coord's files that are not configuration and may be lost.
 func stateDir() (string, error) {
 	dir := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(dir) { // the specification: others are to be ignored
+	if !filepath.IsAbs(dir) { // the specification says to ignore relative paths
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return "", err
@@ -64,7 +64,7 @@ func stateDir() (string, error) {
 	return filepath.Join(dir, "coord"), nil
 }
 
-// openWatchState finds the file, or makes an empty one, and locks it.
+// openWatchState finds the file, or creates an empty one, and locks it.
 func openWatchState(r *run, path string, recursive bool) (*watchState, error) {
 	s := &watchState{file: r.flags.String("state"), path: path}
 	if s.file == "" {
@@ -89,7 +89,7 @@ func openWatchState(r *run, path string, recursive bool) (*watchState, error) {
 		if s.f = f; s.isNamed() {
 			break
 		}
-		_ = f.Close() // another one has just replaced it
+		_ = f.Close() // another process has just replaced the file
 	}
 	if err := s.read(); err != nil {
 		_ = s.f.Close()
@@ -116,7 +116,7 @@ func stateName(server, path string, recursive bool) string {
 	return "watch-" + name + "-" + hex.EncodeToString(sum[:4])
 }
 
-// isNamed says whether the open file is the one of this name.
+// isNamed says whether the open file is the one that has this name.
 func (s *watchState) isNamed() bool {
 	is, err := s.f.Stat()
 	if err != nil {
@@ -155,16 +155,16 @@ func (s *watchState) read() error {
 	return nil
 }
 
-// urgency is when a position is written down.
+// urgency says when a position is saved.
 type urgency uint8
 
 const (
-	inAWhile urgency = iota // saveIdle
-	soon                    // when nothing more waits to be delivered, or saveBusy
+	inAWhile urgency = iota // after saveIdle
+	soon                    // when nothing more waits to be delivered, or after saveBusy
 	atOnce
 )
 
-// reached notes a position. A nil state keeps none.
+// reached notes a position. It does nothing if s is nil.
 func (s *watchState) reached(at position, missing bool, when urgency) error {
 	if s == nil {
 		return nil
@@ -178,7 +178,7 @@ func (s *watchState) reached(at position, missing bool, when urgency) error {
 	return nil
 }
 
-// settle writes what was to be written soon.
+// settle saves a position that was noted as soon.
 func (s *watchState) settle() error {
 	if s == nil || !s.soon {
 		return nil
@@ -197,7 +197,7 @@ func (s *watchState) save() error {
 	}
 	text := fmt.Sprintf("%s\npath %s\nzxid %s\ntold %d\nthere %s\n", stateTitle, s.path, s.at.zxid, s.at.told, there)
 	fresh := s.file + ".new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) { // a killed watch left it
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) { // left by a watch that was killed
 		return err
 	}
 	f, err := os.OpenFile(fresh, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -219,7 +219,7 @@ func (s *watchState) save() error {
 	return snapshot.SyncDir(filepath.Dir(s.file))
 }
 
-// close writes what could wait.
+// close saves what has waited.
 func (s *watchState) close() error {
 	err := s.save()
 	_ = s.f.Close()

@@ -23,8 +23,7 @@ import (
 	"coord/tree/znode"
 )
 
-// running is a coord in a process of its own, whose output can be looked at
-// meanwhile.
+// running is a coord in a process of its own; its output can be read while it runs.
 type running struct {
 	t   *testing.T
 	cmd *exec.Cmd
@@ -67,7 +66,7 @@ func (x *running) stderr() string {
 	return x.err.String()
 }
 
-// says waits for output.
+// says waits for output on stdout.
 func (x *running) says(what string) {
 	x.t.Helper()
 	eventually(x.t, fmt.Sprintf("%q in %q and %q", what, x.stdout(), x.stderr()), func() bool {
@@ -82,7 +81,7 @@ func (x *running) complains(what string) {
 
 func (x *running) signal(s syscall.Signal) { _ = x.cmd.Process.Signal(s) }
 
-// ends waits for the end.
+// ends waits until the process ends, with this exit code.
 func (x *running) ends(code int) {
 	x.t.Helper()
 	if got := exitOf(x.cmd.Wait()); got != code {
@@ -100,8 +99,8 @@ func ok(t *testing.T, args ...string) string {
 	return got.out
 }
 
-// takes waits until the process has read what a server in this one has sent it, and has nothing more to
-// do with it: all its threads sleep.
+// takes waits until the process has read everything that a server in this process has sent, and has
+// finished with it: all its threads sleep.
 func (x *running) takes() {
 	x.t.Helper()
 	eventually(x.t, "it reads all", func() bool {
@@ -127,8 +126,8 @@ func (x *running) takes() {
 	})
 }
 
-// threads says whether all threads of the process sleep, and how often each has begun to. One look takes
-// its time: between two that are the same none has run.
+// threads says whether all threads of the process sleep, and how often each has gone to sleep. Reading
+// that takes time: if two readings are the same, no thread has run in between.
 func (x *running) threads() (slept string, asleep bool) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", x.cmd.Process.Pid))
 	if err != nil || len(files) == 0 {
@@ -138,7 +137,7 @@ func (x *running) threads() (slept string, asleep bool) {
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
-			return "", false // it has just ended
+			return "", false // the thread has just ended
 		}
 		for line := range strings.Lines(string(b)) {
 			if strings.HasPrefix(line, "State:") && !strings.Contains(line, "S (sleeping)") {
@@ -152,7 +151,7 @@ func (x *running) threads() (slept string, asleep bool) {
 	return slept, asleep
 }
 
-// gone waits until a process is no more, or is a zombie that others must fetch.
+// gone waits until a process has ended, or is a zombie that its parent must reap.
 func gone(t *testing.T, pid string) {
 	t.Helper()
 	eventually(t, "the end of process "+pid, func() bool {
@@ -240,7 +239,7 @@ func TestWatchPrints(t *testing.T) {
 	}
 }
 
-// czxid is when a znode was created.
+// czxid is the zxid at which a znode was created.
 func czxid(t *testing.T, path string) string {
 	t.Helper()
 	for l := range strings.Lines(ok(t, "get", "-s", path)) {
@@ -270,7 +269,8 @@ func TestWatchUntil(t *testing.T) {
 		"--once --initial /nope":                  exitOK,
 		"--until gone --timeout 4s /app -- false": exitTimeout,
 	} {
-		// Those whose time must pass go side by side. It is also for the server to answer, on a busy machine.
+		// The watches that time out run side by side. Their time must also be enough for a busy server to
+		// answer.
 		waiting[begin(t, append([]string{"watch"}, strings.Fields(args)...)...)] = code
 	}
 	for x, code := range waiting {
@@ -290,7 +290,7 @@ func TestWatchUntil(t *testing.T) {
 	if got := x.stdout(); strings.Count(got, "changed") != 3 {
 		t.Error(got)
 	}
-	// The run for what ends the watch still happens.
+	// The command still runs for the change that ends the watch.
 	x = begin(t, "watch", "--until", "gone", "--initial", "/app", "--", "sh", "-c", "echo $COORD_EVENT")
 	x.says("initial")
 	ok(t, "rm", "/app")
@@ -323,7 +323,7 @@ func TestWatchRuns(t *testing.T) {
 	if got := x.stdout(); !strings.HasPrefix(got, want) {
 		t.Errorf("%s, not\n%s", got, want)
 	}
-	// A value that nobody reads, a run that fails: the watch goes on.
+	// After a value that nobody reads, or a failed run, the watch continues.
 	x.signal(syscall.SIGTERM)
 	x.ends(143)
 	ok(t, "create", "/app", strings.Repeat("y", 900<<10))
@@ -336,8 +336,8 @@ func TestWatchRuns(t *testing.T) {
 	if got := x.stderr(); strings.Contains(got, "pipe") || !strings.Contains(got, "coord: initial /app at 0x") {
 		t.Error(got)
 	}
-	// What a run leaves in the background holds up nothing, even with the value
-	// unread before it.
+	// What a run leaves in the background does not block the watch, even if it has
+	// not read the value.
 	x = begin(t, "watch", "--initial", "/app", "--", "sh", "-c", "exec 3<&0; sleep 1000 <&3 >/dev/null 2>&1 & echo $!")
 	x.says("\n")
 	ok(t, "set", "/app", strings.Repeat("x", 900<<10))
@@ -348,7 +348,7 @@ func TestWatchRuns(t *testing.T) {
 		n, _ := strconv.Atoi(pid)
 		_ = syscall.Kill(n, syscall.SIGKILL)
 	}
-	// The code of the one run passes through.
+	// The exit code of the single run becomes that of coord.
 	for _, code := range []int{0, 3, 16, 125} {
 		x = begin(t, "watch", "--initial", "--once", "/app", "--", "sh", "-c", fmt.Sprint("exit ", code))
 		x.ends(code)
@@ -363,14 +363,14 @@ func TestWatchRuns(t *testing.T) {
 func TestWatchBusy(t *testing.T) {
 	serve(t, nil)
 	t.Setenv("DIR", t.TempDir())
-	// Each run says what it is for, and waits to be let go.
+	// Each run prints what it is for and waits for permission to end.
 	script := `echo "begin $COORD_VALUE${COORD_EVENTS:+ of $COORD_EVENTS}"; while [ ! -e "$DIR/go" ]; do sleep 0.01; done; echo "end $COORD_VALUE"`
 	let := filepath.Join(os.Getenv("DIR"), "go")
 	ok(t, "create", "/app", "0")
 	ok(t, "create", "/app/x", "0")
 	for _, test := range []struct {
 		flags string
-		first string // once the changes have come, before the run may end
+		first string // awaited after the changes, before the run may end
 		want  string
 	}{
 		{"", "", "begin 0,end 0,begin 1,end 1,begin 2,end 2,begin 3,end 3"},
@@ -395,7 +395,7 @@ func TestWatchBusy(t *testing.T) {
 		}
 		if test.first != "" {
 			x.says(test.first)
-		} else if test.flags != "" { // all three come during the run
+		} else if test.flags != "" { // all three arrive during the run
 			x.takes()
 		}
 		if err := os.WriteFile(let, nil, 0o600); err != nil {
@@ -412,7 +412,7 @@ func TestWatchBusy(t *testing.T) {
 		x.ends(130)
 		got := strings.ReplaceAll(strings.TrimSpace(x.stdout()), "\n", ",")
 		switch {
-		case test.flags == "--restart": // how many of 1 and 2 began is a matter of luck
+		case test.flags == "--restart": // how many of the runs 1 and 2 began depends on timing
 			if !strings.HasPrefix(got, "begin 0,begin ") || !strings.HasSuffix(got, test.want) || strings.Count(got, "end") != 1 {
 				t.Errorf("%s: %s", test.flags, got)
 			}
@@ -440,8 +440,8 @@ func TestWatchBatch(t *testing.T) {
 	}
 }
 
-// TestWatchSignals: what is sent to coord reaches the command and what it has
-// started, and nobody is left, whatever they do about it.
+// TestWatchSignals: a signal to coord reaches the command and the processes that it
+// has started, and all of them end, however they handle signals.
 func TestWatchSignals(t *testing.T) {
 	serve(t, nil)
 	tmp := t.TempDir()
@@ -465,8 +465,8 @@ func TestWatchSignals(t *testing.T) {
 	x := begin(t, "watch", "--initial", "/app", "--", "sh", "-c", "trap 'echo told' INT; trap '' TERM; echo $$; while :; do sleep 0.01; done")
 	x.says("\n")
 	x.signal(syscall.SIGINT)
-	x.says("told")           // else the two could be one
-	x.signal(syscall.SIGINT) // the second one does not wait
+	x.says("told")           // otherwise the two signals could be merged into one
+	x.signal(syscall.SIGINT) // the second one ends the waiting
 	x.ends(130)
 	gone(t, strings.Fields(x.stdout())[0])
 	x = begin(t, "watch", "--initial", "/app", "--", "sh", "-c", "trap 'echo usr1' USR1; echo $$; while :; do sleep 0.01; done")
@@ -485,7 +485,8 @@ func TestWatchSignals(t *testing.T) {
 	gone(t, x.stdout())
 }
 
-// TestWatchReaderLeaves: | head ends it although nothing changes any more.
+// TestWatchReaderLeaves: when the reader of stdout leaves (| head), the watch ends
+// although nothing changes any more.
 func TestWatchReaderLeaves(t *testing.T) {
 	serve(t, nil)
 	ok(t, "create", "/app", "v")
@@ -534,7 +535,7 @@ func TestWatchSinceLast(t *testing.T) {
 	if got := x.stdout(); strings.Count(got, "\n") != 2 || !strings.Contains(got, " 2 /app\n") && !strings.HasPrefix(got, "changed") {
 		t.Error(got)
 	}
-	// A run that fails is repeated, one that succeeded is not.
+	// A failed run is repeated, a successful one is not.
 	ok(t, "set", "/app", "3")
 	x = watch("--", "sh", "-c", "echo failing $COORD_VALUE; exit 1")
 	x.complains("ended with 1")
@@ -565,7 +566,7 @@ func TestWatchSinceLast(t *testing.T) {
 	}
 }
 
-// TestWatchForgotten: what the server does not remember.
+// TestWatchForgotten: changes that the server no longer remembers.
 func TestWatchForgotten(t *testing.T) {
 	var stat text.Stat
 	there := true
@@ -613,7 +614,7 @@ func TestWatchForgotten(t *testing.T) {
 	}
 }
 
-// TestFeedResumes: what a replay repeats of a txn is told once.
+// TestFeedResumes: changes of a txn that a replay repeats are reported once.
 func TestFeedResumes(t *testing.T) {
 	f := &feed{path: "/a", queue: newBacklog()}
 	f.mu.seen = position{5, 2}
@@ -632,7 +633,7 @@ func TestFeedResumes(t *testing.T) {
 	}
 }
 
-// TestBacklogIsLimited: who does not deliver stops the feed, and nothing is lost.
+// TestBacklogIsLimited: if changes are not delivered, the feed stops, and nothing is lost.
 func TestBacklogIsLimited(t *testing.T) {
 	b := newBacklog()
 	data := make([]byte, backlogBytes/4)
@@ -670,11 +671,11 @@ func TestBacklogIsLimited(t *testing.T) {
 		b.add(&change{Event: client.Event{Type: "changed", Data: data}})
 	}
 	b.close()
-	b.push(change{Event: client.Event{Type: "deleted"}}) // returns
+	b.push(change{Event: client.Event{Type: "deleted"}}) // push returns
 }
 
-// TestHeldBackIsLimited: --debounce puts the changes of a znode together, and does
-// not hold back more than the backlog does.
+// TestHeldBackIsLimited: --debounce merges the changes of a znode, and does not
+// hold back more than the backlog does.
 func TestHeldBackIsLimited(t *testing.T) {
 	w := &watcher{wait: time.Hour, quiet: time.NewTimer(time.Hour), queue: newBacklog()}
 	for i := range 3 {
@@ -733,7 +734,7 @@ func TestWatchStateFile(t *testing.T) {
 	}
 }
 
-// TestWatchGivesUp: without a server it ends after --timeout, not before.
+// TestWatchGivesUp: without a server the watch ends after --timeout, not before.
 func TestWatchGivesUp(t *testing.T) {
 	f := &feed{r: runOf(t, "watch"), servers: []string{"unix:" + filepath.Join(t.TempDir(), "none")}, queue: newBacklog(), away: 100 * time.Millisecond}
 	begun := time.Now()

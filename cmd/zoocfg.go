@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,17 +13,17 @@ import (
 	"coord/server"
 )
 
-// zooKey is a key of ZooKeeper's zoo.cfg. A zookeeper. before it means the same,
-// as in ZooKeeper, where such keys are Java system properties.
+// zooKey is a key of ZooKeeper's zoo.cfg. It may have the prefix "zookeeper.", as
+// in ZooKeeper, where such keys are Java system properties.
 type zooKey struct {
 	name  string
-	means string // in docs/configuration.md
-	// like is the setting of ours that it is; or set acts on it; or, with
-	// neither, it has no meaning here: one warning names all such keys.
+	means string // as in docs/configuration.md
+	// like names the equivalent setting of ours, or set applies the value. With
+	// neither, the key has no meaning here: one warning names all such keys.
 	like    string
 	set     func(o *serverOptions, v string) error
-	decides string              // a setting of ours that set decides, in other words
-	refused func(v string) bool // if it asks for what coord cannot do and must not leave out
+	decides string              // the setting of ours, under another name, that set decides
+	refused func(v string) bool // says whether the value asks for something that coord cannot do and must not ignore
 	why     string              // what that is
 }
 
@@ -30,7 +31,7 @@ func always(string) bool { return true }
 
 func isTrue(v string) bool { return strings.EqualFold(v, "true") || strings.EqualFold(v, "yes") }
 
-// zooKeys are those that have a meaning here, or that are refused.
+// zooKeys are the keys that have a meaning here, or that are refused.
 var zooKeys = []zooKey{
 	{name: "dataDir", means: "the data folder itself; one that holds ZooKeeper's version-2 is refused", like: "data-dir"},
 	{name: "clientPort", means: "the port, on all addresses unless clientPortAddress is given"}, // see zooListen
@@ -51,22 +52,22 @@ var zooKeys = []zooKey{
 		}
 		return nil
 	}},
-	{name: "4lw.commands.whitelist", means: "the four-letter words that are answered", like: "4lw-whitelist"},
+	{name: "4lw.commands.whitelist", means: "the four-letter words that are answered; `srvr` is one of them in any case, as in ZooKeeper", decides: "4lw-whitelist", set: setFourLetter},
 	{name: "DigestAuthenticationProvider.superDigest", means: "the operator", like: "super-digest"},
 	{name: "jute.maxbuffer", means: "bytes of the largest request, exactly", set: setMaxBuffer},
-	{name: "tickTime", means: "ms; two and twenty of them bound the session timeouts that ZooKeeper's clients ask for",
+	{name: "tickTime", means: "ms; the session timeouts of ZooKeeper's clients are limited to two to twenty ticks",
 		set: millis(func(o *serverOptions) *time.Duration { return &o.TickTime })},
-	{name: "minSessionTimeout", means: "ms; the least of these timeouts; -1: two ticks",
+	{name: "minSessionTimeout", means: "ms; the shortest of these timeouts; -1: two ticks",
 		set: millisOrUnset(func(o *serverOptions) *time.Duration { return &o.MinSession })},
-	{name: "maxSessionTimeout", means: "ms; the largest of them; -1: twenty ticks",
+	{name: "maxSessionTimeout", means: "ms; the longest of them; -1: twenty ticks",
 		set: millisOrUnset(func(o *serverOptions) *time.Duration { return &o.MaxSession })},
 	{name: "reconfigEnabled", means: "whether reconfig is refused as not possible, or as switched off", set: yesNo(func(o *serverOptions, v bool) { o.ReconfigEnabled = v })},
-	{name: "znode.container.checkIntervalMs", means: "how long a container stays empty before it is deleted", set: millis(func(o *serverOptions) *time.Duration { return &o.ContainerInterval })},
-	{name: "enforceQuota", means: "whether hard quotas refuse", set: yesNo(func(o *serverOptions, v bool) { o.Settings.EnforceQuota = v })},
-	{name: "extendedTypesEnabled", means: "whether znodes with a ttl may be created", set: yesNo(func(o *serverOptions, v bool) { o.Settings.ExtendedTypes = v })},
-	{name: "skipACL", means: "whether ACLs are left unchecked", set: yesNo(func(o *serverOptions, v bool) { o.Settings.SkipACL = v })},
+	{name: "znode.container.checkIntervalMs", means: "how long a container stays empty before it is deleted; containers and TTL znodes are checked four times per interval, but at most four times and at least once per second", set: millis(func(o *serverOptions) *time.Duration { return &o.ContainerInterval })},
+	{name: "enforceQuota", means: "whether hard quotas are enforced", set: yesNo(func(o *serverOptions, v bool) { o.Settings.EnforceQuota = v })},
+	{name: "extendedTypesEnabled", means: "whether TTL znodes may be created", set: yesNo(func(o *serverOptions, v bool) { o.Settings.ExtendedTypes = v })},
+	{name: "skipACL", means: "whether ACL checks are skipped", set: yesNo(func(o *serverOptions, v bool) { o.Settings.SkipACL = v })},
 
-	// Left out, these would serve whom the operator meant to keep away.
+	// If these were ignored, coord would serve clients that the operator wants to keep out.
 	{name: "secureClientPort", means: "refused: TLS is not supported yet", refused: always, why: "TLS is not supported yet"},
 	{name: "sessionRequireClientSASLAuth", means: "true is refused: SASL is not supported yet", refused: isTrue, why: "SASL is not supported yet"},
 	{name: "enforce.auth.enabled", means: "true is refused: enforced authentication is not supported yet", refused: isTrue, why: "enforced authentication is not supported yet"},
@@ -81,16 +82,16 @@ var zooKeys = []zooKey{
 		o.zoo.syncLimit, err = number(v)
 		return err
 	}},
-	{name: "sslQuorum", means: "true is refused without `--peer-tls-cert`, `--peer-tls-key` and `--peer-tls-ca`, which do that here", set: yesNo(func(o *serverOptions, v bool) { o.zoo.tls = v })},
-	{name: "standaloneEnabled", means: "false: a node opens its ports for others also if it is alone", set: yesNo(func(o *serverOptions, v bool) { o.zoo.distributed = !v })},
-	{name: "dynamicConfigFile", means: "refused: who is a member is in the log; copy its server.N lines here, for the first start", refused: always,
+	{name: "sslQuorum", means: "true is refused without `--peer-tls-cert`, `--peer-tls-key` and `--peer-tls-ca`, which enable it here", set: yesNo(func(o *serverOptions, v bool) { o.zoo.tls = v })},
+	{name: "standaloneEnabled", means: "false: a node opens its ports for others even if it is alone", set: yesNo(func(o *serverOptions, v bool) { o.zoo.distributed = !v })},
+	{name: "dynamicConfigFile", means: "refused: the log holds the members; copy its server.N lines here for the first start", refused: always,
 		why: "who is a member is in the log, and changed with coord members: copy the server.N lines of that file into this one, for the first start"},
 	{name: "group.N", means: "refused: each voter has one vote", refused: always, why: "each voter has one vote: hierarchical quorums are not supported"},
 	{name: "weight.N", means: "refused: each voter has one vote", refused: always, why: "each voter has one vote: weights are not supported"},
 }
 
-// zooIgnored are keys of ZooKeeper without a meaning here. A star stands for any
-// rest.
+// zooIgnored are ZooKeeper's keys that have no meaning here. A star stands for any
+// rest of a name.
 var zooIgnored = strings.Fields(`
 	admin.* advancedFlowControlEnabled allowSaslFailedClients audit.enable audit.impl.class authProvider.*
 	autopurge.purgeInterval bitHashCacheSize client.portUnification clientPortListenBacklog
@@ -116,10 +117,10 @@ var zooIgnored = strings.Fields(`
 	X509AuthenticationProvider.superUser znode.container.maxNeverUsedIntervalMs znode.container.maxPerMinute
 `)
 
-// zooListen are the keys that decide together where ZooKeeper listens.
+// zooListen holds the keys that together decide where ZooKeeper listens.
 type zooListen struct{ port, address string }
 
-// addr is where that is; empty if they do not say.
+// addr is the address to listen on; empty if clientPort is not given.
 func (z zooListen) addr() (string, error) {
 	if z.port == "" {
 		return "", nil
@@ -137,8 +138,18 @@ func (z zooListen) addr() (string, error) {
 	return net.JoinHostPort(addr, z.port), nil
 }
 
+// setFourLetter adds srvr to the listed words: ZooKeeper always answers it, since
+// zkServer.sh status uses it.
+func setFourLetter(o *serverOptions, v string) error {
+	err := settingNamed("4lw-whitelist").apply(o, []string{v})
+	if err == nil && !slices.Contains(o.FourLetter, "srvr") && !slices.Contains(o.FourLetter, "*") {
+		o.FourLetter = append(o.FourLetter, "srvr")
+	}
+	return err
+}
+
 func setMaxBuffer(o *serverOptions, v string) error {
-	n, err := strconv.ParseInt(v, 0, 32) // Java reads 0x too
+	n, err := strconv.ParseInt(v, 0, 32) // Java also accepts 0x
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s is not a number of bytes", quote(v))
@@ -149,7 +160,7 @@ func setMaxBuffer(o *serverOptions, v string) error {
 	return nil
 }
 
-// millis makes the setter of a time in ms, from 1.
+// millis makes a setter of a time in ms, at least 1.
 func millis(field func(*serverOptions) *time.Duration) func(*serverOptions, string) error {
 	return func(o *serverOptions, v string) error {
 		n, err := number(v)
@@ -161,7 +172,7 @@ func millis(field func(*serverOptions) *time.Duration) func(*serverOptions, stri
 	}
 }
 
-// millisOrUnset is the same, with -1 for the default.
+// millisOrUnset is millis, with -1 for the default.
 func millisOrUnset(field func(*serverOptions) *time.Duration) func(*serverOptions, string) error {
 	set := millis(field)
 	return func(o *serverOptions, v string) error {
@@ -173,8 +184,7 @@ func millisOrUnset(field func(*serverOptions) *time.Duration) func(*serverOption
 	}
 }
 
-// yesNo makes the setter of a Boolean; ZooKeeper takes yes and no beside true
-// and false.
+// yesNo makes a setter of a Boolean; like ZooKeeper it also accepts yes and no.
 func yesNo(set func(o *serverOptions, v bool)) func(*serverOptions, string) error {
 	return func(o *serverOptions, v string) error {
 		switch strings.ToLower(v) {
@@ -189,7 +199,7 @@ func yesNo(set func(o *serverOptions, v bool)) func(*serverOptions, string) erro
 	}
 }
 
-// zooKeyNamed finds a key of ZooKeeper's. A number at its end stands for any.
+// zooKeyNamed finds a key of ZooKeeper's. A number at its end matches N.
 func zooKeyNamed(name string) *zooKey {
 	name = strings.TrimPrefix(name, "zookeeper.")
 	if head, rest, ok := strings.Cut(name, "."); ok {

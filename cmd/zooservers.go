@@ -14,30 +14,30 @@ import (
 	"coord/server"
 )
 
-// zooServers are the server.N lines of a zoo.cfg, and what else it says about several
-// nodes. Which of them a node is says the file myid in its data folder.
+// zooServers are the server.N lines of a zoo.cfg, and its other keys about ensembles.
+// The file myid in the data folder says which line is this node's.
 type zooServers struct {
 	all         []zooServer
 	peerType    string // participant or observer; empty: not given
-	distributed bool   // standaloneEnabled=false: also a node that is alone is one of several
+	distributed bool   // standaloneEnabled=false: even a node that is alone is a member of an ensemble
 	tls         bool   // sslQuorum
 	syncLimit   int    // in ticks of tickTime; 0: not given
-	listen      string // where clientPort says to listen
+	listen      string // the address that clientPort decides
 }
 
 // zooServer is a server.N line.
 type zooServer struct {
 	id         uint64
 	host       string
-	peer       string // the first port, ZooKeeper's for the quorum
-	gossip     int    // the second one, ZooKeeper's for elections
+	peer       string // the first port, in ZooKeeper the quorum's
+	gossip     int    // the second port, in ZooKeeper that of elections
 	isObserver bool
 	listen     string // for clients; empty: not given
 }
 
 const zooServerForm = "host:PEER:GOSSIP, then :participant or :observer perhaps, then ;clientPort or ;address:clientPort perhaps, is meant"
 
-// add reads a server.N line.
+// add parses a server.N line.
 func (z *zooServers) add(key, value string) error {
 	id, err := strconv.ParseUint(key[strings.LastIndexByte(key, '.')+1:], 10, 63)
 	if err != nil {
@@ -91,15 +91,15 @@ func zooPeerType(v string) (isObserver bool, err error) {
 	return false, fmt.Errorf("%s: participant or observer is meant", quote(v))
 }
 
-// settle makes options of the lines: participants found the ensemble together, as with
-// --initial, and observers join it.
+// settle turns the lines into options: participants found the ensemble together, as
+// with --initial, and observers join it.
 func (z *zooServers) settle(o *serverOptions) (warnings []string, err error) {
 	e := &o.ensemble
 	if z.syncLimit > 0 && !o.given["sync-limit"] {
 		e.SyncLimit = time.Duration(z.syncLimit) * o.TickTime
 	}
 	var founders []server.Founder
-	var hosts []string // of the founders' gossip
+	var hosts []string // the founders' gossip addresses
 	for _, s := range z.all {
 		if !s.isObserver {
 			founders = append(founders, server.Founder{Name: s.name(), Addr: net.JoinHostPort(s.host, s.peer), GossipPort: s.gossip})
@@ -130,20 +130,29 @@ func (z *zooServers) settle(o *serverOptions) (warnings []string, err error) {
 	case len(founders) > 1:
 		e.Initial = founders
 	default:
-		z.distributed = true // others, who do not vote, will join it
+		z.distributed = true // the others, which do not vote, will join it
 	}
 	if !o.given["name"] {
 		o.Name = own.name()
 	}
 	switch {
 	case own.listen == "" || o.given["listen"]:
-	case z.listen != "" && z.listen != own.listen:
+	case z.listen != "" && z.listen != own.listen && !isPortOf(z.listen, own.listen):
 		return nil, fmt.Errorf("clientPort says to listen on %s, and the line server.%d on %s", z.listen, own.id, own.listen)
 	default:
 		o.Listen = []string{own.listen}
 	}
 	o.listenAs(e, own.host, own.peer, own.gossip)
 	return warnings, nil
+}
+
+// isPortOf says whether all has no host, and so means all addresses, and the port of addr.
+// As in ZooKeeper, a clientPort alone does not contradict a line that names the address,
+// and the line counts.
+func isPortOf(all, addr string) bool {
+	host, port, err := net.SplitHostPort(all)
+	_, other, err2 := net.SplitHostPort(addr)
+	return err == nil && err2 == nil && host == "" && port == other
 }
 
 func (s *zooServer) name() string { return strconv.FormatUint(s.id, 10) }

@@ -18,30 +18,30 @@ type asking struct {
 	load        *Load
 	server      *Server
 	base        time.Time
-	choices     []op           // each op as often as its share
+	choices     []op           // each op as often as its share in the mix
 	interval    int64          // between two requests of a client; 0: no rate
-	refillAt    uint64         // unanswered requests of a client, at which it sends again; without a rate
-	from, until int64          // what was sent or due between them is measured
-	cut         int64          // when what is due and not sent is given up
-	interrupted atomic.Bool    // by ctx
-	senders     sync.WaitGroup // goroutines that send what a socket did not take
+	refillAt    uint64         // without a rate: a client sends again when it has at most this many unanswered requests
+	from, until int64          // requests sent or due between them are measured
+	cut         int64          // from then on, requests that are due and not sent are given up
+	interrupted atomic.Bool    // ctx has ended
+	senders     sync.WaitGroup // goroutines that send what a socket did not take at once
 	clients     []*client
 }
 
 var errNothing = errors.New("nothing was sent in the time that was to be measured")
 
-// never is a moment that does not come.
+// never is a time that never comes.
 const never = int64(1) << 62
 
 func (a *asking) now() int64 { return int64(time.Since(a.base)) }
 
 const (
 	tick        = 100 * time.Millisecond // of the supervisor
-	lastAnswers = 2 * time.Second        // for those under way when all is interrupted
+	lastAnswers = 2 * time.Second        // for replies in flight after an interruption
 	leastSleep  = 20 * time.Microsecond  // of the pacer
 )
 
-// ask makes the znodes, opens the clients, has them ask, and cleans up.
+// ask creates the znodes, runs the clients, and cleans up.
 func ask(ctx context.Context, s *Server, l *Load) (*Result, error) {
 	a := &asking{load: l, server: s}
 	for o, share := range l.Mix {
@@ -75,7 +75,7 @@ func ask(ctx context.Context, s *Server, l *Load) (*Result, error) {
 		res, err := a.measure(ctx)
 		var created []made
 		for _, c := range a.clients {
-			if l.Ephemeral { // they went with their sessions
+			if l.Ephemeral { // they are gone with their sessions
 				break
 			}
 			first := int(c.deleted)
@@ -85,7 +85,7 @@ func ask(ctx context.Context, s *Server, l *Load) (*Result, error) {
 	})
 }
 
-// measure opens the clients, has them ask, and closes them.
+// measure opens the clients, runs them, and closes them.
 func (a *asking) measure(ctx context.Context) (*Result, error) {
 	sessions, _, err := openMany(ctx, a.server, a.load.Clients, atATime)
 	if err == nil && a.server.Several {
@@ -112,7 +112,7 @@ func (a *asking) measure(ctx context.Context) (*Result, error) {
 	return res, err
 }
 
-// runAll has all clients ask, and sums up.
+// runAll runs all clients and sums up their figures.
 func (a *asking) runAll(parent context.Context) (*Result, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -152,7 +152,7 @@ func (a *asking) runAll(parent context.Context) (*Result, error) {
 	if !warming.Stop() {
 		<-warm
 		used.end()
-	} // else all was over before its time: of so little the processor time is not known
+	} // otherwise the run ended before the timer fired: the processor time of so short a run is unknown
 	close(over)
 	others.Wait()
 
@@ -167,7 +167,7 @@ func (a *asking) runAll(parent context.Context) (*Result, error) {
 		return nil, cmp.Or(err, errNothing)
 	}
 	end := all.last
-	if a.interval > 0 && err == nil { // what comes behind the last request that was due is its time, too
+	if a.interval > 0 && err == nil { // the time after the last request that was due also counts
 		end = max(end, a.until)
 	}
 	seconds := time.Duration(max(end-a.from, 1)).Seconds()
@@ -186,7 +186,7 @@ func (a *asking) runAll(parent context.Context) (*Result, error) {
 	return res, err
 }
 
-// pace sends what is due, for all clients.
+// pace is the pacer: it sends what is due, for all clients.
 func (a *asking) pace() error {
 	clock, err := newAlarm()
 	if err != nil {
@@ -204,15 +204,14 @@ func (a *asking) pace() error {
 		if next == never {
 			return nil
 		}
-		// Not too often, and not so long that nobody could stop it.
+		// Not too often, and not so long that the pacer could not be stopped.
 		if err := clock.sleep(min(max(time.Duration(next-a.now()), leastSleep), tick)); err != nil {
 			return err
 		}
 	}
 }
 
-// supervise keeps an eye on the clients until all have ended, and stops them when
-// ctx ends.
+// supervise watches the clients until all have ended, and stops them when ctx ends.
 func (a *asking) supervise(ctx context.Context, over <-chan struct{}) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -250,7 +249,7 @@ func (a *asking) supervise(ctx context.Context, over <-chan struct{}) {
 	}
 }
 
-// show tells how it goes.
+// show reports the progress of the run.
 func (a *asking) show(now int64, perSecond float64) {
 	what := ""
 	if now < a.from {

@@ -1,25 +1,26 @@
-// Package bench is a load generator for servers of ZooKeeper's protocol: coord
-// and ZooKeeper itself. It must cost far less than what it measures, with which
-// it may share its processors:
+// Package bench is a load generator for servers of ZooKeeper's protocol: coord and
+// ZooKeeper itself. It may share the processors with the server that it measures,
+// so it must cost far less than that server:
 //
-//   - requests are copied from templates, and number, key and name are patched in;
-//   - all that a client may send at a moment leaves in one write, and replies are
-//     cut out of what one read brought: their number, zxid and code are looked at,
-//     their bodies are not;
-//   - nothing is allocated for a request, and a latency is one increment.
+//   - Requests are copied from templates; xid, key and name are patched in.
+//   - All that a client may send at one moment leaves in one write. Replies are cut out
+//     of what one read returned; only their xid, zxid and code are examined, not their
+//     bodies.
+//   - A request allocates nothing, and recording a latency is one increment.
 //
-// A client is a session on a connection of its own. One goroutine a client reads
-// and, in the closed loop, sends what the replies have made room for: no other
-// need be woken. With a rate (the open loop) one more goroutine, the pacer, sends
-// for all clients what is due, and a latency counts from the moment the request
-// was due: what waits because the server is slow is not left out.
+// A client is a session on a connection of its own. One goroutine per client reads
+// replies and, in the closed loop, sends the requests that the replies have made
+// room for: no other goroutine needs to be woken. With a rate (the open loop), one
+// more goroutine, the pacer, sends what is due for all clients, and a latency
+// counts from the moment the request was due, so the time that a request waits
+// because the server is slow is included.
 //
-// What a server answers is checked: every reply is that to the oldest unanswered
-// request, no zxid is smaller than one before it in the session, and a frame that
-// makes no sense ends the run.
+// The replies are checked: every reply must answer the oldest unanswered request,
+// no zxid may be smaller than an earlier one in the session, and a malformed frame
+// ends the run.
 //
-// The package dials through a function that it is given, prints nothing, and may
-// be called by any goroutine.
+// The package dials through a function that the caller supplies and prints nothing.
+// Any goroutine may call it.
 package bench
 
 import (
@@ -38,21 +39,21 @@ import (
 	"coord/tree/znode"
 )
 
-// Load says what is done to a server. It is one of three kinds: requests of
-// clients; with Watchers, sets of a znode that so many watch; with Sessions, so
-// many opened and closed.
+// Load describes what is done to a server. There are three kinds: requests of
+// clients; with Watchers, sets of a znode that this many sessions watch; with
+// Sessions, this many sessions opened and closed.
 type Load struct {
 	Name        string
-	Clients     int // sessions, each on a connection of its own; of Sessions and Watchers: how many open them
-	Outstanding int // requests that a client has under way, at most
-	Batch       int // of Outstanding: so many are sent together, when as many were answered; 0: half; at a Rate it means nothing
-	Mix         Mix // what they ask
+	Clients     int // sessions, each on a connection of its own; with Sessions or Watchers: how many are opened at a time
+	Outstanding int // the most requests that a client has in flight
+	Batch       int // requests sent together, once this many were answered; 0: half of Outstanding; ignored with a Rate
+	Mix         Mix // of operations
 	Size        int // of a value, in bytes
-	Keys        int // znodes that are made before, to be read and set
+	Keys        int // znodes that are created first, to be read and set
 	Multi       int // sets in a multi
-	Rate        int // requests a second, of all clients; 0: a new one when one is answered
+	Rate        int // requests per second, of all clients; 0: the next one when one is answered
 	Sequential  bool
-	Ephemeral   bool // of creates, as Sequential
+	Ephemeral   bool // of creates, like Sequential
 
 	Watchers int
 	Sessions int
@@ -60,26 +61,26 @@ type Load struct {
 
 	Warmup   time.Duration // before the measured time
 	Duration time.Duration // the measured time
-	Requests int           // of all clients (or sets of what is watched), in the place of Duration; 0: Duration counts
+	Requests int           // of all clients (or sets of the watched znode), instead of Duration; 0: Duration counts
 
-	Path string // below which all is made; must not exist; empty: one that does not
-	Keep bool   // what was made
+	Path string // the root of all znodes of the run; must not exist; empty: a random one
+	Keep bool   // keep the znodes of the run
 }
 
 // Limits of a Load.
 const (
-	MaxClients     = 20_000 // also of watchers and sessions
+	MaxClients     = 20_000 // also the limit of Watchers and Sessions
 	MaxOutstanding = 1 << 16
 	MaxKeys        = keysADir * 100_000
 	MaxSize        = 64 << 20
 	MaxMulti       = 1000
 )
 
-// keysADir is how many keys have one parent: so many names has the answer to a
-// children.
+// keysADir is how many keys have the same parent, and so the number of names in the
+// reply to getChildren.
 const keysADir = 100
 
-// Validate says what of a load makes no sense.
+// Validate says what in a load makes no sense.
 func (l *Load) Validate() error {
 	for _, n := range []struct {
 		name           string
@@ -108,34 +109,34 @@ func (l *Load) Validate() error {
 	return l.Mix.validate()
 }
 
-// BatchOr is Batch, or what counts if it is 0: half of Outstanding.
+// BatchOr is Batch, or its default, half of Outstanding, if it is 0.
 func (l *Load) BatchOr() int { return cmp.Or(l.Batch, (l.Outstanding+1)/2) }
 
-// Server is what a load is done to.
+// Server is the target of a load.
 type Server struct {
 	Dial    func(ctx context.Context) (net.Conn, error)
 	Auth    []byte        // user:password for the scheme digest; nil: none
-	Within  time.Duration // the longest wait for an answer; 0: no end
-	PID     int           // of the server, if it is on this machine; 0: not known
-	Several bool          // Dial reaches several nodes in turn: each client waits until its node has what was made
+	Within  time.Duration // the longest wait for a reply; 0: no limit
+	PID     int           // of the server, if it is on this machine; 0: unknown
+	Several bool          // Dial reaches several nodes in turn: each client waits until its node has the znodes of the run
 	Working func(format string, a ...any)
 }
 
 // Errors of a run. A refusal of the server is a RefusedError or a znode.Code.
 type (
-	// LostError says that no answer came: the connection is gone, or nothing
-	// was said for too long.
+	// LostError says that no reply came: the connection is gone, or was silent for
+	// too long.
 	LostError struct{ Err error }
-	// WrongError is an answer that no server may give.
+	// WrongError is a reply that no server may give.
 	WrongError struct{ Msg string }
 	// RefusedError counts the requests that were answered with errors.
 	RefusedError struct {
-		Of    string // what was asked
+		Of    string // the operation
 		Code  znode.Code
 		Count int64 // with this code
 		All   int64
 	}
-	// LeftError says that what was made could not be removed.
+	// LeftError says that znodes of the run could not be removed.
 	LeftError struct {
 		Path string
 		Err  error
@@ -155,9 +156,9 @@ func (e *LeftError) Unwrap() error    { return e.Err }
 
 func wrong(format string, a ...any) error { return &WrongError{fmt.Sprintf(format, a...)} }
 
-// Run does a load to a server, once. What was measured is returned also with an
-// error, if there is something; nil if not. When ctx ends, nothing new is sent,
-// and what was made is removed all the same.
+// Run applies a load to a server, once. It may return a result together with an
+// error; the result is nil if nothing was measured. When ctx ends, Run sends no new
+// requests and still removes its znodes.
 func Run(ctx context.Context, s Server, l Load) (*Result, error) {
 	if err := l.Validate(); err != nil {
 		return nil, err
@@ -179,8 +180,9 @@ func Run(ctx context.Context, s Server, l Load) (*Result, error) {
 	return ask(ctx, &s, &l)
 }
 
-// furnish makes znodes, has f use them, and removes them, whatever comes of it:
-// the first of the list is their root, and the others are below it, parents first.
+// furnish creates the root and the n znodes of part below it, parents first. It
+// calls f, which uses them and returns the znodes that it has created itself. Then
+// it removes all of them, even after an error, unless the load keeps them.
 func furnish(ctx context.Context, s *Server, l *Load, n int, part func(i int) zkproto.Part, f func() (*Result, []made, error)) (*Result, error) {
 	admin, err := open(ctx, s)
 	if err != nil {
@@ -203,7 +205,7 @@ func furnish(ctx context.Context, s *Server, l *Load, n int, part func(i int) zk
 	if l.Keep {
 		return res, err
 	}
-	// Newest first: a child goes before its parent.
+	// Newest first: children are removed before their parents.
 	more = append([]made{{begun, func(i int) string { return part(i).Path }}}, more...)
 	if left := remove(context.WithoutCancel(ctx), s, l.Path, more); left != nil {
 		err = errors.Join(err, &LeftError{l.Path, left})
@@ -211,16 +213,16 @@ func furnish(ctx context.Context, s *Server, l *Load, n int, part func(i int) zk
 	return res, err
 }
 
-// made is a number of znodes that a run has made, or may have made.
+// made describes znodes that a run has created, or may have created.
 type made struct {
 	n    int
 	path func(i int) string
 }
 
-// otherNodes is how many nodes are tried behind the first, if that is gone.
+// otherNodes is how many more nodes remove tries if the first is gone.
 const otherNodes = 6
 
-// remove takes away what a run has made, with root.
+// remove removes the znodes that a run has created, and root.
 func remove(ctx context.Context, s *Server, root string, all []made) error {
 	admin, err := open(ctx, s)
 	for try := 0; err != nil && s.Several && try < otherNodes; try++ {
@@ -241,7 +243,7 @@ func remove(ctx context.Context, s *Server, root string, all []made) error {
 	return errors.Join(err, admin.close(ctx))
 }
 
-// String is a load in words.
+// String describes a load in words.
 func (l *Load) String() string {
 	var b strings.Builder
 	switch {

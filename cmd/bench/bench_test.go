@@ -15,7 +15,7 @@ import (
 	"coord/tree/znode"
 )
 
-// small is a load that is over at once.
+// small is a load that takes very little time.
 func small(change func(*Load)) Load {
 	l := Default()
 	l.Clients, l.Outstanding, l.Keys, l.Warmup, l.Requests = 3, 8, 250, 0, 2000
@@ -34,7 +34,7 @@ func mix(t *testing.T, s string) Mix {
 	return m
 }
 
-// TestAllOps: every operation is asked in its share, is understood by a server,
+// TestAllOps: every operation is sent in its share and understood by the server,
 // and nothing is left behind: no znode, no session, no connection.
 func TestAllOps(t *testing.T) {
 	t.Parallel()
@@ -80,7 +80,7 @@ func TestAllOps(t *testing.T) {
 	}
 }
 
-// TestRequests: what is sent is what the load says, by a decoder's eyes.
+// TestRequests: decoded, the requests are what the load says.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	l := small(func(l *Load) { l.Path, l.Size, l.Keys, l.Multi = "/b", 50, 12345, 3 })
@@ -155,7 +155,7 @@ func TestTemplatesOfTheMix(t *testing.T) {
 	}
 }
 
-// TestNoAllocation: neither sending nor receiving makes garbage.
+// TestNoAllocation: neither sending nor receiving allocates.
 func TestNoAllocation(t *testing.T) {
 	l := small(func(l *Load) { l.Batch = 4 })
 	a := &asking{load: &l, choices: []op{opGet, opSet, opCreate, opMulti}, until: never, cut: never}
@@ -182,7 +182,7 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// TestWrongServers: what no server may do ends the run, and says what it was.
+// TestWrongServers: a reply that no server may give ends the run with an error that names it.
 func TestWrongServers(t *testing.T) {
 	t.Parallel()
 	isGet := func(r *zkproto.Request) bool { return r.Op == zkproto.OpGetData }
@@ -193,7 +193,7 @@ func TestWrongServers(t *testing.T) {
 		is   error
 	}{
 		{"out of order", func(c *fakeConn, r *zkproto.Request, n int) bool {
-			return isGet(r) && n == 20 // its answer would come later
+			return isGet(r) && n == 20 // its reply would come after a later one's
 		}, "an answer to request 21, when 20 was to be answered", znode.ErrProtocol},
 		{"twice", func(c *fakeConn, r *zkproto.Request, n int) bool {
 			if isGet(r) && n == 20 {
@@ -259,7 +259,7 @@ func TestWrongServers(t *testing.T) {
 	}
 }
 
-// TestFailedMulti: a multi that fails says so only in its results.
+// TestFailedMulti: a failed multi shows its error only in its results.
 func TestFailedMulti(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
@@ -275,8 +275,8 @@ func TestFailedMulti(t *testing.T) {
 	}
 }
 
-// TestOpenLoop: at a rate, a server that stalls is charged with all the time that
-// requests waited, also those that could not be sent.
+// TestOpenLoop: at a rate, the latencies include all the time that requests waited
+// while the server stalled, also requests that could not be sent meanwhile.
 func TestOpenLoop(t *testing.T) {
 	t.Parallel()
 	const stall = 300 * time.Millisecond
@@ -298,14 +298,14 @@ func TestOpenLoop(t *testing.T) {
 	if op.Count != 600 || res.Unsent != 0 {
 		t.Errorf("%d requests of 600, %d unsent", op.Count, res.Unsent)
 	}
-	// 300 of the 600 were due in the stall, and waited 150 ms on average; a closed
-	// loop would tell of 4.
+	// 300 of the 600 were due during the stall and waited 150 ms on average; a
+	// closed loop would report only 4 slow ones.
 	if op.Max < 290_000 || op.P95 < 200_000 || op.P99 < 250_000 {
 		t.Errorf("latencies leave the stall out: p95 %.0f µs, p99 %.0f µs, max %.0f µs", op.P95, op.P99, op.Max)
 	}
 }
 
-// TestFewAtARate: the time behind the last of few requests is measured time too.
+// TestFewAtARate: the measured time includes the time after the last of few requests.
 func TestFewAtARate(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, nil)
@@ -317,7 +317,7 @@ func TestFewAtARate(t *testing.T) {
 	}
 }
 
-// TestOverload: what a server cannot take at a rate is told, and ends.
+// TestOverload: a rate that is too high for the server is reported, and the run ends.
 func TestOverload(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
@@ -337,7 +337,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestWarmup: only what follows it counts.
+// TestWarmup: only requests after the warm-up count.
 func TestWarmup(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
@@ -355,8 +355,8 @@ func TestWarmup(t *testing.T) {
 	}
 }
 
-// TestInterrupted: when ctx ends, in whatever phase, what was made is removed, and
-// what was measured is told.
+// TestInterrupted: when ctx ends, in any phase, the znodes of the run are removed
+// and the measurements so far are returned.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	why := errors.New("enough")
@@ -387,7 +387,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestSilentServer: a server that does not answer any more is not waited for.
+// TestSilentServer: the run does not wait for a server that no longer answers.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool { return r.Op == zkproto.OpGetData && n > 10 })
@@ -400,8 +400,9 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// TestBackPressure: a server that does not read while its answers are not read
-// is no deadlock: 64 requests and replies of a MiB each fit into no socket.
+// TestBackPressure: a server that stops reading while its replies are not read
+// causes no deadlock: 64 requests and replies of 1 MiB each fit into no socket
+// buffer.
 func TestBackPressure(t *testing.T) {
 	t.Parallel()
 	big := make([]byte, 1<<20)
@@ -412,7 +413,7 @@ func TestBackPressure(t *testing.T) {
 		start := len(c.out)
 		c.out = zkproto.AppendStat(zkproto.AppendString(zkproto.BeginReply(c.out, r.Xid, zkproto.NoZxid), big), &noStat)
 		zkproto.EndFrame(c.out, start)
-		_, err := c.nc.Write(c.out) // at once, and waiting
+		_, err := c.nc.Write(c.out) // at once, and it blocks
 		c.out = c.out[:0]
 		return err == nil
 	})
@@ -426,7 +427,7 @@ func TestBackPressure(t *testing.T) {
 	}
 }
 
-// TestIdleSessionsLive: a client with nothing to say pings.
+// TestIdleSessionsLive: a client that sends no requests pings.
 func TestIdleSessionsLive(t *testing.T) {
 	t.Parallel()
 	pinged := make(chan struct{}, 100)
@@ -469,7 +470,7 @@ func TestFanOut(t *testing.T) {
 	if res.Ops[1].Max != res.Ops[2].Max || len(f.left()) > 0 || f.opened != f.closed {
 		t.Errorf("%+v; left: %v; %d opened, %d closed", res, f.left(), f.opened, f.closed)
 	}
-	// one that is never told
+	// a session that receives no event
 	f = startFake(t, nil)
 	s := f.server()
 	s.Within = 3 * time.Second
@@ -479,7 +480,7 @@ func TestFanOut(t *testing.T) {
 	}
 }
 
-// TestFanOutInterrupted: what was measured until then is told.
+// TestFanOutInterrupted: the measurements so far are returned.
 func TestFanOutInterrupted(t *testing.T) {
 	t.Parallel()
 	why := errors.New("enough")
@@ -501,8 +502,8 @@ func TestFanOutInterrupted(t *testing.T) {
 	}
 }
 
-// TestRemovedByAnotherNode: of several nodes, some of which are gone, another one removes
-// what was made.
+// TestRemovedByAnotherNode: if some of several nodes are gone, the znodes of the run are
+// removed through another node.
 func TestRemovedByAnotherNode(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("gone")
@@ -612,7 +613,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestLoadInWords: a rate is told where it is kept.
+// TestLoadInWords: the description names a rate only if the load uses it.
 func TestLoadInWords(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*Load){

@@ -15,53 +15,54 @@ import (
 	"coord/tree/znode"
 )
 
-// client asks, as the load says, on a session of its own. Its reader goroutine
-// runs it; the pacer (in the open loop) and the supervisor reach it by mu.
+// client sends the requests of the load on a session of its own. Its reader
+// goroutine runs it; the pacer (in the open loop) and the supervisor access it
+// under mu.
 type client struct {
 	*session
 	run       *asking
 	id        int
 	raw       syscall.RawConn
-	writeOnce func(fd uintptr) bool // for raw: writes pending
+	writeOnce func(fd uintptr) bool // for raw.Write: writes pending once
 	templates [numOps]template
-	need      int          // bytes of the frame that has not come whole
-	answers   atomic.Int64 // for the supervisor and who looks on
+	need      int          // size of the frame that is not complete yet, in bytes
+	answers   atomic.Int64 // copy of answered that is read without mu
 
-	mu       sync.Mutex // of all below
-	pending  []byte     // to be sent
-	spare    []byte     // an empty one
-	written  int        // of pending, by writeOnce
+	mu       sync.Mutex // guards all fields below
+	pending  []byte     // still to be sent
+	spare    []byte     // an empty buffer
+	written  int        // bytes of pending that writeOnce has written
 	writeErr error
-	sending  bool      // a goroutine of its own writes
-	under    []request // unanswered, number n at n&mask
+	sending  bool      // another goroutine is writing
+	under    []request // unanswered requests; request n is at n&mask
 	mask     uint64
-	sent     uint64 // requests so far; the next one's number
+	sent     uint64 // requests so far, and so the next one's number
 	answered uint64
 	pings    int   // unanswered
 	lastSent int64 // ns
-	full     bool  // as many are under way as may be
-	stopped  bool  // nothing is sent any more
-	err      error // why, if not because it was time
-	left     int   // measured requests that may still be sent, if they are counted
-	due      int64 // ns: when the next one is due, with a rate
-	unsent   int64 // were due, and never sent
+	full     bool  // the most requests allowed are in flight
+	stopped  bool  // nothing more is sent
+	err      error // why it stopped, unless its time was over
+	left     int   // measured requests that may still be sent, if Requests limits them
+	due      int64 // ns: when the next request is due, with a rate
+	unsent   int64 // requests that were due and never sent
 	created  uint32
 	deleted  uint32
 	random   *rand.PCG
 	figures  *figures
 }
 
-// request is one that is under way.
+// request is a request in flight.
 type request struct {
 	at int64 // ns: when it was sent, or was due
 	op op
 }
 
-// figures is what was measured: of a client, and then of all.
+// figures are the measurements of one client, and then of all together.
 type figures struct {
-	latency [numOps]*histogram // nil if it is not asked
+	latency [numOps]*histogram // nil: the operation is not in the mix
 	codes   [numOps]map[znode.Code]int64
-	late    histogram // how long after it was due a request was sent that could have been sent then
+	late    histogram // how late the pacer sent requests that it could have sent when they were due
 	last    int64     // ns: when the last answer came
 }
 
@@ -95,7 +96,7 @@ func (f *figures) refused(o op, code znode.Code, n int64) {
 	f.codes[o][code] += n
 }
 
-// bufferBytes is how much a client receives at a time.
+// bufferBytes is the size of a client's receive buffer.
 const bufferBytes = 64 << 10
 
 func newClient(s *session, run *asking, id int) (*client, error) {
@@ -127,7 +128,8 @@ func newClient(s *session, run *asking, id int) (*client, error) {
 	return c, nil
 }
 
-// ask reads replies, and sends, until all is over.
+// ask reads replies and sends requests until the client has stopped and all its
+// requests are answered.
 func (c *client) ask(ctx context.Context) error {
 	_ = c.send(true)
 	for !c.over() {
@@ -138,9 +140,9 @@ func (c *client) ask(ctx context.Context) error {
 			err = c.take(now)
 		}
 		switch {
-		case c.err != nil: // somebody knows better
+		case c.err != nil: // the real reason
 			err = c.err
-		case c.stopped && c.sent == c.answered && errors.Is(err, os.ErrDeadlineExceeded): // it was woken
+		case c.stopped && c.sent == c.answered && errors.Is(err, os.ErrDeadlineExceeded): // end has woken the reader
 			err = nil
 		}
 		if err == nil && !c.stopped && (c.run.interval > 0 || c.sent-c.answered <= c.run.refillAt) {
@@ -150,7 +152,7 @@ func (c *client) ask(ctx context.Context) error {
 		c.mu.Unlock()
 		if err != nil {
 			if c.run.interrupted.Load() {
-				return nil // and not answered in time
+				return nil // the rest was not answered in time
 			}
 			return c.lost(ctx, err)
 		}
@@ -164,8 +166,8 @@ func (c *client) over() bool {
 	return c.stopped && c.sent == c.answered
 }
 
-// send sends what may be sent now, and says when that is to be done again. timely
-// says that this is the pacer: what it finds due late is its own fault.
+// send sends what may be sent now, and returns when to call it again. timely is set
+// by the pacer: if it sends a request late, the delay is its own fault.
 func (c *client) send(timely bool) (next int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -185,8 +187,8 @@ func (c *client) send(timely bool) (next int64) {
 	return min(c.due, c.run.until)
 }
 
-// end stops the client, because of err or because it is time, and wakes its
-// reader if no answer will. mu is held.
+// end stops the client, because of err or because its time is over (nil), and wakes
+// its reader if no reply will. mu is held.
 func (c *client) end(err error) {
 	c.stopped = true
 	if c.err == nil {
@@ -200,7 +202,7 @@ func (c *client) end(err error) {
 	}
 }
 
-// refill makes the requests that may be sent now. mu is held.
+// refill encodes the requests that may be sent now. mu is held.
 func (c *client) refill(now int64, timely bool) {
 	r := c.run
 	window := uint64(r.load.Outstanding)
@@ -243,13 +245,13 @@ func (c *client) refill(now int64, timely bool) {
 
 func newRandom(id int) *rand.PCG { return rand.NewPCG(uint64(id), 1) }
 
-// below makes a number below n of random bits.
+// below maps random bits to a number below n.
 func below(random, n uint64) uint64 {
 	hi, _ := bits.Mul64(random, n)
 	return hi
 }
 
-// xidOf is the number of a request on the wire: below it are those of other kinds.
+// xidOf is the xid of request n, at least 1: the xids of pings, events and so on are below that.
 func xidOf(n uint64) int32 { return int32(n&0x3fffffff) + 1 }
 
 // encode appends the next request. mu is held.
@@ -280,9 +282,9 @@ func (c *client) encode(o op) {
 	}
 }
 
-// flush sends what is pending. What the socket does not take at once is sent by a
-// goroutine of its own: who reads the replies must not wait for a server that
-// waits for its replies to be read. mu is held.
+// flush sends what is pending. If the socket does not take all of it at once,
+// another goroutine sends the rest: the reader of the replies must not wait for a
+// server that itself waits for its replies to be read. mu is held.
 func (c *client) flush() error {
 	if len(c.pending) == 0 || c.sending {
 		return nil
@@ -325,7 +327,7 @@ func (c *client) sendRest(b []byte, n int) {
 	}
 }
 
-// take takes the replies that have come. mu is held.
+// take handles the replies that have arrived. mu is held.
 func (c *client) take(now int64) error {
 	for {
 		frame, n, err := zkproto.CutFrame(c.in[c.r:c.w], maxReply)
@@ -358,7 +360,7 @@ func (c *client) take(now int64) error {
 			h.Code = codeOfMulti(body)
 		}
 		if u.at < c.run.from {
-			continue // it was to warm up
+			continue // a request of the warm-up
 		}
 		c.figures.latency[u.op].record(now - u.at)
 		c.figures.last = now
@@ -368,7 +370,7 @@ func (c *client) take(now int64) error {
 	}
 }
 
-// codeOfMulti is why a multi failed: its reply says that all is well.
+// codeOfMulti is the error of a failed multi; its reply header always says OK.
 func codeOfMulti(body zkproto.Body) znode.Code {
 	first := body // a copy
 	if zkproto.Op(first.Int()) != zkproto.OpError {
@@ -382,8 +384,8 @@ func codeOfMulti(body zkproto.Body) znode.Code {
 	return znode.OK
 }
 
-// tend is what the supervisor does from time to time: it keeps a session alive
-// that says nothing, and ends one that is not answered.
+// tend is called by the supervisor at each tick: it keeps a silent session alive
+// with pings, and ends a client whose server does not answer.
 func (c *client) tend(now int64, seen *int64, since *int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -404,15 +406,15 @@ func (c *client) tend(now int64, seen *int64, since *int64) {
 	}
 }
 
-// leave ends the session. The reader has ended.
+// leave closes the session. The reader goroutine must have ended.
 func (c *client) leave(ctx context.Context) error {
 	c.run.senders.Wait()
 	_ = c.nc.SetDeadline(time.Time{})
-	c.xid = xidOf(1<<30 - 1) // is none of another request under way
+	c.xid = xidOf(1<<30 - 1) // no request in flight has this xid
 	return c.close(ctx)
 }
 
-// stop ends what the client sends.
+// stop makes the client send no more requests.
 func (c *client) stop(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,16 +14,16 @@ import (
 	"coord/tree/znode"
 )
 
-// fake is a server of the protocol as far as a load needs it: it knows which
-// znodes there are, and who watches. Its hook may do something else.
+// fake is a server of the parts of the protocol that a load needs: it knows which
+// znodes exist, and who watches. Its hook can change its behaviour.
 type fake struct {
 	addr string
-	// hook answers in the server's place if it returns true. n counts the
-	// connection's requests from 1. It may append to c.out.
+	// hook may answer in the server's place; then it returns true. n counts the
+	// connection's requests from 1. The hook may append to c.out.
 	hook      func(c *fakeConn, r *zkproto.Request, n int) bool
 	timeoutMS int32 // of sessions; 0: 30 s
-	deaf      int64 // the session that is not told of an event; 0: none
-	bare      bool  // it keeps nothing: all there is to measure is parsing and answering
+	deaf      int64 // the session that receives no events; 0: none
+	bare      bool  // it keeps no state, so that only parsing and answering cost time
 
 	mu       sync.Mutex
 	zxid     znode.Zxid
@@ -31,7 +31,7 @@ type fake struct {
 	znodes   map[string]fakeZnode
 	watchers map[string][]*fakeConn
 	conns    map[*fakeConn]bool
-	closed   int // sessions that were closed as they should be
+	closed   int // sessions that were closed properly
 	opened   int
 	wg       sync.WaitGroup
 }
@@ -44,7 +44,7 @@ type fakeZnode struct {
 type fakeConn struct {
 	f   *fake
 	nc  net.Conn
-	mu  sync.Mutex // of out, for events
+	mu  sync.Mutex // guards out, which events are appended to as well
 	out []byte
 	id  int64
 }
@@ -64,7 +64,7 @@ func serveFake(l net.Listener, f *fake) {
 	}
 }
 
-// startFake runs one until the test ends.
+// startFake runs a fake until the test ends.
 func startFake(t *testing.T, hook func(c *fakeConn, r *zkproto.Request, n int) bool) *fake {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -92,7 +92,7 @@ func (f *fake) server() Server {
 	}}
 }
 
-// left are the znodes that are still there.
+// left are the znodes that still exist.
 func (f *fake) left() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -174,7 +174,7 @@ func (c *fakeConn) flush() bool {
 
 var noStat znode.Stat
 
-// answer does a request.
+// answer handles a request.
 func (c *fakeConn) answer(r *zkproto.Request) {
 	f := c.f
 	if f.bare {

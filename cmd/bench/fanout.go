@@ -11,21 +11,21 @@ import (
 )
 
 // watching is a run of sets of a znode that many sessions watch, each on a
-// connection of its own: to a server a session's second watch of the same znode
-// is the first one.
+// connection of its own: for a server, a second watch of a session on the same
+// znode is the same watch.
 //
-// A round arms all watches, each with a getData as a client would that reads the
-// value anew, waits until all are armed, sets the znode, and waits until all were
-// told.
+// In each round all sessions arm their watches, each with a getData, like a client
+// that reads the value again. Once all are armed, the znode is set, and the round
+// ends when all sessions have received the event.
 type watching struct {
 	load     *Load
 	server   *Server
 	base     time.Time
 	path     string
 	sessions []*session
-	toldAt   []atomic.Int64 // of each session: ns since base
-	missing  atomic.Int64   // sessions that are not armed, or not told, yet
-	complete chan struct{}  // when none is missing
+	toldAt   []atomic.Int64 // when each session received the event, in ns since base
+	missing  atomic.Int64   // sessions that are not armed yet, or have not received the event yet
+	complete chan struct{}  // receives when missing reaches 0
 }
 
 func (w *watching) now() int64 { return int64(time.Since(w.base)) }
@@ -77,8 +77,8 @@ func (w *watching) measure(parent context.Context) (*Result, error) {
 	return res, err
 }
 
-// watch reads what one session is told: in turn the answer that its watch is
-// armed, and the event.
+// watch reads what the server sends to session i: in turn, the reply that arms its
+// watch, and the event.
 func (w *watching) watch(ctx context.Context, i int) error {
 	s := w.sessions[i]
 	for armed := false; ; armed = !armed {
@@ -105,7 +105,7 @@ func (w *watching) watch(ctx context.Context, i int) error {
 	}
 }
 
-// all waits until none is missing.
+// all waits until no session is missing.
 func (w *watching) all(ctx context.Context) error {
 	var late <-chan time.Time
 	if w.server.Within > 0 {
@@ -123,11 +123,11 @@ func (w *watching) all(ctx context.Context) error {
 	}
 }
 
-// arm has all sessions watch.
+// arm arms the watches of all sessions.
 func (w *watching) arm(ctx context.Context) error {
 	w.missing.Store(int64(len(w.sessions)))
 	for _, s := range w.sessions {
-		s.xid++ // before it is sent: the reader looks at it when the answer is there
+		s.xid++ // before sending: the reader compares it with the reply
 		s.out = zkproto.AppendRequest(s.out[:0], &zkproto.Request{Xid: s.xid, Part: zkproto.Part{Op: zkproto.OpGetData, Path: w.path, Watch: true}})
 		if _, err := s.nc.Write(s.out); err != nil {
 			return s.lost(ctx, err)
@@ -136,13 +136,13 @@ func (w *watching) arm(ctx context.Context) error {
 	return w.all(ctx)
 }
 
-// rounds measures: how long a set takes that has to tell all, how long it takes
-// until each is told, and until the last one is.
+// rounds measures how long a set that notifies all sessions takes, how long until
+// each session is notified, and how long until the last one is.
 func (w *watching) rounds(ctx context.Context, setter *session) (*Result, error) {
 	var set, told, last histogram
 	used := usage{pid: w.server.PID}
 	value := w.load.value()
-	telling := int64(0) // ns: from a set to the last one told, all together
+	telling := int64(0) // ns: sum of the times from a set to the last notification
 	measured := false
 	begun := time.Now()
 	result := func() *Result {

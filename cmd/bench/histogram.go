@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// histogram counts latencies in buckets whose width is 1/128 of where they
-// begin, or less: what it tells is off by 0.4 % at most. It is a few lines and
-// no library, since recording must cost no more than finding a bucket, and nothing
-// else of one would be used.
+// histogram counts latencies in buckets that are at most 1/128 of their lower bound
+// wide, so its quantiles are off by at most 0.4 %. It is these few lines and not a
+// library, since recording must cost no more than finding a bucket, and nothing
+// else is needed.
 //
-// A bucket is found by the position of the highest bit and the seven bits behind
-// it; below 128 ns every nanosecond has its own.
+// The position of the highest bit and the seven bits after it select the bucket;
+// below 128 ns every nanosecond has a bucket of its own.
 type histogram struct {
 	buckets [buckets]uint32
 	n       int64
@@ -19,9 +19,9 @@ type histogram struct {
 }
 
 const (
-	subBits = 7                             // bits behind the highest one
-	mostNS  = 1<<41 - 1                     // 36 minutes: what takes longer counts as that
-	buckets = (41 - subBits + 1) << subBits // for all up to mostNS
+	subBits = 7                             // bits after the highest one
+	mostNS  = 1<<41 - 1                     // 36 minutes: longer latencies count as that
+	buckets = (41 - subBits + 1) << subBits // for all values up to mostNS
 )
 
 func bucketOf(ns int64) int {
@@ -33,7 +33,7 @@ func bucketOf(ns int64) int {
 	return shift<<subBits + int(ns>>shift)
 }
 
-// middleOf is the value that stands for all of a bucket.
+// middleOf is the value that represents a bucket.
 func middleOf(bucket int) int64 {
 	if bucket < 1<<subBits {
 		return int64(bucket)
@@ -57,9 +57,9 @@ func (h *histogram) add(o *histogram) {
 	h.max = max(h.max, o.max)
 }
 
-// quantile is the latency that a share q of all does not exceed.
+// quantile is the smallest latency that a share q of all latencies does not exceed.
 func (h *histogram) quantile(q float64) time.Duration {
-	rank := int64(q*float64(h.n) + 0.999999999) // of that value, from 1
+	rank := int64(q*float64(h.n) + 0.999999999) // of that latency, from 1
 	for i, n := range h.buckets {
 		if rank -= int64(n); rank <= 0 && n > 0 {
 			return time.Duration(min(middleOf(i), h.max))

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuOf is the processor time that a process has used, in the kernel's ticks of
-// 10 ms.
+// cpuOf is the processor time that a process has used. The kernel counts it in
+// ticks of 10 ms.
 func cpuOf(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	// The name, in brackets, may hold anything; what follows are numbers.
+	// The name, in brackets, may contain anything; numbers follow it.
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(f) < 13 {
 		return 0, fmt.Errorf("/proc/%d/stat is not understood", pid)
@@ -30,7 +30,7 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * 10 * time.Millisecond, err
 }
 
-// rssOf is the memory that a process has now, in bytes.
+// rssOf is the resident memory of a process, in bytes.
 func rssOf(pid int) (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
@@ -53,9 +53,10 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// alarm wakes a goroutine within microseconds of a moment. The runtime's own
-// timers may be a millisecond late when there is nothing else to do, which would
-// count as latency of the server; a sleeping thread would keep others waiting.
+// alarm wakes a goroutine within microseconds of a given time. The runtime's own
+// timers may be a millisecond late when the process is otherwise idle, which would
+// count as latency of the server; a sleeping thread would make other goroutines
+// wait.
 type alarm struct{ f *os.File }
 
 func newAlarm() (*alarm, error) {
@@ -66,7 +67,7 @@ func newAlarm() (*alarm, error) {
 	return &alarm{os.NewFile(uintptr(fd), "timer")}, nil
 }
 
-// sleep waits so long.
+// sleep waits for d.
 func (a *alarm) sleep(d time.Duration) error {
 	if d <= 0 {
 		return nil

@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// BenchmarkGenerator measures what the generator costs beside a server that only
-// parses and answers, in a process of its own:
+// BenchmarkGenerator measures the cost of the generator against a server in a
+// process of its own that only parses and answers:
 //
 //	go test ./cmd/bench -run '^$' -bench Generator -benchtime 1x
 func BenchmarkGenerator(b *testing.B) {

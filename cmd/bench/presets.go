@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Default is the load unless told otherwise.
+// Default is the load without any flags.
 func Default() Load {
 	return Load{
 		Name: "default", Clients: 16, Outstanding: 64, Mix: Mix{opGet: 70, opSet: 30}, Size: 100, Keys: 1000, Multi: 3,
@@ -13,7 +13,7 @@ func Default() Load {
 	}
 }
 
-// Presets are loads with names, in the order in which figures are told.
+// Presets are the named loads, in the order in which they are reported.
 func Presets() []Load {
 	preset := func(name string, change func(*Load)) Load {
 		l := Default()
@@ -42,7 +42,7 @@ func Presets() []Load {
 	}
 }
 
-// PresetNames are their names.
+// PresetNames are the names of Presets.
 func PresetNames() (names []string) {
 	for _, l := range Presets() {
 		names = append(names, l.Name)
@@ -50,7 +50,7 @@ func PresetNames() (names []string) {
 	return names
 }
 
-// Preset finds one by its name.
+// Preset finds a preset by its name.
 func Preset(name string) (Load, bool) {
 	all := Presets()
 	i := slices.IndexFunc(all, func(l Load) bool { return l.Name == name })

@@ -11,7 +11,7 @@ import (
 	"coord/tree/znode"
 )
 
-// op is what a client may ask.
+// op is an operation of a load.
 type op uint8
 
 const (
@@ -30,16 +30,16 @@ var opNames = [numOps]string{"get", "set", "create", "delete", "exists", "childr
 
 func (o op) String() string { return opNames[o] }
 
-// OpNames are what a Mix may name.
+// OpNames are the operations that a Mix may name.
 func OpNames() []string { return opNames[:] }
 
-// Mix is the share of each op.
+// Mix is the share of each operation.
 type Mix [numOps]int
 
-// mostShares is the most that the shares of a mix may add up to.
+// mostShares is the largest sum of the shares of a mix.
 const mostShares = 10_000
 
-// ParseMix reads set=30,get=70; an op without a share has 1.
+// ParseMix parses a mix such as set=30,get=70; the default share is 1.
 func ParseMix(s string) (m Mix, err error) {
 	for part := range strings.SplitSeq(s, ",") {
 		name, share, given := strings.Cut(strings.TrimSpace(part), "=")
@@ -86,7 +86,7 @@ func (m Mix) String() string {
 	return strings.Join(parts, ",")
 }
 
-// Where all lies, below the root of a run:
+// The paths of a run, below its root:
 //
 //	/d00042          a parent of keysADir keys
 //	/d00042/k07      key 4207
@@ -107,7 +107,7 @@ func (l *Load) createdPath(client, i int) string {
 
 func (l *Load) dirs() int { return (l.Keys + keysADir - 1) / keysADir }
 
-// value is what is written: bytes that no disk makes fewer.
+// value is the value that is written: bytes that do not compress.
 func (l *Load) value() []byte {
 	b := make([]byte, l.Size)
 	r := rand.NewChaCha8([32]byte{})
@@ -115,14 +115,14 @@ func (l *Load) value() []byte {
 	return b
 }
 
-// template is a request as a frame, in which what differs from one to the next is
-// written anew.
+// template is the frame of a request; the parts that differ between requests are
+// patched in.
 type template struct {
 	frame []byte
-	at    []int // where the digits begin: of a key those of its parent, of a created znode those of its name
+	at    []int // offsets of the digits: of a key's parent, or of a created znode's name
 }
 
-// The digits of a key: 5 of its parent, 2 of itself; between them is "/k".
+// The digits of a key: 5 for its parent, 2 for itself, with "/k" between them.
 const (
 	dirDigits = 5
 	keyDigits = 2
@@ -152,7 +152,7 @@ func (l *Load) templates(client int) (all [numOps]template) {
 		opSync:     {Op: zkproto.OpSync, Path: key},
 	} {
 		if l.Mix[o] == 0 {
-			continue // of large values each client would keep several
+			continue // with large values the unused templates of each client would take much memory
 		}
 		req := zkproto.Request{Part: part}
 		if op(o) == opMulti {
@@ -161,7 +161,7 @@ func (l *Load) templates(client int) (all [numOps]template) {
 			}
 		}
 		t := template{frame: zkproto.AppendRequest(nil, &req)}
-		const body = 4 + 4 + 4 // behind length, xid and op
+		const body = 4 + 4 + 4 // after the length, the xid and the op
 		switch op(o) {
 		case opCreate, opDelete: // the digits at the end of the path
 			t.at = []int{body + 4 + len(l.parentPath(client)) + len("/n")}
@@ -178,16 +178,16 @@ func (l *Load) templates(client int) (all [numOps]template) {
 	return all
 }
 
-// partHead is the length of what stands before each part of a multi, and behind
-// the last.
+// partHead is the length of the header before each part of a multi, and after the
+// last one.
 const partHead = 4 + 1 + 4
 
-// Where the number of a request is in its frame.
+// xidAt is the offset of the xid in a frame.
 const xidAt = 4
 
 func putXid(frame []byte, xid int32) { binary.BigEndian.PutUint32(frame[xidAt:], uint32(xid)) }
 
-// putDigits writes n into all of b.
+// putDigits fills b with the decimal digits of n.
 func putDigits(b []byte, n uint32) {
 	for i := len(b) - 1; i >= 0; i-- {
 		b[i] = byte('0' + n%10)
@@ -195,7 +195,7 @@ func putDigits(b []byte, n uint32) {
 	}
 }
 
-// putKey writes the digits of a key, or of its parent alone.
+// putKey writes the digits of a key, or only those of its parent.
 func putKey(b []byte, key uint32, alone bool) {
 	putDigits(b[:dirDigits], key/keysADir)
 	if !alone {

@@ -9,24 +9,24 @@ import (
 	"coord/tree/znode"
 )
 
-// Result is what was measured, as it is printed in JSON. Times are µs.
+// Result is the outcome of a run, in the form in which it is printed as JSON. Times are µs.
 type Result struct {
 	Seconds     float64  `json:"seconds"`       // of the measured time
 	PerSecond   float64  `json:"per_second"`    // all requests
-	ServerUS    float64  `json:"server_cpu_us"` // processor time of the server for a request; 0: not known
+	ServerUS    float64  `json:"server_cpu_us"` // processor time of the server per request; 0: unknown
 	GeneratorUS float64  `json:"generator_cpu_us"`
 	LateUS      float64  `json:"late_p99_us,omitempty"` // with a rate: how late the generator itself was
-	Unsent      int64    `json:"unsent,omitempty"`      // with a rate: were due, and were given up
-	RSSBefore   int64    `json:"rss_before,omitempty"`  // of sessions: memory of the server in bytes
+	Unsent      int64    `json:"unsent,omitempty"`      // with a rate: requests that were due and were given up
+	RSSBefore   int64    `json:"rss_before,omitempty"`  // with Sessions: memory of the server in bytes
 	RSSAfter    int64    `json:"rss_after,omitempty"`
 	Ops         []Figure `json:"ops"`
 }
 
-// Figure is what was measured of one operation.
+// Figure is the measurement of one operation.
 type Figure struct {
 	Op        string           `json:"op"`
-	Count     int64            `json:"count"`            // answers, of all kinds
-	Errors    map[string]int64 `json:"errors,omitempty"` // by the word of their code
+	Count     int64            `json:"count"`            // replies, of all kinds
+	Errors    map[string]int64 `json:"errors,omitempty"` // by the name of the error code
 	PerSecond float64          `json:"per_second"`
 	P50       float64          `json:"p50_us"`
 	P95       float64          `json:"p95_us"`
@@ -34,10 +34,10 @@ type Figure struct {
 	P999      float64          `json:"p999_us"`
 	Max       float64          `json:"max_us"`
 
-	code znode.Code // the most frequent of the errors
+	code znode.Code // the most frequent error
 }
 
-// Failed counts the errors.
+// Failed is the number of replies with errors.
 func (f *Figure) Failed() (n int64) {
 	for _, count := range f.Errors {
 		n += count
@@ -65,7 +65,7 @@ func figureOf(name string, h *histogram, seconds float64, codes map[znode.Code]i
 	return f
 }
 
-// sumUp makes the figures of all operations together.
+// sumUp computes the figures of all operations together.
 func (r *Result) sumUp(seconds float64, used *usage) {
 	n := int64(0)
 	for i := range r.Ops {
@@ -75,7 +75,7 @@ func (r *Result) sumUp(seconds float64, used *usage) {
 	r.ServerUS, r.GeneratorUS = used.of(n)
 }
 
-// refused is an error if a server has answered with errors.
+// refused returns an error if the server has refused requests.
 func (r *Result) refused() error {
 	for i := range r.Ops {
 		if f := &r.Ops[i]; len(f.Errors) > 0 {
@@ -85,8 +85,8 @@ func (r *Result) refused() error {
 	return nil
 }
 
-// Median is the middle of several results of the same load, figure by figure;
-// counts are sums, and the longest latency is that of all.
+// Median combines several results of the same load, figure by figure: medians, sums
+// of counts, and the longest latency of all.
 func Median(all []*Result) *Result {
 	if len(all) == 0 {
 		return nil
@@ -138,7 +138,7 @@ func middle[T float64 | int64](all []*Result, get func(*Result) T) T {
 	}
 	slices.Sort(values)
 	n := len(values)
-	return (values[(n-1)/2] + values[n/2]) / 2 // one, or of an even number two
+	return (values[(n-1)/2] + values[n/2]) / 2 // the middle one, or the mean of the two in the middle
 }
 
 // usage is the processor time of the server and of this process.
@@ -165,7 +165,7 @@ func (u *usage) end() {
 	u.own = ownCPU() - u.own
 }
 
-// of is the time for each of n requests in µs; 0 is not known.
+// of is the time per request, of n requests, in µs; 0: unknown.
 func (u *usage) of(n int64) (server, own float64) {
 	if n == 0 {
 		return 0, 0

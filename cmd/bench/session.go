@@ -14,24 +14,24 @@ import (
 )
 
 const (
-	askedTimeout = 30 * time.Second // of a session; servers have limits of their own
+	askedTimeout = 30 * time.Second // of a session; servers have their own limits
 	maxReply     = 64 << 20         // bytes of a frame
-	smallBuffer  = 512              // bytes, of what is received
+	smallBuffer  = 512              // bytes, of the receive buffer
 )
 
-// session is a session on a connection. Its methods belong to one goroutine.
+// session is a session and its connection. Only one goroutine may use it.
 type session struct {
 	nc      net.Conn
 	within  time.Duration
-	timeout time.Duration // negotiated: who says nothing for so long is expired
-	in      []byte        // what was received and not read is in[r:w]
+	timeout time.Duration // negotiated: the server expires the session after this much silence
+	in      []byte        // received bytes; in[r:w] are not read yet
 	r, w    int
 	out     []byte
-	xid     int32      // the last one used by call
+	xid     int32      // the last one that was used
 	zxid    znode.Zxid // the last one seen
 }
 
-// open makes a connection and a session.
+// open dials the server and opens a session.
 func open(ctx context.Context, s *Server) (*session, error) {
 	if s.Within > 0 {
 		var cancel context.CancelFunc
@@ -50,7 +50,7 @@ func open(ctx context.Context, s *Server) (*session, error) {
 	return ses, nil
 }
 
-// greet opens the session and says who we are.
+// greet opens the session and authenticates.
 func (s *session) greet(ctx context.Context, auth []byte) error {
 	defer s.until(ctx)()
 	s.out = zkproto.AppendConnect(s.out[:0], &zkproto.Connect{
@@ -81,8 +81,8 @@ func (s *session) greet(ctx context.Context, auth []byte) error {
 	return err
 }
 
-// until lets ctx and the longest wait for an answer end what the connection
-// does, until the function that it returns is called.
+// until limits the connection's reads and writes: they fail when ctx ends or when
+// the longest wait for a reply is over. The limits hold until done is called.
 func (s *session) until(ctx context.Context) (done func()) {
 	deadline := time.Time{} // none
 	if s.within > 0 {
@@ -102,10 +102,10 @@ func (s *session) until(ctx context.Context) (done func()) {
 	}
 }
 
-// past is a deadline that ends what waits.
+// past is a deadline that makes pending reads and writes fail at once.
 var past = time.Unix(1, 0)
 
-// lost words an error of the connection.
+// lost turns an error of the connection into the error of the run.
 func (s *session) lost(ctx context.Context, err error) error {
 	switch op := (*net.OpError)(nil); {
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -117,7 +117,7 @@ func (s *session) lost(ctx context.Context, err error) error {
 	case errors.Is(err, io.EOF):
 		err = errors.New("the server closed it")
 	case errors.As(err, &op):
-		err = op.Err // without addresses
+		err = op.Err // leave out the addresses
 	}
 	return &LostError{err}
 }
@@ -127,7 +127,7 @@ func is[T error](err error) bool {
 	return ok
 }
 
-// frame reads the next frame. It is of use until the next one is read.
+// frame reads the next frame. The frame is valid until the next call.
 func (s *session) frame() ([]byte, error) {
 	for {
 		frame, n, err := zkproto.CutFrame(s.in[s.r:s.w], maxReply)
@@ -144,9 +144,9 @@ func (s *session) frame() ([]byte, error) {
 	}
 }
 
-// receive reads what is there, and has room for a frame of n bytes.
+// receive reads what has arrived, and makes room for a frame of n bytes.
 func (s *session) receive(n int) error {
-	if s.r > 0 { // all there is: part of a frame, or nothing
+	if s.r > 0 { // the rest is part of a frame, or nothing
 		s.w = copy(s.in, s.in[s.r:s.w])
 		s.r = 0
 	}
@@ -157,18 +157,18 @@ func (s *session) receive(n int) error {
 	got, err := s.nc.Read(s.in[s.w:])
 	s.w += got
 	if got > 0 {
-		return nil // an error comes again
+		return nil // an error will come again
 	}
 	return err
 }
 
-// header reads the header of a reply and looks at its zxid.
+// header reads the header of a reply and checks its zxid.
 func (s *session) header(frame []byte) (zkproto.ReplyHeader, zkproto.Body, error) {
 	h, body, err := zkproto.ReadReply(frame)
 	switch {
 	case err != nil:
 		return h, body, wrong("a reply of %d bytes, without a whole header", len(frame))
-	case h.Zxid == zkproto.NoZxid: // of an event, or of what has nothing to do with a txn
+	case h.Zxid == zkproto.NoZxid: // an event, or a reply that belongs to no txn
 	case h.Zxid < s.zxid:
 		return h, body, wrong("zxid %v behind %v in one session", h.Zxid, s.zxid)
 	default:
@@ -186,14 +186,14 @@ func (s *session) next() (zkproto.ReplyHeader, zkproto.Body, error) {
 	return s.header(frame)
 }
 
-// do is call with a number for the request.
+// do is call with the next xid.
 func (s *session) do(ctx context.Context, req *zkproto.Request) (zkproto.Body, error) {
 	s.xid++
 	req.Xid = s.xid
 	return s.call(ctx, req)
 }
 
-// call sends a request and waits for its reply. A refusal is a znode.Code.
+// call sends a request and waits for its reply. A refusal is returned as a znode.Code.
 func (s *session) call(ctx context.Context, req *zkproto.Request) (zkproto.Body, error) {
 	defer s.until(ctx)()
 	s.out = zkproto.AppendRequest(s.out[:0], req)
@@ -203,7 +203,7 @@ func (s *session) call(ctx context.Context, req *zkproto.Request) (zkproto.Body,
 	return s.answer(ctx, req.Xid)
 }
 
-// answer waits for the reply to a request.
+// answer waits for the reply to request xid.
 func (s *session) answer(ctx context.Context, xid int32) (zkproto.Body, error) {
 	h, body, err := s.next()
 	switch {
@@ -217,8 +217,8 @@ func (s *session) answer(ctx context.Context, xid int32) (zkproto.Body, error) {
 	return body, nil
 }
 
-// close ends the session and the connection, also when ctx has ended. What was
-// asked before and is still unanswered is of no interest any more.
+// close closes the session and the connection, also when ctx has ended. Replies to
+// earlier requests are ignored.
 func (s *session) close(ctx context.Context) error {
 	defer s.nc.Close()
 	ctx = context.WithoutCancel(ctx)
@@ -240,14 +240,14 @@ func (s *session) close(ctx context.Context) error {
 }
 
 const (
-	bulkOps   = 100       // in a transaction
-	bulkBytes = 256 << 10 // in a transaction, but for its last operation
-	bulkAhead = 8         // transactions under way
+	bulkOps   = 100       // per transaction
+	bulkBytes = 256 << 10 // per transaction, not counting its last operation
+	bulkAhead = 8         // transactions in flight
 )
 
-// bulk does n operations, creates or deletes, in transactions. If one is refused,
-// its operations are done one by one, and may fail with but. It returns how many
-// operations were sent, at most.
+// bulk does n operations, creates or deletes, in transactions. If the server
+// refuses a transaction, bulk does its operations one by one, and each may fail
+// with the code in but. It returns how many operations were sent, at most.
 func (s *session) bulk(ctx context.Context, n int, part func(i int) zkproto.Part, but znode.Code, working func(string, ...any), what string) (sent int, err error) {
 	defer s.until(ctx)()
 	type txn struct{ from, to int }
@@ -270,7 +270,7 @@ func (s *session) bulk(ctx context.Context, n int, part func(i int) zkproto.Part
 		if s.within > 0 {
 			_ = s.nc.SetDeadline(time.Now().Add(s.within))
 		}
-		if err := ctx.Err(); err != nil { // whose deadline that was not
+		if err := ctx.Err(); err != nil { // the end of ctx set a deadline that SetDeadline has just replaced
 			return sent, context.Cause(ctx)
 		}
 		if _, err := s.nc.Write(s.out); err != nil {

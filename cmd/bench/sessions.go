@@ -9,11 +9,11 @@ import (
 	"coord/server/zkproto"
 )
 
-// atATime is how many sessions are opened or closed at a time, unless a load says
+// atATime is how many sessions are opened or closed at a time, unless the load says
 // otherwise.
 const atATime = 64
 
-// each runs f for 0 to n-1, some at a time, until one fails.
+// each runs f for 0 to n-1 with this many workers, until one call fails.
 func each(n, workers int, f func(i int) error) error {
 	var wg sync.WaitGroup
 	var next atomic.Int64
@@ -37,7 +37,7 @@ func each(n, workers int, f func(i int) error) error {
 	return failed
 }
 
-// timings is a histogram for several goroutines.
+// timings is a histogram that several goroutines may fill.
 type timings struct {
 	mu sync.Mutex
 	h  histogram
@@ -50,7 +50,7 @@ func (t *timings) since(begun time.Time) {
 	t.h.record(int64(d))
 }
 
-// openMany opens n sessions. With an error it returns those that were opened.
+// openMany opens n sessions. With an error it returns the sessions that it has opened.
 func openMany(ctx context.Context, s *Server, n, workers int) ([]*session, *timings, error) {
 	all := make([]*session, n)
 	took := &timings{}
@@ -81,12 +81,12 @@ func openMany(ctx context.Context, s *Server, n, workers int) ([]*session, *timi
 	return some, took, err
 }
 
-// openSessions is the load that opens sessions, keeps them and closes them.
+// openSessions is the load that opens sessions, keeps them for a while and closes them.
 func openSessions(ctx context.Context, s *Server, l *Load) (*Result, error) {
 	res := &Result{}
 	used := usage{pid: s.PID}
 	if s.PID > 0 {
-		res.RSSBefore, _ = rssOf(s.PID) // 0: not known
+		res.RSSBefore, _ = rssOf(s.PID) // 0: unknown
 	}
 	used.begin()
 	begun := time.Now()
@@ -120,7 +120,7 @@ func openSessions(ctx context.Context, s *Server, l *Load) (*Result, error) {
 	return res, err
 }
 
-// keep keeps idle sessions alive for some time.
+// keep keeps idle sessions alive for the given time.
 func keep(ctx context.Context, s *Server, all []*session, hold time.Duration) error {
 	end := time.Now().Add(hold)
 	for {

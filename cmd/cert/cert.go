@@ -1,10 +1,11 @@
 // Package cert makes the private authority of an ensemble and the certificates of
-// its nodes. It reads and writes no file and prints nothing: PEM in, PEM out.
+// its nodes. It reads and writes no files and prints nothing: PEM in, PEM out.
 //
-// A certificate is bound to a node's name (coord server --name), its only DNS
-// name: addresses change, and an address in it would be the name of another node
-// to whoever compares names. It is good for both ends of a connection. Keys are
-// ECDSA on P-256, which all that speaks TLS 1.3 knows, in PKCS #8.
+// A certificate is bound to a node's name (coord server --name), its only DNS name.
+// It contains no addresses: addresses change, and a peer that compares names would
+// take an address for another node's name. It is valid for both ends of a
+// connection. Keys are ECDSA on P-256, which every TLS 1.3 implementation supports,
+// in PKCS #8.
 package cert
 
 import (
@@ -23,12 +24,12 @@ import (
 	"time"
 )
 
-// MaxName is the longest name of a node, in bytes: X.509 allows no more for a
-// common name.
+// MaxName is the longest name of a node, in bytes: X.509 limits a common name to
+// that.
 const MaxName = 64
 
-// CheckName says why a node's name cannot stand in a certificate and in the
-// names of its files.
+// CheckName says why a node's name cannot be used in a certificate and in the names
+// of its files.
 func CheckName(name string) error {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 	switch {
@@ -52,7 +53,7 @@ type Authority struct {
 	key  crypto.Signer
 }
 
-// New makes an authority, valid in a span of time.
+// New makes an authority that is valid in the given span of time.
 func New(from, until time.Time) (*Authority, Pair, error) {
 	var id [4]byte
 	_, _ = rand.Read(id[:]) // never fails
@@ -68,8 +69,8 @@ func New(from, until time.Time) (*Authority, Pair, error) {
 	return a, pair, err
 }
 
-// Parse reads an authority, which may have been made elsewhere. Of several
-// certificates the first is its own.
+// Parse reads an authority, which may have been made elsewhere. If cert holds
+// several certificates, the first one is the authority's own.
 func Parse(cert, key []byte) (*Authority, error) {
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
@@ -82,10 +83,10 @@ func Parse(cert, key []byte) (*Authority, error) {
 	return &Authority{pair.Leaf, signer}, nil
 }
 
-// NotAfter is when the authority ends, and all that it has issued.
+// NotAfter is when the authority expires, and with it all certificates that it has issued.
 func (a *Authority) NotAfter() time.Time { return a.cert.NotAfter }
 
-// Issue makes the certificate of a node. It ends with the authority if not before.
+// Issue makes the certificate of a node. It expires with the authority at the latest.
 func (a *Authority) Issue(name string, from, until time.Time) (Pair, error) {
 	if err := CheckName(name); err != nil {
 		return Pair{}, err
@@ -99,7 +100,8 @@ func (a *Authority) Issue(name string, from, until time.Time) (Pair, error) {
 	})
 }
 
-// sign makes a key and its certificate: the authority's own if it has none yet.
+// sign makes a key and its certificate. An authority without a certificate yet signs
+// its own.
 func (a *Authority) sign(c *x509.Certificate) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

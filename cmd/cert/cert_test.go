@@ -24,9 +24,9 @@ func parse(t *testing.T, b []byte) *x509.Certificate {
 	return c
 }
 
-// A node's certificate is its authority's, for both ends of a connection, and
-// names the node and nothing else. An authority that was read again issues
-// others that are as good.
+// A node's certificate is signed by its authority, serves both ends of a
+// connection, and names the node and nothing else. An authority that was parsed
+// again issues certificates that are just as good.
 func TestIssue(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Truncate(time.Second)
