@@ -61,7 +61,7 @@ func allKilled(_ *traffic, n *node) {
 }
 
 func paused(_ *traffic, n *node) {
-	n.signal(syscall.SIGSTOP)
+	n.stop()
 	n.others()[0].takes(20)
 	n.signal(syscall.SIGCONT)
 	n.takes(20)

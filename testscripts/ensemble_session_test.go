@@ -94,7 +94,7 @@ func TestEnsembleSessions(t *testing.T) {
 	}
 	// The client disappears silently: the leader expires its session, whichever node served it.
 	stopped := c.at(conn)
-	stopped.signal(syscall.SIGSTOP) // so that the end of the client's connection goes unnoticed
+	stopped.stop() // so that the end of the client's connection goes unnoticed
 	conn.Close()
 	began := time.Now()
 	c.eventually("the ephemeral ends with its session", func() bool {

@@ -96,7 +96,7 @@ func BenchmarkFigureFailover(b *testing.B) {
 		mend   func(lead *node)
 	}{
 		"killed":      {50, func(n *node) { n.signal(syscall.SIGKILL) }, func(n *node) { n.wait(); n.start(); n.await() }},
-		"stopped":     {10, func(n *node) { n.signal(syscall.SIGSTOP) }, func(n *node) { n.signal(syscall.SIGCONT) }},
+		"stopped":     {10, func(n *node) { n.stop() }, func(n *node) { n.signal(syscall.SIGCONT) }},
 		"handed over": {10, func(n *node) { n.signal(syscall.SIGTERM) }, func(n *node) { n.wait(); n.start(); n.await() }},
 	} {
 		b.Run(name, func(b *testing.B) {

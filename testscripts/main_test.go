@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"coord/cmd"
 	"coord/testscripts/clients"
@@ -288,6 +289,22 @@ func (p *process) stderr() string {
 
 // signal sends a signal to the whole process group: strace and the server.
 func (p *process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, sig) }
+
+// stop stops the server with SIGSTOP and returns once none of its threads runs: on a busy machine the
+// signal takes a while, in which the server still answers. SIGCONT continues it.
+func (p *process) stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	for {
+		err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+		switch {
+		case err == nil:
+			return
+		case !errors.Is(err, unix.EINTR):
+			p.t.Fatalf("the server does not stop: %v: %s", err, p.stderr())
+		}
+	}
+}
 
 // wait returns the exit code, or 128+n for signal n.
 func (p *process) wait() int {
