@@ -182,7 +182,7 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 		if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
 			return &memberAnswer{Code: int32(refused.Code), Text: refused.Text}, nil
 		}
-		return &memberAnswer{}, err
+		return &memberAnswer{Status: e.n.status()}, err
 	default:
 		return nil, fmt.Errorf("nobody knows how to %q", q.Do)
 	}
@@ -252,23 +252,46 @@ func (n *node) Admin(ctx context.Context, words []string) ([]frontend.AdminItem,
 		return n.members(ctx), nil
 	case e == nil:
 		return nil, adminError(znode.ErrBadArguments, "this node is alone: start it with --secret-file, or with --peer-listen and --gossip-listen on loopback, and it can grow")
-	case words[0] == "LEAVE":
-		err := e.admin(ctx, []string{"REMOVE", datadir.NodeString(n.identity.Node)})
+	}
+	e.admins.Add(1)
+	defer e.admins.Add(-1)
+	switch words[0] {
+	case "LEAVE":
+		_, err := e.admin(ctx, []string{"REMOVE", datadir.NodeString(n.identity.Node)})
 		if err == nil {
 			e.end(&removedError{reason: "an operator had it leave", asked: true})
 		}
 		return nil, err
-	case words[0] == "ADD":
+	case "ADD":
 		id, err := e.invite(ctx, words[1:])
 		if err != nil {
 			return nil, err
 		}
 		return n.about(ctx, []string{id}), nil
 	}
-	if err := e.admin(ctx, words); err != nil {
+	done, err := e.admin(ctx, words)
+	if err != nil {
 		return nil, err
 	}
+	e.catchUp(ctx, done)
 	return n.about(ctx, words[1:]), nil
+}
+
+// catchUp waits until this node knows what the leader knew when it had carried out a command, so that the reply
+// shows the outcome. It does not wait for long: a node that was removed never gets there.
+func (e *ensemble) catchUp(ctx context.Context, done *nodeStatus) {
+	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
+	for !e.n.status().knows(done) && ctx.Err() == nil {
+		pause(ctx, handOverPause/10)
+	}
+}
+
+// knows says whether the node with the status s knows the leader and the members that the one with the status
+// done knew; nil: nothing.
+func (s *nodeStatus) knows(done *nodeStatus) bool {
+	return done == nil ||
+		s.Applied >= done.Applied && (s.Term > done.Term || s.Term == done.Term && s.Leader == done.Leader)
 }
 
 // about lists the members that names mean, for the answer to a change: those that are still members.
@@ -286,11 +309,13 @@ func adminError(code znode.Code, format string, args ...any) error {
 	return &frontend.AdminError{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
-// admin has the leader carry out a command.
-func (e *ensemble) admin(ctx context.Context, words []string) error {
-	e.admins.Add(1)
-	defer e.admins.Add(-1)
-	return untilLed(ctx, func() error { return e.adminOnce(ctx, words) })
+// admin has the leader carry out a command. It returns the leader's status after that, or nil if this node leads.
+func (e *ensemble) admin(ctx context.Context, words []string) (done *nodeStatus, err error) {
+	err = untilLed(ctx, func() (err error) {
+		done, err = e.adminOnce(ctx, words)
+		return err
+	})
+	return done, err
 }
 
 // untilLed tries again while there is no leader, as in a hand-over or just after a leader has ended: nothing
@@ -317,16 +342,19 @@ func untilLed(ctx context.Context, once func() error) error {
 
 // adminOnce has the leader carry out a command, if there is a leader. After ErrNoLeader and errHandedOver
 // nothing was done.
-func (e *ensemble) adminOnce(ctx context.Context, words []string) error {
+func (e *ensemble) adminOnce(ctx context.Context, words []string) (*nodeStatus, error) {
 	id, addr := e.steward.leaderAddr()
 	switch {
 	case id == e.n.identity.Node:
-		return e.lead(ctx, words)
+		return nil, e.lead(ctx, words)
 	case addr == "":
-		return adminError(znode.ErrNoLeader, "there is no leader that can be reached")
+		return nil, adminError(znode.ErrNoLeader, "there is no leader that can be reached")
 	}
 	a, err := e.askLeader(ctx, addr, &memberRequest{Do: "admin", Words: words})
-	return outcomeAt(addr, a, err)
+	if err := outcomeAt(addr, a, err); err != nil {
+		return nil, err
+	}
+	return a.Status, nil
 }
 
 // outcomeAt turns the answer of the leader at addr, or the failure to get one, into the outcome of a command.

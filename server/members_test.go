@@ -58,6 +58,29 @@ func TestOutcomeOfHandOver(t *testing.T) {
 	}
 }
 
+// The reply to an operator who asked a follower shows what the leader did: the follower first learns of it.
+func TestNodeStatusKnows(t *testing.T) {
+	t.Parallel()
+	done := nodeStatus{Term: 4, Leader: "n3", Applied: 7}
+	for name, tt := range map[string]struct {
+		own  nodeStatus
+		want bool
+	}{
+		"the same":                      {nodeStatus{Term: 4, Leader: "n3", Applied: 7}, true},
+		"further":                       {nodeStatus{Term: 5, Leader: "n1", Applied: 9}, true},
+		"the leader before":             {nodeStatus{Term: 3, Leader: "n2", Applied: 7}, false},
+		"no leader yet":                 {nodeStatus{Term: 4, Applied: 7}, false},
+		"the members are not those yet": {nodeStatus{Term: 4, Leader: "n3", Applied: 6}, false},
+	} {
+		if got := tt.own.knows(&done); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if !new(nodeStatus).knows(nil) {
+		t.Error("waits for nothing") // an older node says nothing
+	}
+}
+
 // codeOf is the code that an operator gets; ErrUnknown for an error of another kind.
 func codeOf(err error) znode.Code {
 	if refused, ok := errors.AsType[*frontend.AdminError](err); ok {
