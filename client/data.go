@@ -136,7 +136,7 @@ func (c *Conn) pages(ctx context.Context, req *text.Request, within time.Duratio
 				return
 			}
 			if len(r.Items) == 0 {
-				yield(Item{}, &UnreachableError{Server: c.server, Err: errors.New("it sent an empty page and says that there is more")})
+				yield(Item{}, &UnreachableError{Server: c.server, Err: errors.New("the server sent an empty page but announced more")})
 				return
 			}
 		}
@@ -179,7 +179,7 @@ type CreateOptions struct {
 // Create makes a znode.
 func (c *Conn) Create(ctx context.Context, path string, data []byte, o CreateOptions) (Change, error) {
 	if (o.TTL > 0) != o.Mode.TTL() || o.Mode.Ephemeral() || o.TTL%time.Millisecond != 0 {
-		return Change{}, fmt.Errorf("%w: create mode %d with the ttl %v", znode.ErrBadArguments, o.Mode, o.TTL)
+		return Change{}, fmt.Errorf("%w: create mode %d does not go with a ttl of %v", znode.ErrBadArguments, o.Mode, o.TTL)
 	}
 	return c.change(ctx, text.Op{
 		Verb: text.VerbCreate, Path: path, Value: data, Mode: o.Mode, TTLMS: o.TTL.Milliseconds(), Parents: o.Parents, ACL: o.ACL,
@@ -228,7 +228,7 @@ func (c *Conn) Txn(ctx context.Context, ops []text.Op) ([]Change, znode.Zxid, er
 		return nil, 0, err
 	}
 	if len(r.Items) != len(ops) {
-		return nil, 0, &Error{Code: znode.ErrUncertain, Op: -1, Err: fmt.Errorf("%d answers to %d operations", len(r.Items), len(ops))}
+		return nil, 0, &Error{Code: znode.ErrUncertain, Op: -1, Err: fmt.Errorf("got %d answers to %d operations", len(r.Items), len(ops))}
 	}
 	changes := make([]Change, len(ops))
 	for i := range ops {

@@ -127,7 +127,7 @@ func (c *Conn) introduce(ctx context.Context, o Options) error {
 	var err error
 	if c.hello, err = c.Greet(ctx, o.Name); err != nil {
 		if noReply, ok := errors.AsType[*text.Error](err); ok {
-			return fmt.Errorf("%s: this is no coord server, or not its client port: %w", c.server, noReply)
+			return fmt.Errorf("%s: not a coord server, or not its client port: %w", c.server, noReply)
 		}
 		return err
 	}
@@ -141,7 +141,7 @@ func (c *Conn) introduce(ctx context.Context, o Options) error {
 func SplitServer(server string) (network, addr string, err error) {
 	if path, ok := strings.CutPrefix(server, "unix:"); ok {
 		if path == "" {
-			return "", "", fmt.Errorf("%w: server %q: unix:PATH is meant", znode.ErrBadArguments, server)
+			return "", "", fmt.Errorf("%w: server %q: expected unix:PATH", znode.ErrBadArguments, server)
 		}
 		return "unix", path, nil
 	}

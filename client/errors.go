@@ -14,7 +14,7 @@ import (
 var (
 	errClosed  = errors.New("the connection is closed")
 	errHungUp  = errors.New("the server closed the connection")
-	errUnasked = errors.New("the server sent a reply that nothing had asked for")
+	errUnasked = errors.New("the server sent an unexpected reply")
 )
 
 // Error is a request that the server refused, or one whose outcome is unknown.

@@ -53,7 +53,7 @@ type Holder struct {
 func Hold(ctx context.Context, dial func(context.Context) (*Conn, error), so SessionOptions, resume *Session) (*Holder, error) {
 	ttl := so.TTL
 	if ttl < time.Millisecond { // a session's TTL cannot be less
-		return nil, fmt.Errorf("%w: a session with the ttl %v", znode.ErrBadArguments, ttl)
+		return nil, fmt.Errorf("%w: invalid session ttl %v", znode.ErrBadArguments, ttl)
 	}
 	so.Ping, so.Hold = true, max(so.Hold, ttl)
 	if so.TTL = min(ttl+ttl/2, text.MaxWaitMS*time.Millisecond); so.TTL < ttl+ttl/2 {
@@ -263,7 +263,7 @@ func (h *Holder) tell() {
 // errLate means that a sign of life was answered after the session's time was over: the leader may have
 // decided to end the session. That decision has no effect on a client that resumes the session over another
 // connection.
-var errLate = errors.New("the answer came when the session's time was over")
+var errLate = errors.New("the answer arrived after the session's ttl was over")
 
 // confirm sends a sign of life and records when it was sent.
 func (h *Holder) confirm(ctx context.Context, c *Conn) error {

@@ -119,7 +119,7 @@ func (c *Conn) Sessions(ctx context.Context) (all []SessionInfo, err error) {
 			item := &r.Items[i]
 			id, err := strconv.ParseUint(item.Arg, 0, 64)
 			if err != nil {
-				return nil, fmt.Errorf("%s: a session's id is not %q", c.server, item.Arg)
+				return nil, fmt.Errorf("%s: invalid session id %q in the reply", c.server, item.Arg)
 			}
 			after = int64(id)
 			all = append(all, SessionInfo{after, time.Duration(item.Duration(text.KeyTTL)) * time.Millisecond, int(item.Int(text.KeyEphemerals)), item.Str(text.KeyAddr)})

@@ -30,7 +30,7 @@ type Snapshot struct {
 }
 
 // ErrCut means that a stream did not reach its verified end: the received bytes are worthless.
-var ErrCut = errors.New("the snapshot was not received whole")
+var ErrCut = errors.New("the snapshot was not received completely")
 
 const defaultIdle = 30 * time.Second
 
@@ -44,7 +44,7 @@ func (c *Conn) Snapshot(ctx context.Context, w io.Writer, o SnapshotOptions) (Sn
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := stream{w: w, o: o, sum: sha256.New(), fail: cancel}
-	s.idle = time.AfterFunc(o.Idle, func() { cancel(fmt.Errorf("nothing came for %v: %w", o.Idle, context.DeadlineExceeded)) })
+	s.idle = time.AfterFunc(o.Idle, func() { cancel(fmt.Errorf("no data for %v: %w", o.Idle, context.DeadlineExceeded)) })
 	defer s.idle.Stop()
 	call, err := c.send(&text.Request{Op: text.Op{Verb: text.VerbSnapshot}, Zxid: o.Min}, s.take)
 	if err != nil {
@@ -114,11 +114,11 @@ func (s *stream) end(r *text.Reply) (Snapshot, error) {
 	s.sum.Sum(s.got.SHA256[:0])
 	switch {
 	case r.Kind != text.KindEnd:
-		return s.got, fmt.Errorf("%w: the server ended it with %v", ErrCut, r.Kind)
+		return s.got, fmt.Errorf("%w: the server ended the stream with %v", ErrCut, r.Kind)
 	case err != nil || !bytes.Equal(want, s.got.SHA256[:]):
-		return s.got, fmt.Errorf("%w: its SHA-256 is not the one that the server sent", ErrCut)
+		return s.got, fmt.Errorf("%w: its SHA-256 does not match the one that the server sent", ErrCut)
 	case r.Int(text.KeyBytes) != s.got.Bytes:
-		return s.got, fmt.Errorf("%w: %d of %d bytes came", ErrCut, s.got.Bytes, r.Int(text.KeyBytes))
+		return s.got, fmt.Errorf("%w: got %d of %d bytes", ErrCut, s.got.Bytes, r.Int(text.KeyBytes))
 	}
 	return s.got, nil
 }

@@ -134,7 +134,7 @@ func TestZooServers(t *testing.T) {
 		{"a foreign myid", three, "7", "", "data/myid says 7, and there is no line server.7", ""},
 		{"a strange myid", three, "one", "", "data/myid: its first line is not a number", ""},
 		{"only observers", "server.1=h1:2888:3888:observer\n", "1", "", "all server.N lines are of observers: nobody would vote", ""},
-		{"everywhere", "server.1=0.0.0.0:2888:3888\nserver.2=h2:2888:3888\n", "1", "", `initial: 1: "0.0.0.0:2888" is not a host and a port at which others reach it`, ""},
+		{"everywhere", "server.1=0.0.0.0:2888:3888\nserver.2=h2:2888:3888\n", "1", "", `initial: 1: "0.0.0.0:2888" is not a host and port at which other nodes can reach it`, ""},
 		{"another name", three, "1", "--name n", "initial does not list this node, whose name is n", ""},
 		{"two lists", three, "1", "--initial a=b:1,c=d:2", "server.N lines, and join, expect or initial, both say who the others are", ""},
 		{"two ports for clients", three + "server.5=h5:1:2;2181\nclientPort=2182\n", "5", "", "clientPort says to listen on :2182, and the line server.5 on :2181", ""},

@@ -180,7 +180,7 @@ func TestSingleNodeMembers(t *testing.T) {
 		t.Errorf("%q", lines[1])
 	}
 	for _, args := range []string{"members add h:1", "members remove -y x", "members promote x", "members replace -y a b", "members transfer", "leave -y"} {
-		if got := coord(t, "", strings.Fields(args)...); got.code != exitUsage || !strings.Contains(got.errOut, "this node is alone") {
+		if got := coord(t, "", strings.Fields(args)...); got.code != exitUsage || !strings.Contains(got.errOut, "this node is standalone") {
 			t.Errorf("coord %s: %+v", args, got)
 		}
 	}

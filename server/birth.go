@@ -169,7 +169,7 @@ func (m *machine) tell() {
 	said.View, said.State = m.m.View(), byte(m.m.Record().State)
 	m.mu.Unlock()
 	if err := m.e.gossip.Update(said); err != nil {
-		m.e.log.Error().Err(err).Msg("gossip takes no news of this node")
+		m.e.log.Error().Err(err).Msg("gossip rejected the update about this node")
 	}
 	if now := m.waiting(); now != m.was {
 		m.was = now
@@ -250,7 +250,7 @@ func (m *machine) write(w founding.Write) error {
 		}
 		var err error
 		if id.Lineage, err = snapshot.ParseID(m.lineage.Lineage); err != nil {
-			return fmt.Errorf("the lineage of the cluster: %w", err)
+			return fmt.Errorf("invalid lineage of the cluster: %w", err)
 		}
 		id.Generation = m.lineage.Generation
 		return m.become(id, nil)
@@ -345,7 +345,7 @@ func (m *machine) send(s founding.Send) {
 		m.mu.Lock()
 		delete(m.asking, key)
 		if err != nil {
-			m.complain(addr, "a node does not answer this one", err)
+			m.complain(addr, "request to a node failed", err)
 		}
 		m.mu.Unlock()
 		if err != nil {
@@ -371,7 +371,7 @@ func (m *machine) complain(addr, what string, err error) {
 // mu is held.
 func (m *machine) join(j founding.Join) {
 	if bound, ok := m.e.n.boundTo(); ok && snapshot.ID(j.Cluster) != bound {
-		m.e.log.Warn().Stringer("cluster", j.Cluster).Msg("another cluster than the one this node's data is of: not joined")
+		m.e.log.Warn().Stringer("cluster", j.Cluster).Msg("cluster not joined: this node's data belongs to another cluster")
 		return
 	}
 	m.doors = append(m.doors, j.Addr)
@@ -404,7 +404,7 @@ func (m *machine) join(j founding.Join) {
 				return
 			}
 			m.mu.Lock()
-			m.complain(addr, "not taken into the cluster yet", err)
+			m.complain(addr, "not admitted to the cluster yet", err)
 			m.mu.Unlock()
 			pause(ctx, retryTime)
 		}
@@ -425,7 +425,7 @@ func (n *node) boundTo() (cluster snapshot.ID, bound bool) {
 // data does not.
 func (n *node) another(was snapshot.ID, now string) (snapshot.ID, error) {
 	if _, bound := n.boundTo(); bound {
-		return was, fmt.Errorf("it is of cluster %s by now, not of %s", now, was)
+		return was, fmt.Errorf("the node's cluster is now %s, not %s", now, was)
 	}
 	return snapshot.ParseID(now)
 }
@@ -440,7 +440,7 @@ const (
 // Request answers another node: peer.Handler.
 func (e *ensemble) Request(ctx context.Context, theirs peer.Hello, body []byte) ([]byte, error) {
 	if len(body) == 0 {
-		return nil, errors.New("an empty request")
+		return nil, errors.New("empty request")
 	}
 	switch kind, body := body[0], body[1:]; kind {
 	case requestFounding:
@@ -449,17 +449,17 @@ func (e *ensemble) Request(ctx context.Context, theirs peer.Hello, body []byte) 
 			return nil, err
 		}
 		if q.From.ID != theirs.Node {
-			return nil, errors.New("the message is of another node than the handshake")
+			return nil, errors.New("the sender of the message does not match the handshake")
 		}
 		reply := e.machine.do(func(f *founding.Machine) []founding.Effect { return f.Request(q) })
 		if reply == nil {
-			return nil, errors.New("this node stops")
+			return nil, errors.New("this node is stopping")
 		}
 		return reply.Append(nil), nil
 	case requestMember:
 		var q memberRequest
 		if err := json.Unmarshal(body, &q); err != nil {
-			return nil, fmt.Errorf("the request: %w", err)
+			return nil, fmt.Errorf("invalid request: %w", err)
 		}
 		a, err := e.answer(ctx, theirs, &q)
 		if err != nil {
@@ -467,7 +467,7 @@ func (e *ensemble) Request(ctx context.Context, theirs peer.Hello, body []byte) 
 		}
 		return json.Marshal(a)
 	default:
-		return nil, fmt.Errorf("a request of kind %d", kind)
+		return nil, fmt.Errorf("unknown kind of request: %d", kind)
 	}
 }
 
@@ -496,7 +496,7 @@ func (e *ensemble) compareList() {
 	}
 	if not := strangers(e.cfg.Initial, members); len(not) > 0 {
 		e.log.Warn().Strs("not_members", not).Strs("members", members.names()).Str("cluster", e.n.identity.Cluster.String()).
-			Msg("initial lists nodes that are not in the cluster of this node's data folder: the folder counts. Is it this node's?")
+			Msg("initial lists nodes that are not members of the cluster in the data folder; the data folder takes precedence: check that it is this node's")
 	}
 }
 
@@ -516,7 +516,7 @@ func (n *node) setAside() error {
 	if err != nil {
 		return err
 	}
-	n.log.Error().Str("why", n.lost.reason).Str("moved_to", path).Msg("damaged data is set aside: this node comes back as a new one")
+	n.log.Error().Str("why", n.lost.reason).Str("moved_to", path).Msg("damaged data moved aside: this node rejoins as a new node")
 	id, _, err := n.dir.Identity()
 	n.identity = id
 	return err

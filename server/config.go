@@ -152,7 +152,7 @@ func (c Config) Validate() error {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 	if c.DataDir == "" {
-		bad("the data folder has no name")
+		bad("no data folder is set")
 	}
 	if len(c.Listen) == 0 {
 		bad("there is no address to listen on")
@@ -164,16 +164,16 @@ func (c Config) Validate() error {
 		bad("the cluster's name %q is empty or has spaces or quotes", c.Cluster)
 	}
 	if c.MaxClientConns < 0 {
-		bad("the limit of connections an address is %d; 0 is none", c.MaxClientConns)
+		bad("the limit of connections per address is %d: expected 0 (no limit) or more", c.MaxClientConns)
 	}
 	if least, most := c.sessionBounds(); least < time.Millisecond || most < least || most > math.MaxInt32*time.Millisecond {
-		bad("the session timeouts of ZooKeeper's clients are %v to %v", least, most)
+		bad("invalid range of session timeouts of ZooKeeper's clients: %v to %v", least, most)
 	}
 	if c.MaxFrame < 1<<10 || c.MaxFrame > MaxMaxFrame {
-		bad("the largest frame is %d bytes; 1024 to %d are possible", c.MaxFrame, MaxMaxFrame)
+		bad("the largest frame is %d bytes: expected 1024 to %d", c.MaxFrame, MaxMaxFrame)
 	}
 	if c.SnapshotTxns < 1 || c.SnapshotBytes < 1<<10 || c.SnapshotKeep < 1 {
-		bad("a snapshot every %d txns or %d bytes of log, %d kept: too small", c.SnapshotTxns, c.SnapshotBytes, c.SnapshotKeep)
+		bad("a snapshot every %d transactions or %d bytes of log, %d kept: expected at least 1, 1024 and 1", c.SnapshotTxns, c.SnapshotBytes, c.SnapshotKeep)
 	}
 	if c.SnapshotMaxAge < 0 || c.ContainerInterval <= 0 || c.ReserveBytes < 0 {
 		bad("a time or size is negative")
@@ -184,7 +184,7 @@ func (c Config) Validate() error {
 		case strings.Count(c.SuperDigest, ":") != 1:
 			bad("the super digest is not user:hash")
 		case !znode.IsDigest(hash):
-			bad("behind the colon of the super digest is no base64 of a SHA-1, so that no password would do: printf %%s USER:PASSWORD | openssl sha1 -binary | base64 makes it")
+			bad("the part of the super digest after the colon is not the base64 of a SHA-1, so no password would match; to make it: printf %%s USER:PASSWORD | openssl sha1 -binary | base64")
 		}
 	}
 	if c.Ensemble != nil {
@@ -196,7 +196,7 @@ func (c Config) Validate() error {
 // validate checks an ensemble's settings for a node and a cluster of these names.
 func (e *Ensemble) validate(name, cluster string, bad func(format string, a ...any)) {
 	if len(name) > gossip.MaxName || len(cluster) > founding.MaxText {
-		bad("a node's name has at most %d bytes in an ensemble, and the cluster's %d", gossip.MaxName, founding.MaxText)
+		bad("in an ensemble a node's name is limited to %d bytes, and the cluster's name to %d", gossip.MaxName, founding.MaxText)
 	}
 	var open []string
 	for _, addr := range []string{e.PeerListen, e.GossipListen} {
@@ -215,23 +215,23 @@ func (e *Ensemble) validate(name, cluster string, bad func(format string, a ...a
 		bad("%w", err)
 	}
 	if e.Advertise != "" && !isHost(e.Advertise) {
-		bad("%q is not a host at which others could reach this node", e.Advertise)
+		bad("%q is not a host at which other nodes can reach this node", e.Advertise)
 	}
 	switch {
 	case e.Expect != 0 && len(e.Initial) > 0:
-		bad("expect and initial both say with whom the ensemble is founded")
+		bad("expect and initial exclude each other: both define the founders of the ensemble")
 	case e.Observer && (e.Expect != 0 || len(e.Initial) > 0):
-		bad("an observer founds no ensemble (expect, initial): it joins one (join)")
+		bad("an observer cannot found an ensemble (expect, initial): it can only join one (join)")
 	case e.Observer && len(e.Join) == 0:
-		bad("an observer needs join: the host of a node that it is to follow")
+		bad("an observer needs join: the host of a node of the ensemble")
 	case len(e.Initial) > 0 && len(e.Join) > 0:
-		bad("initial founds an ensemble, and with join a node looks for one that exists")
+		bad("initial and join exclude each other: initial founds an ensemble, join looks for an existing one")
 	}
 	if e.Expect != 0 && (e.Expect < 2 || e.Expect > MaxFounders) {
 		bad("an ensemble is founded by 2 to %d nodes, not by %d", MaxFounders, e.Expect)
 	}
 	if len(e.Join) > MaxSeeds {
-		bad("%d hosts to join: at most %d are possible", len(e.Join), MaxSeeds)
+		bad("%d hosts to join: at most %d are allowed", len(e.Join), MaxSeeds)
 	}
 	for _, seed := range e.Join {
 		if err := checkSeed(seed); err != nil {
@@ -242,42 +242,42 @@ func (e *Ensemble) validate(name, cluster string, bad func(format string, a ...a
 		checkFounders(e.Initial, name, bad)
 		for _, f := range e.Initial {
 			if host, _, err := splitAddr(f.Addr); err == nil && f.Name != name && e.isOtherKind(host) {
-				bad("initial: %s: from %s, where this node listens for the others, %s cannot be reached: one is IPv4, the other IPv6", f.Name, e.PeerListen, f.Addr)
+				bad("initial: %s: this node listens for other nodes on %s and cannot reach %s: one is IPv4, the other IPv6", f.Name, e.PeerListen, f.Addr)
 			}
 		}
 	}
 	if e.Tick < MinTick || e.Tick > MaxTick {
-		bad("a tick of raft of %v: %v to %v are possible", e.Tick, MinTick, MaxTick)
+		bad("raft-tick is %v: expected %v to %v", e.Tick, MinTick, MaxTick)
 	}
 	if e.HeartbeatTicks < 1 || e.ElectionTicks <= e.HeartbeatTicks || e.ElectionTicks > MaxTicks {
-		bad("a heartbeat every %d ticks and an election after %d: from 1 up to %d, and the election later than the heartbeat", e.HeartbeatTicks, e.ElectionTicks, MaxTicks)
+		bad("heartbeat-ticks is %d and election-ticks is %d: expected 1 to %d, and election-ticks above heartbeat-ticks", e.HeartbeatTicks, e.ElectionTicks, MaxTicks)
 	}
 	if least := e.Tick * time.Duration(e.ElectionTicks); e.SyncLimit < least || e.SyncLimit > MaxSyncLimit {
-		bad("a sync limit of %v: from %v, which is an election's time, to %v", e.SyncLimit, least, MaxSyncLimit)
+		bad("sync-limit is %v: expected %v (the time of an election) to %v", e.SyncLimit, least, MaxSyncLimit)
 	}
 }
 
 func checkFounders(all []Founder, self string, bad func(format string, a ...any)) {
 	if len(all) < 2 || len(all) > MaxFounders {
-		bad("an ensemble is founded by 2 to %d nodes, and initial lists %d", MaxFounders, len(all))
+		bad("an ensemble is founded by 2 to %d nodes, but initial lists %d", MaxFounders, len(all))
 	}
 	names, addrs := map[string]bool{}, map[string]bool{}
 	for _, f := range all {
 		host, port, err := splitAddr(f.Addr)
 		switch {
 		case f.Name == "" || len(f.Name) > gossip.MaxName || strings.ContainsAny(f.Name, " \t\n\""):
-			bad("initial: %q is no name of a node", f.Name)
+			bad("initial: %q is not a valid name of a node", f.Name)
 		case err != nil:
 			bad("initial: %s: %w", f.Name, err)
 		case port == 0 || !isHost(host) || f.GossipPort < 0 || f.GossipPort > math.MaxUint16:
-			bad("initial: %s: %q is not a host and a port at which others reach it", f.Name, f.Addr)
+			bad("initial: %s: %q is not a host and port at which other nodes can reach it", f.Name, f.Addr)
 		case names[f.Name] || addrs[f.Addr]:
-			bad("initial: the name %s or the address %s is there twice", f.Name, f.Addr)
+			bad("initial: the name %s or the address %s is listed twice", f.Name, f.Addr)
 		}
 		names[f.Name], addrs[f.Addr] = true, true
 		if at := hostPort(host, f.GossipPort); f.GossipPort != 0 {
 			if addrs[at] {
-				bad("initial: %s: the address %s is there twice", f.Name, at)
+				bad("initial: %s: the address %s is listed twice", f.Name, at)
 			}
 			addrs[at] = true
 		}

@@ -43,7 +43,7 @@ func TestValidateEnsemble(t *testing.T) {
 
 		{func(e *ensemble) { e.Advertise = "host1" }, ""},
 		{func(e *ensemble) { e.Advertise = "fe80::1" }, ""},
-		{func(e *ensemble) { e.Advertise = "0.0.0.0" }, `"0.0.0.0" is not a host at which others could reach this node`},
+		{func(e *ensemble) { e.Advertise = "0.0.0.0" }, `"0.0.0.0" is not a host at which other nodes can reach this node`},
 		{func(e *ensemble) { e.Advertise = "host1:2888" }, "is not a host"},
 		{func(e *ensemble) { e.Advertise = strings.Repeat("h", gossip.MaxHost+1) }, "is not a host"},
 
@@ -52,54 +52,54 @@ func TestValidateEnsemble(t *testing.T) {
 		{func(e *ensemble) { e.Join = []string{"a:0"} }, `join: "a:0" is not HOST or HOST:PORT`},
 		{func(e *ensemble) { e.Join = []string{"a:b"} }, "is not HOST or HOST:PORT"},
 		{func(e *ensemble) { e.Join = []string{"0.0.0.0:5"} }, "is not HOST or HOST:PORT"},
-		{func(e *ensemble) { e.Join = strings.Split(strings.Repeat("a,", server.MaxSeeds)+"a", ",") }, "65 hosts to join: at most 64 are possible"},
+		{func(e *ensemble) { e.Join = strings.Split(strings.Repeat("a,", server.MaxSeeds)+"a", ",") }, "65 hosts to join: at most 64 are allowed"},
 
 		{func(e *ensemble) { e.Expect, e.Join = 3, []string{"a"} }, ""},
 		{func(e *ensemble) { e.Expect = server.MaxFounders }, ""},
 		{func(e *ensemble) { e.Expect = 1 }, "founded by 2 to 32 nodes, not by 1"},
 		{func(e *ensemble) { e.Expect = server.MaxFounders + 1 }, "founded by 2 to 32 nodes, not by 33"},
-		{func(e *ensemble) { e.Expect, e.Initial = 3, three }, "expect and initial both say with whom"},
+		{func(e *ensemble) { e.Expect, e.Initial = 3, three }, "expect and initial exclude each other"},
 
 		{func(e *ensemble) { e.Initial = three }, ""},
 		{func(e *ensemble) { e.Initial = founders(server.MaxFounders) }, ""},
-		{func(e *ensemble) { e.Initial = founders(server.MaxFounders + 1) }, "and initial lists 33"},
-		{func(e *ensemble) { e.Initial = three[:1] }, "and initial lists 1"},
+		{func(e *ensemble) { e.Initial = founders(server.MaxFounders + 1) }, "but initial lists 33"},
+		{func(e *ensemble) { e.Initial = three[:1] }, "but initial lists 1"},
 		{func(e *ensemble) { e.Initial = three[1:] }, "initial does not list this node, whose name is n1"},
-		{func(e *ensemble) { e.Initial, e.Join = three, []string{"a"} }, "with join a node looks for one that exists"},
-		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n1", Addr: "h:1"}} }, "the name n1 or the address h:1 is there twice"},
-		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h1:2888"}} }, "is there twice"},
-		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n 2", Addr: "h:1"}} }, `initial: "n 2" is no name of a node`},
+		{func(e *ensemble) { e.Initial, e.Join = three, []string{"a"} }, "initial and join exclude each other"},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n1", Addr: "h:1"}} }, "the name n1 or the address h:1 is listed twice"},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h1:2888"}} }, "is listed twice"},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n 2", Addr: "h:1"}} }, `initial: "n 2" is not a valid name of a node`},
 		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h"}} }, `initial: n2: "h" is not ADDR:PORT`},
-		{func(e *ensemble) { e.Initial = []server.Founder{{"n1", "h:1", 9}, {"n2", "h:2", 9}} }, "initial: n2: the address h:9 is there twice"},
-		{func(e *ensemble) { e.Initial = []server.Founder{{"n1", "h:1", 1}, {"n2", "h:2", 9}} }, "initial: n1: the address h:1 is there twice"},
-		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h:0"}} }, `initial: n2: "h:0" is not a host and a port at which others reach it`},
-		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "0.0.0.0:5"}} }, "at which others reach it"},
+		{func(e *ensemble) { e.Initial = []server.Founder{{"n1", "h:1", 9}, {"n2", "h:2", 9}} }, "initial: n2: the address h:9 is listed twice"},
+		{func(e *ensemble) { e.Initial = []server.Founder{{"n1", "h:1", 1}, {"n2", "h:2", 9}} }, "initial: n1: the address h:1 is listed twice"},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h:0"}} }, `initial: n2: "h:0" is not a host and port at which other nodes can reach it`},
+		{func(e *ensemble) { e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "0.0.0.0:5"}} }, "at which other nodes can reach it"},
 		{func(e *ensemble) {
 			e.Initial = []server.Founder{three[0], {Name: "n2", Addr: "h:1", GossipPort: math.MaxUint16 + 1}}
-		}, "at which others reach it"},
+		}, "at which other nodes can reach it"},
 
-		{func(e *ensemble) { e.Initial, e.PeerListen = three, "10.0.0.1:2888" }, "initial: n3: from 10.0.0.1:2888, where this node listens for the others, [fe80::3]:2888 cannot be reached"},
-		{func(e *ensemble) { e.Initial, e.PeerListen = three, "[fe80::1]:2888" }, "initial: n2: from [fe80::1]:2888"},
+		{func(e *ensemble) { e.Initial, e.PeerListen = three, "10.0.0.1:2888" }, "initial: n3: this node listens for other nodes on 10.0.0.1:2888 and cannot reach [fe80::3]:2888"},
+		{func(e *ensemble) { e.Initial, e.PeerListen = three, "[fe80::1]:2888" }, "initial: n2: this node listens for other nodes on [fe80::1]:2888"},
 		{func(e *ensemble) { e.Initial, e.PeerListen = three[:2], "[::ffff:10.0.0.1]:2888" }, ""},
 		{func(e *ensemble) { e.Initial, e.PeerListen = three, "0.0.0.0:2888" }, ""},
 		{func(e *ensemble) { e.Initial, e.PeerListen = three, "host:2888" }, ""},
 
 		{func(e *ensemble) { e.Observer, e.Join = true, []string{"a"} }, ""},
 		{func(e *ensemble) { e.Observer = true }, "an observer needs join"},
-		{func(e *ensemble) { e.Observer, e.Initial = true, three }, "an observer founds no ensemble"},
-		{func(e *ensemble) { e.Observer, e.Expect, e.Join = true, 3, []string{"a"} }, "an observer founds no ensemble"},
+		{func(e *ensemble) { e.Observer, e.Initial = true, three }, "an observer cannot found an ensemble"},
+		{func(e *ensemble) { e.Observer, e.Expect, e.Join = true, 3, []string{"a"} }, "an observer cannot found an ensemble"},
 
 		{func(e *ensemble) { e.Tick = server.MinTick }, ""},
-		{func(e *ensemble) { e.Tick = server.MinTick - 1 }, "a tick of raft of 999.999µs: 1ms to 10s are possible"},
+		{func(e *ensemble) { e.Tick = server.MinTick - 1 }, "raft-tick is 999.999µs: expected 1ms to 10s"},
 		{func(e *ensemble) { e.Tick, e.SyncLimit = server.MaxTick, time.Hour }, ""},
-		{func(e *ensemble) { e.Tick, e.SyncLimit = server.MaxTick+1, time.Hour }, "are possible"},
-		{func(e *ensemble) { e.HeartbeatTicks = 0 }, "a heartbeat every 0 ticks and an election after 6"},
-		{func(e *ensemble) { e.HeartbeatTicks = 10 }, "the election later than the heartbeat"},
+		{func(e *ensemble) { e.Tick, e.SyncLimit = server.MaxTick+1, time.Hour }, "raft-tick is 10.000000001s"},
+		{func(e *ensemble) { e.HeartbeatTicks = 0 }, "heartbeat-ticks is 0 and election-ticks is 6"},
+		{func(e *ensemble) { e.HeartbeatTicks = 10 }, "election-ticks above heartbeat-ticks"},
 		{func(e *ensemble) { e.ElectionTicks, e.SyncLimit = server.MaxTicks, time.Hour }, ""},
-		{func(e *ensemble) { e.ElectionTicks, e.SyncLimit = server.MaxTicks+1, time.Hour }, "an election after 1001"},
+		{func(e *ensemble) { e.ElectionTicks, e.SyncLimit = server.MaxTicks+1, time.Hour }, "election-ticks is 1001"},
 		{func(e *ensemble) { e.SyncLimit = 600 * time.Millisecond }, ""},
-		{func(e *ensemble) { e.SyncLimit = 599 * time.Millisecond }, "a sync limit of 599ms: from 600ms, which is an election's time, to 24h0m0s"},
-		{func(e *ensemble) { e.SyncLimit = server.MaxSyncLimit + 1 }, "a sync limit of"},
+		{func(e *ensemble) { e.SyncLimit = 599 * time.Millisecond }, "sync-limit is 599ms: expected 600ms (the time of an election) to 24h0m0s"},
+		{func(e *ensemble) { e.SyncLimit = server.MaxSyncLimit + 1 }, "sync-limit is"},
 	} {
 		cfg, e := server.DefaultConfig(), server.DefaultEnsemble()
 		cfg.Name, e.Secret = "n1", []byte("the secret of the test")
@@ -119,7 +119,7 @@ func TestValidateEnsemble(t *testing.T) {
 		t.Errorf("a long name of a node that is alone: %v", err)
 	}
 	cfg.Ensemble = &e
-	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "at most 128 bytes in an ensemble") {
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "is limited to 128 bytes") {
 		t.Errorf("a long name: %v", err)
 	}
 }

@@ -103,7 +103,7 @@ func newEnsemble(ctx context.Context, n *node, l net.Listener) (*ensemble, error
 	for _, seed := range e.cfg.Join {
 		if host, _ := splitSeed(seed); e.cfg.isOtherKind(host) {
 			e.log.Warn().Str("join", seed).Str("peer_listen", e.cfg.PeerListen).
-				Msg("a host to join cannot be reached from where this node listens for the others: one is IPv4, the other IPv6")
+				Msg("a host to join cannot be reached from this node's peer address: one is IPv4, the other IPv6")
 		}
 	}
 	tls, certified, err := peerTLS(e.cfg, n.cfg.Name, e.log)
@@ -233,9 +233,9 @@ func (e *ensemble) run() error {
 		return nil
 	})
 	g.Go(func() error {
-		err := e.gossip.Run(ctx, func(at netip.AddrPort) { e.log.Info().Stringer("gossip", at).Msg("gossip begins") })
+		err := e.gossip.Run(ctx, func(at netip.AddrPort) { e.log.Info().Stringer("gossip", at).Msg("gossip started") })
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return failure{ErrInUse, fmt.Errorf("the gossip address %s is taken by another process", e.cfg.GossipListen)}
+			return failure{ErrInUse, fmt.Errorf("the gossip address %s is in use by another process", e.cfg.GossipListen)}
 		}
 		return err
 	})
@@ -339,7 +339,7 @@ func (e *ensemble) Forward(from uint64, kind byte, b []byte) {
 // earlier address, and gossip may not reach it.
 func (e *ensemble) Up(node uint64, theirs peer.Hello) {
 	e.moves.Add(1)
-	e.log.Info().Str("peer", datadir.NodeString(node)).Str("name", theirs.Name).Msg("link to a peer")
+	e.log.Info().Str("peer", datadir.NodeString(node)).Str("name", theirs.Name).Msg("connected to peer")
 	e.links.Forward(node, forwardPlace, roster{e.whereabouts()}.encode(e.n.identity.Boot))
 	if r := e.replica.Load(); r != nil {
 		r.PeerUp(node)
@@ -370,9 +370,9 @@ func (e *ensemble) Refused(r *peer.Refusal) {
 		if e.admins.Load() > 0 {
 			return // perhaps the operator asked for this removal and its answer is on its way; a node that dials again is refused again
 		}
-		e.end(&removedError{reason: "another member says so"})
+		e.end(&removedError{reason: "reported by another member"})
 	case admission.Lost:
-		e.end(&lostError{e.n.identity.Cluster, fmt.Errorf("%w: the disk is an older copy of this node's: %s", ErrDamaged, r.Text)})
+		e.end(&lostError{e.n.identity.Cluster, fmt.Errorf("%w: the data folder is an older copy of this node's data: %s", ErrDamaged, r.Text)})
 	default:
 	}
 }
@@ -407,7 +407,7 @@ func listenPeers(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, failure{ErrInUse, fmt.Errorf("the peer address %s is taken by another process", addr)}
+		return nil, failure{ErrInUse, fmt.Errorf("the peer address %s is in use by another process", addr)}
 	case err != nil:
 		return nil, fmt.Errorf("%w: listen for peers on %s: %w", ErrConfig, addr, err)
 	}
@@ -433,7 +433,7 @@ type removedError struct {
 type divergedError struct{ index uint64 }
 
 func (e *divergedError) Error() string {
-	return fmt.Sprintf("the state of this node differs from the others' at entry %d of the log: it must not serve it", e.index)
+	return fmt.Sprintf("the state of this node differs from that of the others at log entry %d: it must not be served", e.index)
 }
 func (e *divergedError) Unwrap() error { return ErrDamaged }
 

@@ -86,7 +86,7 @@ func (e *ensemble) askMember(ctx context.Context, addr string, q *memberRequest)
 	}
 	var a memberAnswer
 	if err := json.Unmarshal(b, &a); err != nil {
-		return nil, theirs, fmt.Errorf("%w that can be read: %s: %w", peer.ErrUnanswered, addr, err)
+		return nil, theirs, fmt.Errorf("%w: unreadable answer from %s: %w", peer.ErrUnanswered, addr, err)
 	}
 	return &a, theirs, nil
 }
@@ -157,7 +157,7 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 	}
 	r := e.replica.Load()
 	if r == nil {
-		return nil, errors.New("this node is no member yet")
+		return nil, errors.New("this node is not a member yet")
 	}
 	switch q.Do {
 	case "status":
@@ -184,7 +184,7 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 		}
 		return &memberAnswer{Status: e.n.status()}, err
 	default:
-		return nil, fmt.Errorf("nobody knows how to %q", q.Do)
+		return nil, fmt.Errorf("unknown request %q", q.Do)
 	}
 }
 
@@ -192,20 +192,20 @@ func (e *ensemble) answer(ctx context.Context, theirs peer.Hello, q *memberReque
 // the leader's part of joining.
 func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
 	if own := e.n.identity.Cluster.String(); q.Cluster != "" && q.Cluster != own {
-		return nil, fmt.Errorf("this is cluster %s by now, not %s", own, q.Cluster)
+		return nil, fmt.Errorf("the cluster is now %s, not %s", own, q.Cluster)
 	}
 	a := applicant{member: member{node: theirs.Node, name: theirs.Name, client: q.Client, observer: q.Observer}, at: time.Now()}
 	var err error
 	if a.host, a.peer, err = splitAddr(q.Peer); err != nil {
-		return nil, fmt.Errorf("where the node can be reached: %w", err)
+		return nil, fmt.Errorf("invalid peer address of the node: %w", err)
 	}
 	if len(q.Replaces) > datadir.MaxReplaces {
-		return nil, fmt.Errorf("it comes in the place of %d nodes", len(q.Replaces))
+		return nil, fmt.Errorf("the node replaces too many nodes: %d", len(q.Replaces))
 	}
 	for _, old := range q.Replaces {
 		node, err := parseNode(old)
 		if err != nil {
-			return nil, fmt.Errorf("the node to replace: %w", err)
+			return nil, fmt.Errorf("invalid id of the node to replace: %w", err)
 		}
 		a.replaces = append(a.replaces, node)
 	}
@@ -219,9 +219,9 @@ func (e *ensemble) takeIn(ctx context.Context, r *replica.Replica, theirs peer.H
 	s.mu.Unlock()
 	switch taken, code := admission.TakeIn(ctx, r, a.node); {
 	case code != znode.OK:
-		return &memberAnswer{Code: int32(code), Text: "the node cannot be taken in now"}, nil
+		return &memberAnswer{Code: int32(code), Text: "the node cannot be admitted now"}, nil
 	case taken:
-		e.log.Info().Str("node", datadir.NodeString(a.node)).Str("name", a.name).Str("addr", q.Peer).Msg("a node has joined as a learner")
+		e.log.Info().Str("node", datadir.NodeString(a.node)).Str("name", a.name).Str("addr", q.Peer).Msg("node joined as a learner")
 	}
 	s.poke()
 	return &memberAnswer{Cluster: e.n.identity.Cluster.String(), Roster: string(e.hosts(r).encode(0)), lineage: lineage{e.n.identity.Lineage.String(), e.n.identity.Generation}}, nil
@@ -247,11 +247,11 @@ func (n *node) Admin(ctx context.Context, words []string) ([]frontend.AdminItem,
 	e := n.ens
 	switch {
 	case len(words) == 0:
-		return nil, adminError(znode.ErrBadArguments, "nothing is asked for")
+		return nil, adminError(znode.ErrBadArguments, "no command given")
 	case words[0] == "MEMBERS":
 		return n.members(ctx), nil
 	case e == nil:
-		return nil, adminError(znode.ErrBadArguments, "this node is alone: start it with --secret-file, or with --peer-listen and --gossip-listen on loopback, and it can grow")
+		return nil, adminError(znode.ErrBadArguments, "this node is standalone: start it with --secret-file, or with --peer-listen and --gossip-listen on loopback, so that other nodes can join")
 	}
 	e.admins.Add(1)
 	defer e.admins.Add(-1)
@@ -259,7 +259,7 @@ func (n *node) Admin(ctx context.Context, words []string) ([]frontend.AdminItem,
 	case "LEAVE":
 		_, err := e.admin(ctx, []string{"REMOVE", datadir.NodeString(n.identity.Node)})
 		if err == nil {
-			e.end(&removedError{reason: "an operator had it leave", asked: true})
+			e.end(&removedError{reason: "requested by an operator", asked: true})
 		}
 		return nil, err
 	case "ADD":
@@ -330,7 +330,7 @@ func untilLed(ctx context.Context, once func() error) error {
 		switch {
 		case errors.Is(err, errHandedOver): // by this node, or to it, and it may not have noticed yet
 			if moved++; moved == maxHops {
-				return adminError(znode.ErrNoLeader, "the leadership moves")
+				return adminError(znode.ErrNoLeader, "the leadership is being transferred")
 			}
 		case ok && refused.Code == znode.ErrNoLeader && ctx.Err() == nil && (try == 1 || time.Now().Before(until)):
 		default:
@@ -348,7 +348,7 @@ func (e *ensemble) adminOnce(ctx context.Context, words []string) (*nodeStatus, 
 	case id == e.n.identity.Node:
 		return nil, e.lead(ctx, words)
 	case addr == "":
-		return nil, adminError(znode.ErrNoLeader, "there is no leader that can be reached")
+		return nil, adminError(znode.ErrNoLeader, "no leader can be reached")
 	}
 	a, err := e.askLeader(ctx, addr, &memberRequest{Do: "admin", Words: words})
 	if err := outcomeAt(addr, a, err); err != nil {
@@ -363,9 +363,9 @@ func outcomeAt(addr string, a *memberAnswer, err error) error {
 	case errors.Is(err, errHandedOver):
 		return err
 	case errors.Is(err, peer.ErrUnanswered):
-		return adminError(znode.ErrUncertain, "the leader at %s was asked: %v", addr, err)
+		return adminError(znode.ErrUncertain, "the request was sent to the leader at %s: %v", addr, err)
 	case err != nil:
-		return adminError(znode.ErrNoLeader, "the leader at %s: %v", addr, err)
+		return adminError(znode.ErrNoLeader, "request to the leader at %s: %v", addr, err)
 	case a.Code != 0:
 		return adminError(znode.Code(a.Code), "%s", a.Text)
 	}
@@ -373,7 +373,7 @@ func outcomeAt(addr string, a *memberAnswer, err error) error {
 }
 
 // errHandedOver says that another node leads now.
-var errHandedOver = errors.New("another node leads now")
+var errHandedOver = errors.New("another node is the leader now")
 
 // lead carries out a command, on the leader.
 func (e *ensemble) lead(ctx context.Context, words []string) error {
@@ -391,13 +391,13 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 	}
 	want := map[string]int{"REMOVE": 1, "PROMOTE": 1, "REPLACE": 2, "TRANSFER": len(nodes)}
 	if n, ok := want[words[0]]; !ok || n != len(nodes) {
-		return adminError(znode.ErrBadArguments, "%s is not understood", strings.Join(words, " "))
+		return adminError(znode.ErrBadArguments, "invalid command: %s", strings.Join(words, " "))
 	}
 	var changes []replica.Change
 	switch words[0] {
 	case "TRANSFER":
 		if len(nodes) > 1 {
-			return adminError(znode.ErrBadArguments, "one node is meant")
+			return adminError(znode.ErrBadArguments, "expected one node")
 		}
 		return e.transfer(ctx, nodes)
 	case "PROMOTE":
@@ -408,9 +408,9 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 		voters := r.Status().Members.Voters
 		switch before, after := nodes[0], nodes[1]; {
 		case !slices.Contains(voters, before):
-			return adminError(znode.ErrBadArguments, "%s has no vote that another node could have", words[1])
+			return adminError(znode.ErrBadArguments, "%s has no vote that another node could take over", words[1])
 		case slices.Contains(voters, after):
-			return adminError(znode.ErrBadArguments, "%s has a vote already", words[2])
+			return adminError(znode.ErrBadArguments, "%s already has a vote", words[2])
 		}
 		changes = []replica.Change{{Node: nodes[1], To: replica.Voter}, {Node: nodes[0], To: replica.Gone}}
 	}
@@ -431,17 +431,17 @@ func (e *ensemble) lead(ctx context.Context, words []string) error {
 		e.steward.poke()
 		return nil
 	case znode.ErrThrottledOp:
-		return adminError(code, "not now: another change is under way, or the node has not caught up")
+		return adminError(code, "not possible now: another change is in progress, or the node has not caught up")
 	case znode.ErrNewConfigNoQuorum:
 		return adminError(code, tooFewUp)
 	case znode.ErrBadArguments:
-		return adminError(code, "that can never be: no voter would be left, or the node is none of these, or was removed once")
+		return adminError(code, "not possible: no voter would be left, or the node is not a member, or it was removed before")
 	default:
-		return adminError(code, "the change of members: %s", code.Error())
+		return adminError(code, "change of members refused: %s", code.Error())
 	}
 }
 
-const tooFewUp = "too few of the voters that would be left are up"
+const tooFewUp = "too few of the remaining voters are up"
 
 // goOnWithout says whether a quorum of the other voters is up, as far as this leader knows at this moment. It
 // does not say whether there is another voter or whether this node still leads; the hand-over finds that out.
@@ -483,7 +483,7 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 		case leader != 0 && leader != e.n.identity.Node:
 			return errHandedOver
 		case ctx.Err() != nil:
-			return adminError(znode.ErrThrottledOp, "the node did not take the leadership over: is it up and caught up?")
+			return adminError(znode.ErrThrottledOp, "the node did not take over the leadership: check that it is up and has caught up")
 		case time.Since(offered) >= transferEvery:
 			offered = time.Now()
 			r.Transfer(to[0])
@@ -495,9 +495,9 @@ func (e *ensemble) transfer(ctx context.Context, to []uint64) error {
 func outcomeOfHandOver(err error, before, after replica.Status) error {
 	switch {
 	case err != nil && after.Leader == 0:
-		return adminError(znode.ErrNoLeader, "the leadership was lost before another voter could take it over")
+		return adminError(znode.ErrNoLeader, "the leadership was lost before another voter could take over")
 	case err != nil:
-		return adminError(znode.ErrThrottledOp, "no other voter can take the leadership over now: %v", err)
+		return adminError(znode.ErrThrottledOp, "no other voter can take over the leadership now: %v", err)
 	case after.Term == before.Term && after.Role == "leader":
 		return adminError(znode.ErrBadArguments, "there is no other voter")
 	}
@@ -508,7 +508,7 @@ func outcomeOfHandOver(err error, before, after replica.Status) error {
 // member whose name this node knows.
 func (e *ensemble) invite(ctx context.Context, words []string) (node string, err error) {
 	if len(words) != 1 {
-		return "", adminError(znode.ErrBadArguments, "ADD takes HOST:PEER-PORT")
+		return "", adminError(znode.ErrBadArguments, "ADD: expected HOST:PEER-PORT")
 	}
 	_, theirs, err := e.askMember(ctx, words[0], &memberRequest{Do: "invite", Peer: e.self.peerAddr()})
 	if err != nil {
@@ -522,7 +522,7 @@ func (e *ensemble) invite(ctx context.Context, words []string) (node string, err
 			return datadir.NodeString(theirs.Node), nil
 		}
 		if ctx.Err() != nil {
-			return "", adminError(znode.ErrUncertain, "node %s was asked to join and has not done so yet", datadir.NodeString(theirs.Node))
+			return "", adminError(znode.ErrUncertain, "node %s was asked to join, but has not joined yet", datadir.NodeString(theirs.Node))
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
@@ -531,10 +531,10 @@ func (e *ensemble) invite(ctx context.Context, words []string) (node string, err
 // invited answers invite.
 func (e *ensemble) invited(theirs peer.Hello, q *memberRequest) (*memberAnswer, error) {
 	if theirs.Cluster == ([16]byte{}) {
-		return nil, errors.New("whoever invites is no member itself")
+		return nil, errors.New("the inviting node is not a member itself")
 	}
 	if e.machine.waiting() == "" {
-		return nil, errors.New("this node is a member already")
+		return nil, errors.New("this node is already a member")
 	}
 	e.machine.do(func(f *founding.Machine) []founding.Effect { return f.Invited(founding.ID(theirs.Cluster), q.Peer) })
 	return &memberAnswer{}, nil
@@ -552,9 +552,9 @@ func (s *steward) resolve(word string) (uint64, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return 0, adminError(znode.ErrNoNode, "no member is %s", word)
+		return 0, adminError(znode.ErrNoNode, "no member has the id or name %s", word)
 	}
-	return 0, adminError(znode.ErrBadArguments, "%d members are %s: use an id", len(found), word)
+	return 0, adminError(znode.ErrBadArguments, "%d members match %s: use an id", len(found), word)
 }
 
 // named are the nodes among ids that a word may mean.

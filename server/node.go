@@ -159,7 +159,7 @@ func (n *node) belong(ctx context.Context) error {
 	defer late.Stop()
 	err := n.ens.machine.belong(within)
 	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("%w: %s; and no other member can be reached, from which this node could get it again", ErrDamaged, n.lost.reason)
+		return fmt.Errorf("%w: %s; no other member can be reached to get the data from", ErrDamaged, n.lost.reason)
 	}
 	return err
 }
@@ -168,7 +168,7 @@ func (n *node) belong(ctx context.Context) error {
 func (n *node) close() {
 	if n.wal != nil {
 		if err := n.wal.Close(); err != nil {
-			n.log.Error().Err(err).Msg("close the log")
+			n.log.Error().Err(err).Msg("closing the log failed")
 		}
 	}
 	if n.dir != nil {
@@ -180,13 +180,13 @@ func (n *node) close() {
 func notMember(id datadir.Identity) error {
 	switch id.State {
 	case datadir.Promised:
-		return fmt.Errorf("%w: the data folder is promised to the founding of cluster %s, which is not decided: start it with the flags of that founding", ErrConfig, id.Promise.Cluster)
+		return fmt.Errorf("%w: the data folder is reserved for the founding of cluster %s, which is not complete: start the server with the flags of that founding", ErrConfig, id.Promise.Cluster)
 	case datadir.Removed:
-		return fmt.Errorf("%w: node %s was removed from its cluster (%s): a new one needs another data folder", ErrForeign, datadir.NodeString(id.Node), id.Reason)
+		return fmt.Errorf("%w: node %s was removed from its cluster (%s): to start a new node, use another data folder", ErrForeign, datadir.NodeString(id.Node), id.Reason)
 	default:
 		where := ""
 		if id.Aside != "" {
-			where = "; its data lies in " + id.Aside + " there, or on the way to it"
+			where = "; its data was moved to " + id.Aside + " in the data folder, perhaps not all of it"
 		}
 		return fmt.Errorf("%w: node %s must not start again: %s%s", ErrDamaged, datadir.NodeString(id.Node), id.Reason, where)
 	}
@@ -200,12 +200,12 @@ func (n *node) load() error {
 	n.passedOver(bad)
 	if err != nil {
 		if errors.Is(err, snapshot.ErrNoSnapshot) {
-			return &datadir.DamageError{File: n.dir.Snapshots(), Reason: "holds no snapshot, but the folder is a node's"}
+			return &datadir.DamageError{File: n.dir.Snapshots(), Reason: "contains no snapshot, although the data folder belongs to a node"}
 		}
 		return err
 	}
 	if info.Meta.ClusterID != n.identity.Cluster {
-		return fmt.Errorf("%w: %s is of cluster %s, the folder is of %s", ErrForeign, info.Path, info.Meta.ClusterID, n.identity.Cluster)
+		return fmt.Errorf("%w: %s belongs to cluster %s, the data folder to %s", ErrForeign, info.Path, info.Meta.ClusterID, n.identity.Cluster)
 	}
 	n.tree = t
 	n.wal, n.recovered, err = wal.Open(n.dir.WAL(), wal.Options{
@@ -217,7 +217,7 @@ func (n *node) load() error {
 	}
 	if r := n.recovered.Repair; r.Bytes > 0 {
 		n.log.Warn().Str("segment", r.File).Int64("offset", r.Offset).Int64("bytes", r.Bytes).Str("why", r.Reason).
-			Msg("the log ended in a torn write that was never acknowledged: cut")
+			Msg("torn write at the end of the log removed: it was never acknowledged")
 	}
 	if base := n.recovered.Base; base.Index > info.Meta.RaftIndex {
 		// If the snapshot of another node was being installed, the log has already been reset to it.
@@ -226,7 +226,7 @@ func (n *node) load() error {
 			return err
 		}
 		if adopted {
-			n.log.Info().Uint64("index", base.Index).Msg("the snapshot of another node is this one's now")
+			n.log.Info().Uint64("index", base.Index).Msg("snapshot from another node installed")
 			if n.tree, info, bad, err = n.store.Load(); err != nil {
 				return err
 			}
@@ -239,14 +239,14 @@ func (n *node) load() error {
 			return err
 		}
 		return &datadir.DamageError{File: info.Path, Reason: fmt.Sprintf(
-			"is the newest good snapshot and ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones", n.start.Index, n.recovered.First)}
+			"is the newest good snapshot and ends at index %d, but the log begins at %d: the entries in between were lost with the damaged snapshots", n.start.Index, n.recovered.First)}
 	}
 	return n.store.ClearWaiting() // not earlier: a damaged one may be the snapshot that is missing
 }
 
 func (n *node) passedOver(bad []snapshot.Entry) {
 	for _, b := range bad {
-		n.log.Error().Err(b.Err).Str("path", b.Path).Msg("snapshot cannot be read: passed over")
+		n.log.Error().Err(b.Err).Str("path", b.Path).Msg("unreadable snapshot skipped")
 	}
 }
 

@@ -188,7 +188,7 @@ func newborn(plan *founding.Plan) (*tree.Tree, error) {
 	}
 	x := r.txn(1)
 	if result, _ := t.Apply(1, &x); result.Code != znode.OK {
-		return nil, fmt.Errorf("the roster of the first members: %w", result.Code)
+		return nil, fmt.Errorf("write the roster of the first members: %w", result.Code)
 	}
 	return t, nil
 }

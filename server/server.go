@@ -50,7 +50,7 @@ func Run(ctx context.Context, cfg Config, log zerolog.Logger, ready func(Listeni
 		if !errors.As(err, &gone) || ctx.Err() != nil {
 			return err
 		}
-		log.Error().Err(err).Msg("this node has lost what it had acknowledged: it looks for the others, to come back as a new one")
+		log.Error().Err(err).Msg("this node has lost data that it had acknowledged: it looks for the other nodes, to rejoin as a new node")
 		was = &lost{cluster: gone.cluster, reason: gone.Error()}
 	}
 }
@@ -141,7 +141,7 @@ func (n *node) openDoor(ctx context.Context, listeners []net.Listener) (closeDoo
 	for _, l := range listeners {
 		open.Go(func() {
 			if err := door.Serve(ctx, l); err != nil {
-				n.log.Warn().Err(err).Stringer("listen", l.Addr()).Msg("clients are not answered before the node is ready")
+				n.log.Warn().Err(err).Stringer("listen", l.Addr()).Msg("clients get no answer until the node is ready")
 			}
 		})
 	}
@@ -262,7 +262,7 @@ func (n *node) outcome(err error) error {
 		return explain(err)
 	}
 	if removed.asked {
-		n.log.Info().Msg("this node has left its cluster, for ever")
+		n.log.Info().Msg("this node has left its cluster for ever")
 		return nil
 	}
 	return err
@@ -278,7 +278,7 @@ func (n *node) fatal(err error) error {
 		return fmt.Errorf("%w: %w", ErrFatalIO, err)
 	}
 	if errors.Is(err, replica.ErrOlder) {
-		return n.damaged(fmt.Errorf("%w: the disk is an older copy of this node's: %w", ErrDamaged, err))
+		return n.damaged(fmt.Errorf("%w: the data folder is an older copy of this node's data: %w", ErrDamaged, err))
 	}
 	if _, ok := errors.AsType[*wal.DamageError](err); ok { // found while the log was read for another node
 		return n.damaged(explain(err))
@@ -306,9 +306,9 @@ func listen(ctx context.Context, addrs []string) (ls []net.Listener, err error) 
 		l, err := listenConfig().Listen(ctx, network, addr)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE) && network == "tcp" && slices.ContainsFunc(ls, func(l net.Listener) bool { return overlap(l, addr) }):
-			return ls, fmt.Errorf("%w: listen on %s: an address that was given before has this port already", ErrConfig, addr)
+			return ls, fmt.Errorf("%w: listen on %s: an address given earlier already uses this port", ErrConfig, addr)
 		case errors.Is(err, syscall.EADDRINUSE):
-			return ls, failure{ErrInUse, fmt.Errorf("the address %s is taken by another process", addr)}
+			return ls, failure{ErrInUse, fmt.Errorf("the address %s is in use by another process", addr)}
 		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 			return ls, fmt.Errorf("%w: listen on %s: %w", ErrPermitted, addr, err)
 		case err != nil:
@@ -343,11 +343,11 @@ func removeStale(path string) error {
 	case err != nil:
 		return nil //nolint:nilerror // listening will report the error
 	case info.Mode()&os.ModeSocket == 0: // listening would only say that the path is in use
-		return fmt.Errorf("%w: listen on unix:%s: there is something else than a socket", ErrConfig, path)
+		return fmt.Errorf("%w: listen on unix:%s: the file exists and is not a socket", ErrConfig, path)
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()
-		return failure{ErrInUse, fmt.Errorf("the socket %s is taken by another process", path)}
+		return failure{ErrInUse, fmt.Errorf("the socket %s is in use by another process", path)}
 	}
 	return os.Remove(path)
 }
@@ -363,7 +363,7 @@ func address(a net.Addr) string {
 func warnOpen(ls []net.Listener, log zerolog.Logger) {
 	for _, l := range ls {
 		if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-			log.Warn().Stringer("listen", a).Msg("clients of other hosts are served in clear text: whoever can connect can read and write what ACLs do not forbid")
+			log.Warn().Stringer("listen", a).Msg("clients on other hosts are served in clear text: anyone who can connect can read and write everything that ACLs do not protect")
 			return
 		}
 	}

@@ -91,7 +91,7 @@ func (s *space) full() bool {
 func (s *space) fits(bytes int64) error {
 	free, _, err := s.free()
 	if err == nil && free < uint64(bytes)+s.reserve/2 {
-		err = fmt.Errorf("%d bytes are free, and a snapshot may take %d: %w", free, bytes, syscall.ENOSPC)
+		err = fmt.Errorf("%d bytes are free, but a snapshot may need %d: %w", free, bytes, syscall.ENOSPC)
 	}
 	return err
 }
@@ -113,7 +113,7 @@ func (s *space) keepBallast() {
 		return
 	}
 	if free, _, err := s.free(); err != nil || free < s.reserve+uint64(s.ballast) {
-		s.log.Warn().Uint64("free", free).Uint64("reserve", s.reserve).Msg("the disk is nearly full: no ballast can be kept")
+		s.log.Warn().Uint64("free", free).Uint64("reserve", s.reserve).Msg("the disk is nearly full: no ballast file created")
 		return
 	}
 	f, err := os.OpenFile(s.dir.Ballast(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -125,7 +125,7 @@ func (s *space) keepBallast() {
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		s.log.Warn().Err(err).Msg("no ballast can be kept")
+		s.log.Warn().Err(err).Msg("ballast file not created")
 		_ = os.Remove(s.dir.Ballast())
 	}
 }
@@ -133,6 +133,6 @@ func (s *space) keepBallast() {
 // dropBallast gives up the ballast, just before the process ends.
 func (s *space) dropBallast() {
 	if err := os.Remove(s.dir.Ballast()); err == nil {
-		s.log.Warn().Msg("ballast given up: the next start has room for its log")
+		s.log.Warn().Msg("ballast file removed: the next start has room for its log")
 	}
 }

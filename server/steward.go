@@ -161,7 +161,7 @@ func (s *steward) leaveIfFull(voters []uint64, now time.Time) {
 		ctx, cancel := context.WithTimeout(ctx, handOverTime)
 		defer cancel()
 		if err := r.HandOver(ctx); err != nil {
-			s.e.log.Warn().Err(err).Msg("the disk is nearly full, and no other node can lead")
+			s.e.log.Warn().Err(err).Msg("the disk is nearly full, but no other node can take over the leadership")
 		}
 	})
 }
@@ -263,7 +263,7 @@ func (s *steward) watchLeader(st *replica.Status, now time.Time) {
 	}
 	s.dropped = drop
 	if drop {
-		s.e.log.Warn().Dur("for", now.Sub(s.without)).Msg("no leader: ZooKeeper's clients are sent elsewhere, writes are refused")
+		s.e.log.Warn().Dur("for", now.Sub(s.without)).Msg("no leader: ZooKeeper's clients are disconnected, writes are refused")
 	} else {
 		s.e.log.Info().Msg("there is a leader again")
 	}
@@ -292,7 +292,7 @@ func (s *steward) keepRoster(st *replica.Status, book, known roster, version uin
 		defer s.mu.Unlock()
 		s.writing = false
 		if result.Code != znode.OK {
-			s.e.log.Debug().Str("code", result.Code.Word()).Msg("the roster was not written")
+			s.e.log.Debug().Str("code", result.Code.Word()).Msg("roster not written")
 		}
 	})
 }
@@ -328,7 +328,7 @@ func (s *steward) promote(progress []replica.Progress, members replica.Point, no
 func (s *steward) change(changes ...replica.Change) {
 	s.e.replica.Load().Change(changes, func(result tree.Result, _ *tree.Tree, _ *watch.Table) {
 		if result.Code != znode.OK {
-			s.e.log.Debug().Str("code", result.Code.Word()).Msg("members are not changed now")
+			s.e.log.Debug().Str("code", result.Code.Word()).Msg("members not changed")
 		}
 		s.poke()
 	})
@@ -347,7 +347,7 @@ func (s *steward) ask(nodes []founding.Node, now time.Time) {
 				return
 			}
 		}
-		s.e.log.Debug().Err(err).Msg("the leader does not know yet what this node wants")
+		s.e.log.Debug().Err(err).Msg("request to the leader failed")
 	})
 }
 
@@ -370,7 +370,7 @@ func (s *steward) seek(book roster, now time.Time) {
 		for _, addr := range addrs {
 			some, err := s.e.askForMembers(ctx, addr)
 			if err != nil {
-				s.e.log.Debug().Err(err).Str("addr", addr).Msg("asked who the members are")
+				s.e.log.Debug().Err(err).Str("addr", addr).Msg("request for the members failed")
 			}
 			for _, m := range some {
 				if all.find(m.node) == nil {

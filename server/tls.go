@@ -77,7 +77,7 @@ func certified(cs tls.ConnectionState, theirs peer.Hello) error {
 	if slices.Contains(names, theirs.Name) {
 		return nil
 	}
-	return fmt.Errorf("the certificate is of %q, the node calls itself %q", names, theirs.Name)
+	return fmt.Errorf("the certificate is for %q, but the node's name is %q", names, theirs.Name)
 }
 
 // pairFlags are the flags that name ownCertificate's files, in the same order.
@@ -103,7 +103,7 @@ type ownCertificate struct {
 // operator replaces the files one at a time.
 func (o *ownCertificate) current() *tls.Certificate {
 	if err := o.read(time.Now()); err != nil {
-		o.log.Error().Err(err).Msg("the certificate for peers was replaced by one that is not good: the one before stays in use")
+		o.log.Error().Err(err).Msg("the new certificate for peers is not valid: the previous one is still used")
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -146,10 +146,10 @@ func (o *ownCertificate) read(now time.Time) error {
 		return refuse(fmt.Errorf("%w: %s %s, %s %s: %w", ErrConfig, pairFlags[0], o.files[0], pairFlags[1], o.files[1], err))
 	}
 	if end := pair.Leaf.NotAfter; end.Before(now.Add(soonEnds)) {
-		o.log.Warn().Str("path", o.files[0]).Time("end", end).Msg("the certificate for peers ends soon: coord cert --force makes another one, which needs no restart")
+		o.log.Warn().Str("path", o.files[0]).Time("end", end).Msg("the certificate for peers expires soon: renew it with coord cert --force; no restart is needed")
 	}
 	if o.mu.pair != nil {
-		o.log.Info().Str("path", o.files[0]).Time("end", pair.Leaf.NotAfter).Msg("new certificate for peers")
+		o.log.Info().Str("path", o.files[0]).Time("end", pair.Leaf.NotAfter).Msg("new certificate for peers loaded")
 	}
 	o.mu.pair, o.mu.of, o.mu.refused = &pair, found, [2]fs.FileInfo{}
 	return nil
@@ -162,11 +162,11 @@ func (o *ownCertificate) check(pair *tls.Certificate, now time.Time) error {
 	leaf := pair.Leaf
 	switch {
 	case now.After(leaf.NotAfter):
-		return fmt.Errorf("the certificate ended on %s", leaf.NotAfter.UTC().Format(time.DateTime))
+		return fmt.Errorf("the certificate expired on %s", leaf.NotAfter.UTC().Format(time.DateTime))
 	case !slices.Contains(leaf.DNSNames, o.name):
-		return fmt.Errorf("the certificate is of %q, the node is %q (--name)", leaf.DNSNames, o.name)
+		return fmt.Errorf("the certificate is for %q, but the node's name is %q (--name)", leaf.DNSNames, o.name)
 	case now.Before(leaf.NotBefore):
-		o.log.Warn().Str("path", o.files[0]).Time("begin", leaf.NotBefore).Msg("the certificate for peers is not valid yet: is the clock right?")
+		o.log.Warn().Str("path", o.files[0]).Time("begin", leaf.NotBefore).Msg("the certificate for peers is not valid yet: check the clock")
 		now = leaf.NotBefore
 	}
 	between := x509.NewCertPool()

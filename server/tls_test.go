@@ -156,7 +156,7 @@ func TestPeersMeetOverTLS(t *testing.T) {
 	}{
 		"right":   {b: ours.issue("n2")},
 		"foreign": {b: foreign.issue("n2"), wrong: "unknown authority"},
-		"another": {b: ours.issue("n3"), wrong: `the certificate is of ["n3"], the node calls itself "n2"`},
+		"another": {b: ours.issue("n3"), wrong: `the certificate is for ["n3"], but the node's name is "n2"`},
 		// n1's clock is two hours ahead of n2's.
 		"expired": {b: ours.issue("n2"), change: later, wrong: "expired"},
 	} {
@@ -266,7 +266,7 @@ func TestReplacedByABadCertificate(t *testing.T) {
 		return c.Leaf.SerialNumber.String()
 	}
 	was := shown()
-	if log.Len() > 0 && !strings.Contains(log.String(), "ends soon") {
+	if log.Len() > 0 && !strings.Contains(log.String(), "expires soon") {
 		t.Error(log.String())
 	}
 	for name, bad := range map[string]func(){
@@ -287,7 +287,7 @@ func TestReplacedByABadCertificate(t *testing.T) {
 				t.Errorf("%s: shown is another one", name)
 			}
 		}
-		if n := strings.Count(log.String(), "not good"); n != 1 {
+		if n := strings.Count(log.String(), "the new certificate for peers is not valid"); n != 1 {
 			t.Errorf("%s: said %d times: %s", name, n, log.String())
 		}
 	}
@@ -330,12 +330,12 @@ func TestPeerTLSRefuses(t *testing.T) {
 		"junk authority":    {func(e *Ensemble) { e.TLSCA = junk }, "--peer-tls-ca: there is no certificate in " + junk, ErrConfig},
 		"key of another":    {func(e *Ensemble) { e.TLSKey = other.TLSKey }, "private key does not match", ErrConfig},
 		"another authority": {func(e *Ensemble) { e.TLSCA = other.TLSCA }, "unknown authority", ErrConfig},
-		"another's name":    {func(e *Ensemble) { *e = *o.issueIn(t, "n2") }, `the certificate is of ["n2"], the node is "n1"`, ErrConfig},
+		"another's name":    {func(e *Ensemble) { *e = *o.issueIn(t, "n2") }, `the certificate is for ["n2"], but the node's name is "n1"`, ErrConfig},
 		"ended": {func(e *Ensemble) {
 			*e = *o.issueIn(t, "n1")
 			c := &office{T: t, dir: filepath.Dir(e.TLSCert), ca: o.ca}
 			c.between("n1", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-		}, "the certificate ended on", ErrConfig},
+		}, "the certificate expired on", ErrConfig},
 	} {
 		if name == "closed key" && os.Geteuid() == 0 {
 			continue // root may read everything
@@ -356,7 +356,7 @@ func TestPeerTLSRefuses(t *testing.T) {
 	c := &office{T: t, dir: filepath.Dir(e.TLSCert), ca: o.ca}
 	c.between("n1", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
 	var log bytes.Buffer
-	if _, _, err := peerTLS(&e, "n1", zerolog.New(&log)); err != nil || !strings.Contains(log.String(), "is the clock right?") {
+	if _, _, err := peerTLS(&e, "n1", zerolog.New(&log)); err != nil || !strings.Contains(log.String(), "check the clock") {
 		t.Errorf("not valid yet: %v, %s", err, log.String())
 	}
 	for _, some := range []Ensemble{{TLSCert: "x"}, {TLSKey: "x"}, {TLSCA: "x", TLSKey: "x"}} {

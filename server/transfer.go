@@ -32,7 +32,7 @@ func (c carrier) Snapshot(m *raftpb.Message) {
 		err := c.sendSnapshot(ctx, m)
 		if again := c.pauseBehind(m.GetTo(), err); err != nil && ctx.Err() == nil {
 			c.log.Warn().Err(err).Str("to", datadir.NodeString(m.GetTo())).Uint64("index", m.GetSnapshot().GetMetadata().GetIndex()).
-				Stringer("again_in", again).Msg("a snapshot did not reach a peer; it will be tried again")
+				Stringer("again_in", again).Msg("snapshot not delivered to a peer: it will be sent again")
 			pause(ctx, again) // raft tries again as soon as it knows the outcome
 		}
 		c.replica.Load().ReportSnapshot(m.GetTo(), err == nil)
@@ -74,7 +74,7 @@ func (e *ensemble) sendSnapshot(ctx context.Context, m *raftpb.Message) error {
 		return err
 	}
 	h := peer.SnapshotHeader{Index: at.GetIndex(), Term: at.GetTerm(), Size: fi.Size(), Descriptor: append(info.Meta.BackupID[:], body...)}
-	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Str("to", datadir.NodeString(m.GetTo())).Msg("sending a snapshot")
+	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Str("to", datadir.NodeString(m.GetTo())).Msg("sending snapshot")
 	return inBackground(func() error { return e.links.SendSnapshot(ctx, m.GetTo(), h, f) })
 }
 
@@ -82,21 +82,21 @@ func (e *ensemble) sendSnapshot(ctx context.Context, m *raftpb.Message) error {
 func (e *ensemble) Snapshot(ctx context.Context, from uint64, h peer.SnapshotHeader, r io.Reader) error {
 	err := e.take(ctx, from, h, r)
 	if err != nil && ctx.Err() == nil {
-		e.log.Warn().Err(err).Uint64("index", h.Index).Int64("bytes", h.Size).Str("from", datadir.NodeString(from)).Msg("a snapshot was not taken")
+		e.log.Warn().Err(err).Uint64("index", h.Index).Int64("bytes", h.Size).Str("from", datadir.NodeString(from)).Msg("snapshot not accepted")
 	}
 	return err
 }
 
 func (e *ensemble) take(ctx context.Context, from uint64, h peer.SnapshotHeader, r io.Reader) error {
 	if len(h.Descriptor) < idBytes {
-		return errors.New("a snapshot without a description")
+		return errors.New("snapshot without a descriptor")
 	}
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(h.Descriptor[idBytes:], m); err != nil {
-		return fmt.Errorf("the message of a snapshot: %w", err)
+		return fmt.Errorf("invalid raft message of the snapshot: %w", err)
 	}
 	if m.GetType() != raftpb.MsgSnap || m.GetSnapshot().GetMetadata().GetIndex() != h.Index || m.GetSnapshot().GetMetadata().GetTerm() != h.Term {
-		return errors.New("the message of a snapshot is of another one")
+		return errors.New("the raft message does not match the snapshot")
 	}
 	rep, store := e.replica.Load(), e.store.Load()
 	if rep == nil {
@@ -117,12 +117,12 @@ func (e *ensemble) take(ctx context.Context, from uint64, h peer.SnapshotHeader,
 	}
 	meta := got.Info().Meta
 	if meta.ClusterID != e.n.identity.Cluster || meta.RaftIndex != h.Index || meta.RaftTerm != h.Term {
-		return errors.Join(errors.New("the snapshot is not the one that was announced"), got.Discard())
+		return errors.Join(errors.New("the snapshot does not match its announcement"), got.Discard())
 	}
 	if err := e.put(got, rep.Status().Applied); err != nil {
 		return err
 	}
-	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Msg("a snapshot has come")
+	e.log.Info().Uint64("index", h.Index).Int64("bytes", h.Size).Msg("snapshot received")
 	rep.StepRaft(from, []*raftpb.Message{m})
 	return nil
 }
@@ -169,7 +169,7 @@ func (e *ensemble) arrive(got *snapshot.Received, applied uint64) (grownOut []*s
 	case index <= e.taken, e.arrived[index] != nil: // the same state, perhaps already being installed; or an older one
 		return grownOut, false, nil
 	case len(e.arrived) >= maxArrived:
-		return grownOut, false, errors.New("too many snapshots have come")
+		return grownOut, false, errors.New("too many snapshots received")
 	}
 	e.arrived[index] = got
 	return grownOut, true, nil
@@ -183,7 +183,7 @@ func (e *ensemble) Install(at replica.Point) (*tree.Tree, error) {
 	e.taken = at.Index
 	e.mu.Unlock()
 	if got == nil {
-		return nil, fmt.Errorf("the snapshot of entry %d is not there", at.Index)
+		return nil, fmt.Errorf("no snapshot of entry %d", at.Index)
 	}
 	if err := got.Keep(); err != nil {
 		return nil, err

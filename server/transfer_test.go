@@ -156,7 +156,7 @@ func TestSnapshotWithoutRoom(t *testing.T) {
 	if err := e.Snapshot(t.Context(), 1, h, nil); !errors.Is(err, syscall.ENOSPC) {
 		t.Error(err)
 	}
-	if said := log.String(); !strings.Contains(said, "a snapshot was not taken") || !strings.Contains(said, "no space left on device") {
+	if said := log.String(); !strings.Contains(said, "snapshot not accepted") || !strings.Contains(said, "no space left on device") {
 		t.Errorf("said: %q", said)
 	}
 	if kept, err := store.List(); err != nil || len(kept) != 1 || kept[0].Meta.RaftIndex != 2 {

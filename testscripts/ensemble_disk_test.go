@@ -175,7 +175,7 @@ func TestEnsembleOlderCopy(t *testing.T) {
 			victim.start()
 			victim.await()
 			victim.replaced(t, old)
-			if !strings.Contains(victim.stderr(), "the disk is an older copy of this node's") {
+			if !strings.Contains(victim.stderr(), "the data folder is an older copy of this node's") {
 				t.Errorf("%s does not say why: %s", victim.name, victim.stderr())
 			}
 			if got := victim.synced("GET /n0", "GET /n199", "GET /probe"); strings.Contains(got, "ERR") {

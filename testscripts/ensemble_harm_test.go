@@ -284,7 +284,7 @@ func diverged(x *traffic, n *node) {
 		x.t.Fatal(err)
 	}
 	n.start()
-	n.ends(x.t, 12, "the state of this node differs from the others'")
+	n.ends(x.t, 12, "the state of this node differs from that of the others")
 	n.others()[0].takes(20)
 	n.start()
 	n.await()

@@ -750,7 +750,7 @@ func TestEnsembleIsRecoveredMeanwhile(t *testing.T) {
 		got, err := askAt(fresh.host+":2181", "GET /")
 		return err == nil && strings.Contains(got, "waiting to be taken into ensemble")
 	})
-	const refused = "not taken into the cluster yet"
+	const refused = "not admitted to the cluster yet"
 	c.eventually("it has asked again", func() bool { return strings.Count(fresh.stderr(), refused) > 2 })
 	left.kill()
 	if out, stderr, code := run(t, "recover", "-y", "--data-dir", left.dir); code != 0 {
