@@ -95,13 +95,13 @@ func parseACLs(where string, words []string) (acl znode.ACL, err error) {
 	for _, w := range words {
 		entries, err := znode.ParseACL(w)
 		if err != nil {
-			return nil, &usageError{msg: where + ": " + err.Error(), hint: "such as world:anyone:r or auth::cdrwa"}
+			return nil, &usageError{msg: where + ": " + err.Error(), hint: "for example world:anyone:r or auth::cdrwa"}
 		}
 		acl = append(acl, entries...)
 	}
 	for _, e := range acl {
 		if e.Scheme == znode.SchemeDigest && strings.HasSuffix(e.ID, ":x") {
-			return nil, &usageError{msg: where + ": " + e.String() + ": x stands where a hash is hidden, and is none", hint: "read the list as somebody with ADMIN"}
+			return nil, &usageError{msg: where + ": " + e.String() + ": x stands for a hidden hash and is not a hash itself", hint: "read the ACL with the ADMIN permission"}
 		}
 	}
 	return acl, nil

@@ -128,7 +128,7 @@ func readFlag(all []*command, cmd *command, words []string, i int) (fs []givenFl
 	if f == nil {
 		if cmd == nil {
 			if f := findFlag(allFlags(all), name); f != nil {
-				return nil, i, &usageError{msg: "the flag " + as + " belongs behind the command", hint: "coord help"}
+				return nil, i, &usageError{msg: "the flag " + as + " must stand after the command", hint: "coord help"}
 			}
 			return nil, i, unknownFlag(known, as, "")
 		}
@@ -260,7 +260,7 @@ func unknownFlag(known []cli.Flag, as, cmd string) error {
 	case s != "":
 		e.hint = "did you mean --" + s + "?"
 	case cmd != "":
-		e.hint += "; an argument that begins with - stands behind --"
+		e.hint += "; put an argument that begins with - after --"
 	}
 	return e
 }

@@ -85,10 +85,10 @@ func TestParseLineRefuses(t *testing.T) {
 		{"help|gte", `no command "gte"`, "did you mean get?"},
 		{"help|snapshot|verfy", `no command "snapshot verfy"`, "did you mean snapshot verify?"},
 		{"get|/a|--sat", "has no flag --sat", "did you mean --stat?"},
-		{"get|/a|--frobnicate", "has no flag --frobnicate", "stands behind --"},
-		{"set|/a|-5", "has no flag -5", "stands behind --"},
+		{"get|/a|--frobnicate", "has no flag --frobnicate", "after --"},
+		{"set|/a|-5", "has no flag -5", "after --"},
 		{"ls|-lx|/", "has no flag -lx", "coord help ls"},
-		{"-l|ls|/", "belongs behind the command", "coord help"},
+		{"-l|ls|/", "must stand after the command", "coord help"},
 		{"--frob|ls", "no flag --frob", "coord help"},
 		{"--server|h|version", "coord version has no flag --server", "coord help version"},
 		{"snapshot|--level|header|x", "coord snapshot has no flag --level", "coord help snapshot"},
@@ -132,7 +132,7 @@ func TestMeant(t *testing.T) {
 	for _, tt := range []struct{ words, hint string }{
 		{"lock aquire /a", "did you mean coord lock acquire?"}, {"snapshot verfy b", "did you mean coord snapshot verify?"},
 		{"session clos 0x1", "did you mean coord session close?"}, {"lock locks/a -- true", "a path begins with /"},
-		{"lock /a/ -- true", "without the / at its end"}, {"get a", "a path begins with /"}, {"snapshot a b", "quote a value that has spaces"},
+		{"lock /a/ -- true", "leave out the / at the end"}, {"get a", "a path begins with /"}, {"snapshot a b", "quote a value that has spaces"},
 	} {
 		got := coord(t, "", strings.Fields(tt.words)...)
 		if got.code != exitUsage || !strings.Contains(got.errOut, "\nhint: "+tt.hint) {

@@ -37,11 +37,11 @@ func runBarrier(ctx context.Context, r *run) error {
 	argv, n, wait := r.args[1:], r.flags.Int("count"), r.flags.Duration("wait")
 	switch {
 	case r.literal != 1 && len(argv) > 0:
-		return &usageError{msg: "the command to run stands behind --", hint: "coord barrier -n N " + path + " -- COMMAND"}
+		return &usageError{msg: "the command to run must stand after --", hint: "coord barrier -n N " + path + " -- COMMAND"}
 	case n < 1:
-		return usagef("-n: how many participants there are, from 1")
+		return usagef("-n: expected the number of participants, 1 or more")
 	case r.flags.IsSet("wait") && wait < 0:
-		return usagef("--wait %v: a time is not negative", wait)
+		return usagef("--wait %v: the time must not be negative", wait)
 	}
 	ctx, stopWaiting := untilTold(ctx)
 	defer stopWaiting()
@@ -117,7 +117,7 @@ const meetingEvents = 1024
 func (r *run) meet(ctx context.Context, path string, n int) error {
 	ttl := r.flags.Duration("ttl")
 	if ttl < leastTTL || ttl > text.MaxWaitMS*time.Millisecond {
-		return usagef("--ttl %v: from %v to 24h", ttl, leastTTL)
+		return usagef("--ttl %v: expected %v to 24h", ttl, leastTTL)
 	}
 	m := &meeting{path: path, there: map[string]bool{}, n: n, full: make(chan struct{}), events: make(chan client.Event, meetingEvents)}
 	over := make(chan struct{})

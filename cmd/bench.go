@@ -80,7 +80,7 @@ func (r *run) benchLoads() ([]bench.Load, error) {
 		for name := range strings.SplitSeq(names, ",") {
 			l, ok := bench.Preset(name)
 			if !ok {
-				return nil, &usageError{msg: "no preset has the name " + quote(name), hint: "there are " + strings.Join(bench.PresetNames(), ", ")}
+				return nil, &usageError{msg: "unknown preset " + quote(name), hint: "presets: " + strings.Join(bench.PresetNames(), ", ")}
 			}
 			loads = append(loads, l)
 		}
@@ -203,7 +203,7 @@ func fromSource(d *net.Dialer, n uint64) {
 
 func runBench(ctx context.Context, r *run) error {
 	if r.explainer != nil {
-		return &usageError{msg: "coord bench sends nothing of the text protocol", hint: "coord help bench tells what it does"}
+		return &usageError{msg: "coord bench sends no requests of the text protocol", hint: "coord help bench explains what it does"}
 	}
 	loads, err := r.benchLoads()
 	if err != nil {
@@ -235,11 +235,11 @@ func runBench(ctx context.Context, r *run) error {
 	}
 	switch {
 	case rounds < 1:
-		return usagef("--rounds: from 1")
+		return usagef("--rounds: expected 1 or more")
 	case r.flags.IsSet("compare-pid") && len(targets) == 1:
 		return &usageError{msg: "--compare-pid without --compare", hint: "--pid is the process of --server"}
 	case r.flags.Bool("keep") && rounds*len(loads) > 1 && r.flags.IsSet("path"):
-		return &usageError{msg: "--keep and --path are for one load and one round", hint: "leave --path out"}
+		return &usageError{msg: "--keep with --path is possible only with one load and one round", hint: "leave --path out"}
 	}
 	for _, name := range pids {
 		if pid := r.flags.Int(name); r.flags.IsSet(name) && (pid < 1 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)) {
@@ -429,7 +429,7 @@ func (r *run) benchTable(l *bench.Load, servers []*benchServer, out *jsonBenchLo
 			more = append(more, "sent "+showUS(s.LateUS)+" late (p99)")
 		}
 		if s.Unsent > 0 {
-			more = append(more, count(s.Unsent)+" were due and not sent any more")
+			more = append(more, count(s.Unsent)+" were due but not sent")
 		}
 		if s.RSSAfter > 0 {
 			more = append(more, fmt.Sprintf("memory %s before, %s with the sessions", size(s.RSSBefore), size(s.RSSAfter)))

@@ -68,16 +68,16 @@ type jsonCert struct {
 func runCert(_ context.Context, r *run) error {
 	dir, days, force := r.flags.String("dir"), r.flags.Int("days"), r.flags.Bool("force")
 	if days < 1 || days > mostDays {
-		return usagef("--days: 1 to %d are possible", mostDays)
+		return usagef("--days: expected 1 to %d", mostDays)
 	}
 	for i, name := range r.args {
 		switch err := cert.CheckName(name); {
 		case err != nil:
 			return usagef("%s: %v", quote(name), err)
 		case name == authority:
-			return usagef("%s: the authority's files have that name", name)
+			return usagef("%s: this name is reserved for the authority's files", name)
 		case slices.Contains(r.args[:i], name):
-			return usagef("%s is named twice", name)
+			return usagef("%s is given twice", name)
 		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -92,7 +92,7 @@ func runCert(_ context.Context, r *run) error {
 		return err
 	}
 	if !ca.NotAfter().After(now) {
-		return &usageError{msg: of.Cert + ": the authority ended on " + dateOf(ca.NotAfter()), hint: "--dir DIR makes another one"}
+		return &usageError{msg: of.Cert + ": the authority expired on " + dateOf(ca.NotAfter()), hint: "create another one with --dir DIR"}
 	}
 	made := jsonCerts{V: schema, Authority: of, Nodes: []jsonCert{}}
 	for _, name := range r.args {
@@ -119,9 +119,9 @@ func (r *run) madeCerts(made jsonCerts) {
 		return
 	}
 	row := func(what string, c jsonCert) client.Fact {
-		verb := "made"
+		verb := "created"
 		if !c.Made {
-			verb = "as it was"
+			verb = "unchanged"
 		}
 		return client.Fact{Name: what, Value: fmt.Sprintf("%s, %s: %s, until %s", c.Cert, c.Key, verb, c.NotAfter)}
 	}
@@ -132,7 +132,7 @@ func (r *run) madeCerts(made jsonCerts) {
 	first := made.Nodes[0]
 	r.table(append(rows, client.Fact{Name: "next", Value: fmt.Sprintf("coord server --name %s --peer-tls-cert %s --peer-tls-key %s --peer-tls-ca %s …",
 		first.Name, shellWord(first.Cert), shellWord(first.Key), shellWord(made.Authority.Cert))}))
-	r.note("coord: a node needs its own two files and %s; %s stays where no node is", made.Authority.Cert, made.Authority.Key)
+	r.note("coord: a node needs its own two files and %s; keep %s away from the nodes", made.Authority.Cert, made.Authority.Key)
 }
 
 func dateOf(t time.Time) string { return t.UTC().Format(time.DateOnly) }
@@ -158,7 +158,7 @@ func (w *pairWriter) authority(from, until time.Time) (*cert.Authority, jsonCert
 		}
 		return a, of, err
 	case noCert || noKey:
-		return nil, of, &hinted{errors.Join(certErr, keyErr), "an authority is both files: bring the other one back; --dir DIR makes another authority"}
+		return nil, of, &hinted{errors.Join(certErr, keyErr), "an authority needs both files: restore the missing one, or create another authority with --dir DIR"}
 	case certErr != nil || keyErr != nil:
 		return nil, of, errors.Join(certErr, keyErr)
 	}
@@ -208,7 +208,7 @@ func (w *pairWriter) publish() error {
 	for i, p := range w.parts {
 		if err := p.publish(); err != nil {
 			if i > 0 {
-				return &partError{fmt.Sprintf("%d of %d files have their names", i, len(w.parts)), err}
+				return &partError{fmt.Sprintf("%d of %d files were put in place", i, len(w.parts)), err}
 			}
 			return err
 		}

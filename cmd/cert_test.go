@@ -59,10 +59,10 @@ func TestCert(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "pki")
 	before := time.Now()
 	got := coord(t, "", "cert", "--dir", dir, "n1", "n2")
-	if got.code != exitOK || !strings.Contains(got.out, "authority  "+dir+"/ca.crt, "+dir+"/ca.key: made, until ") ||
-		!strings.Contains(got.out, "node n2    "+dir+"/n2.crt, "+dir+"/n2.key: made, until ") ||
+	if got.code != exitOK || !strings.Contains(got.out, "authority  "+dir+"/ca.crt, "+dir+"/ca.key: created, until ") ||
+		!strings.Contains(got.out, "node n2    "+dir+"/n2.crt, "+dir+"/n2.key: created, until ") ||
 		!strings.Contains(got.out, "coord server --name n1 --peer-tls-cert "+dir+"/n1.crt --peer-tls-key "+dir+"/n1.key --peer-tls-ca "+dir+"/ca.crt …\n") ||
-		!strings.Contains(got.errOut, "ca.key stays where no node is") {
+		!strings.Contains(got.errOut, "ca.key away from the nodes") {
 		t.Errorf("%+v", got)
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
@@ -83,7 +83,7 @@ func TestCert(t *testing.T) {
 	if files := filesIn(t, dir); !slices.Equal(files, want) || !leafOf(t, dir, "n1").Equal(first) {
 		t.Errorf("refused, and something was changed: %v", files)
 	}
-	if got = coord(t, "", "cert", "--dir", dir, "--force", "--days", "1", "n1", "n3"); got.code != exitOK || !strings.Contains(got.out, "ca.key: as it was, until") {
+	if got = coord(t, "", "cert", "--dir", dir, "--force", "--days", "1", "n1", "n3"); got.code != exitOK || !strings.Contains(got.out, "ca.key: unchanged, until") {
 		t.Errorf("anew: %+v", got)
 	}
 	if again := leafOf(t, dir, "n1"); again.Equal(first) || again.NotAfter.After(time.Now().AddDate(0, 0, 1)) {
@@ -127,16 +127,16 @@ func TestCertRefuses(t *testing.T) {
 		text  string
 	}{
 		{nil, "", exitUsage, "an argument is missing"},
-		{nil, "ca", exitUsage, "the authority's files have that name"},
-		{nil, "n1 a/b", exitUsage, `"a/b": a node's name here is`},
-		{nil, "n1 n2 n1", exitUsage, "n1 is named twice"},
-		{nil, "--days 0 n1", exitUsage, "--days: 1 to 36500"},
-		{nil, "--days 36501 n1", exitUsage, "--days: 1 to 36500"},
+		{nil, "ca", exitUsage, "this name is reserved for the authority's files"},
+		{nil, "n1 a/b", exitUsage, `"a/b": a node's name must consist of`},
+		{nil, "n1 n2 n1", exitUsage, "n1 is given twice"},
+		{nil, "--days 0 n1", exitUsage, "--days: expected 1 to 36500"},
+		{nil, "--days 36501 n1", exitUsage, "--days: expected 1 to 36500"},
 		{map[string][]byte{"ca.crt": good["ca.crt"]}, "n1", exitNotFound, "ca.key: no such file"},
 		{map[string][]byte{"ca.key": good["ca.key"]}, "n1", exitNotFound, "ca.crt: no such file"},
 		{map[string][]byte{"ca.crt": []byte("x"), "ca.key": good["ca.key"]}, "n1", exitUsage, "ca.crt and "},
 		{map[string][]byte{"ca.crt": good["ca.crt"], "ca.key": other["ca.key"]}, "n1", exitUsage, "private key does not match"},
-		{authority(now.Add(-time.Minute)), "n1", exitUsage, "the authority ended on"},
+		{authority(now.Add(-time.Minute)), "n1", exitUsage, "the authority expired on"},
 		{map[string][]byte{"n1.crt": nil}, "n1", exitUnsafe, "n1.crt exists already"},
 		{map[string][]byte{"n1.key": nil}, "n1", exitUnsafe, "n1.key exists already"},
 	} {

@@ -74,7 +74,7 @@ func boolFlag(name, usage string, aliases ...string) *cli.BoolFlag {
 func versionFlag(usage string) cli.Flag {
 	return &cli.Int64Flag{Name: "v", Usage: usage, DefaultText: "any", Action: func(_ *cli.Context, n int64) error {
 		if int64(int32(n)) != n { // the conversion would make it another version, or any version
-			return usagef("-v %d: no version is so large", n)
+			return usagef("-v %d: too large for a version", n)
 		}
 		return nil
 	}}

@@ -42,7 +42,7 @@ offered. bash: in ~/.bashrc, or in a file in /etc/bash_completion.d; zsh: in ~/.
 			script, ok := completionScripts[r.args[0]]
 			switch {
 			case !ok:
-				return &usageError{msg: "no completion for the shell " + quote(r.args[0]), hint: "known are " + strings.Join(shells, ", ")}
+				return &usageError{msg: "no completion for the shell " + quote(r.args[0]), hint: "supported shells: " + strings.Join(shells, ", ")}
 			case r.json:
 				r.object(struct {
 					V      int    `json:"v"`

@@ -225,7 +225,7 @@ func TestOneTable(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	if got := coord(t, "", "completion", "csh"); got.code != exitUsage || !strings.Contains(got.errOut, "known are bash, zsh, fish") {
+	if got := coord(t, "", "completion", "csh"); got.code != exitUsage || !strings.Contains(got.errOut, "supported shells: bash, zsh, fish") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -79,7 +79,7 @@ func applyConfig(o *serverOptions, text string) (warnings []string, err error) {
 			decides = z.decides
 		}
 		if by, ok := decided[decides]; ok && decides != "" {
-			return nil, at(fmt.Errorf("%s has decided that already", by))
+			return nil, at(fmt.Errorf("already set by %s", by))
 		}
 		decided[decides] = p.key
 		switch {
@@ -112,7 +112,7 @@ func applyConfig(o *serverOptions, text string) (warnings []string, err error) {
 		}
 	}
 	if ours != nil && theirs != nil {
-		return nil, fmt.Errorf("line %d: %s and line %d: %s both say where to listen", ours.line, ours.key, theirs.line, theirs.key)
+		return nil, fmt.Errorf("line %d: %s and line %d: %s both set the address to listen on", ours.line, ours.key, theirs.line, theirs.key)
 	}
 	if o.zoo.listen, err = listen.addr(); err != nil {
 		return nil, fmt.Errorf("line %d: %w", theirs.line, err)
@@ -121,10 +121,10 @@ func applyConfig(o *serverOptions, text string) (warnings []string, err error) {
 		o.Listen = []string{o.zoo.listen}
 	}
 	if len(twice) > 0 {
-		warnings = append(warnings, "given again further down, which counts: "+strings.Join(twice, ", "))
+		warnings = append(warnings, "overridden by a later line: "+strings.Join(twice, ", "))
 	}
 	if len(ignored) > 0 {
-		warnings = append(warnings, "without meaning here: "+strings.Join(ignored, ", "))
+		warnings = append(warnings, "ignored, no effect here: "+strings.Join(ignored, ", "))
 	}
 	return warnings, nil
 }

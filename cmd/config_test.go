@@ -43,9 +43,9 @@ func TestParseProperties(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"a=1\n=b": "line 2: a key is missing", "a=\\u12": "line 1: \\u takes four", "a=\\u12g4": "line 1: \\u takes four",
-		"a=\\ud83d": "half a surrogate", "a=\\ud83dx": "half a surrogate", "a=\\ud83d\\n": "half a surrogate", "a=\\ud83d\\u0041": "half a surrogate",
-		"a=\x01": "line 1: a control character", "a=\xff": "not UTF-8",
+		"a=1\n=b": "line 2: a key is missing", "a=\\u12": "line 1: \\u needs four", "a=\\u12g4": "line 1: \\u needs four",
+		"a=\\ud83d": "incomplete surrogate", "a=\\ud83dx": "incomplete surrogate", "a=\\ud83d\\n": "incomplete surrogate", "a=\\ud83d\\u0041": "incomplete surrogate",
+		"a=\x01": "line 1: control characters are not allowed", "a=\xff": "not UTF-8",
 	} {
 		if _, err := parseProperties(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
@@ -133,25 +133,25 @@ func TestApplyConfigRefuses(t *testing.T) {
 		"a=1":                                 `line 1: unknown key "a"`,
 		"\n\ntickTyme=1":                      `line 3: unknown key "tickTyme"`,
 		"listen=x":                            "line 1: listen: ",
-		"listen=":                             "line 1: listen: it is empty",
-		"dataDir=":                            "line 1: dataDir: it is empty",
+		"listen=":                             "line 1: listen: the value is empty",
+		"dataDir=":                            "line 1: dataDir: the value is empty",
 		"clientPort=x":                        "line 1: clientPort",
 		"clientPort=0":                        "not a port",
 		"clientPort=70000":                    "not a port",
 		"clientPort=1\nclientPortAddress=a b": "not an address",
-		"clientPort=1\nlisten=a:1":            "both say where to listen",
-		"data-dir=a\ndataDir=b":               "line 2: dataDir: data-dir has decided that already",
+		"clientPort=1\nlisten=a:1":            "both set the address to listen on",
+		"data-dir=a\ndataDir=b":               "line 2: dataDir: already set by data-dir",
 		"maxClientCnxns=many":                 "line 1: maxClientCnxns: ",
 		"snapCount=-1":                        "line 1: snapCount: ",
 		"snapSizeLimitInKb=x":                 "line 1: snapSizeLimitInKb: ",
 		"enforceQuota=maybe":                  "true or false",
 		"jute.maxbuffer=99999999":             "at most 3145728",
 		"jute.maxbuffer=big":                  "not a number",
-		"znode.container.checkIntervalMs=0":   "from 1",
-		"tickTime=0":                          "from 1",
+		"znode.container.checkIntervalMs=0":   "expected 1 or more",
+		"tickTime=0":                          "expected 1 or more",
 		"minSessionTimeout=-2":                "minSessionTimeout",
-		"server.1=a:2888":                     "line 1: server.1: host:PEER:GOSSIP, then :participant or :observer perhaps",
-		"server.1=a:2888:3888:voter":          `line 1: server.1: "voter": participant or observer is meant`,
+		"server.1=a:2888":                     "line 1: server.1: expected host:PEER:GOSSIP[:participant|:observer]",
+		"server.1=a:2888:3888:voter":          `line 1: server.1: "voter": expected participant or observer`,
 		"server.1=a:2888:3888:observer:x":     "host:PEER:GOSSIP",
 		"server.1=a:2888:0":                   `"0" is not a port from 1 to 65535`,
 		"server.1=a:x:3888":                   `"x" is not a port`,
@@ -160,21 +160,21 @@ func TestApplyConfigRefuses(t *testing.T) {
 		"server.1=a:2888:3888|b:2888:3888":    "several addresses of one server are not supported",
 		"server.1=a:2888:3888;x":              `clientPort "x" is not a port`,
 		"server.1=a:1:2\nserver.01=b:1:2":     "line 2: server.01: there is a server 1 already",
-		"server.1=a:1:2;3\nlisten=b:4":        "line 2: listen and line 1: server.1 both say where to listen",
+		"server.1=a:1:2;3\nlisten=b:4":        "line 2: listen and line 1: server.1 both set the address to listen on",
 		"group.1=1:2":                         "line 1: group.1: each voter has one vote",
 		"weight.1=1":                          "each voter has one vote",
-		"dynamicConfigFile=x":                 "who is a member is in the log",
-		"standaloneEnabled=2":                 "true or false is meant",
-		"peerType=leader":                     "participant or observer is meant",
-		"peerType=observer\nobserver=true":    "line 2: observer: peerType has decided that already",
-		"syncLimit=5\nsync-limit=5s":          "line 2: sync-limit: syncLimit has decided that already",
+		"dynamicConfigFile=x":                 "the members are stored in the log",
+		"standaloneEnabled=2":                 "expected true or false",
+		"peerType=leader":                     "expected participant or observer",
+		"peerType=observer\nobserver=true":    "line 2: observer: already set by peerType",
+		"syncLimit=5\nsync-limit=5s":          "line 2: sync-limit: already set by syncLimit",
 		"syncLimit=x":                         "not a number",
 		"expect=x":                            "line 1: expect: ",
 		"initial=a":                           `line 1: initial: "a" is not NAME=HOST:PEER-PORT`,
 		"initial=a=b":                         "is not NAME=HOST:PEER-PORT",
 		"initial=a=b:1:2:3":                   "is not NAME=HOST:PEER-PORT",
 		"initial=a=b:0":                       "is not NAME=HOST:PEER-PORT",
-		"observer=perhaps":                    "true or false is meant",
+		"observer=perhaps":                    "expected true or false",
 		"peer-listen=2888":                    `line 1: peer-listen: "2888" is not ADDR:PORT`,
 		"raft-tick=50":                        `"50" is not a time such as 500ms or 10s`,
 		"secret=x":                            "unknown key",
@@ -203,8 +203,8 @@ func TestConfigWarnings(t *testing.T) {
 		t.Fatal(o.MaxClientConns, err)
 	}
 	want := []string{
-		"given again further down, which counts: maxClientCnxns (line 10)",
-		"without meaning here: initLimit (line 3), autopurge.purgeInterval (line 7), " +
+		"overridden by a later line: maxClientCnxns (line 10)",
+		"ignored, no effect here: initLimit (line 3), autopurge.purgeInterval (line 7), " +
 			"metricsProvider.httpPort (line 8), zookeeper.admin.enableServer (line 9)",
 	}
 	if strings.Join(warnings, "\n") != strings.Join(want, "\n") {

@@ -152,7 +152,7 @@ func (r *run) inTurn(name string, events func(client.Event)) func(context.Contex
 // target returns the servers to connect to and the client's options. name as in inTurn.
 func (r *run) target(name string) (servers []string, o client.Options, err error) {
 	if d := r.flags.Duration("timeout"); d < 0 {
-		return nil, o, usagef("--timeout %v: a time is not negative", d)
+		return nil, o, usagef("--timeout %v: the time must not be negative", d)
 	}
 	o.Name = cmp.Or(name, clientName)
 	if o.User, o.Password, err = r.credential(); err != nil {
@@ -271,7 +271,7 @@ func (r *run) credential() (user string, password []byte, err error) {
 	}
 	name, password, ok := bytes.Cut(secret, []byte{':'})
 	if !ok || len(name) == 0 || len(bytes.TrimSpace(name)) != len(name) {
-		return "", nil, usagef("%s does not hold user:password", from) // the message does not show the content
+		return "", nil, usagef("%s does not contain user:password", from) // the message does not show the content
 	}
 	return string(name), password, nil
 }

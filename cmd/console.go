@@ -174,7 +174,7 @@ func (c *console) confirm(ctx context.Context, yes bool, question string) error 
 		return nil
 	}
 	if !c.asks() {
-		return &usageError{msg: "you would be asked first, and there is no terminal to ask on", hint: "-y says yes"}
+		return &usageError{msg: "this needs a confirmation, but there is no terminal to ask on", hint: "-y confirms it"}
 	}
 	c.progressEnd()
 	_, _ = fmt.Fprintf(c.err, "%s [y/N] ", question)

@@ -42,17 +42,17 @@ func runCreate(ctx context.Context, r *run) error {
 	if ttl := r.flags.String("ttl"); r.flags.IsSet("ttl") {
 		d, err := parseTime(ttl)
 		if err != nil || d < time.Millisecond || d.Milliseconds() > znode.MaxTTLMS {
-			return usagef("--ttl %s: a time such as 30s, 5m or 7d is meant, at least 1ms", quote(ttl))
+			return usagef("--ttl %s: expected a time such as 30s, 5m or 7d, at least 1ms", quote(ttl))
 		}
 		op.TTLMS = d.Milliseconds()
 	}
 	switch {
 	case container && (seq || ephemeral || op.TTLMS > 0):
-		return usagef("a container is neither --seq nor --ephemeral, nor has it a --ttl")
+		return usagef("--container excludes --seq, --ephemeral and --ttl")
 	case ephemeral && op.TTLMS > 0:
-		return usagef("what is --ephemeral has no --ttl")
+		return usagef("--ephemeral and --ttl exclude each other")
 	case ephemeral && r.flags.String("session") == "":
-		return &usageError{msg: "an ephemeral znode needs a session: --session FILE", hint: "coord session new --file FILE makes one; it must be used again before its time is over"}
+		return &usageError{msg: "an ephemeral znode needs a session: --session FILE", hint: "create one with coord session new --file FILE, and use it again before its --ttl is over"}
 	case ephemeral && seq:
 		op.Mode = znode.EphemeralSequential
 	case ephemeral:

@@ -54,7 +54,7 @@ func runDu(ctx context.Context, r *run) error {
 	}
 	n := r.flags.Int("n")
 	if n < 0 {
-		return usagef("-n %d: a number from 0 is meant", n)
+		return usagef("-n %d: expected 0 or more", n)
 	}
 	all := jsonUsage{V: schema, usage: usage{Path: path}, Children: []usage{}}
 	err = r.walk(ctx, path, client.ListOptions{Stat: true}, func(it client.Item) error {
@@ -81,7 +81,7 @@ func runDu(ctx context.Context, r *run) error {
 	}
 	all.Children = biggest(all.Children, n)
 	if all.Unreadable > 0 {
-		r.note("coord: %s of the znodes may not be read: neither their bytes nor what is below them is counted", count(all.Unreadable))
+		r.note("coord: no permission to read %s of the znodes: neither their bytes nor the znodes below them are counted", count(all.Unreadable))
 	}
 	if r.json {
 		r.object(all)

@@ -73,9 +73,9 @@ func (r *run) dumpFormat(file string) (dumpFormat, error) {
 	case i >= 0:
 		return all[i], nil
 	case name != "":
-		return dumpFormat{}, usagef("--format %s: known are %s", quote(name), known)
+		return dumpFormat{}, usagef("--format %s: expected one of %s", quote(name), known)
 	default:
-		return dumpFormat{}, &usageError{msg: "the name of " + file + " does not tell its format", hint: "--format is one of " + known}
+		return dumpFormat{}, &usageError{msg: "the name of " + file + " does not show its format", hint: "give the --format: one of " + known}
 	}
 }
 
@@ -113,7 +113,7 @@ func readJSONDump(in []byte) (all []entry, whole bool, err error) {
 		err := dec.Decode(&j)
 		if err == nil {
 			if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-				err = errors.New("one object a line is meant")
+				err = errors.New("expected one object per line")
 			}
 		}
 		e := entry{path: j.Path, line: number}
@@ -121,9 +121,9 @@ func readJSONDump(in []byte) (all []entry, whole bool, err error) {
 		case err != nil && j.V <= schema:
 			err = usagef("%v", err)
 		case j.V > schema:
-			err = fmt.Errorf("version %d of the format, which this coord does not know: %w", j.V, znode.ErrUnimplemented)
+			err = fmt.Errorf("version %d of the format, which this coord does not support: %w", j.V, znode.ErrUnimplemented)
 		case whole:
-			err = usagef("it stands behind the end")
+			err = usagef("line after the end mark")
 		case j.End:
 			whole = true
 			continue

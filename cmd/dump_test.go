@@ -170,11 +170,11 @@ func TestEnvTrees(t *testing.T) {
 		why    string
 	}{
 		{entry{path: "/", data: []byte("x")}, true, "PATH itself"},
-		{entry{path: "/a-b"}, false, "name of a variable"},
-		{entry{path: "/1"}, false, "name of a variable"},
-		{entry{path: "/a__b"}, false, "name of a variable"},
-		{entry{path: "/a_/b"}, false, "name of a variable"},
-		{entry{path: "/é"}, false, "name of a variable"},
+		{entry{path: "/a-b"}, false, "its path is not a variable name"},
+		{entry{path: "/1"}, false, "its path is not a variable name"},
+		{entry{path: "/a__b"}, false, "its path is not a variable name"},
+		{entry{path: "/a_/b"}, false, "its path is not a variable name"},
+		{entry{path: "/é"}, false, "its path is not a variable name"},
 		{entry{path: "/a", data: []byte("x\x00")}, false, "NUL"},
 	} {
 		err := f.write(&bytes.Buffer{}).add(tt.e, tt.parent)
@@ -192,26 +192,26 @@ func TestReadDumps(t *testing.T) {
 		{"json", "{\"path\":\"/a\"}\n{\"path\":\"/b\",\"dat\":\"x\"}", "", `line 2: json: unknown field "dat"`},
 		{"json", `{"path":"/a","data":"x","data64":"eA=="}`, "", "line 1: data and data64 exclude each other"},
 		{"json", `{"path":"/a","data64":"?"}`, "", "line 1: data64: illegal base64"},
-		{"json", `{"path":"/a"} {"path":"/b"}`, "", "line 1: one object a line"},
+		{"json", `{"path":"/a"} {"path":"/b"}`, "", "line 1: expected one object per line"},
 		{"json", "\n[1]", "", "line 2: json: cannot unmarshal array"},
 		{"json", `{"v":2,"path":"/a","news":1}`, "", "line 1: version 2 of the format"},
-		{"json", "{\"end\":true}\n{\"path\":\"/a\"}", "", "line 2: it stands behind the end"},
+		{"json", "{\"end\":true}\n{\"path\":\"/a\"}", "", "line 2: line after the end mark"},
 		{"yaml", "/a: x\n/b:\n/c: 012\n/d: true\n/e: &x |\n  two\n  lines\n/f: *x\n/g: !!binary |\n  eA\n  ==\n", "/a=x /b= /c=012 /d=true /e=two\nlines\n /f=two\nlines\n /g=x", ""},
 		{"yaml", "# nothing\n", "", ""},
-		{"yaml", "/a:\n  b: x\n", "", "line 1: the value of \"/a\" is no text"},
-		{"yaml", "- /a\n", "", "line 1: a mapping from paths to values is meant"},
-		{"yaml", "/a: x\n---\n/b: y\n", "", "one YAML document is meant"},
+		{"yaml", "/a:\n  b: x\n", "", "line 1: the value of \"/a\" is not text"},
+		{"yaml", "- /a\n", "", "line 1: expected a mapping from paths to values"},
+		{"yaml", "/a: x\n---\n/b: y\n", "", "expected one YAML document"},
 		{"yaml", "/a: !!binary '?'\n", "", "line 1: !!binary: illegal base64"},
 		{"yaml", "/a: [\n", "", "yaml: line"},
 		{"env", "# c\nA=1 # why\n export B__C=\"a \\\"b\\\" \\\\ \\n\"\r\nD='it'\\''s'\"!\" \nE=\nF=a\\ b\\\nc", "/A=1 /B/C=a \"b\" \\ \\n /D=it's! /E= /F=a bc", ""},
-		{"env", "A=1\nB=$A\n", "", "line 2: a shell would not take $ as it is"},
-		{"env", "A=\"`id`\"\n", "", "line 1: a shell would not take ` as it is"},
-		{"env", "A=~/x\n", "", "line 1: a shell would not take ~ as it is"},
-		{"env", "A=http://x?a&b\n", "", "line 1: a shell would not take & as it is"},
-		{"env", "A=a b\n", "", "line 1: something stands behind the value of A"},
-		{"env", "\nA-B=x\n", "", "line 2: NAME=VALUE is meant"},
+		{"env", "A=1\nB=$A\n", "", "line 2: a shell would interpret $"},
+		{"env", "A=\"`id`\"\n", "", "line 1: a shell would interpret `"},
+		{"env", "A=~/x\n", "", "line 1: a shell would interpret ~"},
+		{"env", "A=http://x?a&b\n", "", "line 1: a shell would interpret &"},
+		{"env", "A=a b\n", "", "line 1: unexpected text after the value of A"},
+		{"env", "\nA-B=x\n", "", "line 2: expected NAME=VALUE"},
 		{"env", "A='x\ny\n", "", "a quote is not closed"},
-		{"env", "A=x\\", "", "line 1: a backslash ends the file"},
+		{"env", "A=x\\", "", "line 1: the file ends with a backslash"},
 		{"tar", "nonsense", "", "the archive cannot be read"},
 	} {
 		i := slices.Index(dumpFormatNames(), tt.format)
@@ -354,13 +354,13 @@ func TestExport(t *testing.T) {
 		err  string
 	}{
 		{"export /a", 0, "{\"v\":1,\"path\":\"/\",\"data\":\"x\"}\n{\"v\":1,\"path\":\"/b\",\"data\":\"y\"}\n{\"v\":1,\"end\":true}\n", "2 znodes with 2 B exported"},
-		{"export /a - --json --format env", 2, "", `"message":"the format env cannot hold`},
+		{"export /a - --json --format env", 2, "", `"message":"the format env cannot represent`},
 		{"export /a/b - --json", 0, "{\"v\":1,\"path\":\"/\",\"data\":\"y\"}\n{\"v\":1,\"end\":true}\n", `"znodes":1,"bytes":1,"ephemerals":0,"plain":0}`},
 		{"export /a a.yml --json", 0, `{"v":1,"path":"/a","file":"a.yml","format":"yaml","znodes":2,"bytes":2,"ephemerals":0,"plain":0}` + "\n", ""},
 		{"export /a a.yml", 13, "", "--force overwrites it"},
 		{"export /a a.yml --force", 0, "", "2 znodes"},
-		{"export /a a.doc", 2, "", "--format is one of json, yaml, tar, env"},
-		{"export /a a.doc --format xml", 2, "", "known are json, yaml, tar, env"},
+		{"export /a a.doc", 2, "", "give the --format: one of json, yaml, tar, env"},
+		{"export /a a.doc --format xml", 2, "", "expected one of json, yaml, tar, env"},
 		{"export / all.json", 6, "", "/hidden: not permitted"},
 		{"export /none none.json", 3, "", "no such znode"},
 		{"export /zookeeper", 0, "{\"v\":1,\"path\":\"/\",\"data\":\"\"}\n{\"v\":1,\"path\":\"/config\",\"data\":\"\"}\n{\"v\":1,\"path\":\"/quota\",\"data\":\"\"}\n{\"v\":1,\"end\":true}\n", "3 znodes"},
@@ -375,7 +375,7 @@ func TestExport(t *testing.T) {
 	if files, _ := filepath.Glob("*"); !slices.Equal(files, []string{"a.yml"}) {
 		t.Errorf("left are %v", files)
 	}
-	if code, out := onTerminal(t, "export", "/a", "--format", "tar").wait(); code != exitUsage || !strings.Contains(out, "not for a terminal") {
+	if code, out := onTerminal(t, "export", "/a", "--format", "tar").wait(); code != exitUsage || !strings.Contains(out, "cannot be written to a terminal") {
 		t.Errorf("%d %s", code, out)
 	}
 }
@@ -404,8 +404,8 @@ func TestImport(t *testing.T) {
 		{"import /new/app --dry-run --json", two, 0, `{"v":1,"change":"update","path":"/new/app/x/y"}` + "\n", ""},
 		{"import /new/app", two, 0, report(0, 1, 1, 0), ""},
 		{"get /new/app/x", "", 0, "stays", ""},
-		{"import /new/app --replace", two + end, 2, "", "-y says yes"},
-		{"import /new/app --replace --dry-run", two, 12, "", "does not end in an end mark"},
+		{"import /new/app --replace", two + end, 2, "", "-y confirms it"},
+		{"import /new/app --replace --dry-run", two, 12, "", "has no end mark"},
 		{"import /new/app --replace --dry-run", two + end, 0, "delete /new/app/z/below\ndelete /new/app/z\n", "2 to delete"},
 		{"import /new/app --replace -y", two + end, 0, report(0, 0, 2, 2), ""},
 		{"ls -R /new", "", 0, "/new/app\n/new/app/x\n/new/app/x/y\n", ""},
@@ -413,15 +413,15 @@ func TestImport(t *testing.T) {
 		{"import /new/app", "", 2, "", "stdin has no znodes"},
 		{"import /new/app", "{}", 2, "", "stdin, line 1: path \"\" is empty\nhint: a path in the file"},
 		{"import /new/app --json", "\n{\"path\":\"x\"}", 2, "", `"message":"stdin, line 2: path \"x\" does not start with /"`},
-		{"import /new/app", "{\"path\":\"/a\"}\n{\"path\":\"/a\"}\n", 2, "", "stdin, line 2: \"/a\" stands there twice"},
+		{"import /new/app", "{\"path\":\"/a\"}\n{\"path\":\"/a\"}\n", 2, "", "stdin, line 2: duplicate path \"/a\""},
 		{"import / --format yaml", "/zookeeper/quota: x\n", 2, "", "/zookeeper/quota belongs to the server"},
-		{"import /new/app --format env", "A=$B\n", 2, "", "stdin, line 1: a shell would not take $"},
+		{"import /new/app --format env", "A=$B\n", 2, "", "stdin, line 1: a shell would interpret $"},
 		{"import /bom", "\ufeff" + two + end, 0, report(3, 0, 0, 0), ""},
 		{"import /bom --format yaml", "\ufeff/x: s\n", 0, report(0, 1, 0, 0), ""},
 		{"import /bom --format env", "\ufeffx=e\n", 0, report(0, 1, 0, 0), ""},
 		{"get /bom/x", "", 0, "e", ""},
 		{"import /new none.json", "", 3, "", "none.json"},
-		{"import /new x.doc", "", 2, "", "does not tell its format"},
+		{"import /new x.doc", "", 2, "", "does not show its format"},
 	} {
 		got := coord(t, tt.in, strings.Fields(tt.args)...)
 		if got.code != tt.code || got.out != tt.out || (tt.err == "") != (got.errOut == "") || !strings.Contains(got.errOut, tt.err) {
@@ -445,7 +445,7 @@ func TestImportAsks(t *testing.T) {
 	}{{"n\n", exitFalse, "/a/old\n"}, {"y\n", exitOK, "/a/new\n"}} {
 		x := onTerminal(t, "import", "--replace", "/a", file)
 		eventually(t, "the question", func() bool {
-			return strings.Contains(x.text(), "Delete 1 znode below /a that "+file+" does not have? [y/N] ")
+			return strings.Contains(x.text(), "Delete 1 znode below /a (not in "+file+")? [y/N] ")
 		})
 		_, _ = x.master.WriteString(tt.answer)
 		if code, text := x.wait(); code != tt.code {
@@ -522,7 +522,7 @@ func TestImportMeets(t *testing.T) {
 		}
 		return done(r)
 	})
-	if got := coord(t, "", "export", "/m"); !strings.Contains(got.out, `"/b/c"`) || strings.Contains(got.out, "live") || !strings.Contains(got.errOut, "since sessions own them: 1 znode") {
+	if got := coord(t, "", "export", "/m"); !strings.Contains(got.out, `"/b/c"`) || strings.Contains(got.out, "live") || !strings.Contains(got.errOut, "not exported because ephemeral: 1 znode") {
 		t.Errorf("%+v", got)
 	}
 	got := coord(t, `{"v":1,"end":true}`, "import", "/m", "--replace", "-y")
@@ -539,8 +539,8 @@ func TestImportMeets(t *testing.T) {
 		code    int
 		message string
 	}{
-		{1, znode.ErrBadVersion, exitConflict, "coord: /m/0002: the version is another one\nhint: somebody else has changed it meanwhile"},
-		{2, znode.ErrBadVersion, exitPart, "coord: 1,000 of 2,500 changes were made; then /m/1002: the version is another one\nhint: somebody else"},
+		{1, znode.ErrBadVersion, exitConflict, "coord: /m/0002: the version is another one\nhint: another client has changed it meanwhile"},
+		{2, znode.ErrBadVersion, exitPart, "coord: 1,000 of 2,500 changes were made; then /m/1002: the version is another one\nhint: another client"},
 		{2, znode.ErrUncertain, exitUncertain, "1,000 of 2,500 changes were made"},
 		{3, znode.ErrNoSpace, exitPart, "2,000 of 2,500 changes were made; then /m/2002: "},
 	} {

@@ -26,7 +26,7 @@ func pathOfVariable(name string) string { return "/" + strings.ReplaceAll(name, 
 type envError struct{ path, why string }
 
 func (e *envError) Error() string {
-	return "the format env cannot hold " + quote(e.path) + ": " + e.why
+	return "the format env cannot represent " + quote(e.path) + ": " + e.why
 }
 func (e *envError) exitCode() int { return exitUsage }
 
@@ -37,11 +37,11 @@ func (d envDump) add(e entry, parent bool) error {
 	name := strings.ReplaceAll(e.path[1:], "/", "__")
 	switch {
 	case e.path == "/":
-		return &envError{e.path, "a value of PATH itself has no variable"}
+		return &envError{e.path, "the value of PATH itself has no variable name"}
 	case !variable.MatchString(name) || pathOfVariable(name) != e.path:
-		return &envError{e.path, "it makes no name of a variable: letters, digits and single _ do, and no digit in front"}
+		return &envError{e.path, "its path is not a variable name: only letters, digits and single _ are allowed, and no digit at the beginning"}
 	case bytes.IndexByte(e.data, 0) >= 0:
-		return &envError{e.path, "its value has a NUL byte"}
+		return &envError{e.path, "its value contains a NUL byte"}
 	}
 	value := string(e.data)
 	if !bareWord.MatchString(value) {
@@ -115,7 +115,7 @@ func (s *shellText) assignment() (e entry, err error) {
 	}
 	name, _, ok := bytes.Cut(rest, []byte{'='})
 	if !ok || !variable.Match(name) {
-		return e, usagef("NAME=VALUE is meant")
+		return e, usagef("expected NAME=VALUE")
 	}
 	s.pos += len(name) + 1
 	e.path = pathOfVariable(string(name))
@@ -128,7 +128,7 @@ func (s *shellText) assignment() (e entry, err error) {
 	case s.in[s.pos] == '#':
 		s.comment()
 	default:
-		return e, &usageError{msg: "something stands behind the value of " + string(name), hint: "quote a value that has spaces: '…'"}
+		return e, &usageError{msg: "unexpected text after the value of " + string(name), hint: "quote a value that has spaces: '…'"}
 	}
 	return e, nil
 }
@@ -157,7 +157,7 @@ func (s *shellText) value() (v []byte, err error) {
 		case quote == 0 && (c == '\'' || c == '"'):
 			quote = c
 		case c == '\\' && s.pos == len(s.in):
-			return nil, usagef("a backslash ends the file")
+			return nil, usagef("the file ends with a backslash")
 		case c == '\\' && s.in[s.pos] == '\n':
 			s.next() // the line continues
 		case c == '\\' && (quote == 0 || strings.IndexByte("$`\"\\", s.in[s.pos]) >= 0):
@@ -173,5 +173,5 @@ func (s *shellText) value() (v []byte, err error) {
 }
 
 func unquoted(c byte) error {
-	return &usageError{msg: fmt.Sprintf("a shell would not take %c as it is, and nothing is expanded here", c), hint: `put the value in single quotes: '…'`}
+	return &usageError{msg: fmt.Sprintf("a shell would interpret %c, which is not supported here", c), hint: `put the value in single quotes: '…'`}
 }

@@ -54,7 +54,7 @@ func pathOfTar(name string) (p string, value bool, err error) {
 		case part == "" || part == "..":
 			return "", false, usagef("%s is not a path inside the archive", quote(name))
 		case dots == 1 && i < len(parts)-1:
-			return "", false, usagef("%s: %s is a file, the value of a folder", quote(name), valueFile)
+			return "", false, usagef("%s: %s must be a file, with the value of its folder", quote(name), valueFile)
 		case dots == 1:
 			return "/" + strings.Join(parts[:i], "/"), true, nil
 		case dots > 1:
@@ -118,7 +118,7 @@ func readTarDump(in []byte) (all []entry, whole bool, err error) {
 		i, known := folders[p]
 		switch {
 		case value && folder:
-			return nil, false, usagef("%s is a folder, where the value of one is meant", quote(h.Name))
+			return nil, false, usagef("%s is a folder: expected a file with the value of its folder", quote(h.Name))
 		case known && value:
 			all[i].data = data
 			continue

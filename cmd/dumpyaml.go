@@ -53,14 +53,14 @@ func readYAMLDump(in []byte) (all []entry, whole bool, err error) {
 		return nil, false, usagef("%v", err)
 	}
 	if err := dec.Decode(new(yaml.Node)); err != io.EOF { //nolint:errorlint // as above
-		return nil, false, usagef("one YAML document is meant")
+		return nil, false, usagef("expected one YAML document")
 	}
 	top := doc.Content[0]
 	if top.Kind == yaml.ScalarNode && top.Tag == "!!null" {
 		return nil, whole, nil
 	}
 	if top.Kind != yaml.MappingNode {
-		return nil, false, &lineError{line: top.Line, err: usagef("a mapping from paths to values is meant")}
+		return nil, false, &lineError{line: top.Line, err: usagef("expected a mapping from paths to values")}
 	}
 	for i := 0; i < len(top.Content); i += 2 {
 		key, value := top.Content[i], top.Content[i+1]
@@ -70,9 +70,9 @@ func readYAMLDump(in []byte) (all []entry, whole bool, err error) {
 		}
 		switch {
 		case key.Kind != yaml.ScalarNode:
-			return nil, false, &lineError{line: key.Line, err: usagef("a path is meant")}
+			return nil, false, &lineError{line: key.Line, err: usagef("expected a path")}
 		case value.Kind != yaml.ScalarNode:
-			return nil, false, &lineError{line: key.Line, err: &usageError{msg: "the value of " + quote(key.Value) + " is no text", hint: "write each znode with its whole path: /hosts/a: value"}}
+			return nil, false, &lineError{line: key.Line, err: &usageError{msg: "the value of " + quote(key.Value) + " is not text", hint: "write each znode with its whole path: /hosts/a: value"}}
 		case value.Tag == "!!binary":
 			if e.data, err = base64.StdEncoding.DecodeString(strings.Join(strings.Fields(value.Value), "")); err != nil {
 				return nil, false, &lineError{line: value.Line, err: usagef("!!binary: %v", err)}

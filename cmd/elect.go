@@ -51,7 +51,7 @@ func runElect(ctx context.Context, r *run) error {
 	}
 	argv := r.args[1:]
 	if r.literal != 1 && len(argv) > 0 {
-		return &usageError{msg: "the command to run stands behind --", hint: "coord elect " + path + " -- COMMAND"}
+		return &usageError{msg: "the command to run must stand after --", hint: "coord elect " + path + " -- COMMAND"}
 	}
 	id := r.flags.String("id")
 	if id == "" {

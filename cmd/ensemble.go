@@ -31,17 +31,17 @@ func (o *serverOptions) settle() (warnings []string, err error) {
 		len(e.Join)+e.Expect+len(e.Initial) > 0 || e.Observer || o.zoo.distributed
 	if !asked {
 		if o.given["peer-tls-cert"] || o.given["peer-tls-key"] || o.given["peer-tls-ca"] {
-			return nil, fmt.Errorf("TLS between nodes, and this one is alone: join, expect, initial or secret-file make it one of several")
+			return nil, fmt.Errorf("TLS between nodes is configured, but this node is standalone: join, expect, initial or secret-file make it a node of an ensemble")
 		}
 		for _, name := range []string{"advertise", "sync-limit", "raft-tick", "heartbeat-ticks", "election-ticks"} {
 			if o.given[name] {
-				warnings = append(warnings, name+" has no effect: the node is alone")
+				warnings = append(warnings, name+" has no effect: the node is standalone")
 			}
 		}
 		return warnings, nil
 	}
 	if o.zoo.tls && e.TLSCert == "" {
-		return nil, fmt.Errorf("sslQuorum asks for TLS between the nodes: that needs peer-tls-cert, peer-tls-key and peer-tls-ca")
+		return nil, fmt.Errorf("sslQuorum requires TLS between the nodes: set peer-tls-cert, peer-tls-key and peer-tls-ca")
 	}
 	for _, f := range e.Initial {
 		if host, fields, ok := hostFields(f.Addr); ok && f.Name == o.Name && len(fields) == 1 {
@@ -107,7 +107,7 @@ func readSecret(file string) ([]byte, error) {
 		return nil, fmt.Errorf("secret-file %s: %w", file, bare(err))
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) == os.Geteuid() && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("secret-file %s: others than you may read or change it (mode %04o): chmod 600 it", file, info.Mode().Perm())
+		return nil, fmt.Errorf("secret-file %s: other users may read or change it (mode %04o): run chmod 600 on it", file, info.Mode().Perm())
 	}
 	secret, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
 	if err != nil {

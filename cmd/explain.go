@@ -45,7 +45,7 @@ func (e *explainer) dial(ctx context.Context, r *run, servers []string, o client
 		}
 	}
 	if o.User != "" {
-		e.out.note("coord: AUTH digest %s comes first, with the password as its payload", o.User)
+		e.out.note("coord: AUTH digest %s is sent first, with the password as its payload", o.User)
 	}
 	near, far := net.Pipe()
 	e.done = make(chan struct{})
@@ -117,7 +117,7 @@ func explainLimits() text.Limits {
 // explainPages says once how a list continues after its first page.
 func (e *explainer) explainPages(req *text.Request) {
 	if list := req.Verb == text.VerbLs || req.Verb == text.VerbTree; list && e.server == nil && !e.paged {
-		e.out.note("coord: while an answer says more=1, the same is sent again with after= the last entry of it")
+		e.out.note("coord: while an answer says more=1, the request is repeated with after= its last entry")
 		e.paged = true
 	}
 }

@@ -66,7 +66,7 @@ func runExport(ctx context.Context, r *run) error {
 	case r.explainer != nil:
 		return r.export(ctx, path, format.write(io.Discard), &report)
 	case file == "-" && r.outTTY && format.binary:
-		return &usageError{msg: "the format " + format.name + " is not for a terminal", hint: "coord export PATH FILE"}
+		return &usageError{msg: "the format " + format.name + " cannot be written to a terminal", hint: "coord export PATH FILE"}
 	case file == "-":
 		if err := r.export(ctx, path, format.write(r.out), &report); err != nil {
 			return err
@@ -98,10 +98,10 @@ func runExport(ctx context.Context, r *run) error {
 	default:
 		r.note("coord: %s with %s exported", znodes(report.Znodes), size(report.Bytes))
 		if report.Ephemerals > 0 {
-			r.note("coord: left out, since sessions own them: %s", znodes(report.Ephemerals))
+			r.note("coord: not exported because ephemeral: %s", znodes(report.Ephemerals))
 		}
 		if report.Plain > 0 {
-			r.note("coord: written as plain znodes, without what makes them go: %s", znodes(report.Plain))
+			r.note("coord: containers and znodes with a TTL, exported as plain znodes: %s", znodes(report.Plain))
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ func fenceCommand() *command {
 highest token that it has seen (COORD_FENCE), and refuses a smaller one.`,
 		examples: []string{`coord fence check /var/lib/backup.fence "$COORD_FENCE" && write_backup`},
 		run: func(context.Context, *run) error {
-			return &usageError{msg: "what is to be done with a fence?", hint: "coord help fence check"}
+			return &usageError{msg: "a subcommand is missing: coord fence check", hint: "coord help fence check"}
 		},
 	}
 }
@@ -38,7 +38,7 @@ the exit code is 0; a lower one is refused with 1. Two checks of one file never 
 func runFenceCheck(_ context.Context, r *run) (err error) {
 	token, err := strconv.ParseUint(r.args[1], 0, 64)
 	if err != nil {
-		return usagef("%s: a token is meant, such as 0x100000005", quote(r.args[1]))
+		return usagef("%s: expected a token such as 0x100000005", quote(r.args[1]))
 	}
 	f, err := os.OpenFile(r.args[0], os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -55,7 +55,7 @@ func runFenceCheck(_ context.Context, r *run) (err error) {
 	highest := uint64(0)
 	if s := strings.TrimSpace(string(b)); s != "" {
 		if highest, err = strconv.ParseUint(s, 0, 64); err != nil {
-			return &codeError{exitDamaged, fmt.Errorf("%s is not the file of a fence", r.args[0])}
+			return &codeError{exitDamaged, fmt.Errorf("%s is not a fence file", r.args[0])}
 		}
 	}
 	if token < highest {

@@ -78,7 +78,7 @@ func runFind(ctx context.Context, r *run) error {
 		return nil
 	})
 	if err == nil && unread > 0 {
-		r.note("coord: %s of the znodes may not be read", count(unread))
+		r.note("coord: no permission to read %s of the znodes", count(unread))
 	}
 	return err
 }
@@ -87,7 +87,7 @@ func runFind(ctx context.Context, r *run) error {
 func (r *run) conditions(now time.Time) (all []condition, err error) {
 	if glob := r.flags.String("name"); r.flags.IsSet("name") {
 		if _, err := path.Match(glob, ""); err != nil || strings.Contains(glob, "/") {
-			return nil, &usageError{msg: "--name " + quote(glob) + " is no pattern of a name", hint: "such as 'job-*': * ? and [a-z] are known, and a name has no /"}
+			return nil, &usageError{msg: "--name " + quote(glob) + " is not a valid pattern of a name", hint: "for example 'job-*': * ? and [a-z] are supported, and a name has no /"}
 		}
 		all = append(all, func(name string, _ *text.Stat) bool { ok, _ := path.Match(glob, name); return ok })
 	}
@@ -97,7 +97,7 @@ func (r *run) conditions(now time.Time) (all []condition, err error) {
 	if id := r.flags.String("owner"); r.flags.IsSet("owner") {
 		owner, err := strconv.ParseUint(id, 0, 64)
 		if err != nil || owner == 0 {
-			return nil, usagef("--owner %s: the id of a session is meant, such as 0x1000000000001", quote(id))
+			return nil, usagef("--owner %s: expected a session id such as 0x1000000000001", quote(id))
 		}
 		all = append(all, func(_ string, s *text.Stat) bool { return uint64(s.EphemeralOwner) == owner })
 	}
@@ -108,7 +108,7 @@ func (r *run) conditions(now time.Time) (all []condition, err error) {
 		if v := r.flags.String(flag); r.flags.IsSet(flag) {
 			d, err := parseTime(v)
 			if err != nil || d < 0 {
-				return nil, usagef("--%s %s: a time such as 30s, 1h or 7d is meant", flag, quote(v))
+				return nil, usagef("--%s %s: expected a time such as 30s, 1h or 7d", flag, quote(v))
 			}
 			than := now.Add(-d).UnixMilli()
 			all = append(all, func(_ string, s *text.Stat) bool { return holds(s.MtimeMS, than) })

@@ -103,7 +103,7 @@ func runImport(ctx context.Context, r *run) error {
 		return nil
 	}
 	if n := p.report.Deleted; n > 0 {
-		if err := r.confirm(ctx, yes, fmt.Sprintf("Delete %s below %s that %s does not have?", znodes(int64(n)), top, name)); err != nil {
+		if err := r.confirm(ctx, yes, fmt.Sprintf("Delete %s below %s (not in %s)?", znodes(int64(n)), top, name)); err != nil {
 			return err
 		}
 	}
@@ -146,7 +146,7 @@ func readDump(format dumpFormat, name string, in []byte, top string, whole bool)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", name, err)
 	case whole && !marked:
-		return nil, &hinted{&cutError{name}, "export it again; or end it as coord export does, see coord help export"}
+		return nil, &hinted{&cutError{name}, "export it again, or add the end mark as described in coord help export"}
 	case len(entries) == 0 && !marked:
 		return nil, usagef("%s has no znodes", name)
 	}
@@ -164,7 +164,7 @@ func readDump(format dumpFormat, name string, in []byte, top string, whole bool)
 		case znode.Below(path, znode.SystemPath):
 			err = usagef("%s belongs to the server", path)
 		case twice:
-			err = usagef("%s stands there twice", quote(e.path))
+			err = usagef("duplicate path %s", quote(e.path))
 		}
 		if err != nil && e.line > 0 {
 			return nil, &lineError{name, e.line, err}
@@ -200,7 +200,7 @@ func paths(all map[string]target) (paths []string) {
 type cutError struct{ file string }
 
 func (e *cutError) Error() string {
-	return e.file + " does not end in an end mark: it may have been cut, and what is missing would be deleted"
+	return e.file + " has no end mark: it may be cut off, and znodes that are missing in it would be deleted"
 }
 func (e *cutError) exitCode() int { return exitDamaged }
 
@@ -348,7 +348,7 @@ func (p *plan) stopped(done int, err error) error {
 	}
 	for _, changed := range []error{znode.ErrBadVersion, znode.ErrNodeExists, znode.ErrNoNode, znode.ErrNotEmpty} {
 		if errors.Is(err, changed) {
-			err = &hinted{err, "somebody else has changed it meanwhile: import it again, what was done is found unchanged"}
+			err = &hinted{err, "another client has changed it meanwhile: import it again; what was imported already stays as it is"}
 			break
 		}
 	}

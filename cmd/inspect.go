@@ -83,7 +83,7 @@ func runInspect(ctx context.Context, r *run) error {
 	file := r.args[0]
 	depth, top := r.flags.Int("depth"), r.flags.Int("top")
 	if r.flags.IsSet("depth") && depth < 1 || r.flags.IsSet("top") && top < 1 {
-		return usagef("--depth and --top are numbers from 1")
+		return usagef("--depth and --top: expected 1 or more")
 	}
 	if depth == 0 && top == 0 {
 		info, err := snapshot.Inspect(file)
@@ -168,10 +168,10 @@ func (r *run) inspected(i inspected) {
 
 // levelMeans describes what each level of verification has checked.
 var levelMeans = map[string]string{
-	snapshot.Header.String():   "its two ends belong together; what is between them was not read",
+	snapshot.Header.String():   "the two ends of the file match; the data between them was not read",
 	snapshot.Checksum.String(): "every byte is as it was written",
-	snapshot.Decode.String():   "every byte is as it was written, every record makes sense",
-	snapshot.Restore.String():  "the state was built from it, and is the one that was backed up",
+	snapshot.Decode.String():   "every byte is as it was written, every record is valid",
+	snapshot.Restore.String():  "the state was built from it, and matches the one that was backed up",
 }
 
 func snapshotVerifyCommand() *command {

@@ -74,7 +74,7 @@ func runLock(ctx context.Context, r *run) error {
 		return err
 	}
 	if r.literal != 1 || len(r.args) == 1 {
-		return &usageError{msg: "the command to run stands behind --", hint: "coord lock " + path + " -- COMMAND"}
+		return &usageError{msg: "the command to run must stand after --", hint: "coord lock " + path + " -- COMMAND"}
 	}
 	o, err := r.lockOptions()
 	if err != nil {
@@ -107,9 +107,9 @@ func (r *run) lockOptions() (o client.LockOptions, err error) {
 	wait := r.flags.Duration("wait")
 	switch {
 	case r.flags.IsSet("slots") && (o.Slots < 1 || o.Shared):
-		return o, usagef("--slots: a number from 1, and not with --shared")
+		return o, usagef("--slots: expected 1 or more, and no --shared")
 	case r.flags.IsSet("wait") && (wait < 0 || r.flags.Bool("try")):
-		return o, usagef("--wait: a time, and not with --try")
+		return o, usagef("--wait: expected a time that is not negative, and no --try")
 	case r.flags.Bool("try"):
 		o.Timeout = 0
 	case r.flags.IsSet("wait"):
@@ -138,10 +138,10 @@ func (r *run) hold(ctx context.Context, name string, resume *client.Session) (*g
 	ttl, grace := r.flags.Duration("ttl"), r.flags.Duration("grace")
 	switch {
 	case ttl < leastTTL || ttl > text.MaxWaitMS*time.Millisecond:
-		return nil, usagef("--ttl %v: from %v to 24h", ttl, leastTTL)
+		return nil, usagef("--ttl %v: expected %v to 24h", ttl, leastTTL)
 	case grace <= 0 || grace > ttl/2:
 		if r.flags.IsSet("grace") {
-			return nil, usagef("--grace %v: more than nothing, and at most half of --ttl", grace)
+			return nil, usagef("--grace %v: expected more than 0 and at most half of --ttl", grace)
 		}
 		grace = ttl / 3
 	}
@@ -194,7 +194,7 @@ func (g *guard) acquire(ctx context.Context, path string, o client.LockOptions) 
 		case !errors.Is(err, znode.ErrTimeout):
 			return err
 		case try:
-			return &falseError{path + ": somebody else has the lock"}
+			return &falseError{path + ": another client holds the lock"}
 		case !forever:
 			return &codeError{exitNotInTime, errors.New(path + ": not acquired in time")}
 		}
@@ -206,7 +206,7 @@ func (g *guard) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()
 	if err := g.Close(ctx); err != nil && g.Err() == nil && g.path != "" {
-		g.r.note("coord: the server could not be told: %s is free when the session's time is over: %v", g.path, oneLine(err.Error()))
+		g.r.note("coord: %s could not be released, and becomes free when its session expires: %v", g.path, oneLine(err.Error()))
 	}
 }
 
@@ -422,7 +422,7 @@ and the next one has the lock at once: only fencing tokens keep the two apart th
 					return err
 				}
 				if len(all) == 0 {
-					return &client.Error{Code: znode.ErrNoNode, Path: path, Op: -1, Message: "nobody has the lock"}
+					return &client.Error{Code: znode.ErrNoNode, Path: path, Op: -1, Message: "nobody holds the lock"}
 				}
 				if err := r.confirm(ctx, r.flags.Bool("yes"), "Take "+path+" away from "+all[0].holder+"?"); err != nil {
 					return err

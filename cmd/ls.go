@@ -37,7 +37,7 @@ func runLs(ctx context.Context, r *run) error {
 	long, recursive, limit := r.flags.Bool("long"), r.flags.Bool("recursive"), r.flags.Int("limit")
 	switch {
 	case r.flags.IsSet("limit") && limit < 1:
-		return usagef("--limit %d: a number from 1 is meant", limit)
+		return usagef("--limit %d: expected 1 or more", limit)
 	case r.json && r.flags.Bool("null"):
 		return usagef("--json and -0 exclude each other")
 	}

@@ -130,7 +130,7 @@ func badFlag(cmd *command, err error) error {
 		msg = "invalid value " + strings.Replace(strings.TrimSuffix(rest, ": parse error"), " for flag -", " for --", 1)
 	}
 	if strings.Contains(msg, "timeout") {
-		hint = "a time such as 500ms, 10s or 1m is meant"
+		hint = "expected a time such as 500ms, 10s or 1m"
 	}
 	return &usageError{msg: msg, hint: hint}
 }

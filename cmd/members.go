@@ -73,7 +73,7 @@ terminal; without one it needs -y.`,
 		examples: []string{"coord members replace 8c1f44 5d20e7"},
 		flags:    []cli.Flag{yesFlag()},
 		run: func(ctx context.Context, r *run) error {
-			return r.adminForEver(ctx, "Remove "+r.args[0]+" for ever, and have "+r.args[1]+" vote?", text.AdminReplace, r.args[0], r.args[1])
+			return r.adminForEver(ctx, "Remove "+r.args[0]+" for ever, and give its vote to "+r.args[1]+"?", text.AdminReplace, r.args[0], r.args[1])
 		},
 	}
 }
@@ -99,7 +99,7 @@ without one it needs -y.`,
 		examples: []string{"coord leave", "coord leave -y --server unix:/run/coord.sock"},
 		flags:    []cli.Flag{yesFlag()},
 		run: func(ctx context.Context, r *run) error {
-			return r.adminForEver(ctx, "Have the node leave the ensemble for ever?", text.AdminLeave)
+			return r.adminForEver(ctx, "Make the node leave the ensemble for ever?", text.AdminLeave)
 		},
 	}
 }

@@ -80,7 +80,7 @@ func TestMembers(t *testing.T) {
 		got := coord(t, "y\n", strings.Fields(tt.args)...)
 		asked := e.asked()
 		if tt.asks == "" {
-			if got.code != exitUsage || len(asked) > 0 || !strings.Contains(got.errOut, "hint: -y says yes") {
+			if got.code != exitUsage || len(asked) > 0 || !strings.Contains(got.errOut, "hint: -y confirms it") {
 				t.Errorf("coord %s: %+v, asked %q", tt.args, got, asked)
 			}
 			continue
@@ -117,7 +117,7 @@ func TestLeaveAsks(t *testing.T) {
 	e := fakeEnsemble(t, reply(text.Reply{Kind: text.KindList}))
 	for answer, want := range map[string]string{"n\n": "", "y\n": "LEAVE"} {
 		x := onTerminal(t, "leave")
-		eventually(t, "the question", func() bool { return strings.Contains(x.text(), "Have the node leave the ensemble for ever? [y/N] ") })
+		eventually(t, "the question", func() bool { return strings.Contains(x.text(), "Make the node leave the ensemble for ever? [y/N] ") })
 		_, _ = io.WriteString(x.master, answer)
 		code, _ := x.wait()
 		if got := strings.Join(e.asked(), " "); got != want || (code == exitOK) != (want != "") {

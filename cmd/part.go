@@ -31,11 +31,11 @@ func createPart(file string, force bool) (*part, error) {
 	case file == "": // probably an unset "$FILE" in a script
 		return nil, &usageError{msg: "the name of the file is empty", hint: "- writes to stdout"}
 	case strings.HasSuffix(file, ".part"):
-		return nil, &usageError{msg: file + ": .part is for files that are not finished", hint: "choose another name"}
+		return nil, &usageError{msg: file + ": the suffix .part is reserved for unfinished files", hint: "choose another name"}
 	case err == nil && info.IsDir():
 		return nil, &usageError{msg: file + " is a folder", hint: "name a file in it"}
 	case err == nil && !info.Mode().IsRegular():
-		return nil, &usageError{msg: file + " is no regular file", hint: "- writes to stdout"}
+		return nil, &usageError{msg: file + " is not a regular file", hint: "- writes to stdout"}
 	case err == nil && !force:
 		return nil, existing(file)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

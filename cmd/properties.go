@@ -107,7 +107,7 @@ func unescape(s string) (string, error) {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		if c < ' ' && c != '\t' && c != '\f' || c == 0x7f {
-			return "", fmt.Errorf("a control character")
+			return "", fmt.Errorf("control characters are not allowed")
 		}
 		if c != '\\' {
 			if high != 0 {
@@ -134,7 +134,7 @@ func unescape(s string) (string, error) {
 		case 'u':
 			r, ok := hex4(s[i+1:])
 			if !ok {
-				return "", fmt.Errorf(`\u takes four hex digits`)
+				return "", fmt.Errorf(`\u needs four hex digits`)
 			}
 			i += 4
 			switch {
@@ -158,7 +158,7 @@ func unescape(s string) (string, error) {
 	return b.String(), nil
 }
 
-var errHalf = fmt.Errorf(`half a surrogate pair in \u`)
+var errHalf = fmt.Errorf(`incomplete surrogate pair in \u`)
 
 func hex4(s string) (r rune, ok bool) {
 	if len(s) < 4 {

@@ -30,12 +30,12 @@ and let the nodes join.`,
 
 func runRecover(ctx context.Context, r *run) error {
 	if r.flags.String("data-dir") == "" {
-		return &usageError{msg: "--data-dir DIR is missing: the folder of the node that is to go on", hint: "coord help recover"}
+		return &usageError{msg: "--data-dir DIR is missing: the data folder of the remaining node", hint: "coord help recover"}
 	}
 	return r.restore(ctx, restore.Options{LostQuorum: true}, func(plan *restore.Report) string {
 		s := plan.Survivor
-		return fmt.Sprintf(`The node %s of cluster %s goes on alone, as a new cluster with zxid %s and all before it.
-What was acknowledged and never reached it is lost, and the old cluster must never come back.
-Is a majority of its voters lost for good, and is this the node that knows most?`, s.Node, s.Cluster, plan.Zxid.Before)
+		return fmt.Sprintf(`Node %s of cluster %s becomes a new cluster of its own, with every change up to zxid %s.
+Writes that were acknowledged but never reached this node are lost, and the old cluster must never be started again.
+Is a majority of its voters lost for good, and does this node have the longest log?`, s.Node, s.Cluster, plan.Zxid.Before)
 	})
 }

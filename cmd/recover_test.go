@@ -64,7 +64,7 @@ func TestRecover(t *testing.T) {
 	}
 	try("recover", exitUsage, "--data-dir DIR is missing")
 	try("recover data", exitUsage, "unexpected argument")
-	try("recover --data-dir data", exitUsage, "-y says yes")
+	try("recover --data-dir data", exitUsage, "-y confirms it")
 	try("recover -y --data-dir none", exitNotFound, "none")
 	if err := os.CopyFS("damaged", os.DirFS("data")); err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestRecoverAsks(t *testing.T) {
 	serveIn(t, "data")()
 	makeMember(t, "data")
 	x := onTerminal(t, "recover", "--data-dir", "data")
-	eventually(t, "the question", func() bool { return strings.Contains(x.text(), "and is this the node that knows most? [y/N] ") })
+	eventually(t, "the question", func() bool { return strings.Contains(x.text(), "and does this node have the longest log? [y/N] ") })
 	_, _ = x.master.WriteString("n\n")
 	if code, text := x.wait(); code != exitFalse {
 		t.Errorf("no: %d %s", code, text)

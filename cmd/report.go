@@ -120,23 +120,23 @@ func hintOf(err error) string {
 	case errors.Is(err, syscall.ECONNREFUSED), is[*client.UnreachableError](err) && errors.Is(err, syscall.ENOENT):
 		return "is a server running there? coord server starts one; --server or COORD_SERVER names another"
 	case is[*client.UnreachableError](err) && errors.Is(err, fs.ErrPermission):
-		return "the socket is for its owner and group: mode 0660; --server or COORD_SERVER names another server"
+		return "only the owner and group of the socket may use it (mode 0660); --server or COORD_SERVER names another server"
 	case is[*client.UnreachableError](err):
 		return "--server or COORD_SERVER names another server, --timeout waits longer"
 	case errors.Is(err, znode.ErrNotEmpty):
 		return "coord rm -r removes it with all below it"
 	case errors.Is(err, znode.ErrNewConfigNoQuorum):
-		return "coord members shows who is up; coord members remove has --force"
+		return "coord members shows which nodes are up; coord members remove has --force"
 	case errors.Is(err, znode.ErrNoAuth):
 		return "authenticate with --auth-file FILE or COORD_AUTH=user:password"
 	case errors.Is(err, znode.ErrNoLeader):
-		return "an election takes a second or two: try again; coord members shows who is up, and most of those with a vote must be"
+		return "an election takes a second or two: try again; coord members shows which nodes are up: a majority of the voters must be"
 	case errors.Is(err, server.ErrZooKeeper):
-		return "coord restore --from-zookeeper DIR --data-dir NEW brings its data into a new folder: docs/migrating-from-zookeeper.md"
+		return "coord restore --from-zookeeper DIR --data-dir NEW imports its data into a new folder: docs/migrating-from-zookeeper.md"
 	case errors.Is(err, server.ErrFatalIO):
-		return "start it again: the start decides what has reached the disk"
+		return "start it again: the start determines what has reached the disk"
 	case errors.Is(err, server.ErrDamaged):
-		return "coord restore --replace brings a backup back, and keeps this folder"
+		return "coord restore --replace restores a backup, and keeps this folder"
 	}
 	return ""
 }

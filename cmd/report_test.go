@@ -14,7 +14,7 @@ func TestHintOfAServer(t *testing.T) {
 	for err, want := range map[error]string{
 		syscall.ECONNREFUSED: "is a server running there?",
 		syscall.ENOENT:       "is a server running there?",
-		syscall.EACCES:       "the socket is for its owner and group",
+		syscall.EACCES:       "only the owner and group of the socket may use it",
 		syscall.EHOSTUNREACH: "--timeout waits longer",
 	} {
 		if got := hintOf(&client.UnreachableError{Server: "unix:/s", Err: err}); !strings.Contains(got, want) {

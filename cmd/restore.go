@@ -52,13 +52,13 @@ func runRestore(ctx context.Context, r *run) error {
 	case file == "" && zooKeeper == "":
 		return usage("an argument is missing: the backup FILE, or --from-zookeeper DIR")
 	case file != "" && zooKeeper != "":
-		return usage("there is a backup FILE and --from-zookeeper DIR: one of them is to be restored")
+		return usage("a backup FILE and --from-zookeeper DIR exclude each other")
 	case logDir != "" && zooKeeper == "":
-		return usage("--log-dir goes with --from-zookeeper")
+		return usage("--log-dir needs --from-zookeeper")
 	case exact && zooKeeper != "":
-		return usage("--exact does not go with --from-zookeeper, which leaves versions and counters as they are")
+		return usage("--exact and --from-zookeeper exclude each other: an import always leaves versions and counters as they are")
 	case r.flags.String("data-dir") == "":
-		return usage("--data-dir DIR is missing: where the data is to go")
+		return usage("--data-dir DIR is missing: the folder to restore into")
 	}
 	o := restore.Options{File: file, In: r.in, ZooKeeper: zooKeeper, ZooKeeperLog: logDir, Replace: r.flags.Bool("replace"), Exact: exact}
 	return r.restore(ctx, o, func(plan *restore.Report) string {
@@ -66,7 +66,7 @@ func runRestore(ctx context.Context, r *run) error {
 		if plan.Backup != nil {
 			what = "a backup"
 		}
-		return fmt.Sprintf("Replace the data in %s by %s of %s, zxid %s? The old data is kept.",
+		return fmt.Sprintf("Replace the data in %s with %s of %s, zxid %s? The old data is kept.",
 			plan.Target, what, stamp(restoredTime(plan)), plan.Zxid.Before)
 	})
 }
@@ -111,7 +111,7 @@ func restoreHint(err error) error {
 		return &hinted{err, "stop that server first"}
 	}
 	if damage, ok := errors.AsType[*zkimport.DamageError](err); ok && damage.Offset > 0 && strings.HasPrefix(filepath.Base(damage.File), "log.") {
-		return &hinted{err, fmt.Sprintf("another member's folder may be whole. To do without what follows: in a copy of the folder, truncate -s %d %s, and remove the later logs and snapshots",
+		return &hinted{err, fmt.Sprintf("another member's folder may be intact. To give up everything from the damage on: in a copy of the folder, run truncate -s %d %s, and remove the later logs and snapshots",
 			damage.Offset, shellWord(filepath.Base(damage.File)))}
 	}
 	return err
@@ -151,7 +151,7 @@ func (r *run) restored(p *restore.Report) {
 			since = ", and changed since"
 		}
 		add("node", "%s of cluster %s, as of %s", s.Node, s.Cluster, at)
-		add("log", "up to entry %d of term %d; up to %d known to be committed, txns behind that: %s", s.Index, s.Term, s.Committed, count(int64(s.Txns)))
+		add("log", "up to entry %d of term %d; up to %d known to be committed, txns after that: %s", s.Index, s.Term, s.Committed, count(int64(s.Txns)))
 		add("members", "voters %s; learners %s, as of the newest snapshot%s", list(s.Voters), list(s.Learners), since)
 	default:
 		add("zookeeper", "%s of %s", p.ZooKeeper.Dir, at)

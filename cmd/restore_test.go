@@ -55,13 +55,13 @@ func TestRestoreFromZooKeeper(t *testing.T) {
 		text string
 	}{
 		{"restore --data-dir new", exitUsage, "the backup FILE, or --from-zookeeper DIR"},
-		{"restore b --from-zookeeper " + folder + " --data-dir new", exitUsage, "one of them"},
+		{"restore b --from-zookeeper " + folder + " --data-dir new", exitUsage, "a backup FILE and --from-zookeeper DIR exclude each other"},
 		{"restore --from-zookeeper " + folder, exitUsage, "--data-dir DIR is missing"},
-		{"restore --from-zookeeper " + folder + " --data-dir new --exact", exitUsage, "--exact does not go"},
-		{"restore b --log-dir x --data-dir new", exitUsage, "--log-dir goes with"},
+		{"restore --from-zookeeper " + folder + " --data-dir new --exact", exitUsage, "--exact and --from-zookeeper exclude each other"},
+		{"restore b --log-dir x --data-dir new", exitUsage, "--log-dir needs --from-zookeeper"},
 		{"restore --from-zookeeper none --data-dir new", exitNotFound, "none"},
 		{"restore --from-zookeeper . --data-dir new", exitDamaged, "no data folder of ZooKeeper"},
-		{"restore --from-zookeeper damaged --data-dir new", exitDamaged, "hint: another member's folder may be whole. To do without what follows: in a copy of the folder, truncate -s"},
+		{"restore --from-zookeeper damaged --data-dir new", exitDamaged, "hint: another member's folder may be intact. To give up everything from the damage on: in a copy of the folder, run truncate -s"},
 		{"restore --from-zookeeper logless --data-dir new", exitDamaged, "--log-dir here"},
 		{"restore --from-zookeeper " + folder + " --data-dir " + "damaged", exitUnsafe, "ZooKeeper"},
 		{"restore --from-zookeeper cut --data-dir new --dry-run", exitOK, "ends in a write that was not finished"},

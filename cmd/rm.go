@@ -43,9 +43,9 @@ func runRm(ctx context.Context, r *run) error {
 	yes := r.flags.Bool("yes") || r.explainer != nil
 	switch {
 	case dry && !recursive:
-		return usagef("--dry-run belongs to -r")
+		return usagef("--dry-run needs -r")
 	case r.flags.Bool("null") && (!dry || r.json):
-		return usagef("-0 belongs to --dry-run without --json")
+		return usagef("-0 needs --dry-run, without --json")
 	case znode.Reserved(path):
 		return usagef("%s cannot be deleted", path)
 	case !recursive:

@@ -149,7 +149,7 @@ func (r *run) logger(o *serverOptions) zerolog.Logger {
 	if !console {
 		log := zerolog.New(r.err).Level(level).With().Timestamp().Logger()
 		if o.logFormat == "console" {
-			log.Warn().Msg("the console format is for terminals: the log is JSON")
+			log.Warn().Msg("the console format needs a terminal: the log is written as JSON")
 		}
 		return log
 	}

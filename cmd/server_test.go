@@ -133,12 +133,12 @@ func TestServerRefuses(t *testing.T) {
 		{"", "--secret-file empty", "secret-file empty: it is empty"},
 		{"", "--secret-file long", "secret-file long: it is longer than 4096 bytes"},
 		{"", "--secret-file .", "secret-file .: "},
-		{"", "--secret-file open", "others than you may read or change it (mode 0640): chmod 600"},
-		{"COORD_SECRET_FILE=open", "", "others than you may read or change it"},
+		{"", "--secret-file open", "other users may read or change it (mode 0640): run chmod 600"},
+		{"COORD_SECRET_FILE=open", "", "other users may read or change it"},
 		{"", "--secret x", "did you mean --secret-file?"},
-		{"", "--config bad.cfg", "bad.cfg: line 2: server.1: host:PEER:GOSSIP"},
+		{"", "--config bad.cfg", "bad.cfg: line 2: server.1: expected host:PEER:GOSSIP"},
 		{"", "--config zoo.cfg", "coord-data/myid is missing"},
-		{"", "--config zoo.cfg --join h", "both say who the others are"},
+		{"", "--config zoo.cfg --join h", "which also define the other nodes"},
 		{"", "--config none", "none: no such file"},
 		{"", "--listen nowhere", "--listen: "},
 		{"COORD_LISTEN=nowhere", "", "COORD_LISTEN: "},
@@ -234,7 +234,7 @@ func TestServerLog(t *testing.T) {
 				}
 			}
 		}
-		if err := p.Wait(); err != nil || !strings.Contains(strings.Join(seen, ";"), "the log is JSON") || seen[len(seen)-1] != "stopped" {
+		if err := p.Wait(); err != nil || !strings.Contains(strings.Join(seen, ";"), "the log is written as JSON") || seen[len(seen)-1] != "stopped" {
 			t.Errorf("%v: %v %q", sig, err, seen)
 		}
 	}

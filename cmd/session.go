@@ -32,7 +32,7 @@ func sessionCommand() *command {
 its whole time again.`,
 		examples: []string{"coord session new --ttl 10m --file s"}, min: 0, max: 0,
 		run: func(context.Context, *run) error {
-			return &usageError{msg: "what is to be done with a session?", hint: "coord help session"}
+			return &usageError{msg: "a subcommand is missing", hint: "coord help session"}
 		},
 	}
 }
@@ -65,7 +65,7 @@ used the file, with all it owns.`,
 			case file == "":
 				return &usageError{msg: "--file is missing", hint: "coord session new --file FILE"}
 			case ttl < leastTTL || ttl > text.MaxWaitMS*time.Millisecond:
-				return usagef("--ttl %v: from %v to 24h", ttl, leastTTL)
+				return usagef("--ttl %v: expected %v to 24h", ttl, leastTTL)
 			}
 			if _, err := os.Lstat(file); err == nil && !r.flags.Bool("force") && r.explainer == nil {
 				return existing(file)
@@ -137,7 +137,7 @@ func (r *run) readSession() (client.Session, error) {
 		id, idErr = strconv.ParseUint(s.Session, 0, 64)
 	}
 	if err != nil || idErr != nil || len(s.Password) != 32 || s.TTLMS <= 0 {
-		return client.Session{}, usagef("%s is not the file of a session", file)
+		return client.Session{}, usagef("%s is not a session file", file)
 	}
 	return client.Session{ID: int64(id), Password: s.Password, TTL: time.Duration(s.TTLMS) * time.Millisecond}, nil
 }
@@ -186,7 +186,7 @@ func sessionCloseCommand() *command {
 			if len(r.args) == 1 {
 				id, err := strconv.ParseUint(r.args[0], 0, 64)
 				if err != nil {
-					return usagef("%s: the id of a session is meant, such as 0x100000000000001", quote(r.args[0]))
+					return usagef("%s: expected a session id such as 0x100000000000001", quote(r.args[0]))
 				}
 				return r.with(ctx, func(ctx context.Context, c *client.Conn) error { return c.CloseSession(ctx, int64(id)) })
 			}

@@ -40,7 +40,7 @@ func runSet(ctx context.Context, r *run) error {
 	}
 	create, parents := r.flags.Bool("create"), r.flags.Bool("parents")
 	if parents && !create {
-		return &usageError{msg: "-p belongs to --create"}
+		return &usageError{msg: "-p needs --create"}
 	}
 	data, err := r.value(ctx, 1)
 	if err != nil {

@@ -136,7 +136,7 @@ var settings = []*setting{
 		set: one(func(o *serverOptions, v string) error {
 			n, err := parseSize(v)
 			if err == nil && n > server.MaxMaxFrame {
-				err = fmt.Errorf("at most %d bytes are possible", server.MaxMaxFrame)
+				err = fmt.Errorf("at most %d bytes are allowed", server.MaxMaxFrame)
 			}
 			o.MaxFrame = int(n)
 			return err
@@ -158,14 +158,14 @@ var settings = []*setting{
 				o.logLevel = v
 				return nil
 			}
-			return fmt.Errorf("debug, info, warn or error is meant")
+			return fmt.Errorf("expected debug, info, warn or error")
 		}),
 	},
 	{
 		name: "log-format", usage: "`FORMAT`: json, console (on a terminal only), or auto", shown: "auto",
 		set: one(func(o *serverOptions, v string) error {
 			if v != "auto" && v != "json" && v != "console" {
-				return fmt.Errorf("auto, json or console is meant")
+				return fmt.Errorf("expected auto, json or console")
 			}
 			o.logFormat = v
 			return nil
@@ -214,7 +214,7 @@ func (s *setting) apply(o *serverOptions, values []string) error {
 		values = all
 	}
 	if len(values) == 0 || values[len(values)-1] == "" {
-		return fmt.Errorf("it is empty")
+		return fmt.Errorf("the value is empty")
 	}
 	if o.given == nil {
 		o.given = map[string]bool{}
@@ -280,7 +280,7 @@ func parseSize(v string) (int64, error) {
 func checkListen(addr string) error {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		if path == "" {
-			return fmt.Errorf("unix:PATH is meant")
+			return fmt.Errorf("expected unix:PATH")
 		}
 		return nil
 	}
@@ -294,7 +294,7 @@ func checkAddr(addr, form string) error {
 		return fmt.Errorf("%s is not %s", quote(addr), form)
 	}
 	if _, err := strconv.ParseUint(addr[i+1:], 10, 16); err != nil {
-		return fmt.Errorf("%s has no port from 0 to 65535 at its end", quote(addr))
+		return fmt.Errorf("%s does not end with a port from 0 to 65535", quote(addr))
 	}
 	return nil
 }

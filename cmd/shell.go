@@ -96,7 +96,7 @@ type scriptError struct {
 func (e *scriptError) Error() string {
 	msg := e.err.Error()
 	if msg == "" {
-		msg = fmt.Sprintf("%s ended with %d", e.what, exitCode(e.err))
+		msg = fmt.Sprintf("%s ended with exit code %d", e.what, exitCode(e.err))
 	}
 	return fmt.Sprintf("%s, line %d: %s", e.source, e.line, msg)
 }
@@ -176,7 +176,7 @@ func (s *shell) script(ctx context.Context, from io.Reader) error {
 		}
 	}
 	if s.nFailed > 0 {
-		return &codeError{s.first, fmt.Errorf("%s: commands that failed: %d of %d", s.source, s.nFailed, s.nRun)}
+		return &codeError{s.first, fmt.Errorf("%s: %d of %d commands failed", s.source, s.nFailed, s.nRun)}
 	}
 	return nil
 }
@@ -241,7 +241,7 @@ func (s *shell) line(ctx context.Context, words []lineWord) error {
 	s.nRun++
 	for _, w := range words[1:] {
 		if !w.quoted && slices.Contains([]string{"|", ">", ">>", "<", ";", "&", "&&", "||"}, w.text) {
-			return &usageError{msg: "there is no " + w.text + " here", hint: "a line is one command; quote it if it is a value: '" + w.text + "'"}
+			return &usageError{msg: "the shell does not support " + w.text, hint: "a line is one command; quote it if it is a value: '" + w.text + "'"}
 		}
 	}
 	args := make([]string, len(words))
@@ -285,7 +285,7 @@ func exitShell(args []string) error {
 	if len(args) > 1 {
 		n, err := strconv.Atoi(args[1])
 		if err != nil || n < 0 || n > 255 || len(args) > 2 {
-			return usagef("%s: a number from 0 to 255 is meant", strings.Join(args, " "))
+			return usagef("%s: expected a number from 0 to 255", strings.Join(args, " "))
 		}
 		code = n
 	}
@@ -324,7 +324,7 @@ func (s *shell) complete(args []string) ([]string, error) {
 		return args, nil
 	}
 	if slices.Contains(notInShell, l.command.name) {
-		return nil, &usageError{msg: "coord " + l.command.name + " is not for the shell", hint: "exit ends the shell"}
+		return nil, &usageError{msg: "coord " + l.command.name + " is not available in the shell", hint: "exit ends the shell"}
 	}
 	words := strings.Fields(l.command.name)
 	for _, f := range s.shared {

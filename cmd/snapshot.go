@@ -51,7 +51,7 @@ func snapshotSaveCommand() *command {
 		run: func(ctx context.Context, r *run) error {
 			to := r.flags.String("to")
 			if (to == "") == (len(r.args) == 0) {
-				return usagef("either FILE or --to FILE is meant")
+				return usagef("expected either FILE or --to FILE")
 			}
 			if to == "" {
 				to = r.file(0)
@@ -83,7 +83,7 @@ func runSave(ctx context.Context, r *run, file string) error {
 			return usagef("--data-dir and --server exclude each other")
 		}
 		if r.explainer != nil {
-			return usagef("--explain: with --data-dir no server is asked")
+			return usagef("--explain and --data-dir exclude each other: no request is sent")
 		}
 		write = func(ctx context.Context, w io.Writer) (client.Snapshot, error) { return r.readStopped(ctx, dir, w) }
 	}
@@ -187,7 +187,7 @@ func (r *run) noteLeaderless(ctx context.Context, c *client.Conn) {
 	ctx, cancel := r.limit(ctx)
 	defer cancel()
 	if h, err := c.Greet(ctx, clientName); err == nil && h.Role == "candidate" {
-		r.note("coord: %s has no leader now: what others have done without it is not in the backup", c.Server())
+		r.note("coord: %s has no leader now: changes that other nodes have made without it are not in the backup", c.Server())
 	}
 }
 

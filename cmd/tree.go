@@ -43,7 +43,7 @@ func runTree(ctx context.Context, r *run) error {
 	depth, long, null := r.flags.Int("depth"), r.flags.Bool("long"), r.flags.Bool("null")
 	switch {
 	case r.flags.IsSet("depth") && depth < 1:
-		return usagef("--depth %d: a number from 1 is meant", depth)
+		return usagef("--depth %d: expected 1 or more", depth)
 	case r.json && null:
 		return usagef("--json and -0 exclude each other")
 	}

@@ -117,7 +117,7 @@ func (r *run) input(ctx context.Context, file string) (name string, b []byte, er
 	}
 	b, err = abandonable(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(in, maxInput+1)) })
 	if err == nil && len(b) > maxInput {
-		err = &hinted{fmt.Errorf("%s is larger than 1 GiB: %w", name, znode.ErrTooBig), "divide it"}
+		err = &hinted{fmt.Errorf("%s is larger than 1 GiB: %w", name, znode.ErrTooBig), "split it"}
 	}
 	return name, b, err
 }
@@ -145,7 +145,7 @@ func parseOps(name string, in []byte) (ops []text.Op, lines []int, err error) {
 		ops, lines = append(ops, op), append(lines, number)
 		if len(ops) > text.DefaultLimits().Ops {
 			return nil, nil, &lineError{name, number, &hinted{
-				fmt.Errorf("a transaction has at most 1,000 operations: %w", znode.ErrLimit), "divide the file: each part is then done all or none"}}
+				fmt.Errorf("a transaction has at most 1,000 operations: %w", znode.ErrLimit), "split the file: each part is then a transaction of its own, all or none"}}
 		}
 		number += bytes.Count(in[:n], []byte{'\n'})
 		in = in[n:]
@@ -171,7 +171,7 @@ func parseOp(in []byte) (op text.Op, n int, err error) {
 			op.Value = bytes.Clone(op.Value)
 			return op, n - len(head), nil
 		case size == len(in):
-			return op, 0, usagef("the value is cut: fewer bytes follow the line than it says")
+			return op, 0, usagef("the value is cut off: fewer bytes follow the line than it announces")
 		}
 	}
 }
@@ -191,7 +191,7 @@ func readAt(op *text.Op, line []byte) error {
 	}
 	b, err := readFile(string(word[1:]))
 	if err != nil {
-		return &hinted{err, `a value that begins with @ is quoted: "` + string(word) + `"`}
+		return &hinted{err, `quote a value that begins with @: "` + string(word) + `"`}
 	}
 	op.Value = b
 	return nil

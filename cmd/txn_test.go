@@ -35,7 +35,7 @@ func TestTxn(t *testing.T) {
 		{"SET a x", 2, "", `stdin, line 1: path "a" does not start with /`},
 		{"SET /a :10\nshort\n", 2, "", "stdin, line 1: the value is cut"},
 		{"SET /a :2\nlong\n", 19, "", "stdin, line 1: "},
-		{"SET /a @none\n", 2, "", "stdin, line 1: @none: no such file or directory\nhint: a value that begins with @ is quoted: \"@none\"\n"},
+		{"SET /a @none\n", 2, "", "stdin, line 1: @none: no such file or directory\nhint: quote a value that begins with @: \"@none\"\n"},
 		{"# nothing\n", 2, "", "stdin has no operations\n"},
 		{strings.Repeat("CHECK /a\n", 1001), 11, "", "stdin, line 1001: a transaction has at most 1,000 operations"},
 		{strings.Repeat("CHECK /a\n", 1000), 0, "", ""},

@@ -27,7 +27,7 @@ func (r *run) value(ctx context.Context, i int) ([]byte, error) {
 	}
 	b, err := readFile(arg[1:])
 	if is[*usageError](err) {
-		return nil, &hinted{err, "a value that begins with @ stands behind --"}
+		return nil, &hinted{err, "put a value that begins with @ after --"}
 	}
 	return b, err
 }
@@ -82,7 +82,7 @@ func readValue(name string, r io.Reader) ([]byte, error) {
 	case err != nil:
 		return nil, usagef("read the value from %s: %v", name, err)
 	case n > server.MaxMaxFrame:
-		return nil, &hinted{&sizeError{name}, "a value is at most 1 MiB, unless the server was told otherwise (--max-frame)"}
+		return nil, &hinted{&sizeError{name}, "the limit is 1 MiB, unless the server was started with another --max-frame"}
 	}
 	if b.Len() == 0 {
 		return []byte{}, nil
@@ -103,7 +103,7 @@ func (r *run) path(mode znode.Mode) (string, error) {
 		if p != "" && p[0] != '/' {
 			hint = "a path begins with /"
 		} else if len(p) > 1 && p[len(p)-1] == '/' {
-			hint = "without the / at its end"
+			hint = "leave out the / at the end"
 		}
 		return "", &usageError{msg: err.Error(), hint: hint}
 	}

@@ -131,7 +131,7 @@ func parseUntil(s string) (*goal, error) {
 	case !is && (strings.EqualFold(s, "exists") || strings.EqualFold(s, "gone")):
 		return &goal{word: strings.ToLower(s)}, nil
 	}
-	return nil, &usageError{msg: "--until " + s + ": VALUE=x, exists or gone is meant", hint: "coord help watch"}
+	return nil, &usageError{msg: "--until " + s + ": expected VALUE=x, exists or gone", hint: "coord help watch"}
 }
 
 // met says whether a change, or the current state of a znode, fulfils the condition.
@@ -147,9 +147,9 @@ func (u *goal) met(typ string, data []byte) bool {
 
 func (u *goal) String() string {
 	if u.word == "VALUE" {
-		return "has not had the value " + quote(u.value)
+		return "does not have the value " + quote(u.value)
 	}
-	return map[string]string{"exists": "is not there", "gone": "is still there"}[u.word]
+	return map[string]string{"exists": "does not exist", "gone": "still exists"}[u.word]
 }
 
 // command is the command to run: the arguments after --, or the words of --exec.
@@ -157,13 +157,13 @@ func (r *run) command() (argv []string, err error) {
 	behind, exec := r.args[min(r.literal, len(r.args)):], r.flags.String("exec")
 	switch {
 	case r.literal == 0 && len(r.args) > 0:
-		return nil, &usageError{msg: "PATH stands before --", hint: "coord watch PATH -- COMMAND"}
+		return nil, &usageError{msg: "PATH must stand before --", hint: "coord watch PATH -- COMMAND"}
 	case r.literal > 1:
-		return nil, &usageError{msg: "unexpected argument " + quote(r.args[1]), hint: "the command to run stands behind --: coord watch " + r.args[0] + " -- COMMAND ARGUMENTS"}
+		return nil, &usageError{msg: "unexpected argument " + quote(r.args[1]), hint: "the command to run must stand after --: coord watch " + r.args[0] + " -- COMMAND ARGUMENTS"}
 	case !r.flags.IsSet("exec"):
 		return behind, nil
 	case len(behind) > 0:
-		return nil, usagef("--exec and a command behind -- exclude each other")
+		return nil, usagef("--exec and a command after -- exclude each other")
 	}
 	words, err := splitWords(exec)
 	switch {
@@ -198,13 +198,13 @@ func (r *run) newWatcher() (w *watcher, since string, err error) {
 	case policies > 1:
 		return nil, "", usagef("--queue, --drop and --restart exclude each other")
 	case len(w.argv) == 0 && (policies > 0 || w.batch):
-		return nil, "", &usageError{msg: "--batch, --queue, --drop and --restart are for a command", hint: "coord watch " + w.path + " -- COMMAND"}
+		return nil, "", &usageError{msg: "--batch, --queue, --drop and --restart need a command", hint: "coord watch " + w.path + " -- COMMAND"}
 	case r.flags.IsSet("debounce") && w.wait <= 0:
-		return nil, "", usagef("--debounce %v: more than nothing is meant", w.wait)
+		return nil, "", usagef("--debounce %v: expected more than 0", w.wait)
 	case r.flags.IsSet("since") && since == "":
-		return nil, "", usagef("--since: a zxid or last is meant")
+		return nil, "", usagef("--since: expected a zxid or last")
 	case r.flags.IsSet("state") && (since != "" && since != "last" || r.flags.String("state") == ""):
-		return nil, "", usagef("--state FILE belongs to --since last")
+		return nil, "", usagef("--state needs a FILE, and --since last or no --since")
 	case r.flags.IsSet("state"):
 		since = "last"
 	}
@@ -299,7 +299,7 @@ func (w *watcher) watch(ctx context.Context, since string) (err error) {
 	case since != "":
 		zxid, err := strconv.ParseUint(since, 0, 64)
 		if err != nil {
-			return &usageError{msg: "--since " + since + ": a zxid such as 0x100000005, or last, is meant"}
+			return &usageError{msg: "--since " + since + ": expected a zxid such as 0x100000005, or last"}
 		}
 		w.feed.resume = &position{zxid: znode.Zxid(zxid)}
 	}

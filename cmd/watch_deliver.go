@@ -109,7 +109,7 @@ func (w *watcher) deliver(ctx context.Context, end <-chan time.Time) error {
 func (w *watcher) timedOut() error {
 	switch {
 	case !w.feed.isUp():
-		return &client.UnreachableError{Server: w.feed.named(), Err: fmt.Errorf("no server when %v were over", w.limit)}
+		return &client.UnreachableError{Server: w.feed.named(), Err: fmt.Errorf("no connection after %v", w.limit)}
 	case w.until != nil:
 		return &client.Error{Code: znode.ErrTimeout, Op: -1, Message: fmt.Sprintf("%s %v after %v", w.path, w.until, w.limit)}
 	}
@@ -446,7 +446,7 @@ func (w *watcher) ran() error {
 		return nil
 	}
 	if run.dropped > 0 {
-		w.r.note("coord: changes during the run that were left out: %d", run.dropped)
+		w.r.note("coord: changes left out during the run: %d", run.dropped)
 	}
 	err := run.result()
 	w.failed = err != nil
@@ -454,7 +454,7 @@ func (w *watcher) ran() error {
 	case err != nil && w.once:
 		return err
 	case err != nil:
-		w.r.note("coord: %s: %s ended with %d", about(&run.changes[len(run.changes)-1].Event), w.argv[0], exitCode(err))
+		w.r.note("coord: %s: %s ended with exit code %d", about(&run.changes[len(run.changes)-1].Event), w.argv[0], exitCode(err))
 		return w.over(run.changes)
 	}
 	err = w.delivered(run.changes)

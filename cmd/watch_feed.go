@@ -245,7 +245,7 @@ func (f *feed) run(ctx context.Context) error {
 		if errors.Is(err, io.EOF) {
 			err = errors.New("the server closed the connection")
 		}
-		f.r.note("coord: the connection is lost, trying again: %v", oneLine(err.Error()))
+		f.r.note("coord: connection lost, reconnecting: %v", oneLine(err.Error()))
 		if c, err = f.reconnect(ctx, err); err != nil {
 			return f.explained(err)
 		}
@@ -267,13 +267,13 @@ func within(ctx context.Context) (context.Context, context.CancelFunc) {
 func (f *feed) explained(err error) error {
 	switch {
 	case errors.Is(err, znode.ErrCompacted):
-		hint := "--initial tells all as it is now"
+		hint := "--initial reports the present state of everything instead"
 		if f.stateFile != "" {
-			hint += "; without " + f.stateFile + " the watch begins with now"
+			hint += "; remove " + f.stateFile + " to start with the next change"
 		}
 		return &hinted{err, hint}
 	case f.resume != nil && errors.Is(err, znode.ErrTimeout) && f.stateFile != "":
-		return &hinted{err, "is it another server, or older data? Without " + f.stateFile + " the watch begins anew"}
+		return &hinted{err, "is it another server, or older data? Remove " + f.stateFile + " to start the watch anew"}
 	}
 	return err
 }
@@ -355,10 +355,10 @@ func (f *feed) goOn(ctx context.Context, c *client.Conn) error {
 				f.settle(at)
 			}
 		case f.initial:
-			f.r.note("coord: the server does not remember what has changed since %s: all is told as it is now", seen.zxid)
+			f.r.note("coord: the server no longer knows the changes since %s: reporting the present state of everything", seen.zxid)
 			return f.tellAll(ctx, c)
 		default:
-			return &client.Error{Code: znode.ErrCompacted, Op: -1, Message: fmt.Sprintf("changes of %s since %s are lost: the server does not remember them", f.path, seen.zxid)}
+			return &client.Error{Code: znode.ErrCompacted, Op: -1, Message: fmt.Sprintf("changes of %s since %s are lost: the server no longer knows them", f.path, seen.zxid)}
 		}
 	}
 	return err
@@ -533,13 +533,13 @@ func (f *feed) reconnect(ctx context.Context, lost error) (*client.Conn, error) 
 				if u, ok := errors.AsType[*client.UnreachableError](lost); ok {
 					lost = u.Err
 				}
-				return nil, &client.UnreachableError{Server: f.named(), Err: fmt.Errorf("no server for %v: %w", f.away, lost)}
+				return nil, &client.UnreachableError{Server: f.named(), Err: fmt.Errorf("no connection for %v: %w", f.away, lost)}
 			}
 		}
 		c, err := f.again(ctx, left)
 		switch {
 		case err == nil:
-			f.r.note("coord: connected again to %s after %v", c.Server(), time.Since(since).Round(time.Millisecond))
+			f.r.note("coord: reconnected to %s after %v", c.Server(), time.Since(since).Round(time.Millisecond))
 			return c, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)

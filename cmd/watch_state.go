@@ -131,7 +131,7 @@ func (s *watchState) read() error {
 	if err != nil || len(b) == 0 {
 		return err
 	}
-	bad := &usageError{msg: s.file + " is not the state of a watch", hint: "--state FILE names another file"}
+	bad := &usageError{msg: s.file + " is not the state file of a watch", hint: "--state FILE names another file"}
 	title, rest, _ := bytes.Cut(b, []byte{'\n'})
 	if string(title) != stateTitle {
 		return bad
@@ -147,7 +147,7 @@ func (s *watchState) read() error {
 	case err1 != nil || err2 != nil || told < 0:
 		return bad
 	case fields["path"] != s.path:
-		return &usageError{msg: s.file + " is the state of a watch of " + fields["path"], hint: "--state FILE names another file"}
+		return &usageError{msg: s.file + " is the state file of a watch of " + fields["path"], hint: "--state FILE names another file"}
 	}
 	s.saved = position{znode.Zxid(zxid), told}
 	at := s.saved

@@ -166,19 +166,19 @@ func TestWatchUsage(t *testing.T) {
 	for _, test := range []struct{ args, says string }{
 		{"", "an argument is missing"},
 		{"app", "a path begins with /"},
-		{"/app true", "the command to run stands behind --"},
-		{"-- true", "PATH stands before --"},
+		{"/app true", "the command to run must stand after --"},
+		{"-- true", "PATH must stand before --"},
 		{"--exec true /app -- true", "exclude each other"},
 		{"--exec 'x /app", "a quote is not closed"},
 		{"--exec= /app", "the command is empty"},
 		{"--queue --drop /app -- true", "exclude each other"},
-		{"--drop /app", "are for a command"},
+		{"--drop /app", "need a command"},
 		{"--batch /app", "coord watch /app -- COMMAND"},
-		{"--debounce 0s /app", "more than nothing"},
+		{"--debounce 0s /app", "expected more than 0"},
 		{"--since 7x /app", "a zxid such as"},
 		{"--since= /app", "a zxid or last"},
-		{"--since 0x7 --state f /app", "belongs to --since last"},
-		{"--state= /app", "belongs to --since last"},
+		{"--since 0x7 --state f /app", "--since last or no --since"},
+		{"--state= /app", "--since last or no --since"},
 		{"--until VALUE /app", "VALUE=x, exists or gone"},
 		{"--until there /app", "VALUE=x, exists or gone"},
 	} {
@@ -328,7 +328,7 @@ func TestWatchRuns(t *testing.T) {
 	x.ends(143)
 	ok(t, "create", "/app", strings.Repeat("y", 900<<10))
 	x = begin(t, "watch", "--initial", "/app", "--exec", "sh -c 'echo ran; exit 3'")
-	x.complains("sh ended with 3")
+	x.complains("sh ended with exit code 3")
 	ok(t, "set", "/app", strings.Repeat("z", 900<<10))
 	x.says("ran\nran\n")
 	x.signal(syscall.SIGINT)
@@ -402,7 +402,7 @@ func TestWatchBusy(t *testing.T) {
 			t.Fatal(err)
 		}
 		if test.flags == "--drop" {
-			x.complains("left out: 3")
+			x.complains("left out during the run: 3")
 			ok(t, "set", "/app", "9")
 			x.says("end 9")
 		} else {
@@ -538,7 +538,7 @@ func TestWatchSinceLast(t *testing.T) {
 	// A failed run is repeated, a successful one is not.
 	ok(t, "set", "/app", "3")
 	x = watch("--", "sh", "-c", "echo failing $COORD_VALUE; exit 1")
-	x.complains("ended with 1")
+	x.complains("ended with exit code 1")
 	x.signal(syscall.SIGINT)
 	x.ends(130)
 	x = watch("--once", "--", "sh", "-c", "echo $COORD_VALUE")
@@ -593,7 +593,7 @@ func TestWatchForgotten(t *testing.T) {
 		return []byte(hangUp)
 	})
 	stat.Mzxid = 50
-	if got := coord(t, "", "watch", "--since", "0x7", "/app"); got.code != exitForgotten || !strings.Contains(got.errOut, "hint: --initial tells all") || got.out != "" {
+	if got := coord(t, "", "watch", "--since", "0x7", "/app"); got.code != exitForgotten || !strings.Contains(got.errOut, "hint: --initial reports the present state") || got.out != "" {
 		t.Errorf("it has changed: %+v", got)
 	}
 	if got := coord(t, "", "watch", "--since", "0x7", "--once", "--initial", "/app"); got.code != exitOK || got.out != "initial 0x32 0 /app\n" {

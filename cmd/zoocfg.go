@@ -85,7 +85,7 @@ var zooKeys = []zooKey{
 	{name: "sslQuorum", means: "true is refused without `--peer-tls-cert`, `--peer-tls-key` and `--peer-tls-ca`, which enable it here", set: yesNo(func(o *serverOptions, v bool) { o.zoo.tls = v })},
 	{name: "standaloneEnabled", means: "false: a node opens its ports for others even if it is alone", set: yesNo(func(o *serverOptions, v bool) { o.zoo.distributed = !v })},
 	{name: "dynamicConfigFile", means: "refused: the log holds the members; copy its server.N lines here for the first start", refused: always,
-		why: "who is a member is in the log, and changed with coord members: copy the server.N lines of that file into this one, for the first start"},
+		why: "the members are stored in the log, and changed with coord members: for the first start, copy the server.N lines of that file into this one"},
 	{name: "group.N", means: "refused: each voter has one vote", refused: always, why: "each voter has one vote: hierarchical quorums are not supported"},
 	{name: "weight.N", means: "refused: each voter has one vote", refused: always, why: "each voter has one vote: weights are not supported"},
 }
@@ -154,7 +154,7 @@ func setMaxBuffer(o *serverOptions, v string) error {
 	case err != nil:
 		return fmt.Errorf("%s is not a number of bytes", quote(v))
 	case n > server.MaxMaxFrame:
-		return fmt.Errorf("at most %d bytes are possible here", server.MaxMaxFrame)
+		return fmt.Errorf("at most %d bytes are allowed here", server.MaxMaxFrame)
 	}
 	o.MaxFrame, o.ZooKeeperFrame = int(n), int(n)
 	return nil
@@ -165,7 +165,7 @@ func millis(field func(*serverOptions) *time.Duration) func(*serverOptions, stri
 	return func(o *serverOptions, v string) error {
 		n, err := number(v)
 		if err == nil && n == 0 {
-			err = fmt.Errorf("a number from 1 is meant")
+			err = fmt.Errorf("expected 1 or more")
 		}
 		*field(o) = time.Duration(n) * time.Millisecond
 		return err
@@ -193,7 +193,7 @@ func yesNo(set func(o *serverOptions, v bool)) func(*serverOptions, string) erro
 		case "false", "no":
 			set(o, false)
 		default:
-			return fmt.Errorf("true or false is meant")
+			return fmt.Errorf("expected true or false")
 		}
 		return nil
 	}

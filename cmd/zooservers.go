@@ -35,13 +35,13 @@ type zooServer struct {
 	listen     string // for clients; empty: not given
 }
 
-const zooServerForm = "host:PEER:GOSSIP, then :participant or :observer perhaps, then ;clientPort or ;address:clientPort perhaps, is meant"
+const zooServerForm = "expected host:PEER:GOSSIP[:participant|:observer][;[address:]clientPort]"
 
 // add parses a server.N line.
 func (z *zooServers) add(key, value string) error {
 	id, err := strconv.ParseUint(key[strings.LastIndexByte(key, '.')+1:], 10, 63)
 	if err != nil {
-		return fmt.Errorf("the number of a server is meant behind the dot")
+		return fmt.Errorf("expected the number of a server after the dot")
 	}
 	for _, other := range z.all {
 		if other.id == id {
@@ -49,7 +49,7 @@ func (z *zooServers) add(key, value string) error {
 		}
 	}
 	if strings.Contains(value, "|") {
-		return fmt.Errorf("several addresses of one server are not supported: name the host, and coord tries all that it has")
+		return fmt.Errorf("several addresses of one server are not supported: give its host name, and coord tries all its addresses")
 	}
 	server, client, _ := strings.Cut(value, ";")
 	host, fields, ok := hostFields(strings.TrimSpace(server))
@@ -88,7 +88,7 @@ func zooPeerType(v string) (isObserver bool, err error) {
 	case "participant":
 		return false, nil
 	}
-	return false, fmt.Errorf("%s: participant or observer is meant", quote(v))
+	return false, fmt.Errorf("%s: expected participant or observer", quote(v))
 }
 
 // settle turns the lines into options: participants found the ensemble together, as
@@ -111,18 +111,18 @@ func (z *zooServers) settle(o *serverOptions) (warnings []string, err error) {
 		e.Observer = e.Observer || z.peerType == "observer" && !o.given["observer"]
 		return nil, nil
 	case len(founders) == 0:
-		return nil, fmt.Errorf("all server.N lines are of observers: nobody would vote")
+		return nil, fmt.Errorf("all server.N lines are observers: there would be no voter")
 	case len(z.all) == 1 && !z.distributed:
-		return []string{"there is one server.N line only: the node is alone, and opens no port for others"}, nil
+		return []string{"there is only one server.N line: the node is standalone, and opens no ports for other nodes"}, nil
 	case len(e.Join)+e.Expect+len(e.Initial) > 0:
-		return nil, fmt.Errorf("server.N lines, and join, expect or initial, both say who the others are")
+		return nil, fmt.Errorf("server.N lines exclude join, expect and initial, which also define the other nodes")
 	}
 	own, err := z.own(o.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	if z.peerType != "" && (z.peerType == "observer") != own.isObserver {
-		warnings = append(warnings, fmt.Sprintf("peerType says %s, and the line server.%d another thing, which counts", z.peerType, own.id))
+		warnings = append(warnings, fmt.Sprintf("peerType says %s, but the line server.%d says otherwise and takes precedence", z.peerType, own.id))
 	}
 	switch {
 	case own.isObserver:
@@ -138,7 +138,7 @@ func (z *zooServers) settle(o *serverOptions) (warnings []string, err error) {
 	switch {
 	case own.listen == "" || o.given["listen"]:
 	case z.listen != "" && z.listen != own.listen && !isPortOf(z.listen, own.listen):
-		return nil, fmt.Errorf("clientPort says to listen on %s, and the line server.%d on %s", z.listen, own.id, own.listen)
+		return nil, fmt.Errorf("clientPort says to listen on %s, but the line server.%d on %s", z.listen, own.id, own.listen)
 	default:
 		o.Listen = []string{own.listen}
 	}
@@ -163,7 +163,7 @@ func (z *zooServers) own(dataDir string) (*zooServer, error) {
 	b, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s is missing: it says in one line which of the server.N lines is this node's", file)
+		return nil, fmt.Errorf("%s is missing: it must contain the number N of this node's server.N line", file)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", file, bare(err))
 	}
@@ -177,5 +177,5 @@ func (z *zooServers) own(dataDir string) (*zooServer, error) {
 			return &z.all[i], nil
 		}
 	}
-	return nil, fmt.Errorf("%s says %d, and there is no line server.%d", file, id, id)
+	return nil, fmt.Errorf("%s says %d, but there is no line server.%d", file, id, id)
 }

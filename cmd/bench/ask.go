@@ -28,7 +28,7 @@ type asking struct {
 	clients     []*client
 }
 
-var errNothing = errors.New("nothing was sent in the time that was to be measured")
+var errNothing = errors.New("nothing was sent during the measurement")
 
 // never is a time that never comes.
 const never = int64(1) << 62

@@ -91,20 +91,20 @@ func (l *Load) Validate() error {
 		{"watchers", l.Watchers, 0, MaxClients}, {"sessions", l.Sessions, 0, MaxClients},
 	} {
 		if n.n < n.least || n.n > n.most {
-			return fmt.Errorf("%s: from %d to %d", n.name, n.least, n.most)
+			return fmt.Errorf("%s: expected %d to %d", n.name, n.least, n.most)
 		}
 	}
 	switch {
 	case l.Watchers > 0 && l.Sessions > 0:
-		return errors.New("watchers and sessions are loads of their own")
+		return errors.New("watchers and sessions exclude each other")
 	case l.Duration <= 0 && l.Requests == 0 && l.Sessions == 0:
-		return errors.New("duration: more than 0")
+		return errors.New("duration: expected more than 0")
 	case l.Warmup < 0 || l.Hold < 0:
-		return errors.New("a time is not negative")
+		return errors.New("warmup and hold must not be negative")
 	case l.Requests > 0 && l.Rate > 0:
-		return errors.New("a rate and a number of requests: a duration is meant")
+		return errors.New("rate and requests exclude each other: use duration with rate")
 	case l.Path != "" && (znode.CheckPath(l.Path) != nil || l.Path == znode.Root):
-		return fmt.Errorf("%q is not the path of a znode that can be made", l.Path)
+		return fmt.Errorf("%q is not a valid path of a new znode", l.Path)
 	}
 	return l.Mix.validate()
 }
@@ -143,15 +143,15 @@ type (
 	}
 )
 
-func (e *LostError) Error() string  { return "the connection is lost: " + e.Err.Error() }
+func (e *LostError) Error() string  { return "connection lost: " + e.Err.Error() }
 func (e *LostError) Unwrap() error  { return e.Err }
-func (e *WrongError) Error() string { return "the server is wrong: " + e.Msg }
+func (e *WrongError) Error() string { return "the server sent an invalid reply: " + e.Msg }
 func (e *WrongError) Unwrap() error { return znode.ErrProtocol }
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%d of %d answers to %s: %v", e.Count, e.All, e.Of, e.Code)
 }
 func (e *RefusedError) Unwrap() error { return e.Code }
-func (e *LeftError) Error() string    { return e.Path + " is left behind: " + e.Err.Error() }
+func (e *LeftError) Error() string    { return e.Path + " could not be removed: " + e.Err.Error() }
 func (e *LeftError) Unwrap() error    { return e.Err }
 
 func wrong(format string, a ...any) error { return &WrongError{fmt.Sprintf(format, a...)} }
@@ -193,7 +193,7 @@ func furnish(ctx context.Context, s *Server, l *Load, n int, part func(i int) zk
 		_ = admin.close(ctx)
 		return nil, fmt.Errorf("%s: %w", l.Path, err)
 	}
-	begun, err := admin.bulk(ctx, n, part, znode.OK, s.Working, "making %d znodes")
+	begun, err := admin.bulk(ctx, n, part, znode.OK, s.Working, "creating %d znodes")
 	if closed := admin.close(ctx); err == nil {
 		err = closed
 	}

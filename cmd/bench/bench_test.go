@@ -194,7 +194,7 @@ func TestWrongServers(t *testing.T) {
 	}{
 		{"out of order", func(c *fakeConn, r *zkproto.Request, n int) bool {
 			return isGet(r) && n == 20 // its reply would come after a later one's
-		}, "an answer to request 21, when 20 was to be answered", znode.ErrProtocol},
+		}, "answer to request 21, expected 20", znode.ErrProtocol},
 		{"twice", func(c *fakeConn, r *zkproto.Request, n int) bool {
 			if isGet(r) && n == 20 {
 				c.appendReply(r, zkproto.NoZxid, znode.OK)
@@ -202,35 +202,35 @@ func TestWrongServers(t *testing.T) {
 				return true
 			}
 			return false
-		}, "an answer to request 20, when ", znode.ErrProtocol},
+		}, "answer to request 20, expected ", znode.ErrProtocol},
 		{"back in time", func(c *fakeConn, r *zkproto.Request, n int) bool {
 			if isGet(r) && n == 20 {
 				c.appendReply(r, 1, znode.OK)
 				return true
 			}
 			return false
-		}, "zxid 0x1 behind ", znode.ErrProtocol},
+		}, "zxid 0x1 after ", znode.ErrProtocol},
 		{"no frame", func(c *fakeConn, r *zkproto.Request, n int) bool {
 			if isGet(r) && n == 20 {
 				c.out = append(c.out, "HTTP/1.1 400 Bad Request\r\n\r\n"...)
 				return true
 			}
 			return false
-		}, "a frame of a length that none has", znode.ErrProtocol},
+		}, "invalid frame length", znode.ErrProtocol},
 		{"a short frame", func(c *fakeConn, r *zkproto.Request, n int) bool {
 			if isGet(r) && n == 20 {
 				c.out = append(c.out, 0, 0, 0, 3, 1, 2, 3)
 				return true
 			}
 			return false
-		}, "a reply of 3 bytes", znode.ErrProtocol},
+		}, "reply of 3 bytes", znode.ErrProtocol},
 		{"hangs up", func(c *fakeConn, r *zkproto.Request, n int) bool {
 			if isGet(r) && n == 20 {
 				_ = c.nc.Close()
 				return true
 			}
 			return false
-		}, "the connection is lost", nil},
+		}, "connection lost", nil},
 		{"refuses", func(c *fakeConn, r *zkproto.Request, n int) bool {
 			if isGet(r) && n%2 == 0 {
 				c.out = zkproto.AppendReply(c.out, r.Xid, zkproto.NoZxid, znode.ErrNoAuth)
@@ -602,8 +602,8 @@ func TestValidate(t *testing.T) {
 	for name, change := range map[string]func(*Load){
 		"clients": func(l *Load) { l.Clients = 0 }, "outstanding": func(l *Load) { l.Outstanding = MaxOutstanding + 1 },
 		"keys": func(l *Load) { l.Keys = MaxKeys + 1 }, "batch": func(l *Load) { l.Batch = l.Outstanding + 1 }, "size": func(l *Load) { l.Size = -1 },
-		"loads of their own": func(l *Load) { l.Sessions, l.Watchers = 1, 1 }, "duration": func(l *Load) { l.Requests, l.Duration = 0, 0 },
-		"negative": func(l *Load) { l.Warmup = -1 }, "rate": func(l *Load) { l.Rate = -1 }, "a rate and": func(l *Load) { l.Rate = 1 },
+		"exclude each other": func(l *Load) { l.Sessions, l.Watchers = 1, 1 }, "duration": func(l *Load) { l.Requests, l.Duration = 0, 0 },
+		"negative": func(l *Load) { l.Warmup = -1 }, "rate": func(l *Load) { l.Rate = -1 }, "rate and requests": func(l *Load) { l.Rate = 1 },
 		"path": func(l *Load) { l.Path = "/" }, "mix": func(l *Load) { l.Mix = Mix{} }, "multi": func(l *Load) { l.Multi = 0 },
 	} {
 		l := small(change)

@@ -102,7 +102,7 @@ const bufferBytes = 64 << 10
 func newClient(s *session, run *asking, id int) (*client, error) {
 	conn, ok := s.nc.(syscall.Conn)
 	if !ok {
-		return nil, errors.New("bench: a connection without a socket")
+		return nil, errors.New("bench: the connection has no socket")
 	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -332,7 +332,7 @@ func (c *client) take(now int64) error {
 	for {
 		frame, n, err := zkproto.CutFrame(c.in[c.r:c.w], maxReply)
 		if err != nil {
-			return wrong("a frame of a length that none has")
+			return wrong("invalid frame length")
 		}
 		if frame == nil {
 			c.answers.Store(int64(c.answered))
@@ -350,9 +350,9 @@ func (c *client) take(now int64) error {
 			c.pings--
 			continue
 		case c.answered == c.sent:
-			return wrong("an answer to request %d, when all were answered", h.Xid)
+			return wrong("answer to request %d, but no request was outstanding", h.Xid)
 		default:
-			return wrong("an answer to request %d, when %d was to be answered", h.Xid, xidOf(c.answered))
+			return wrong("answer to request %d, expected %d", h.Xid, xidOf(c.answered))
 		}
 		u := c.under[c.answered&c.mask]
 		c.answered++

@@ -91,11 +91,11 @@ func (w *watching) watch(ctx context.Context, i int) error {
 		case h.Xid == zkproto.XidEvent:
 			e := body.Event()
 			if !armed || body.End() != nil || e.Path != w.path || e.Type != znode.NodeDataChanged {
-				return wrong("an event that nobody asked for")
+				return wrong("unexpected event")
 			}
 			w.toldAt[i].Store(w.now())
 		case armed || h.Xid != s.xid:
-			return wrong("an answer to request %d, when %d was to be answered", h.Xid, s.xid)
+			return wrong("answer to request %d, expected %d", h.Xid, s.xid)
 		case h.Code != znode.OK:
 			return h.Code
 		}
@@ -179,7 +179,7 @@ func (w *watching) rounds(ctx context.Context, setter *session) (*Result, error)
 		if err := w.all(ctx); err != nil {
 			return result(), err
 		}
-		w.server.Working("%d watchers told in %v", len(w.sessions), time.Duration(w.now()-at).Round(time.Microsecond))
+		w.server.Working("%d watchers notified in %v", len(w.sessions), time.Duration(w.now()-at).Round(time.Microsecond))
 		if !measured {
 			continue
 		}

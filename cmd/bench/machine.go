@@ -20,7 +20,7 @@ func cpuOf(pid int) (time.Duration, error) {
 	// The name, in brackets, may contain anything; numbers follow it.
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(f) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat is not understood", pid)
+		return 0, fmt.Errorf("/proc/%d/stat has an unknown format", pid)
 	}
 	user, err := strconv.ParseInt(string(f[11]), 10, 64)
 	if err != nil {
@@ -38,7 +38,7 @@ func rssOf(pid int) (int64, error) {
 	}
 	f := bytes.Fields(b)
 	if len(f) < 2 {
-		return 0, fmt.Errorf("/proc/%d/statm is not understood", pid)
+		return 0, fmt.Errorf("/proc/%d/statm has an unknown format", pid)
 	}
 	pages, err := strconv.ParseInt(string(f[1]), 10, 64)
 	return pages * int64(os.Getpagesize()), err

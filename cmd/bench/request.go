@@ -52,7 +52,7 @@ func ParseMix(s string) (m Mix, err error) {
 			n, err = strconv.Atoi(share)
 		}
 		if o == numOps || err != nil || n < 0 || n > mostShares {
-			return Mix{}, fmt.Errorf("%q is not OP=SHARE with an OP of %s", part, strings.Join(opNames[:], ", "))
+			return Mix{}, fmt.Errorf("%q is not OP=SHARE; OP is one of %s", part, strings.Join(opNames[:], ", "))
 		}
 		m[o] += n
 	}
@@ -69,9 +69,9 @@ func (m Mix) sum() (n int) {
 func (m Mix) validate() error {
 	switch sum := m.sum(); {
 	case sum == 0 || sum > mostShares:
-		return fmt.Errorf("the shares of a mix add up to %d, from 1 to %d are possible", sum, mostShares)
+		return fmt.Errorf("the shares of a mix add up to %d, expected 1 to %d", sum, mostShares)
 	case m[opDelete] > m[opCreate]:
-		return fmt.Errorf("a mix deletes what it has created: delete=%d needs a create of as much", m[opDelete])
+		return fmt.Errorf("a mix deletes only what it has created: delete=%d needs create to be at least as large", m[opDelete])
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func (s *session) greet(ctx context.Context, auth []byte) error {
 	}
 	frame, err := s.frame()
 	if errors.Is(err, io.EOF) {
-		err = errors.New("the server closed it when a session of ZooKeeper's protocol was asked for")
+		err = errors.New("the server closed it when a session of ZooKeeper's protocol was requested")
 	}
 	if err != nil {
 		return s.lost(ctx, err)
@@ -69,7 +69,7 @@ func (s *session) greet(ctx context.Context, auth []byte) error {
 	c, err := zkproto.ReadConnected(frame)
 	switch {
 	case err != nil:
-		return wrong("what it answers is not ZooKeeper's protocol")
+		return wrong("not ZooKeeper's protocol")
 	case c.TimeoutMS <= 0:
 		return znode.ErrSessionExpired
 	}
@@ -132,7 +132,7 @@ func (s *session) frame() ([]byte, error) {
 	for {
 		frame, n, err := zkproto.CutFrame(s.in[s.r:s.w], maxReply)
 		if err != nil {
-			return nil, wrong("a frame of a length that none has")
+			return nil, wrong("invalid frame length")
 		}
 		if frame != nil {
 			s.r += n
@@ -167,10 +167,10 @@ func (s *session) header(frame []byte) (zkproto.ReplyHeader, zkproto.Body, error
 	h, body, err := zkproto.ReadReply(frame)
 	switch {
 	case err != nil:
-		return h, body, wrong("a reply of %d bytes, without a whole header", len(frame))
+		return h, body, wrong("reply of %d bytes without a complete header", len(frame))
 	case h.Zxid == zkproto.NoZxid: // an event, or a reply that belongs to no txn
 	case h.Zxid < s.zxid:
-		return h, body, wrong("zxid %v behind %v in one session", h.Zxid, s.zxid)
+		return h, body, wrong("zxid %v after %v in one session", h.Zxid, s.zxid)
 	default:
 		s.zxid = h.Zxid
 	}
@@ -210,7 +210,7 @@ func (s *session) answer(ctx context.Context, xid int32) (zkproto.Body, error) {
 	case err != nil:
 		return body, s.lost(ctx, err)
 	case h.Xid != xid:
-		return body, wrong("an answer to request %d, when %d was to be answered", h.Xid, xid)
+		return body, wrong("answer to request %d, expected %d", h.Xid, xid)
 	case h.Code != znode.OK:
 		return body, h.Code
 	}
@@ -283,7 +283,7 @@ func (s *session) bulk(ctx context.Context, n int, part func(i int) zkproto.Part
 			}
 			results := body.Results()
 			if body.End() != nil {
-				return sent, wrong("the answer to a multi is not understood")
+				return sent, wrong("malformed answer to a multi")
 			}
 			if len(results) > 0 && results[0].Op != zkproto.OpError {
 				ahead[i].to = t.from // nothing is left to do

@@ -36,7 +36,7 @@ func CheckName(name string) error {
 	case name == "" || len(name) > MaxName:
 		return fmt.Errorf("a node's name has 1 to %d bytes", MaxName)
 	case strings.Trim(name, letters+"-._") != "" || !strings.Contains(letters, name[:1]):
-		return errors.New("a node's name here is letters, digits, -, . and _, a letter or digit first")
+		return errors.New("a node's name must consist of letters, digits, -, . and _, and begin with a letter or digit")
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func Parse(cert, key []byte) (*Authority, error) {
 	}
 	signer, ok := pair.PrivateKey.(crypto.Signer)
 	if !ok || !pair.Leaf.IsCA {
-		return nil, errors.New("it is no authority's certificate")
+		return nil, errors.New("not the certificate of an authority")
 	}
 	return &Authority{pair.Leaf, signer}, nil
 }
