@@ -37,7 +37,7 @@ while :; do
 done
 exec 4>&-
 [ -z "$(ls "$dir")" ] || { echo "a worker did not wait" >&2; exit 1; }
-echo "two are there and wait"
+echo "two workers are waiting"
 
 worker w3 & pids+=($!)
 for pid in "${pids[@]}"; do wait "$pid"; done

@@ -56,4 +56,4 @@ echo "A is killed"
 { kill -KILL "$a"; wait "$a" || true; } 2>/dev/null
 leader B
 ((token > first))
-echo "the token has grown"
+echo "the token has increased"

@@ -71,7 +71,7 @@ contender() {
     # 5. Look again: the one before may have given up, and others may still stand before it.
   done
 
-  mkdir "$dir/held" || { echo "$1: somebody else holds the lock" >&2; exit 1; }
+  mkdir "$dir/held" || { echo "$1: another contender holds the lock" >&2; exit 1; }
   echo "$1 holds the lock"
   [ "$woken" -le 1 ] || { echo "$1 was woken $woken times" >&2; exit 1; }
   wait_for "$base/go"          # the work under the lock

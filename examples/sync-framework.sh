@@ -86,7 +86,7 @@ for p in A B C; do participant "$p" & pids+=($!); done
 left=3
 while [ "$left" -gt 0 ]; do
   read -r -t 30 _ type path _ <&4       # EVENT changed path=/…/A … :4
-  [ "$type" != deleted ] || { echo "${path##*/} has gone" >&2; exit 1; }
+  [ "$type" != deleted ] || { echo "${path##*/} was deleted" >&2; exit 1; }
   read -r -t 30 value <&4               # the value, and its line end
   echo "${path##*/} is $value"
   [ "$value" != done ] || left=$((left - 1))
@@ -100,7 +100,7 @@ for pid in "${pids[@]}"; do wait "$pid"; done
 printf 'PING\n' >&4
 read -r -t 30 line <&4
 [ "$line" = "OK pong" ]
-echo "no events behind UNWATCH"
+echo "no events after UNWATCH"
 
 winner=$(coord get "$base/proposals/p-0000000000")
 for p in A B C; do [ "$(coord get "$base/result/$p")" = "$winner" ]; done

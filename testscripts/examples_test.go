@@ -28,7 +28,7 @@ var examples = map[string][]string{
 		`bob leaves`, `deleted bob`, `carol is killed`, `deleted carol`, `members: alice`, `deleted alice`,
 	},
 	"leader-election": {
-		`the leader is A`, `B is a candidate`, `A is killed`, `the leader is B`, `the token has grown`,
+		`the leader is A`, `B is a candidate`, `A is killed`, `the leader is B`, `the token has increased`,
 	},
 	"lock-step-by-step": {
 		`c0 holds the lock`, `c0 releases the lock`, `c1 holds the lock`, `c1 releases the lock`,
@@ -36,10 +36,10 @@ var examples = map[string][]string{
 	},
 	"sync-framework": {
 		`[ABC] is ready`, `[ABC] is syncing`, `[ABC] takes value-of-[ABC] \(p-0000000000\)`,
-		`no events behind UNWATCH`, `all agree on the value with the lowest sequence number`,
+		`no events after UNWATCH`, `all agree on the value with the lowest sequence number`,
 	},
 	"barrier": {
-		`two are there and wait`, `w[123] starts`, `w[123] starts`, `w[123] starts`, `all three have started`,
+		`two workers are waiting`, `w[123] starts`, `w[123] starts`, `w[123] starts`, `all three have started`,
 		`alone: exit code 8`,
 	},
 }

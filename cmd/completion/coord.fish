@@ -1,4 +1,4 @@
-# Completion of coord for fish: a file of ~/.config/fish/completions
+# Completion of coord for fish: a file in ~/.config/fish/completions
 function __coord_complete
     set -l words (commandline -opc)
     set -l typed (commandline -ct | string unescape)

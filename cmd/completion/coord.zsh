@@ -1,5 +1,5 @@
 #compdef coord
-# Completion of coord for zsh: source <(coord completion zsh), behind compinit
+# Completion of coord for zsh: source <(coord completion zsh), after compinit
 _coord() {
     local line kind
     local -a offered shown
