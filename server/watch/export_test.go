@@ -15,6 +15,17 @@ func CheckLinks(t *Table) error {
 			return fmt.Errorf("table %d: %w", s.index, err)
 		}
 	}
+	for _, o := range m.owners {
+		bytes := o.bytes
+		for _, e := range o.first {
+			for ; e != nil; e = e.older {
+				bytes -= int64(len(e.path))
+			}
+		}
+		if bytes != 0 {
+			return fmt.Errorf("owner %d: counts %d bytes of paths too many", o.arrival, bytes)
+		}
+	}
 	return nil
 }
 
@@ -22,11 +33,12 @@ func CheckLinks(t *Table) error {
 func Crowds(t *Table) int { return len(t.mu.data.crowds) + len(t.mu.child.crowds) }
 
 func (s *side) check(owners map[Watcher]*owner) error {
-	entries, inBands := 0, 0
+	entries, inBands, bytes := 0, 0, int64(0)
 	for path, head := range s.heads {
 		crowd, crowded := s.crowds[path]
 		prev, n := head.prev, 0
 		for e := head; e != nil; prev, e = e, e.next {
+			bytes += int64(len(path))
 			switch n++; {
 			case e.prev != prev:
 				return fmt.Errorf("%s: entry %d has another one before it", path, n)
@@ -87,6 +99,9 @@ func (s *side) check(owners map[Watcher]*owner) error {
 		if owned += n; n > 0 {
 			watchers++
 		}
+	}
+	if bytes != s.bytes {
+		return fmt.Errorf("%d bytes of paths, %d counted", bytes, s.bytes)
 	}
 	if entries != owned || int64(entries) != s.watches.Load() || watchers != s.watchers {
 		return fmt.Errorf("%d entries, %d owned, %d counted; %d watchers, %d counted",

@@ -23,12 +23,14 @@ type owner struct {
 	round   uint64    // the last Table.mu.round that reached it, so that an event notifies it once
 	first   [2]*entry // its newest entry
 	count   [2]int32  // its entries
+	bytes   int64     // of their paths
 }
 
 // side is one of the two tables. The table's lock guards it.
 type side struct {
 	index    int          // 0 data, 1 child
 	watches  atomic.Int64 // entries
+	bytes    int64        // of their paths
 	watchers int          // owners with an entry here
 	heads    map[string]*entry
 	peak     int // the largest number of paths in heads since it was made
@@ -111,6 +113,8 @@ func (s *side) add(path string, o *owner) *entry {
 		s.watchers++
 	}
 	s.watches.Add(1)
+	s.bytes += int64(len(path))
+	o.bytes += int64(len(path))
 
 	head := s.heads[path]
 	if head == nil {
@@ -208,6 +212,8 @@ func (s *side) disown(e *entry) {
 		s.watchers--
 	}
 	s.watches.Add(-1)
+	s.bytes -= int64(len(e.path))
+	o.bytes -= int64(len(e.path))
 }
 
 // removePath forgets a path without entries.

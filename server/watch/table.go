@@ -61,7 +61,7 @@ func (t *Table) Add(w Watcher, path string, kind Kind) error {
 		}
 	}
 	if fresh > 0 {
-		if err := t.admit(o, fresh); err != nil {
+		if err := t.admit(o, fresh, len(path)); err != nil {
 			return err
 		}
 		path = t.keep(path)
@@ -86,19 +86,30 @@ func (t *Table) Add(w Watcher, path string, kind Kind) error {
 	return nil
 }
 
-// admit checks the limits for n more entries of o (nil: a new watcher).
-func (t *Table) admit(o *owner, n int) error {
-	if t.Len()+n > t.cfg.MaxWatches {
+// admit checks the limits for n more entries of o (nil: a new watcher) at a path of size bytes.
+func (t *Table) admit(o *owner, n, size int) error {
+	bytes := int64(n) * int64(size)
+	switch limit := pathBytes(t.cfg.MaxWatches); {
+	case t.Len()+n > t.cfg.MaxWatches:
 		return fmt.Errorf("watch: %d watches on this node: %w", t.cfg.MaxWatches, znode.ErrLimit)
+	case t.mu.data.bytes+t.mu.child.bytes+bytes > limit:
+		return fmt.Errorf("watch: watches on this node with paths of %d bytes: %w", limit, znode.ErrLimit)
 	}
 	if o != nil {
 		n += int(o.count[0] + o.count[1])
+		bytes += o.bytes
 	}
-	if n > t.cfg.MaxWatchesPerWatcher {
+	switch limit := pathBytes(t.cfg.MaxWatchesPerWatcher); {
+	case n > t.cfg.MaxWatchesPerWatcher:
 		return fmt.Errorf("watch: %d watches of one connection: %w", t.cfg.MaxWatchesPerWatcher, znode.ErrLimit)
+	case bytes > limit:
+		return fmt.Errorf("watch: watches of one connection with paths of %d bytes: %w", limit, znode.ErrLimit)
 	}
 	return nil
 }
+
+// pathBytes is how many bytes the paths of n watches may have together.
+func pathBytes(n int) int64 { return int64(n) * MeanPathBytes }
 
 // keep returns the table's own copy of the path, or a new copy.
 func (t *Table) keep(path string) string {

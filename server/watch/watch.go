@@ -159,6 +159,12 @@ func (t Type) tables() (data, child modes) {
 	return 0, 0
 }
 
+// MeanPathBytes is how long the paths of a watcher's watches, and those of all watches, may be on
+// average when there are as many as Config allows; if they are longer, fewer are allowed. The path
+// of each watch counts, even if others are at the same path. A client may watch paths without a
+// znode, so without this limit the longest paths would take 4 GiB.
+const MeanPathBytes = 1 << 10
+
 // Config holds a table's limits. Watches are counted as in ZooKeeper's watch_count: one watcher at
 // one path in one table is one watch, whatever its kinds; so a persistent watch counts twice.
 type Config struct {
@@ -170,7 +176,8 @@ type Config struct {
 
 // DefaultConfig allows 2^20 watches, some 150 MB with paths of 40 bytes, and a quarter of them per
 // watcher. ZooKeeper has no such limits, and a client that exceeds one is disconnected, so they are
-// far above what clients use. It keeps 8 MiB of past events.
+// far above what clients use. Their paths have 1 GiB together, and 256 MiB per watcher. It keeps 8 MiB
+// of past events.
 func DefaultConfig() Config {
 	return Config{MaxWatches: 1 << 20, MaxWatchesPerWatcher: 1 << 18, HistoryBytes: 8 << 20}
 }

@@ -585,6 +585,26 @@ func TestLimits(t *testing.T) {
 		s.do("set /a")
 		s.watch("D persistent /b")
 	})
+	long := func(name string, size int) string { return "/" + strings.Repeat(name, size-1) }
+	t.Run("of the paths of a watcher", func(t *testing.T) {
+		s := limited(100, 3)
+		s.watch("A data " + long("a", 2*watch.MeanPathBytes) + ", A children " + long("b", watch.MeanPathBytes-2))
+		refused(s, "A", "/ab", watch.Data)
+		refused(s, "A", "/", watch.Persistent) // needs two
+		s.watch("A data /a, B persistent " + long("a", watch.MeanPathBytes))
+		s.tab.Remove(s.waiter("A"), "/a", watch.OfAny)
+		refused(s, "A", "/ab", watch.Data)
+		s.do("set " + long("a", 2*watch.MeanPathBytes))
+		s.watch("A data /ab")
+	})
+	t.Run("of all paths", func(t *testing.T) {
+		s := limited(3, 3)
+		s.watch("A data " + long("a", 2*watch.MeanPathBytes) + ", B data " + long("a", watch.MeanPathBytes))
+		refused(s, "C", "/", watch.Data)
+		s.tab.Drop(s.waiter("A"))
+		s.watch("C data " + long("a", 2*watch.MeanPathBytes))
+		refused(s, "A", "/", watch.Data)
+	})
 	t.Run("a watcher over its limit at once", func(t *testing.T) {
 		s := limited(3, 1)
 		refused(s, "A", "/a", watch.Persistent)
