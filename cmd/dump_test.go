@@ -261,6 +261,32 @@ func TestTarIsCutBehindZeros(t *testing.T) {
 	}
 }
 
+// TestDumpOfLongPaths: the longest paths, of one component and of many, are written and read again.
+func TestDumpOfLongPaths(t *testing.T) {
+	t.Parallel()
+	all := []entry{
+		{path: "/"}, {path: strings.Repeat("/d", znode.MaxPathBytes/2), data: []byte("deep")},
+		{path: "/" + strings.Repeat("\u00e9", znode.MaxPathBytes/2-1), data: []byte("é")},
+		{path: "/" + strings.Repeat("x", znode.MaxPathBytes-1), data: []byte("long")},
+	}
+	for _, format := range dumpFormatNames()[:3] {
+		f := dumpFormats()[slices.Index(dumpFormatNames(), format)]
+		b, err := dump(f, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, whole, err := f.read(b)
+		if err != nil || !whole || len(got) != len(all) {
+			t.Fatalf("%s: %d znodes, whole: %v, %v", format, len(got), whole, err)
+		}
+		for _, e := range all {
+			if !slices.ContainsFunc(got, func(g entry) bool { return g.path == e.path && string(g.data) == string(e.data) }) {
+				t.Errorf("%s: the path of %d bytes is missing", format, len(e.path))
+			}
+		}
+	}
+}
+
 // FuzzReadDump: no file makes the program panic, and what was read can be written
 // and read again unchanged.
 func FuzzReadDump(f *testing.F) {

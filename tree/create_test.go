@@ -89,8 +89,8 @@ func TestSequenceBelowZero(t *testing.T) {
 func TestSequentialPathLength(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	longest := "/" + strings.Repeat("n", 1013)
-	if r := b.must(createMode(longest, znode.PersistentSequential)); len(r.Path) != 1024 {
+	longest := "/" + strings.Repeat("n", 4085)
+	if r := b.must(createMode(longest, znode.PersistentSequential)); len(r.Path) != 4096 {
 		t.Errorf("%d bytes", len(r.Path))
 	}
 	b.refused(createMode(longest+"n", znode.PersistentSequential), znode.ErrBadArguments)

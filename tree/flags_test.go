@@ -46,8 +46,8 @@ func TestParents(t *testing.T) {
 		{"bad name at the end", create("/p/x/\x01"), nil, znode.ErrBadArguments},
 		{"bad name on the way", create("/p/x//y"), nil, znode.ErrBadArguments},
 		{"slash at the end", create("/p/x/y/"), nil, znode.ErrBadArguments},
-		{"too long", create("/p/x/" + strings.Repeat("n", 1020)), nil, znode.ErrBadArguments},
-		{"too long with its number", createMode("/p/x/"+strings.Repeat("n", 1010), znode.PersistentSequential), nil, znode.ErrBadArguments},
+		{"too long", create("/p/x/" + strings.Repeat("n", 4092)), nil, znode.ErrBadArguments},
+		{"too long with its number", createMode("/p/x/"+strings.Repeat("n", 4082), znode.PersistentSequential), nil, znode.ErrBadArguments},
 		{"bad ACL", createACL("/p/x/y"), nil, znode.ErrInvalidACL},
 		{"as nobody", create("/p/x/y"), []znode.Identity{}, znode.ErrNoAuth},
 		{"as nobody, far down", create("/p/x/y/z/w"), []znode.Identity{}, znode.ErrNoAuth},
@@ -72,9 +72,9 @@ func TestParents(t *testing.T) {
 	if b.must(flagged(createMode("/p/t/t", znode.PersistentTTL), tree.Parents)); b.get("/p/t").Owner != (znode.Owner{}) {
 		t.Errorf("a parent made on the way is %+v", b.get("/p/t").Owner)
 	}
-	deep := strings.Repeat("/d", 512)
+	deep := strings.Repeat("/d", znode.MaxPathBytes/2)
 	b.must(flagged(create(deep), tree.Parents))
-	b.must(removeAll("/d", 512))
+	b.must(removeAll("/d", znode.MaxPathBytes/2))
 }
 
 func eventPaths(events []znode.Event) string {

@@ -151,7 +151,7 @@ func TestBuilderRefuses(t *testing.T) {
 		{"slash at the end", []tree.Node{node("/"), node("/a/")}, "ends with /"},
 		{"dots", []tree.Node{node("/"), node("/..")}, "has the component .."},
 		{"control character", []tree.Node{node("/"), node("/\x01")}, "has a control character"},
-		{"too long", []tree.Node{node("/"), node("/" + strings.Repeat("n", 1024))}, "is longer than 1024 bytes"},
+		{"too long", []tree.Node{node("/"), node("/" + strings.Repeat("n", 4096))}, "is longer than 4096 bytes"},
 		{"TTL of 0", []tree.Node{node("/"), owned("/t", -1<<56)}, "has the impossible owner 0xff00000000000000"},
 		{"owned root", []tree.Node{owned("/", math.MinInt64)}, "has the impossible owner 0x8000000000000000"},
 		{"owned system znode", []tree.Node{node("/"), owned("/zookeeper", 5)}, "/zookeeper has the impossible owner 0x5"},

@@ -38,7 +38,7 @@ var (
 	oddPaths = []string{
 		"", "a", "/", "//", "/a/", "/a//b", "/a/./b", "/a/..", "/a\x00b", "/a/\x1f", "/a/\u00e9", "/a/\u0085", "/a/\ue000", "/a/\uffff",
 		"/a/\U0001F600", "/a/\xff", "/zookeeper", "/zookeeper/quota", "/zookeeper/config", "a/b",
-		"/" + strings.Repeat("n", 1023), "/" + strings.Repeat("n", 1024), "/a/" + strings.Repeat("n", 1011), "/a/" + strings.Repeat("n", 1012),
+		"/" + strings.Repeat("n", 4095), "/" + strings.Repeat("n", 4096), "/a/" + strings.Repeat("n", 4083), "/a/" + strings.Repeat("n", 4084),
 	}
 	kinds = []tree.Kind{
 		tree.KindCreate, tree.KindCreate, tree.KindCreate, tree.KindCreate, tree.KindCreate, tree.KindCreate,

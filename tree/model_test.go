@@ -110,7 +110,7 @@ var (
 )
 
 func pathIsGood(p string) bool {
-	return len(p) <= 1024 && goodPath.MatchString(p) && !dots.MatchString(p)
+	return len(p) <= 4096 && goodPath.MatchString(p) && !dots.MatchString(p)
 }
 
 // normalACL is section 7.4 of the reference.

@@ -33,7 +33,9 @@ func TestRequestLimits(t *testing.T) {
 		{"a TXN of more", "TXN 1001\n" + strings.Repeat("SET / x\n", 1001) + "PING\n", "ERR LIMIT\n"},
 		{"a TXN of too many bytes", "PING\nTXN 2\nSET / :700000\n" + long(700000) + "\nSET / :700000\n" + long(700000) + "\nPING\n", "OK pong\nERR TOOBIG op=1\nOK pong\n"},
 		{"a tag", "@" + long(64) + " PING\n@" + long(65) + " PING\n", "@" + long(64) + " OK pong\nERR SYNTAX\n"},
-		{"a path", "EXISTS /" + long(1024) + "\n", "ERR SYNTAX\n"},
+		{"a path", "CREATE /" + long(znode.MaxPathBytes-1) + " v\nPING\n", "OK path=/" + long(znode.MaxPathBytes-1) + " v=0 zxid=0x100000001\nOK pong\n"},
+		{"a path in quotes", "PING\nCREATE \"/" + strings.Repeat(`\"`, znode.MaxPathBytes-1) + "\" v\n", "OK pong\nOK path=\"/" + strings.Repeat(`\"`, znode.MaxPathBytes-1) + "\" v=0 zxid=0x100000001\n"},
+		{"a longer path", "EXISTS /" + long(znode.MaxPathBytes) + "\nPING\n", "ERR SYNTAX\nOK pong\n"},
 		{"a first line", "CREATE /a " + long(frontend.FirstLineBytes-1-len("CREATE /a ")) + "\nPING\n", "OK path=/a v=0 zxid=0x100000001\nOK pong\n"},
 		{"a longer first line", "CREATE /a " + long(frontend.FirstLineBytes-len("CREATE /a ")) + "\nPING\n", "ERR TOOBIG\n"},
 		{"a first line without an end", long(1 << 20), "ERR TOOBIG\n"},
@@ -213,7 +215,7 @@ func TestFirstLineTime(t *testing.T) {
 		{"a payload takes its time", []string{"SET / :10\n", "x"}, never, ""},
 		{"a TXN takes its time", []string{"TXN 2\n", "SET / x\n"}, never, ""},
 		{"a ZooKeeper frame, byte by byte", strings.Split("\x00\x00\x00,\x00\x00\x00\x00", ""), frontend.FirstLineTime, ""},
-		{"too long a ZooKeeper frame", []string{"\x00\x00", "\x0f\xfd"}, time.Second, ""},
+		{"too long a ZooKeeper frame", []string{"\x00\x00", "\x1f\xfd"}, time.Second, ""},
 		{"TLS", []string{"\x16\x03\x01"}, 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -36,7 +36,7 @@ const (
 	MaxWatches       = 10_000   // per connection
 	MaxEventBytes    = 1 << 20  // of events that wait for one client; beyond it the client is cut off
 	MaxAllEventBytes = 64 << 20 // the same over all clients; beyond it a client that has any waiting, or would get a large one, is cut off
-	FirstLineBytes   = 4 << 10  // until the first line ends
+	FirstLineBytes   = 8 << 10  // until the first line ends; the longest path fits
 	FirstLineTime    = 10 * time.Second
 	WriteTime        = 30 * time.Second // a client that takes no bytes for this long is closed
 	LingerTime       = 2 * time.Second  // how long the server discards what the client still sends, when it ends the connection itself

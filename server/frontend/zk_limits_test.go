@@ -81,8 +81,8 @@ func TestZooKeeperRequestLimits(t *testing.T) {
 		{"a multi of more", many(1001, "check /"), []string{"1 #1 -8", "-2 #1 ok"}},
 		{"a multiRead of 1,000", strings.Replace(many(1000, "getData /"), "multi", "multiRead", 1), []string{"1 #1 ok getData", "-2 #1 ok"}},
 		{"a multiRead of more", strings.Replace(many(1001, "getData /"), "multi", "multiRead", 1), []string{"1 #1 -8", "-2 #1 ok"}},
-		{"a path", "create /" + strings.Repeat("x", 1023), []string{"1 #2 ok /xxx", "-2 #2 ok"}},
-		{"a longer path", "create /" + strings.Repeat("x", 1024), []string{"1 #2 -8", "-2 #2 ok"}},
+		{"a path", "create /" + strings.Repeat("x", znode.MaxPathBytes-1), []string{"1 #2 ok /xxx", "-2 #2 ok"}},
+		{"a longer path", "create /" + strings.Repeat("x", znode.MaxPathBytes), []string{"1 #2 -8", "-2 #2 ok"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -125,7 +125,7 @@ func TestZooKeeperConnect(t *testing.T) {
 			z2.
 			z3> raw 0000002c 00000000 0000000000000000 00002710 0000000000000000 fffffffe 00000000000000000000000000000000
 			z3.
-			z4> raw 00000ffd
+			z4> raw 00001ffd
 			z4.
 			z5> raw 00ffffff 00
 			z5.

@@ -502,7 +502,7 @@ func TestDocReplyWords(t *testing.T) {
 		}
 	}
 	for name, n := range map[string]int{"16 KiB": DefaultLimits().Line, "1 MiB": DefaultLimits().Payload, "64 bytes": MaxTagBytes,
-		"1,000 unless": DefaultListLimit, "100 unless": DefaultRemoveLimit, "1,024 bytes": znode.MaxPathBytes,
+		"1,000 unless": DefaultListLimit, "100 unless": DefaultRemoveLimit, "4,096 bytes": znode.MaxPathBytes,
 		"24 h": MaxWaitMS / 3_600_000, "16 MiB": DefaultLimits().Skip, "128 KiB": DefaultLimits().Txn - DefaultLimits().Payload, "1,000 |": DefaultLimits().Ops} {
 		num, unit, _ := strings.Cut(name, " ")
 		want, _ := strconv.Atoi(strings.ReplaceAll(num, ",", ""))

@@ -339,7 +339,7 @@ func TestDigestCharset(t *testing.T) {
 func TestUnfit(t *testing.T) {
 	long := "/" + strings.Repeat("n", znode.MaxPathBytes)
 	_, err := read(files(t, map[string][]byte{"log.1": logOf(1, create(long, "", 1), create(long+"2", "", 2))}))
-	if !errors.Is(err, znode.ErrLimit) || !strings.Contains(err.Error(), "longer than 1024 bytes, and 1 more") {
+	if !errors.Is(err, znode.ErrLimit) || !strings.Contains(err.Error(), "longer than 4096 bytes, and 1 more") {
 		t.Error(err)
 	}
 	mustRead(t, files(t, map[string][]byte{"log.1": logOf(1, create(long, "", 1), remove(long))}))

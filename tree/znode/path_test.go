@@ -11,7 +11,7 @@ import (
 )
 
 func TestCheckPath(t *testing.T) {
-	long := strings.Repeat("n", znode.MaxPathBytes-1)
+	long := strings.Repeat("n", 4095)
 	for _, c := range []struct {
 		name, path, why string // why is "" for a good path
 	}{
@@ -26,12 +26,12 @@ func TestCheckPath(t *testing.T) {
 		{"last before the surrogates", "/\ud7ff", ""},
 		{"first behind the private use area", "/\uf900", ""},
 		{"last before the specials", "/\uffef", ""},
-		{"1024 bytes", "/" + long, ""},
+		{"4096 bytes", "/" + long, ""},
 
 		{"empty", "", "is empty"},
 		{"relative", "a/b", "does not start with /"},
-		{"1025 bytes", "/" + long + "n", "is longer than 1024 bytes"},
-		{"1025 bytes of few characters", "/" + strings.Repeat("\u4e2d", 342), "is longer than 1024 bytes"},
+		{"4097 bytes", "/" + long + "n", "is longer than 4096 bytes"},
+		{"4099 bytes of few characters", "/" + strings.Repeat("\u4e2d", 1366), "is longer than 4096 bytes"},
 		{"ends with a slash", "/a/", "ends with /"},
 		{"two slashes", "//", "ends with /"},
 		{"empty first component", "//a", "has an empty component"},
@@ -80,7 +80,7 @@ func TestCheckPath(t *testing.T) {
 
 func TestPathErrorIsShort(t *testing.T) {
 	err := znode.CheckPath("/" + strings.Repeat("x", 5000))
-	if text := err.Error(); len(text) > 200 || !strings.Contains(text, "longer than 1024 bytes") {
+	if text := err.Error(); len(text) > 200 || !strings.Contains(text, "longer than 4096 bytes") {
 		t.Errorf("error text %q", text)
 	}
 }
@@ -92,7 +92,7 @@ func goodPath(path string) bool {
 	if len(units) == 0 || units[0] != '/' { // rules 1, 2
 		return false
 	}
-	if len(path) > 1024 || !utf8.ValidString(path) {
+	if len(path) > 4096 || !utf8.ValidString(path) {
 		return false
 	}
 	if path == "/" { // rule 3
@@ -147,9 +147,9 @@ func TestCheckCreatePath(t *testing.T) {
 		{"dots become a name", "/a/..", znode.PersistentSequentialTTL, true},
 		{"empty component", "/a//", znode.PersistentSequential, false},
 		{"relative", "", znode.PersistentSequential, false},
-		{"room for the digits", "/" + strings.Repeat("n", 1013), znode.PersistentSequential, true},
-		{"no room for the digits", "/" + strings.Repeat("n", 1014), znode.PersistentSequential, false},
-		{"no digits to come", "/" + strings.Repeat("n", 1023), znode.Ephemeral, true},
+		{"room for the digits", "/" + strings.Repeat("n", 4085), znode.PersistentSequential, true},
+		{"no room for the digits", "/" + strings.Repeat("n", 4086), znode.PersistentSequential, false},
+		{"no digits to come", "/" + strings.Repeat("n", 4095), znode.Ephemeral, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := znode.CheckCreatePath(c.path, c.mode); (err == nil) != c.good {
