@@ -103,7 +103,7 @@ func (t *Tree) later(back func()) { t.undo = append(t.undo, back) }
 func (t *Tree) multi(x *Txn) Result {
 	done := make([]Result, 0, len(x.Ops))
 	t.inMulti, t.before = true, t.quotasBefore(x.Ops)
-	defer func() { t.inMulti, t.before = false, nil }()
+	defer func() { t.inMulti, t.before = false, znode.Tops[quota]{} }()
 	return t.atomically(func() Result {
 		for i := range x.Ops {
 			r := t.op(x, &x.Ops[i])
@@ -251,7 +251,8 @@ func (t *Tree) create(x *Txn, op *Op) Result {
 	if znode.CheckPath(path) != nil {
 		return refuse(znode.ErrBadArguments)
 	}
-	return t.add(parent, parentPath, path, acl, owner, op.Data)
+	r, _ := t.add(parent, parentPath, path, acl, owner, op.Data)
+	return r
 }
 
 // createParents creates the missing ancestors and returns the slot of the last one. Each gets its
@@ -269,22 +270,22 @@ func (t *Tree) createParents(x *Txn, path string) (uint32, znode.Code) {
 		return 0, znode.ErrNoAuth
 	}
 	acl := t.acls.lists[t.at(parent).rec.unpack().acl]
-	r := t.add(parent, grand, path, acl, 0, []byte{})
-	id, _ := t.find(path)
+	r, id := t.add(parent, grand, path, acl, 0, []byte{})
 	return id, r.Code
 }
 
-// add is the last part of every create: the checks that need the final path, and the change.
-func (t *Tree) add(parent uint32, parentPath, path string, acl znode.ACL, owner int64, data []byte) Result {
+// add is the last part of every create: the checks that need the final path, and the change. It
+// returns the new znode's slot too.
+func (t *Tree) add(parent uint32, parentPath, path string, acl znode.ACL, owner int64, data []byte) (Result, uint32) {
 	if _, there := t.find(path); there {
-		return refuse(znode.ErrNodeExists)
+		return refuse(znode.ErrNodeExists), 0
 	}
 	pf := t.at(parent).rec.unpack()
 	if znode.ExplainOwner(pf.owner).Session != 0 {
-		return refuse(znode.ErrNoChildrenForEphemerals)
+		return refuse(znode.ErrNoChildrenForEphemerals), 0
 	}
 	if !t.quotaAllows(path, int64(len(data)), 1) {
-		return refuse(znode.ErrQuotaExceeded)
+		return refuse(znode.ErrQuotaExceeded), 0
 	}
 	if parentPath == "" {
 		parentPath = znode.Root
@@ -295,15 +296,15 @@ func (t *Tree) add(parent uint32, parentPath, path string, acl znode.ACL, owner 
 		parent: parent, acl: t.acls.intern(acl), czxid: now, mzxid: now, ctime: t.counters.TimeMS, mtime: t.counters.TimeMS,
 		owner: owner, null: data == nil, name: name, data: borrow(data), pzxid: now,
 	}
-	t.insert(parentPath, path, &pf, &f)
+	id := t.insert(parentPath, path, &pf, &f)
 	t.event(znode.NodeCreated, path, &f)
 	t.event(znode.NodeChildrenChanged, parentPath, &pf)
 	t.quotaCreated(parentPath, path, int64(len(data)))
-	return Result{Path: path, Stat: stat(&f, 0, now, 0)}
+	return Result{Path: path, Stat: stat(&f, 0, now, 0)}, id
 }
 
-// insert links a new znode and counts it in its parent.
-func (t *Tree) insert(parentPath, path string, pf, f *fields) {
+// insert links a new znode and counts it in its parent. It returns the new slot.
+func (t *Tree) insert(parentPath, path string, pf, f *fields) uint32 {
 	created, pzxid, _ := t.at(f.parent).family(pf)
 	r := t.pack(f)
 	id := t.link(path, r, nil)
@@ -324,6 +325,7 @@ func (t *Tree) insert(parentPath, path string, pf, f *fields) {
 			d.created, d.pzxid = created, pzxid
 		})
 	}
+	return id
 }
 
 func (t *Tree) remove(x *Txn, op *Op) Result {

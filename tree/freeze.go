@@ -170,7 +170,7 @@ type ancestor struct {
 func NewBuilder() *Builder {
 	return &Builder{t: Tree{
 		gen: 1, index: map[uint64]uint32{}, collisions: map[string]uint32{}, seed: maphash.MakeSeed(), mask: math.MaxUint64,
-		acls: newACLTable(), owners: map[int64]map[uint32]struct{}{}, quotas: map[string]struct{}{},
+		acls: newACLTable(), owners: map[int64]map[uint32]struct{}{},
 	}}
 }
 
@@ -227,7 +227,7 @@ func (b *Builder) Add(n *Node) error {
 	t.digest.add(t.h.stat(n.Path, &f, n.Created, n.Pzxid))
 	t.digest.add(t.h.data(n.Path, &f, t.acls.lists[f.acl]))
 	if governed, ok := governedBy(parentPath); ok && name == znode.LimitsName {
-		t.quotas[governed] = struct{}{}
+		t.quotas.Put(governed, struct{}{})
 	}
 	b.above = append(b.above, ancestor{id, n.Path})
 	return nil

@@ -74,14 +74,8 @@ func (u usage) String() string {
 
 // quotaOf returns the path whose limits govern path.
 func (t *Tree) quotaOf(path string) (string, bool) {
-	if len(t.quotas) == 0 {
-		return "", false
-	}
-	for path != "" && path != znode.Root {
-		if _, there := t.quotas[path]; there {
-			return path, true
-		}
-		path, _ = znode.Split(path)
+	for governed := range t.quotas.Above(path) {
+		return governed, true
 	}
 	return "", false
 }
@@ -110,17 +104,16 @@ func (t *Tree) quotaAt(governed string) (q quota) {
 
 // quotasBefore returns the quotas that govern the znodes of a multi. As in ZooKeeper, a multi is
 // judged by the quotas before it, so its ops do not add up.
-func (t *Tree) quotasBefore(ops []Op) map[string]quota {
-	if len(t.quotas) == 0 || !t.counters.Settings.EnforceQuota {
-		return nil
+func (t *Tree) quotasBefore(ops []Op) (all znode.Tops[quota]) {
+	if !t.counters.Settings.EnforceQuota {
+		return all
 	}
-	all := map[string]quota{}
 	for i := range ops {
-		for path, there := t.quotaOf(ops[i].Path); there; path, there = t.quotaOf(path) {
-			if _, done := all[path]; !done {
-				all[path] = t.quotaAt(path)
+		for path := range t.quotas.Above(ops[i].Path) {
+			if _, done := all.Get(path); done {
+				break // and so are those above it
 			}
-			path, _ = znode.Split(path)
+			all.Put(path, t.quotaAt(path))
 		}
 	}
 	return all
@@ -133,11 +126,13 @@ func (t *Tree) quotaAllows(path string, bytes, count int64) bool {
 	}
 	var q quota
 	if t.inMulti {
-		for there := false; !there; path, _ = znode.Split(path) {
-			if path == "" || path == znode.Root {
-				return true
-			}
-			q, there = t.before[path]
+		there := false
+		for _, q = range t.before.Above(path) {
+			there = true
+			break
+		}
+		if !there {
+			return true
 		}
 	} else {
 		governed, there := t.quotaOf(path)
@@ -189,9 +184,9 @@ func (t *Tree) quotaCreated(parentPath, path string, bytes int64) {
 	if governed, ok := governedBy(parentPath); ok {
 		switch path[len(parentPath)+1:] {
 		case znode.LimitsName:
-			t.quotas[governed] = struct{}{}
+			t.quotas.Put(governed, struct{}{})
 			if t.undoing {
-				t.later(func() { delete(t.quotas, governed) })
+				t.later(func() { t.quotas.Delete(governed) })
 			}
 		case znode.StatsName:
 			id, _ := t.find(path)
@@ -204,9 +199,9 @@ func (t *Tree) quotaCreated(parentPath, path string, bytes int64) {
 // quotaDeleted is called after a delete.
 func (t *Tree) quotaDeleted(parentPath, path string, bytes int64) {
 	if governed, ok := governedBy(parentPath); ok && path[len(parentPath)+1:] == znode.LimitsName {
-		delete(t.quotas, governed)
+		t.quotas.Delete(governed)
 		if t.undoing {
-			t.later(func() { t.quotas[governed] = struct{}{} })
+			t.later(func() { t.quotas.Put(governed, struct{}{}) })
 		}
 	}
 	t.quotaChanged(path, -bytes, -1)

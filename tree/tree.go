@@ -29,7 +29,7 @@ type Tree struct {
 	sessions list[Session]                 // by id: the part that a Frozen keeps
 	owners   map[int64]map[uint32]struct{} // session → slots of its ephemerals
 	owned    int                           // number of all ephemerals
-	quotas   map[string]struct{}           // paths with a zookeeper_limits znode
+	quotas   znode.Tops[struct{}]          // paths with a zookeeper_limits znode
 	reapable list[uint32]                  // slots of container and TTL znodes, in order
 
 	h       hasher
@@ -38,7 +38,7 @@ type Tree struct {
 	undo    []func()      // undo the changes of the txn in Apply; run last to first
 	undoing bool          // whether to write undo
 	inMulti bool
-	before  map[string]quota // in a multi: the quotas before it
+	before  znode.Tops[quota] // in a multi: the quotas before it
 }
 
 const (

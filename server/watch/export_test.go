@@ -52,7 +52,7 @@ func (s *side) check(owners map[Watcher]*owner) error {
 				return fmt.Errorf("%s: entry %d is not in the crowd", path, n)
 			case e.modes&recursive != 0:
 				inBands++
-				if b := s.bands[path]; b == nil || b.list[e.place] != e {
+				if b, there := s.bands.Get(path); !there || b.list[e.place] != e {
 					return fmt.Errorf("%s: entry %d is not in the band", path, n)
 				}
 			}
@@ -70,7 +70,7 @@ func (s *side) check(owners map[Watcher]*owner) error {
 			return fmt.Errorf("%s: a crowd of nobody", path)
 		}
 	}
-	for path, b := range s.bands {
+	for path, b := range s.bands.All() {
 		live := 0
 		for _, e := range b.list {
 			if e != nil {

@@ -40,7 +40,7 @@ type side struct {
 	crowds map[string]map[*owner]*entry
 	// bands are the recursive entries at each path, so that an event below the path need not look
 	// at its other entries.
-	bands map[string]*band
+	bands znode.Tops[*band]
 }
 
 const (
@@ -54,7 +54,6 @@ func newSide(index int) side {
 		index:  index,
 		heads:  make(map[string]*entry),
 		crowds: make(map[string]map[*owner]*entry),
-		bands:  make(map[string]*band),
 	}
 }
 
@@ -137,10 +136,10 @@ func (s *side) add(path string, o *owner) *entry {
 // set adds modes to an entry.
 func (s *side) set(e *entry, m modes) {
 	if m&^e.modes&recursive != 0 {
-		b := s.bands[e.path]
-		if b == nil {
+		b, there := s.bands.Get(e.path)
+		if !there {
 			b = &band{}
-			s.bands[e.path] = b
+			s.bands.Put(e.path, b)
 		}
 		b.add(e)
 	}
@@ -227,9 +226,9 @@ func (s *side) removePath(path string) {
 
 // leaveBand removes an entry from the band of its path.
 func (s *side) leaveBand(e *entry) {
-	b := s.bands[e.path]
+	b, _ := s.bands.Get(e.path)
 	if b.remove(e); len(b.list) == 0 {
-		delete(s.bands, e.path)
+		s.bands.Delete(e.path)
 	}
 }
 
@@ -274,14 +273,8 @@ func (s *side) fire(path string, round uint64, to []Watcher) []Watcher {
 // fireAbove appends the watchers with a recursive watch above the path that were not reached in
 // this round.
 func (s *side) fireAbove(path string, round uint64, to []Watcher) []Watcher {
-	if len(s.bands) == 0 {
-		return to
-	}
-	for parent, _ := znode.Split(path); parent != ""; parent, _ = znode.Split(parent) {
-		b := s.bands[parent]
-		if b == nil {
-			continue
-		}
+	parent, _ := znode.Split(path)
+	for _, b := range s.bands.Above(parent) {
 		for _, e := range b.list {
 			if e != nil {
 				to = e.owner.reach(round, to)
