@@ -170,7 +170,7 @@ func TestRefusal(t *testing.T) {
 	}{
 		{
 			"version", text.Reply{Kind: text.KindErr, Code: znode.ErrBadVersion, Fields: []text.Field{text.Str("path", "/b"), text.Int("have", 5)}},
-			client.Error{Code: znode.ErrBadVersion, Path: "/b", Have: 5, HasHave: true, Op: -1}, "/b: the version is another one (it is 5)",
+			client.Error{Code: znode.ErrBadVersion, Path: "/b", Have: 5, HasHave: true, Op: -1}, "/b: the version does not match (it is 5)",
 		},
 		{
 			"own path", text.Reply{Kind: text.KindErr, Code: znode.ErrNoNode},

@@ -565,8 +565,8 @@ func TestImportMeets(t *testing.T) {
 		code    int
 		message string
 	}{
-		{1, znode.ErrBadVersion, exitConflict, "coord: /m/0002: the version is another one\nhint: another client has changed it meanwhile"},
-		{2, znode.ErrBadVersion, exitPart, "coord: 1,000 of 2,500 changes were made; then /m/1002: the version is another one\nhint: another client"},
+		{1, znode.ErrBadVersion, exitConflict, "coord: /m/0002: the version does not match\nhint: another client has changed it meanwhile"},
+		{2, znode.ErrBadVersion, exitPart, "coord: 1,000 of 2,500 changes were made; then /m/1002: the version does not match\nhint: another client"},
 		{2, znode.ErrUncertain, exitUncertain, "1,000 of 2,500 changes were made"},
 		{3, znode.ErrNoSpace, exitPart, "2,000 of 2,500 changes were made; then /m/2002: "},
 	} {

@@ -25,11 +25,11 @@ func TestTxn(t *testing.T) {
 		err  string // a part of stderr; empty: nothing is printed
 	}{
 		{"# comment\n\nCREATE /a \"two words\"\ncreate /a/blob @blob\nCREATE /a/s- SEQ :3\n1\n2\nSET /a v=0 \"@blob\"", 0, "/a\n/a/blob\n/a/s-0000000001\n", ""},
-		{"CHECK /a v=1\nSET /a x\nCHECK /a v=1\n", 5, "", "stdin, line 3: /a: the version is another one (it is 2)\n"},
+		{"CHECK /a v=1\nSET /a x\nCHECK /a v=1\n", 5, "", "stdin, line 3: /a: the version does not match (it is 2)\n"},
 		{"SET /a :4\n\n#\n\n\n\n# the fifth\nRM /none\n", 3, "", "stdin, line 8: /none: no such znode\n"},
 		{"RM /a\n", 5, "", "stdin, line 1: /a: the znode has children\nhint: coord rm -r"},
-		{"\n\nGET /a\n", 2, "", "stdin, line 3: GET cannot stand in a TXN"},
-		{"TXN 1\nRM /a\n", 2, "", "stdin, line 1: TXN cannot stand in a TXN"},
+		{"\n\nGET /a\n", 2, "", "stdin, line 3: GET is not allowed in a TXN"},
+		{"TXN 1\nRM /a\n", 2, "", "stdin, line 1: TXN is not allowed in a TXN"},
 		{"SET /a x y\n", 2, "", "stdin, line 1: unknown option \"x\""},
 		{"FROB /a\n", 14, "", "stdin, line 1: unknown verb \"FROB\""},
 		{"SET a x", 2, "", `stdin, line 1: path "a" does not start with /`},

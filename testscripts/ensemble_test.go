@@ -580,7 +580,7 @@ func TestEnsembleAdds(t *testing.T) {
 	c.nodes = append(c.nodes, fourth)
 	c.eventually("it waits", func() bool {
 		got, err := askAt(fourth.host+":2181", "GET /")
-		return err == nil && strings.HasPrefix(got, "ERR NOLEADER - the node does not serve yet: waiting for 8 more of 9 nodes")
+		return err == nil && strings.HasPrefix(got, "ERR NOLEADER - the node is not serving yet: waiting for 8 more of 9 nodes")
 	})
 	for ask, want := range map[string]string{"ruok": "imok", "srvr": "This ZooKeeper instance is not currently serving requests"} {
 		if got, err := askAt(fourth.host+":2181", ask); err != nil || !strings.HasPrefix(got, want) {

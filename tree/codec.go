@@ -92,7 +92,7 @@ func (e *Encoder) Add(x *Txn) {
 		b = binary.AppendUvarint(b, uint64(len(x.Ops)))
 		for i := range x.Ops {
 			if k := x.Ops[i].Kind; k < KindCreate || k > KindCheck {
-				panic(fmt.Sprintf("tree: encode: an op of kind %d in a multi", k))
+				panic(fmt.Sprintf("tree: encode: invalid op kind %d in a multi", k))
 			}
 			b = append(b, byte(x.Ops[i].Kind))
 			b = e.appendOp(b, &x.Ops[i])
@@ -111,7 +111,7 @@ func (e *Encoder) Add(x *Txn) {
 	case KindCreate, KindDelete, KindSetData, KindSetACL, KindCheck:
 		b = e.appendOp(b, &x.Op)
 	default:
-		panic(fmt.Sprintf("tree: encode: a txn of kind %d", x.Kind))
+		panic(fmt.Sprintf("tree: encode: invalid txn kind %d", x.Kind))
 	}
 	e.body = b
 }

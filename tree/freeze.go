@@ -192,7 +192,7 @@ func (b *Builder) Add(n *Node) error {
 		return fmt.Errorf("tree: %s has no ACL", n.Path)
 	}
 	if n.Owner != 0 && (znode.ExplainOwner(n.Owner) == znode.Owner{} || znode.Reserved(n.Path)) {
-		return fmt.Errorf("tree: %s has the impossible owner %s", n.Path, znode.Hex(uint64(n.Owner)))
+		return fmt.Errorf("tree: %s has the invalid owner %s", n.Path, znode.Hex(uint64(n.Owner)))
 	}
 	parentPath, name := znode.Split(n.Path)
 	for len(b.above) > 0 && b.above[len(b.above)-1].path != parentPath {
@@ -206,7 +206,7 @@ func (b *Builder) Add(n *Node) error {
 	switch {
 	case n.Path == znode.Root:
 		if t.count != 0 {
-			return fmt.Errorf("tree: the root comes a second time")
+			return fmt.Errorf("tree: duplicate root")
 		}
 	case len(b.above) == 0:
 		return fmt.Errorf("tree: %s is out of order or its parent is missing", n.Path)
@@ -216,7 +216,7 @@ func (b *Builder) Add(n *Node) error {
 		if s.dir != nil && s.dir.count > 0 {
 			last := s.dir.children.pieces[len(s.dir.children.pieces)-1].items
 			if _, before := t.at(last[len(last)-1]).rec.place(); before >= name {
-				return fmt.Errorf("tree: %s comes after its sibling %q", n.Path, before)
+				return fmt.Errorf("tree: %s is a duplicate or out of order: it follows its sibling %q", n.Path, before)
 			}
 		}
 		if znode.ExplainOwner(s.rec.unpack().owner).Session != 0 {
@@ -237,7 +237,7 @@ func (b *Builder) Add(n *Node) error {
 func (b *Builder) AddSession(s Session) error {
 	p, i, there := b.t.seekSession(s.ID)
 	if there || !znode.ValidSession(s.ID) {
-		return fmt.Errorf("tree: session %s is impossible or comes a second time", znode.Hex(uint64(s.ID)))
+		return fmt.Errorf("tree: session %s is invalid or a duplicate", znode.Hex(uint64(s.ID)))
 	}
 	b.t.sessions.insert(b.t.gen, p, i, s)
 	b.t.digest.add(b.t.h.session(&s))

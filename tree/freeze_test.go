@@ -135,15 +135,15 @@ func TestBuilderRefuses(t *testing.T) {
 		want  string      // in the error
 	}{
 		{"no root first", []tree.Node{node("/a")}, "/a is out of order or its parent is missing"},
-		{"two roots", []tree.Node{node("/"), node("/")}, "the root comes a second time"},
-		{"a late root", []tree.Node{node("/"), node("/a"), node("/")}, "the root comes a second time"},
+		{"two roots", []tree.Node{node("/"), node("/")}, "duplicate root"},
+		{"a late root", []tree.Node{node("/"), node("/a"), node("/")}, "duplicate root"},
 		{"missing parent", []tree.Node{node("/"), node("/a/b")}, "/a/b is out of order or its parent is missing"},
 		{"missing parent below another", []tree.Node{node("/"), node("/a"), node("/a/b/c")}, "its parent is missing"},
 		{"parent left behind", []tree.Node{node("/"), node("/a"), node("/a/b"), node("/c"), node("/a/d")}, "/a/d is out of order"},
-		{"twice", []tree.Node{node("/"), node("/a"), node("/a")}, `/a comes after its sibling "a"`},
-		{"twice with children between", []tree.Node{node("/"), node("/a"), node("/a/b"), node("/a")}, `/a comes after its sibling "a"`},
-		{"siblings out of order", []tree.Node{node("/"), node("/b"), node("/a")}, `/a comes after its sibling "b"`},
-		{"inner siblings out of order", []tree.Node{node("/"), node("/x"), node("/x/b"), node("/x/b/c"), node("/x/a")}, `/x/a comes after its sibling "b"`},
+		{"twice", []tree.Node{node("/"), node("/a"), node("/a")}, `/a is a duplicate or out of order: it follows its sibling "a"`},
+		{"twice with children between", []tree.Node{node("/"), node("/a"), node("/a/b"), node("/a")}, `/a is a duplicate or out of order: it follows its sibling "a"`},
+		{"siblings out of order", []tree.Node{node("/"), node("/b"), node("/a")}, `/a is a duplicate or out of order: it follows its sibling "b"`},
+		{"inner siblings out of order", []tree.Node{node("/"), node("/x"), node("/x/b"), node("/x/b/c"), node("/x/a")}, `/x/a is a duplicate or out of order: it follows its sibling "b"`},
 		{"ephemeral parent", []tree.Node{node("/"), owned("/e", 5), node("/e/c")}, "/e/c has the ephemeral parent /e"},
 		{"no ACL", []tree.Node{node("/"), {Path: "/a"}}, "/a has no ACL"},
 		{"empty path", []tree.Node{node("")}, "is empty"},
@@ -152,9 +152,9 @@ func TestBuilderRefuses(t *testing.T) {
 		{"dots", []tree.Node{node("/"), node("/..")}, "has the component .."},
 		{"control character", []tree.Node{node("/"), node("/\x01")}, "has a control character"},
 		{"too long", []tree.Node{node("/"), node("/" + strings.Repeat("n", 4096))}, "is longer than 4096 bytes"},
-		{"TTL of 0", []tree.Node{node("/"), owned("/t", -1<<56)}, "has the impossible owner 0xff00000000000000"},
-		{"owned root", []tree.Node{owned("/", math.MinInt64)}, "has the impossible owner 0x8000000000000000"},
-		{"owned system znode", []tree.Node{node("/"), owned("/zookeeper", 5)}, "/zookeeper has the impossible owner 0x5"},
+		{"TTL of 0", []tree.Node{node("/"), owned("/t", -1<<56)}, "has the invalid owner 0xff00000000000000"},
+		{"owned root", []tree.Node{owned("/", math.MinInt64)}, "has the invalid owner 0x8000000000000000"},
+		{"owned system znode", []tree.Node{node("/"), owned("/zookeeper", 5)}, "/zookeeper has the invalid owner 0x5"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := tree.NewBuilder()

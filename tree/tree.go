@@ -229,7 +229,7 @@ func (t *Tree) link(path string, r record, d *dir) uint32 {
 	pd := t.ownDir(f.parent)
 	p, i, found := t.seekEnd(pd, f.name)
 	if found {
-		panic("tree: link: the child " + path + " is there already")
+		panic("tree: link: the child " + path + " already exists")
 	}
 	pd.children.insert(t.gen, p, i, id)
 	pd.count++
@@ -256,7 +256,7 @@ func (t *Tree) unlink(id uint32, path string) (record, *dir) {
 	pd := t.ownDir(f.parent)
 	p, i, found := t.seekChild(pd, f.name)
 	if !found || d != nil && d.count != 0 {
-		panic("tree: unlink: " + path + " is not a childless child")
+		panic("tree: unlink: " + path + " does not exist or has children")
 	}
 	pd.children.remove(t.gen, p, i)
 	pd.count--

@@ -42,7 +42,7 @@ type adminRequest struct {
 // admin begins an operator's request, once all earlier requests are answered.
 func (c *textConn) admin(ctx context.Context, req *text.Request) {
 	if !c.operator {
-		c.replyError(req, znode.ErrNoAuth, "the members of the ensemble are for operators")
+		c.replyError(req, znode.ErrNoAuth, "ADMIN needs operator rights")
 		return
 	}
 	if !c.isNext() {
@@ -51,7 +51,7 @@ func (c *textConn) admin(ctx context.Context, req *text.Request) {
 	if c.s.admins.Add(1) > MaxAdmins {
 		c.s.admins.Add(-1)
 		c.s.stats.limitsReached.Add(1)
-		c.replyError(req, znode.ErrLimit, strconv.Itoa(MaxAdmins)+" of ADMIN are under way already")
+		c.replyError(req, znode.ErrLimit, strconv.Itoa(MaxAdmins)+" ADMIN requests are already running")
 		return
 	}
 	a := &adminRequest{item: c.newItem(), script: c.script(req)}
@@ -86,7 +86,7 @@ func adminReply(items []AdminItem, err error, changes bool) text.Reply {
 		late, stopped := errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled)
 		switch {
 		case late:
-			code, msg = znode.ErrTimeout, "the node has not come to its end with it in "+AdminTime.String()
+			code, msg = znode.ErrTimeout, "the node did not finish the request within "+AdminTime.String()
 		case stopped:
 			msg = code.Error()
 		}

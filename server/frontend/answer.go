@@ -14,7 +14,7 @@ func (r *textRead) appendAnswer(b []byte, t *tree.Tree, table *watch.Table) []by
 		return r.appendRefusal(b, r.code, r.code.Error())
 	case !r.last && len(b)+c.mu.sending >= MaxOutboxBytes:
 		c.s.stats.limitsReached.Add(1)
-		return r.appendRefusal(b, znode.ErrThrottledOp, "too many answers wait for the client")
+		return r.appendRefusal(b, znode.ErrThrottledOp, "too many replies are waiting for the client to read them")
 	}
 	return c.appendRead(b, &r.req, r.ids, r.format, t, table)
 }

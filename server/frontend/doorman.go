@@ -40,7 +40,7 @@ type Doorman struct {
 func (d *Doorman) Serve(ctx context.Context, l net.Listener) error {
 	door, ok := l.(interface{ SetDeadline(t time.Time) error })
 	if !ok {
-		return fmt.Errorf("frontend: a %T cannot be interrupted", l)
+		return fmt.Errorf("frontend: listener %T does not support deadlines", l)
 	}
 	shut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -199,5 +199,5 @@ func (v *visit) reply(req *text.Request) (r text.Reply) {
 }
 
 func (v *visit) notYet(tag string) text.Reply {
-	return text.Reply{Kind: text.KindErr, Tag: tag, Code: znode.ErrNoLeader, Message: "the node does not serve yet: " + v.Waiting()}
+	return text.Reply{Kind: text.KindErr, Tag: tag, Code: znode.ErrNoLeader, Message: "the node is not serving yet: " + v.Waiting()}
 }

@@ -29,7 +29,7 @@ func newDoorman() *frontend.Doorman {
 func TestDoorman(t *testing.T) {
 	t.Parallel()
 	const sentence = "This ZooKeeper instance is not currently serving requests"
-	const no = "ERR NOLEADER - the node does not serve yet: two of three nodes are missing\n"
+	const no = "ERR NOLEADER - the node is not serving yet: two of three nodes are missing\n"
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func (s *Server) identify(nc net.Conn) guest {
 func (c *textConn) auth(req *text.Request) {
 	if !c.private {
 		c.s.stats.authFailed.Add(1)
-		c.replyError(req, znode.ErrAuthFailed, "a password is not taken over a clear connection from another host")
+		c.replyError(req, znode.ErrAuthFailed, "passwords are not accepted over an unencrypted connection from another host")
 		return
 	}
 	id, err := znode.Digest(req.Name + ":" + string(req.Value))
@@ -59,7 +59,7 @@ func (c *textConn) auth(req *text.Request) {
 		c.s.stats.authFailed.Add(1)
 		c.replyError(req, znode.ErrAuthFailed, znode.ErrAuthFailed.Error())
 	case !c.addUser(id):
-		c.replyError(req, znode.ErrLimit, fmt.Sprintf("a connection has at most %d users, each of at most %d bytes with its hash", MaxIdentities, MaxUserBytes))
+		c.replyError(req, znode.ErrLimit, fmt.Sprintf("a connection may have at most %d users, each of at most %d bytes including the hash", MaxIdentities, MaxUserBytes))
 	default:
 		c.reply(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{text.Str(text.KeyUser, req.Name)}}, req.CRLF)
 	}

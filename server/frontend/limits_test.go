@@ -180,7 +180,7 @@ func TestOutboxLimit(t *testing.T) {
 		c := newCaller(d)
 		synctest.Wait()
 		answer := "@g DATA 1048576 v=0 zxid=0x100000002\n" + value + "\n"
-		const refused = " ERR THROTTLED - too many answers wait for the client\n"
+		const refused = " ERR THROTTLED - too many replies are waiting for the client to read them\n"
 		same(t, c.got.String(), "OK v=1 zxid=0x100000002\n"+strings.Repeat(answer, 4)+strings.Repeat("@g"+refused, 16)+
 			"@l"+refused+"@s OK v=2 zxid=0x100000003\n@c"+refused)
 		before := len(c.got.String())

@@ -326,7 +326,7 @@ func (c *textConn) unlock(req *text.Request) {
 		})
 	}
 	if child == "" {
-		c.replyError(req, znode.ErrNoNode, "this connection's session has no lock there")
+		c.replyError(req, znode.ErrNoNode, "this connection's session holds no lock at that path")
 		return
 	}
 	w := c.newWrite(req)

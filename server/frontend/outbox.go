@@ -357,7 +357,7 @@ func (c *conn) send(b []byte) error {
 		}
 		if n == 0 {
 			c.s.stats.slow.Add(1)
-			c.s.log.Warn().Stringer("addr", c.nc.RemoteAddr()).Int("bytes", len(b)).Msg("client does not read its answers: closed")
+			c.s.log.Warn().Stringer("addr", c.nc.RemoteAddr()).Int("bytes", len(b)).Msg("connection closed: client does not read its replies")
 			return err
 		}
 	}

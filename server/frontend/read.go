@@ -109,7 +109,7 @@ func bytesOf(s string) []byte {
 func (c *textConn) hello(r *text.Reply, req *text.Request, t *tree.Tree) {
 	if zxid := t.Counters().Zxid; req.Zxid > zxid {
 		r.Kind, r.Code = text.KindErr, znode.ErrTimeout
-		r.Message = "this node has come to zxid " + zxid.String() + " only"
+		r.Message = "this node is at zxid " + zxid.String() + ", before the requested one"
 		r.Fields = append(r.Fields, seen(t))
 		return
 	}

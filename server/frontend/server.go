@@ -150,7 +150,7 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, log: cfg.Logger, started: time.Now(), limits: text.DefaultLimits(), pace: usualPace}
 	for _, w := range cfg.FourLetter {
 		if fourLetterWords[w] == nil && w != "*" {
-			s.log.Warn().Str("word", w).Msg("there is no such four-letter word")
+			s.log.Warn().Str("word", w).Msg("unknown four-letter word")
 		}
 	}
 	s.limits.Payload = cfg.MaxFrame

@@ -333,7 +333,7 @@ func (c *textConn) closeSession(req *text.Request) {
 			return
 		}
 	} else if !c.operator {
-		c.replyError(req, znode.ErrNoAuth, "to close another's session needs operator rights")
+		c.replyError(req, znode.ErrNoAuth, "closing another client's session needs operator rights")
 		return
 	}
 	w := c.newWrite(req)
@@ -388,7 +388,7 @@ func (c *conn) leaveSession() {
 // listSessions answers SESSIONS.
 func (c *textConn) listSessions(req *text.Request) {
 	if !c.operator {
-		c.replyError(req, znode.ErrNoAuth, "the list of sessions needs operator rights")
+		c.replyError(req, znode.ErrNoAuth, "listing the sessions needs operator rights")
 		return
 	}
 	if !c.isNext() {

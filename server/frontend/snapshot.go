@@ -24,7 +24,7 @@ func (c *textConn) snapshot(ctx context.Context, req *text.Request) {
 	defer c.s.snapshots.Add(-1)
 	if c.s.snapshots.Add(1) > MaxSnapshots {
 		c.s.stats.limitsReached.Add(1)
-		c.replyError(req, znode.ErrLimit, fmt.Sprintf("%d snapshots are being streamed already", MaxSnapshots))
+		c.replyError(req, znode.ErrLimit, fmt.Sprintf("%d snapshots are already being streamed", MaxSnapshots))
 		return
 	}
 	zxid, write, err := c.s.cfg.Node.Snapshot(ctx)
@@ -33,7 +33,7 @@ func (c *textConn) snapshot(ctx context.Context, req *text.Request) {
 		c.replyError(req, codeOf(err), err.Error())
 		return
 	case zxid < req.Zxid:
-		c.replyError(req, znode.ErrTimeout, fmt.Sprintf("this node has come to zxid %s only", zxid))
+		c.replyError(req, znode.ErrTimeout, fmt.Sprintf("this node is at zxid %s, before the requested one", zxid))
 		return
 	}
 	if !c.seize() {
@@ -44,8 +44,8 @@ func (c *textConn) snapshot(ctx context.Context, req *text.Request) {
 	w := &chunkWriter{c: c, req: req, sum: sha256.New()}
 	w.send(&text.Reply{Kind: text.KindOK, Tag: req.Tag, Fields: []text.Field{text.Zxid(text.KeyZxid, zxid)}})
 	if err := write(ctx, w); err != nil {
-		c.s.log.Warn().Err(err).Stringer("addr", c.nc.RemoteAddr()).Msg("snapshot stream cut")
-		w.send(&text.Reply{Kind: text.KindErr, Tag: req.Tag, Code: codeOf(err), Message: "the stream is cut: " + err.Error()})
+		c.s.log.Warn().Err(err).Stringer("addr", c.nc.RemoteAddr()).Msg("snapshot stream cut off")
+		w.send(&text.Reply{Kind: text.KindErr, Tag: req.Tag, Code: codeOf(err), Message: "the stream is cut off: " + err.Error()})
 		c.leaving = true
 		return
 	}

@@ -86,7 +86,7 @@ func (c *textConn) judgeFirstLine() {
 		}
 	}
 	if len(rest) >= FirstLineBytes {
-		c.refuse(&text.Error{Code: znode.ErrTooBig, Msg: "the first line does not end", Op: -1, Close: true})
+		c.refuse(&text.Error{Code: znode.ErrTooBig, Msg: "the first line is too long", Op: -1, Close: true})
 	}
 }
 

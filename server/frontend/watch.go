@@ -108,7 +108,7 @@ func (c *conn) isSlow(large bool) bool {
 // cutOff ends the connection of a client that does not take its events.
 func (c *conn) cutOff() {
 	c.s.stats.slow.Add(1)
-	c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrSlowClient, Message: "too many events wait for the client"})
+	c.end(&text.Reply{Kind: text.KindErr, Code: znode.ErrSlowClient, Message: "too many events are waiting for the client to read them"})
 }
 
 // appendEvent appends an event to the outbox. last is the event that was encoded last, or nil.
@@ -190,7 +190,7 @@ func (c *textConn) newWatch(req *text.Request, ids []znode.Identity) *eventWatch
 }
 
 func tooManyWatches(r *text.Reply) {
-	r.Kind, r.Code, r.Message, r.Data, r.Items = text.KindErr, znode.ErrLimit, "a connection has at most "+strconv.Itoa(MaxWatches)+" watches", nil, nil
+	r.Kind, r.Code, r.Message, r.Data, r.Items = text.KindErr, znode.ErrLimit, "a connection may have at most "+strconv.Itoa(MaxWatches)+" watches", nil, nil
 }
 
 // arm registers a watch. The state lock and mu are held.
@@ -286,7 +286,7 @@ func (c *textConn) replay(req *text.Request, t *tree.Tree, table *watch.Table) (
 	case w == nil:
 		tooManyWatches(&r)
 	case req.Zxid > t.Counters().Zxid:
-		r.Message = "this node has come to zxid " + t.Counters().Zxid.String() + " only"
+		r.Message = "this node is at zxid " + t.Counters().Zxid.String() + ", before the requested one"
 		r.Kind, r.Code, w = text.KindErr, znode.ErrTimeout, nil
 	case code != znode.OK && (code != znode.ErrNoNode || !missed): // the znode has been deleted since
 		refused(code)

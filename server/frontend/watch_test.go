@@ -321,7 +321,7 @@ func TestSlowClient(t *testing.T) {
 			got := s.got.String()
 			n := strings.Count(got, "EVENT")
 			switch last := got[strings.LastIndexByte(strings.TrimSuffix(got, "\n"), '\n')+1:]; {
-			case c.cutOff && (last != "ERR SLOWCLIENT - too many events wait for the client\n" || !s.ended() || n == 0 || n >= c.events*c.follows):
+			case c.cutOff && (last != "ERR SLOWCLIENT - too many events are waiting for the client to read them\n" || !s.ended() || n == 0 || n >= c.events*c.follows):
 				t.Errorf("%s: ended %v with %d events and %q", c.name, s.ended(), n, last)
 			case !c.cutOff && (last != "OK pong\n" || s.ended() || n != c.events):
 				t.Errorf("%s: ended %v with %d events and %q", c.name, s.ended(), n, last)

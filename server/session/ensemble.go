@@ -204,7 +204,7 @@ func duration(millis uint32) time.Duration { return time.Duration(millis) * time
 // and all reports while this node does not lead. Any goroutine may call it.
 func (k *Keeper) Told(from uint64, b []byte) {
 	if len(b) == 0 || len(b)%entryBytes != 0 || len(b) > maxEntries*entryBytes {
-		k.cfg.Logger.Debug().Hex("peer", binary.BigEndian.AppendUint64(nil, from)).Int("bytes", len(b)).Msg("not a report of sessions")
+		k.cfg.Logger.Debug().Hex("peer", binary.BigEndian.AppendUint64(nil, from)).Int("bytes", len(b)).Msg("malformed session report")
 		return
 	}
 	k.mu.Lock()

@@ -71,7 +71,7 @@ func adminWord(r *Request, i int, a *arg) *Error {
 
 func finishAdmin(r *Request) *Error {
 	if len(r.Words) <= adminFormOf([]byte(r.Words[0])).least {
-		return misuse("something is missing")
+		return misuse("an argument is missing")
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func justWord(word string) func(*arg) (string, *Error) {
 
 func nodeName(a *arg) (string, *Error) {
 	if len(a.val) == 0 || len(a.val) > MaxNodeBytes {
-		return "", misuse("a node has an id or a name, of at most " + strconv.Itoa(MaxNodeBytes) + " bytes")
+		return "", misuse("expected a node's id or name, of at most " + strconv.Itoa(MaxNodeBytes) + " bytes")
 	}
 	return string(a.val), nil
 }
@@ -96,7 +96,7 @@ func nodeAddress(a *arg) (string, *Error) {
 	colon := bytes.LastIndexByte(a.val, ':')
 	port, ok := parseUint(a.val[colon+1:])
 	if colon < 1 || !ok || port == 0 || port > math.MaxUint16 || len(a.val) > MaxNodeBytes {
-		return "", misuse("the address " + errText(a.val) + " is not host:port, with the port for peers")
+		return "", misuse("the address " + errText(a.val) + " is not host:port with the port for peers")
 	}
 	return string(a.val), nil
 }

@@ -33,7 +33,7 @@ func (s *scanner) arg(text []byte) (a arg, n int, err *Error) {
 	switch {
 	case err != nil || n == len(text) || text[n] == ' ':
 	case class[text[n]] == plain:
-		err = syntaxError("an argument goes on behind its closing quote")
+		err = syntaxError("unexpected text after the closing quote of an argument")
 	default:
 		err = badByte(text[n])
 	}
@@ -43,12 +43,12 @@ func (s *scanner) arg(text []byte) (a arg, n int, err *Error) {
 func badByte(c byte) *Error {
 	switch c {
 	case '"':
-		return syntaxError(`a quote inside a word: quote the whole argument and write \" inside`)
+		return syntaxError(`unexpected quote inside a word: quote the whole argument and write \" inside`)
 	case '\t':
-		return syntaxError(`a tab: arguments are separated by spaces, and a tab is written "\t"`)
+		return syntaxError(`unexpected tab: arguments are separated by spaces, and a tab is written "\t"`)
 	default:
 		return syntaxError(`the byte \x` + string([]byte{hexDigits[c>>4], hexDigits[c&15]}) +
-			` in a line: write it so inside quotes, or send the value as :len and the bytes`)
+			` is not allowed in a line: write it as \xHH inside quotes, or send the value as :len and the bytes`)
 	}
 }
 

@@ -25,18 +25,18 @@ func parseArgs(id Verb, r *Request, args []arg, ref int64) *Error {
 		case len(args) == 0:
 			return v.misused("a path is missing")
 		case args[0].key != nil:
-			return v.misused("the whole path is quoted, or nothing of it")
+			return v.misused("quote the whole path or none of it")
 		}
 		r.Path = string(args[0].val)
 		args = args[1:]
 	}
 	if v.value == valueAny && ref < 0 {
 		if len(args) == 0 {
-			return v.misused(`a value is missing (the empty one is "")`)
+			return v.misused(`a value is missing (write "" for an empty one)`)
 		}
 		last := &args[len(args)-1]
 		if last.key != nil {
-			return v.misused("the whole value is quoted, or nothing of it")
+			return v.misused("quote the whole value or none of it")
 		}
 		if r.Value = last.val; r.Value == nil {
 			r.Value = []byte{}
@@ -44,7 +44,7 @@ func parseArgs(id Verb, r *Request, args []arg, ref int64) *Error {
 		args = args[:len(args)-1]
 	}
 	if v.value == valueNone && ref >= 0 {
-		return v.misused("it takes no value")
+		return v.misused("this verb takes no value")
 	}
 	var seen uint64
 	words := 0
@@ -69,10 +69,10 @@ func parseArgs(id Verb, r *Request, args []arg, ref int64) *Error {
 		words++
 	}
 	if words < v.words {
-		return v.misused("something is missing")
+		return v.misused("an argument is missing")
 	}
 	if v.value == valuePayload && ref < 0 {
-		return v.misused("its last argument is :len, and the bytes follow the line")
+		return v.misused("the last argument must be :len, and the bytes follow the line")
 	}
 	if v.value == valueMaybe && ref >= 0 {
 		r.Value = []byte{} // the payload sets it
@@ -137,7 +137,7 @@ func (v *verb) setOption(r *Request, o *option, a *arg) *Error {
 // unexpected refuses an argument that is neither an option nor a word that the verb takes.
 func (v *verb) unexpected(a *arg) *Error {
 	if v.value == valuePayload || v.value == valueMaybe { // the argument may be a password
-		return v.misused("an argument too many; the secret follows the line as :len bytes")
+		return v.misused("too many arguments; the secret follows the line as :len bytes")
 	}
 	name := a.val
 	if a.key != nil {
@@ -273,7 +273,7 @@ func setCount(name string, field func(*Request) *int32) option {
 	return option{name, true, func(r *Request, val []byte) *Error {
 		n, ok := parseUint(val)
 		if !ok || n == 0 || n > math.MaxInt32 {
-			return syntaxError(name + "=" + errText(val) + ": a number from 1 to " + strconv.Itoa(math.MaxInt32) + " is meant")
+			return syntaxError(name + "=" + errText(val) + ": expected a number from 1 to " + strconv.Itoa(math.MaxInt32))
 		}
 		*field(r) = int32(n)
 		return nil
@@ -288,7 +288,7 @@ func setZxid(name string) option {
 			n, ok = parseUint(val)
 		}
 		if !ok {
-			return syntaxError(name + "=" + errText(val) + ": a zxid is meant, such as 0x100000005")
+			return syntaxError(name + "=" + errText(val) + ": expected a zxid, such as 0x100000005")
 		}
 		r.Zxid, r.HasZxid = znode.Zxid(n), true
 		return nil
@@ -306,7 +306,7 @@ func setFlag(name string, field func(*Request) *bool) option {
 func setTTL(r *Request, val []byte) *Error {
 	ms, ok := parseDuration(val)
 	if !ok || ms < 1 || ms > znode.MaxTTLMS {
-		return syntaxError("ttl=" + errText(val) + ": a number and ms, s, m, h or d is meant, such as 30s, up to " +
+		return syntaxError("ttl=" + errText(val) + ": expected a number and ms, s, m, h or d, such as 30s, up to " +
 			strconv.FormatInt(znode.MaxTTLMS, 10) + "ms")
 	}
 	r.TTLMS = ms
@@ -325,7 +325,7 @@ func setACL(r *Request, val []byte) *Error {
 func setFormat(r *Request, val []byte) *Error {
 	f, ok := FormatOf(string(val))
 	if !ok {
-		return syntaxError("format " + errText(val) + ": text, json or b64 is meant")
+		return syntaxError("format " + errText(val) + ": expected text, json or b64")
 	}
 	r.Format, r.HasFormat = f, true
 	return nil
@@ -373,13 +373,13 @@ func setContainer(r *Request, _ []byte) *Error {
 	return nil
 }
 
-func containerOnly() *Error { return syntaxError("a CONTAINER is neither SEQ nor EPHEMERAL") }
+func containerOnly() *Error { return syntaxError("CONTAINER cannot be combined with SEQ or EPHEMERAL") }
 
 func finishCreate(r *Request) *Error {
 	switch {
 	case r.TTLMS == 0:
 	case r.Mode == znode.Container || r.Mode.Ephemeral():
-		return syntaxError("a CONTAINER and an EPHEMERAL have no ttl")
+		return syntaxError("ttl= cannot be combined with CONTAINER or EPHEMERAL")
 	case r.Mode == znode.PersistentSequential:
 		r.Mode = znode.PersistentSequentialTTL
 	default:
@@ -398,16 +398,16 @@ func defaultListLimit(r *Request) *Error {
 func finishTree(r *Request) *Error {
 	_ = defaultListLimit(r) // never fails
 	if r.After != "" && (znode.CheckPath(r.After) != nil || !znode.Below(r.After, r.Path)) {
-		return syntaxError("after=" + errText([]byte(r.After)) + ": the path of a znode below is meant")
+		return syntaxError("after=" + errText([]byte(r.After)) + ": expected the path of a znode below")
 	}
 	return nil
 }
 
 func setProto(_ *Request, val []byte) *Error {
 	if n, ok := parseUint(val); !ok {
-		return syntaxError("proto=" + errText(val) + ": a number is meant")
+		return syntaxError("proto=" + errText(val) + ": expected a number")
 	} else if n != protoVersion {
-		return &Error{Code: znode.ErrUnimplemented, Msg: "this server speaks proto=" + strconv.Itoa(protoVersion), Op: -1}
+		return &Error{Code: znode.ErrUnimplemented, Msg: "this server supports only proto=" + strconv.Itoa(protoVersion), Op: -1}
 	}
 	return nil
 }
@@ -416,13 +416,13 @@ func setProto(_ *Request, val []byte) *Error {
 func authWord(r *Request, i int, a *arg) *Error {
 	switch {
 	case i == 0 && string(a.val) != znode.SchemeDigest:
-		return syntaxError("the only scheme is digest")
+		return syntaxError("the only supported scheme is digest")
 	case i == 1 && (len(a.val) == 0 || bytes.IndexByte(a.val, ':') >= 0):
-		return syntaxError("a user has at least one character, and no colon")
+		return syntaxError("a user name must have at least one character and no colon")
 	case i == 1:
 		r.Name = string(a.val)
 	case i > 1:
-		return syntaxError("an argument too many: the password follows the line, as :len bytes")
+		return syntaxError("too many arguments: the password follows the line, as :len bytes")
 	}
 	return nil
 }

@@ -21,8 +21,8 @@ func TestRefusedTxn(t *testing.T) {
 		msg      string
 	}{
 		{"unknown verb", "CHECK /a\nFOO\nRM /c\n", 1, znode.ErrUnknown, "FOO"},
-		{"verb that cannot be in a TXN", "CHECK /a\nRM /c\nGET /a\n", 2, znode.ErrSyntax, "GET cannot"},
-		{"TXN in a TXN", "TXN 2\nRM /c\nRM /d\n", 0, znode.ErrSyntax, "TXN cannot"},
+		{"verb that cannot be in a TXN", "CHECK /a\nRM /c\nGET /a\n", 2, znode.ErrSyntax, "GET is not allowed"},
+		{"TXN in a TXN", "TXN 2\nRM /c\nRM /d\n", 0, znode.ErrSyntax, "TXN is not allowed"},
 		{"tag", "RM /c\n@a RM /d\nRM /e\n", 1, znode.ErrSyntax, "tag"},
 		{"relative path", "RM c\nRM /d\nRM /e\n", 0, znode.ErrSyntax, "start with /"},
 		{"the first of two faults", "RM /c\nRM d\nRM e\n", 1, znode.ErrSyntax, `"d"`},

@@ -40,7 +40,7 @@ func watchWord(r *Request, i int, a *arg) *Error {
 func finishWatch(r *Request) *Error {
 	switch {
 	case r.Recursive && r.Kind == WatchChildren:
-		return syntaxError("recursive tells of each znode below by itself: it has no children events")
+		return syntaxError("children cannot be combined with recursive, which reports each znode below by itself")
 	case r.Recursive:
 		r.Persistent = true
 	}
@@ -50,7 +50,7 @@ func finishWatch(r *Request) *Error {
 func unwatchWord(r *Request, i int, a *arg) *Error {
 	id, ok := parseUint(a.val)
 	if !ok || i > 0 || id > math.MaxInt64 {
-		return misuse("the id is the number that WATCH gave")
+		return misuse("expected the id that WATCH returned")
 	}
 	r.ID = int64(id)
 	return nil
@@ -71,7 +71,7 @@ func setWaitValue(r *Request, val []byte) *Error {
 
 func setCondition(r *Request, c Condition) *Error {
 	if r.Condition != NoCondition {
-		return misuse("one condition is meant")
+		return misuse("expected only one condition")
 	}
 	r.Condition = c
 	return nil
@@ -91,7 +91,7 @@ func finishWait(r *Request) *Error {
 func wait(name string, val []byte) (int64, *Error) {
 	ms, ok := parseDuration(val)
 	if !ok || ms > MaxWaitMS {
-		return 0, syntaxError(name + "=" + errText(val) + ": a number and ms, s, m, h or d is meant, such as 30s, up to 24h")
+		return 0, syntaxError(name + "=" + errText(val) + ": expected a number and ms, s, m, h or d, such as 30s, up to 24h")
 	}
 	return ms, nil
 }
@@ -111,7 +111,7 @@ func setHold(r *Request, val []byte) (err *Error) {
 func setLive(r *Request, val []byte) *Error {
 	live, ok := pick[Live](liveNames[:], val)
 	if !ok {
-		return syntaxError("live=" + errText(val) + ": tcp or ping is meant")
+		return syntaxError("live=" + errText(val) + ": expected tcp or ping")
 	}
 	r.Live, r.HasLive = live, true
 	return nil
@@ -120,7 +120,7 @@ func setLive(r *Request, val []byte) *Error {
 func setSessionTTL(r *Request, val []byte) (err *Error) {
 	r.TTLMS, err = wait("ttl", val)
 	if err == nil && r.TTLMS == 0 {
-		return syntaxError("a session's ttl is at least 1ms")
+		return syntaxError("a session's ttl must be at least 1ms")
 	}
 	return err
 }
@@ -128,7 +128,7 @@ func setSessionTTL(r *Request, val []byte) (err *Error) {
 func setSession(r *Request, val []byte) *Error {
 	id, ok := parseHex(val)
 	if !ok || id == 0 {
-		return syntaxError("the id of a session is 0x and hex digits, such as 0x1000000000001")
+		return syntaxError("expected a session id of 0x and hex digits, such as 0x1000000000001")
 	}
 	r.Session = int64(id)
 	return nil
@@ -141,26 +141,26 @@ func sessionWord(r *Request, i int, a *arg) *Error {
 	case i == 0 && !a.quoted:
 		action, ok := pick[Action](actionNames[:], a.val)
 		if !ok {
-			return misuse("NEW, RESUME, DETACH, INFO or CLOSE is meant")
+			return misuse("expected NEW, RESUME, DETACH, INFO or CLOSE")
 		}
 		r.Action = action
 		return nil
 	case i == 1 && (r.Action == ResumeSession || r.Action == CloseSession):
 		return setSession(r, a.val)
 	}
-	return misuse("an argument too many")
+	return misuse("too many arguments")
 }
 
 func finishSession(r *Request) *Error {
 	attaches := r.Action == NewSession || r.Action == ResumeSession
 	switch {
 	case (r.Value != nil) != (r.Action == ResumeSession):
-		return misuse("the password follows RESUME as :len bytes, and nothing else")
+		return misuse("RESUME needs the password as :len bytes, the other actions take no value")
 	case r.Action == ResumeSession && r.Session == 0:
 		return misuse("the id is missing")
 	case !attaches && (r.TTLMS != 0 || r.HasLive), r.HasZxid && r.Action != ResumeSession,
 		r.HasHold && !attaches && r.Action != DetachSession:
-		return misuse("an option belongs to another action")
+		return misuse("an option is not supported by this action")
 	case attaches && r.TTLMS == 0:
 		r.TTLMS = DefaultSessionMS
 	case r.Action == DetachSession && !r.HasHold:

@@ -140,15 +140,15 @@ func TestLiveRefusals(t *testing.T) {
 		forms[strings.Fields(item.Arg)[0]] = item.Arg
 	}
 	const (
-		aNode    = "a node has an id or a name, of at most 255 bytes"
-		aTimeout = ": a number and ms, s, m, h or d is meant, such as 30s, up to 24h"
-		anID     = "the id of a session is 0x and hex digits, such as 0x1000000000001"
-		aWatch   = "the id is the number that WATCH gave"
-		anAction = "an option belongs to another action"
-		password = "the password follows RESUME as :len bytes, and nothing else"
-		tooMany  = "an argument too many"
-		secret   = "an argument too many; the secret follows the line as :len bytes"
-		missing  = "something is missing"
+		aNode    = "expected a node's id or name, of at most 255 bytes"
+		aTimeout = ": expected a number and ms, s, m, h or d, such as 30s, up to 24h"
+		anID     = "expected a session id of 0x and hex digits, such as 0x1000000000001"
+		aWatch   = "expected the id that WATCH returned"
+		anAction = "an option is not supported by this action"
+		password = "RESUME needs the password as :len bytes, the other actions take no value"
+		tooMany  = "too many arguments"
+		secret   = "too many arguments; the secret follows the line as :len bytes"
+		missing  = "an argument is missing"
 	)
 	tests := []struct {
 		in, msg string
@@ -157,15 +157,15 @@ func TestLiveRefusals(t *testing.T) {
 		{"GET /a watch watch", "the option watch is given twice", true},
 		{"GET /a watch=1", "the option watch takes no value", true},
 		{"TREE /a watch", `unknown option "watch"`, true},
-		{"TREE /a watch :4\nPING", "it takes no value", true},
+		{"TREE /a watch :4\nPING", "this verb takes no value", true},
 
 		{"CREATE /a EPHEMERAL ephemeral x", "the option EPHEMERAL is given twice", true},
 		{"CREATE /a EPHEMERAL=1 x", "the option EPHEMERAL takes no value", true},
-		{"CREATE /a EPHEMERAL CONTAINER x", "a CONTAINER is neither SEQ nor EPHEMERAL", false},
-		{"CREATE /a CONTAINER EPHEMERAL :4\nPING", "a CONTAINER is neither SEQ nor EPHEMERAL", false},
-		{"CREATE /a SEQ EPHEMERAL CONTAINER x", "a CONTAINER is neither SEQ nor EPHEMERAL", false},
-		{"CREATE /a EPHEMERAL ttl=5s x", "a CONTAINER and an EPHEMERAL have no ttl", false},
-		{"CREATE /a ttl=5s SEQ EPHEMERAL :4\nPING", "a CONTAINER and an EPHEMERAL have no ttl", false},
+		{"CREATE /a EPHEMERAL CONTAINER x", "CONTAINER cannot be combined with SEQ or EPHEMERAL", false},
+		{"CREATE /a CONTAINER EPHEMERAL :4\nPING", "CONTAINER cannot be combined with SEQ or EPHEMERAL", false},
+		{"CREATE /a SEQ EPHEMERAL CONTAINER x", "CONTAINER cannot be combined with SEQ or EPHEMERAL", false},
+		{"CREATE /a EPHEMERAL ttl=5s x", "ttl= cannot be combined with CONTAINER or EPHEMERAL", false},
+		{"CREATE /a ttl=5s SEQ EPHEMERAL :4\nPING", "ttl= cannot be combined with CONTAINER or EPHEMERAL", false},
 
 		{"WATCH", "a path is missing", true},
 		{"WATCH a", `path "a" does not start with /`, false},
@@ -175,14 +175,14 @@ func TestLiveRefusals(t *testing.T) {
 		{"WATCH /a value", `unexpected argument "value"`, true},
 		{"WATCH /a data=1", `unexpected argument "data=1"`, true},
 		{`WATCH /a x="1"`, `unknown option "x"`, true},
-		{"WATCH /a children recursive", "recursive tells of each znode below by itself: it has no children events", false},
+		{"WATCH /a children recursive", "children cannot be combined with recursive, which reports each znode below by itself", false},
 		{"WATCH /a persistent PERSISTENT", "the option persistent is given twice", true},
 		{"WATCH /a since", "the option since takes a value: since=…", true},
 		{"WATCH /a since=", "the option since takes a value: since=…", true},
-		{"WATCH /a since=-1", `since="-1": a zxid is meant, such as 0x100000005`, false},
-		{"WATCH /a since=0x10000000000000000", `since="0x10000000000000000": a zxid is meant, such as 0x100000005`, false},
+		{"WATCH /a since=-1", `since="-1": expected a zxid, such as 0x100000005`, false},
+		{"WATCH /a since=0x10000000000000000", `since="0x10000000000000000": expected a zxid, such as 0x100000005`, false},
 		{"WATCH /a since=1 since=1", "the option since is given twice", true},
-		{"WATCH /a :4\nPING", "it takes no value", true},
+		{"WATCH /a :4\nPING", "this verb takes no value", true},
 		{"WATCH /a timeout=5s", `unexpected argument "timeout=5s"`, true},
 
 		{"UNWATCH", missing, true},
@@ -193,15 +193,15 @@ func TestLiveRefusals(t *testing.T) {
 		{"UNWATCH 99999999999999999999", aWatch, true},
 		{"UNWATCH 7 8", aWatch, true},
 		{"UNWATCH id=\"7\"", `unknown option "id"`, true},
-		{"UNWATCH 7 :4\nPING", "it takes no value", true},
+		{"UNWATCH 7 :4\nPING", "this verb takes no value", true},
 
 		{"WAIT /a", "the condition is missing", true},
 		{"WAIT /a timeout=5s", "the condition is missing", true},
 		{"WAIT EXISTS", "the condition is missing", true},
-		{"WAIT /a EXISTS GONE", "one condition is meant", true},
-		{"WAIT /a EXISTS exists", "one condition is meant", true},
-		{"WAIT /a CHANGE VALUE=x", "one condition is meant", true},
-		{"WAIT /a VALUE=x CHANGE", "one condition is meant", true},
+		{"WAIT /a EXISTS GONE", "expected only one condition", true},
+		{"WAIT /a EXISTS exists", "expected only one condition", true},
+		{"WAIT /a CHANGE VALUE=x", "expected only one condition", true},
+		{"WAIT /a VALUE=x CHANGE", "expected only one condition", true},
 		{"WAIT /a VALUE=x VALUE=x", "the option VALUE is given twice", true},
 		{"WAIT /a VALUE", "the option VALUE takes a value: VALUE=…", true},
 		{"WAIT /a VALUE=", "the option VALUE takes a value: VALUE=…", true},
@@ -215,18 +215,18 @@ func TestLiveRefusals(t *testing.T) {
 		{"WAIT /a EXISTS timeout=2d", `timeout="2d"` + aTimeout, false},
 		{"WAIT /a EXISTS timeout=99999999999999999d", `timeout="99999999999999999d"` + aTimeout, false},
 		{"WAIT /a EXISTS timeout=5s timeout=5s", "the option timeout is given twice", true},
-		{"WAIT /a VALUE :4\nPING", "it takes no value", true},
+		{"WAIT /a VALUE :4\nPING", "this verb takes no value", true},
 
 		{"FOLLOW", "a path is missing", true},
 		{"FOLLOW /a children", `unknown option "children"`, true},
 		{"FOLLOW /a data=1", "the option data takes no value", true},
 		{"FOLLOW /a data data", "the option data is given twice", true},
-		{"FOLLOW /a since=x", `since="x": a zxid is meant, such as 0x100000005`, false},
-		{"FOLLOW /a :4\nPING", "it takes no value", true},
+		{"FOLLOW /a since=x", `since="x": expected a zxid, such as 0x100000005`, false},
+		{"FOLLOW /a :4\nPING", "this verb takes no value", true},
 
 		{"SESSION", missing, true},
 		{"SESSION ttl=5s", missing, true},
-		{"SESSION OPEN", "NEW, RESUME, DETACH, INFO or CLOSE is meant", true},
+		{"SESSION OPEN", "expected NEW, RESUME, DETACH, INFO or CLOSE", true},
 		{`SESSION "NEW"`, tooMany, true},
 		{"SESSION NEW INFO", tooMany, true},
 		{"SESSION NEW 0x5", tooMany, true},
@@ -234,7 +234,7 @@ func TestLiveRefusals(t *testing.T) {
 		{"SESSION CLOSE 0x5 0x6", tooMany, true},
 		{"SESSION CLOSE :4\nPING", password, true},
 		{"SESSION NEW :4\nPING", password, true},
-		{"SESSION OPEN :4\nPING", "NEW, RESUME, DETACH, INFO or CLOSE is meant", true},
+		{"SESSION OPEN :4\nPING", "expected NEW, RESUME, DETACH, INFO or CLOSE", true},
 		{"SESSION :4\nPING", missing, true},
 		{"SESSION RESUME 0x5", password, true},
 		{"SESSION RESUME", password, true},
@@ -254,52 +254,52 @@ func TestLiveRefusals(t *testing.T) {
 		{"SESSION CLOSE hold=5s", anAction, true},
 		{"SESSION CLOSE ttl=5s 0x5", anAction, true},
 		{"SESSION NEW zxid=5", anAction, true},
-		{"SESSION NEW ttl=0s", "a session's ttl is at least 1ms", false},
+		{"SESSION NEW ttl=0s", "a session's ttl must be at least 1ms", false},
 		{"SESSION NEW ttl=5", `ttl="5"` + aTimeout, false},
 		{"SESSION NEW ttl=86401s", `ttl="86401s"` + aTimeout, false},
 		{"SESSION RESUME 0x5 ttl=2d :4\nPING", `ttl="2d"` + aTimeout, false},
 		{"SESSION NEW hold=25h", `hold="25h"` + aTimeout, false},
 		{"SESSION DETACH hold=86400001ms", `hold="86400001ms"` + aTimeout, false},
-		{"SESSION NEW live=udp", `live="udp": tcp or ping is meant`, false},
+		{"SESSION NEW live=udp", `live="udp": expected tcp or ping`, false},
 		{"SESSION NEW live", "the option live takes a value: live=…", true},
 		{"SESSION NEW live=ping live=ping", "the option live is given twice", true},
 
 		{"SESSIONS 0x5", `unknown option "0x5"`, true},
-		{"SESSIONS limit=0", "limit=\"0\": a number from 1 to 2147483647 is meant", false},
+		{"SESSIONS limit=0", "limit=\"0\": expected a number from 1 to 2147483647", false},
 		{"SESSIONS after=5", anID, false},
 		{"SESSIONS after=0x0", anID, false},
-		{"SESSIONS :4\nPING", "it takes no value", true},
+		{"SESSIONS :4\nPING", "this verb takes no value", true},
 
 		{"LOCK", "a path is missing", true},
 		{"LOCK /l/", `path "/l/" ends with /`, false},
-		{"LOCK /l shared slots=2", "a lock is shared or has slots", false},
-		{"LOCK /l slots=0", "slots=\"0\": a number from 1 to 2147483647 is meant", false},
+		{"LOCK /l shared slots=2", "shared cannot be combined with slots=", false},
+		{"LOCK /l slots=0", "slots=\"0\": expected a number from 1 to 2147483647", false},
 		{"LOCK /l shared=1", "the option shared takes no value", true},
 		{"LOCK /l shared shared", "the option shared is given twice", true},
 		{"LOCK /l timeout=25h", `timeout="25h"` + aTimeout, false},
 		{"LOCK /l exclusive", `unknown option "exclusive"`, true},
-		{"LOCK /l :4\nPING", "it takes no value", true},
+		{"LOCK /l :4\nPING", "this verb takes no value", true},
 		{"UNLOCK", "a path is missing", true},
 		{"UNLOCK /l shared", `unknown option "shared"`, true},
-		{"UNLOCK /l :4\nPING", "it takes no value", true},
+		{"UNLOCK /l :4\nPING", "this verb takes no value", true},
 
-		{"ADMIN", "something is missing", true},
+		{"ADMIN", "an argument is missing", true},
 		{"ADMIN EXPLODE", `unexpected argument "EXPLODE"`, true},
 		{`ADMIN "MEMBERS"`, `unexpected argument "MEMBERS"`, true},
 		{"ADMIN MEMBERS all", `unexpected argument "all"`, true},
-		{"ADMIN ADD", "something is missing", true},
-		{"ADMIN ADD h", `the address "h" is not host:port, with the port for peers`, true},
-		{`ADMIN ADD ":2888"`, `the address ":2888" is not host:port, with the port for peers`, true},
-		{"ADMIN ADD h:0", `the address "h:0" is not host:port, with the port for peers`, true},
-		{"ADMIN ADD h:65536", `the address "h:65536" is not host:port, with the port for peers`, true},
+		{"ADMIN ADD", "an argument is missing", true},
+		{"ADMIN ADD h", `the address "h" is not host:port with the port for peers`, true},
+		{`ADMIN ADD ":2888"`, `the address ":2888" is not host:port with the port for peers`, true},
+		{"ADMIN ADD h:0", `the address "h:0" is not host:port with the port for peers`, true},
+		{"ADMIN ADD h:65536", `the address "h:65536" is not host:port with the port for peers`, true},
 		{"ADMIN ADD h:1 voter", `unexpected argument "voter"`, true},
 		{`ADMIN REMOVE ""`, aNode, true},
 		{"ADMIN REMOVE a b", `unexpected argument "b"`, true},
 		{"ADMIN REMOVE a FORCE b", `unexpected argument "b"`, true},
 		{"ADMIN PROMOTE " + strings.Repeat("n", text.MaxNodeBytes+1), aNode, true},
-		{"ADMIN REPLACE a", "something is missing", true},
+		{"ADMIN REPLACE a", "an argument is missing", true},
 		{"ADMIN LEAVE a", `unexpected argument "a"`, true},
-		{"ADMIN LEAVE :4\nPING", "it takes no value", true},
+		{"ADMIN LEAVE :4\nPING", "this verb takes no value", true},
 	}
 	for _, tt := range tests {
 		in := []byte(tt.in + "\nPING\n")
@@ -327,7 +327,7 @@ func TestLiveVerbsStandAlone(t *testing.T) {
 		got := feed(t, text.DefaultLimits(), in, len(in))
 		verb := strings.Fields(line)[0]
 		if len(got) != 2 || got[0].err == nil || got[0].err.Op != 1 || got[0].err.Close ||
-			got[0].err.Msg != verb+" cannot stand in a TXN: CHECK, CREATE, SET and RM can" {
+			got[0].err.Msg != verb+" is not allowed in a TXN: only CHECK, CREATE, SET and RM are" {
 			t.Errorf("%s: %v", line, got)
 			continue
 		}

@@ -143,7 +143,7 @@ func (p *Parser) request(buf []byte) (*Request, int, *Error) {
 		return p.txnHead(buf, l, args[1:], w.ref)
 	}
 	if v == VerbCheck {
-		return p.refuse(l, w, syntaxError("CHECK stands only in a TXN"))
+		return p.refuse(l, w, syntaxError("CHECK is allowed only in a TXN"))
 	}
 	if err = parseArgs(v, r, args[1:], w.ref); err != nil {
 		return p.refuse(l, w, err)
@@ -240,7 +240,7 @@ func parseRef(b []byte) (int64, *Error) {
 		return 0, syntaxError("a last argument that begins with : is the length of the bytes that follow; quote a value that begins with :")
 	}
 	if len(digits) > maxRefDigits {
-		return 0, &Error{Code: znode.ErrTooBig, Msg: "the announced length is no possible one", Op: -1, Close: true}
+		return 0, &Error{Code: znode.ErrTooBig, Msg: "the announced length is too large", Op: -1, Close: true}
 	}
 	n, _ := parseUint(digits)
 	return int64(n), nil
@@ -461,14 +461,14 @@ func headWord(text []byte) (word, rest []byte) {
 func tagOf(word []byte) (string, *Error) {
 	for _, c := range word {
 		if class[c] != plain {
-			return "", syntaxError("a tag is one word")
+			return "", syntaxError("a tag must be one word")
 		}
 	}
 	switch {
 	case len(word) == 1:
-		return "", syntaxError("a tag is missing behind the @")
+		return "", syntaxError("a tag is missing after the @")
 	case len(word)-1 > MaxTagBytes:
-		return "", syntaxError("a tag is at most " + strconv.Itoa(MaxTagBytes) + " bytes")
+		return "", syntaxError("a tag may have at most " + strconv.Itoa(MaxTagBytes) + " bytes")
 	}
 	return string(word[1:]), nil
 }
@@ -517,7 +517,7 @@ func hostile(text []byte, args []arg) bool {
 }
 
 func notOurs() *Error {
-	return fatal(znode.ErrProtocol, "this is an HTTP request; coord's text protocol is meant for nc, bash and telnet: try HELP")
+	return fatal(znode.ErrProtocol, "this is an HTTP request; coord speaks a text protocol for nc, bash and telnet: try HELP")
 }
 
 func outOfStep(n int64) *Error {

@@ -318,7 +318,7 @@ func keyOf(b []byte) string {
 }
 
 func badReply(text []byte) *Error {
-	return fatal(znode.ErrProtocol, "this is no reply of the text protocol: "+errText(text))
+	return fatal(znode.ErrProtocol, "this is not a reply of the text protocol: "+errText(text))
 }
 
 // Field returns the field with the given key.

@@ -16,10 +16,10 @@ func (p *Parser) txnHead(buf []byte, l line, args []arg, ref int64) (*Request, i
 		n, ok = parseUint(args[0].val)
 	}
 	if !ok || n == 0 {
-		return nil, l.end, fatal(znode.ErrSyntax, "the form is "+verbs[VerbTxn].form+", and n is the number of lines that follow, from 1")
+		return nil, l.end, fatal(znode.ErrSyntax, "the form is "+verbs[VerbTxn].form+", where n is the number of lines that follow, at least 1")
 	}
 	if n > uint64(p.lim.Ops) {
-		return nil, l.end, fatal(znode.ErrLimit, "a TXN has at most "+strconv.Itoa(p.lim.Ops)+" operations")
+		return nil, l.end, fatal(znode.ErrLimit, "a TXN may have at most "+strconv.Itoa(p.lim.Ops)+" operations")
 	}
 	p.req.Verb, p.req.Version = VerbTxn, AnyVersion
 	p.lines, p.left, p.body, p.pos = int(n), int(n), l.end, l.end
@@ -55,7 +55,7 @@ func (p *Parser) txn(buf []byte) (*Request, int, *Error) {
 		case w.ref > int64(p.lim.Payload):
 			p.fail(tooLong(p.lim.Payload, false))
 		case p.failed == nil && int64(p.pos+l.end)+w.ref > int64(p.lim.Txn):
-			p.fail(&Error{Code: znode.ErrTooBig, Msg: "a TXN is at most " + strconv.Itoa(p.lim.Txn) + " bytes"})
+			p.fail(&Error{Code: znode.ErrTooBig, Msg: "a TXN may have at most " + strconv.Itoa(p.lim.Txn) + " bytes"})
 		}
 		if p.failed != nil {
 			n := p.pos + l.end
@@ -140,14 +140,14 @@ func (p *Parser) parseOp(op *Op, text []byte, w words) *Error {
 		return notOurs()
 	}
 	if a := w.args[0]; !a.quoted && a.val[0] == '@' {
-		return syntaxError("a TXN has one tag, on its first line")
+		return syntaxError("a TXN may have one tag only, on its first line")
 	}
 	v := verbOf(&w.args[0])
 	switch {
 	case v == 0:
 		return unknownVerb(&w.args[0])
 	case !verbs[v].inTxn:
-		return syntaxError(v.String() + " cannot stand in a TXN: CHECK, CREATE, SET and RM can")
+		return syntaxError(v.String() + " is not allowed in a TXN: only CHECK, CREATE, SET and RM are")
 	}
 	// The options of these verbs set only fields of Op: the rest of the request in hand does not
 	// change.

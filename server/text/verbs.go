@@ -186,7 +186,7 @@ var verbs = [numVerbs]verb{
 		finish: func(r *Request) *Error {
 			switch {
 			case r.Limit != 0 && !r.Recursive:
-				return syntaxError("limit= belongs to recursive")
+				return syntaxError("limit= is allowed only with recursive")
 			case r.Limit == 0 && r.Recursive:
 				r.Limit = DefaultRemoveLimit
 			}
@@ -274,7 +274,7 @@ var verbs = [numVerbs]verb{
 		words:   1,
 		word: func(r *Request, i int, a *arg) *Error {
 			if i > 0 {
-				return syntaxError("one format is meant")
+				return syntaxError("expected one format")
 			}
 			return setFormat(r, a.val)
 		},
@@ -298,7 +298,7 @@ var verbs = [numVerbs]verb{
 		example: []string{"HELP", "HELP GET"},
 		word: func(r *Request, i int, a *arg) *Error {
 			if i > 0 {
-				return syntaxError("HELP explains one verb")
+				return syntaxError("expected at most one verb")
 			}
 			r.Name = string(a.val)
 			return nil
@@ -388,7 +388,7 @@ var verbs = [numVerbs]verb{
 		options: []option{optTimeout, setFlag("shared", func(r *Request) *bool { return &r.Shared }), setCount("slots", func(r *Request) *int32 { return &r.Slots })},
 		finish: func(r *Request) *Error {
 			if r.Shared && r.Slots != 0 {
-				return syntaxError("a lock is shared or has slots")
+				return syntaxError("shared cannot be combined with slots=")
 			}
 			return nil
 		},

@@ -25,7 +25,7 @@ func AppendRequest(dst []byte, r *Request) []byte {
 		dst = appendEOL(dst, r.CRLF)
 		for i := range r.Ops {
 			if !verbs[r.Ops[i].Verb].inTxn {
-				panic("text: a TXN with " + r.Ops[i].Verb.String())
+				panic("text: a TXN cannot contain " + r.Ops[i].Verb.String())
 			}
 			dst = appendOp(dst, &r.Ops[i], r.CRLF)
 		}

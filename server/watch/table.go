@@ -91,9 +91,9 @@ func (t *Table) admit(o *owner, n, size int) error {
 	bytes := int64(n) * int64(size)
 	switch limit := pathBytes(t.cfg.MaxWatches); {
 	case t.Len()+n > t.cfg.MaxWatches:
-		return fmt.Errorf("watch: %d watches on this node: %w", t.cfg.MaxWatches, znode.ErrLimit)
+		return fmt.Errorf("watch: this node may have at most %d watches: %w", t.cfg.MaxWatches, znode.ErrLimit)
 	case t.mu.data.bytes+t.mu.child.bytes+bytes > limit:
-		return fmt.Errorf("watch: watches on this node with paths of %d bytes: %w", limit, znode.ErrLimit)
+		return fmt.Errorf("watch: the paths of this node's watches may have at most %d bytes: %w", limit, znode.ErrLimit)
 	}
 	if o != nil {
 		n += int(o.count[0] + o.count[1])
@@ -101,9 +101,9 @@ func (t *Table) admit(o *owner, n, size int) error {
 	}
 	switch limit := pathBytes(t.cfg.MaxWatchesPerWatcher); {
 	case n > t.cfg.MaxWatchesPerWatcher:
-		return fmt.Errorf("watch: %d watches of one connection: %w", t.cfg.MaxWatchesPerWatcher, znode.ErrLimit)
+		return fmt.Errorf("watch: a connection may have at most %d watches: %w", t.cfg.MaxWatchesPerWatcher, znode.ErrLimit)
 	case bytes > limit:
-		return fmt.Errorf("watch: watches of one connection with paths of %d bytes: %w", limit, znode.ErrLimit)
+		return fmt.Errorf("watch: the paths of a connection's watches may have at most %d bytes: %w", limit, znode.ErrLimit)
 	}
 	return nil
 }
@@ -215,7 +215,7 @@ func (t *Table) Trigger(e znode.Event) {
 	case znode.NodeChildrenChanged:
 		none = t.mu.child.watches.Load() == 0
 	default:
-		panic(fmt.Sprintf("watch: no znode has an event of type %d", e.Type))
+		panic(fmt.Sprintf("watch: invalid event type %d", e.Type))
 	}
 	t.history.add(&e)
 	if !none {

@@ -93,7 +93,7 @@ func (k Kind) tables() (data, child modes) {
 	case PersistentRecursive:
 		return recursive, 0
 	}
-	panic(fmt.Sprintf("watch: no kind %d", k))
+	panic(fmt.Sprintf("watch: unknown kind %d", k))
 }
 
 // Concerns says whether a watch of this kind at path is notified of an event of that type at the
@@ -191,7 +191,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("watch: limit of %d watches a watcher is not 1 to %d, the limit of all",
 			c.MaxWatchesPerWatcher, c.MaxWatches)
 	case c.HistoryBytes < 0:
-		return fmt.Errorf("watch: a history of %d bytes", c.HistoryBytes)
+		return fmt.Errorf("watch: invalid history size of %d bytes", c.HistoryBytes)
 	}
 	return nil
 }

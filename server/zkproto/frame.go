@@ -28,12 +28,12 @@ func (e *Error) Unwrap() error { return e.Code }
 
 var (
 	errLength     = &Error{Close: true, Msg: "the length of a frame is negative or over the limit"}
-	errHeader     = &Error{Close: true, Msg: "a frame without a whole header"}
+	errHeader     = &Error{Close: true, Msg: "a frame with an incomplete header"}
 	errConnect    = &Error{Close: true, Msg: "malformed connect request"}
 	errAuth       = &Error{Close: true, Msg: "malformed auth packet"}
 	errUnknown    = &Error{Code: znode.ErrUnimplemented, Close: true, Msg: "unknown operation"}
 	errBody       = &Error{Code: znode.ErrMarshalling, Msg: "malformed request"}
-	errTooManyOps = &Error{Code: znode.ErrTooBig, Msg: "a multi of too many operations"}
+	errTooManyOps = &Error{Code: znode.ErrTooBig, Msg: "a multi with too many operations"}
 	errReply      = &Error{Code: znode.ErrMarshalling, Close: true, Msg: "malformed reply"}
 )
 

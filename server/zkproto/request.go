@@ -182,7 +182,7 @@ func (p *Part) read(c *cursor, f field) {
 	case watch:
 		p.Watch = c.bool()
 	default:
-		panic("zkproto: a field that nobody reads")
+		panic("zkproto: unknown field to decode")
 	}
 }
 
@@ -255,6 +255,6 @@ func (p *Part) append(dst []byte, f field) []byte {
 	case watch:
 		return appendBool(dst, p.Watch)
 	default:
-		panic("zkproto: a field that nobody writes")
+		panic("zkproto: unknown field to encode")
 	}
 }

@@ -156,7 +156,7 @@ func parseIPEntry(s string) (netip.Prefix, error) {
 	n := addr.BitLen()
 	if found {
 		if n, err = strconv.Atoi(bits); err != nil || n < 0 || n > addr.BitLen() {
-			return netip.Prefix{}, fmt.Errorf("%w: ip:%s: bits are 0 to %d", ErrInvalidACL, s, addr.BitLen())
+			return netip.Prefix{}, fmt.Errorf("%w: ip:%s: expected 0 to %d bits", ErrInvalidACL, s, addr.BitLen())
 		}
 	}
 	if addr.Is4In6() && n >= 96 {
@@ -242,7 +242,7 @@ func (a ACL) Normalize(ids []Identity) (ACL, error) {
 			add(e)
 		case SchemeUnix:
 			if uid, err := strconv.ParseUint(e.ID, 10, 32); err != nil || strconv.FormatUint(uid, 10) != e.ID {
-				return nil, fmt.Errorf("%w: unix:%s is not the number of a user", ErrInvalidACL, e.ID)
+				return nil, fmt.Errorf("%w: unix:%s is not a numeric user id", ErrInvalidACL, e.ID)
 			}
 			add(e)
 		default:
@@ -313,7 +313,7 @@ func ParseACL(s string) (ACL, error) {
 func Digest(credential string) (Identity, error) {
 	user, _, ok := strings.Cut(credential, ":")
 	if !ok || user == "" {
-		return Identity{}, fmt.Errorf("%w: a digest credential is user:password", ErrAuthFailed)
+		return Identity{}, fmt.Errorf("%w: a digest credential must be user:password", ErrAuthFailed)
 	}
 	return DigestOf(credential), nil
 }
