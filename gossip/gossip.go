@@ -92,11 +92,11 @@ const (
 func (c *Config) Validate() error {
 	switch {
 	case len(c.Label) > labelMax:
-		return fmt.Errorf("gossip: a cluster name of %d bytes, of at most %d", len(c.Label), labelMax)
+		return fmt.Errorf("gossip: the cluster name has %d bytes, the limit is %d", len(c.Label), labelMax)
 	case !c.Listen.IsValid():
 		return errors.New("gossip: no address to listen on")
 	case c.Probe <= 0 || c.Rejoin <= 0:
-		return errors.New("gossip: a time that is not positive")
+		return errors.New("gossip: the probe and rejoin intervals must be positive")
 	}
 	return c.Self.check()
 }
@@ -175,7 +175,7 @@ func (g *Gossip) Run(ctx context.Context, ready func(netip.AddrPort)) error {
 	err = group.Wait()
 	// Leave waits for its broadcast; it would panic after Shutdown.
 	if err := list.Leave(leaveTimeout); err != nil {
-		g.cfg.Logger.Debug().Err(err).Msg("the others may not know that this node leaves")
+		g.cfg.Logger.Debug().Err(err).Msg("other nodes may not have received the leave message")
 	}
 	return errors.Join(err, list.Shutdown())
 }
@@ -217,7 +217,7 @@ func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) erro
 			return nil
 		case <-g.updated:
 			if err := list.UpdateNode(leaveTimeout); err != nil {
-				g.cfg.Logger.Debug().Err(err).Msg("not all may know this node's news yet")
+				g.cfg.Logger.Debug().Err(err).Msg("other nodes may not have received the update yet")
 			}
 		}
 	}
@@ -232,7 +232,7 @@ func (g *Gossip) rejoin(ctx context.Context, list *memberlist.Memberlist, self n
 			}
 			// The events show whether it was one of ours; the count that Join returns includes this node itself.
 			if _, err := list.Join([]string{addr.String()}); err != nil {
-				g.cfg.Logger.Debug().Err(err).Str("addr", addr.String()).Msg("nobody answers")
+				g.cfg.Logger.Debug().Err(err).Str("addr", addr.String()).Msg("no node answered")
 			}
 		}
 		wait := g.cfg.Rejoin
@@ -257,7 +257,7 @@ func (g *Gossip) absent(ctx context.Context, self netip.AddrPort) (addrs []netip
 	for _, seed := range seeds {
 		at, err := resolveSeed(ctx, seed)
 		if err != nil {
-			g.cfg.Logger.Debug().Err(err).Str("seed", seed).Msg("a seed is not known")
+			g.cfg.Logger.Debug().Err(err).Str("seed", seed).Msg("cannot resolve a seed address")
 			continue
 		}
 		addrs = append(addrs, at...)

@@ -127,7 +127,7 @@ func (s *members) NotifyAlive(n *memberlist.Node) error {
 		return err
 	}
 	if n.Name != gossipName(m.Node, m.Boot) {
-		return errors.New("its name is not that of its node")
+		return errors.New("its name does not match its node id")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,7 +137,7 @@ func (s *members) NotifyAlive(n *memberlist.Node) error {
 			k.Member = m
 			s.tell()
 		}
-		return fmt.Errorf("it is of ensemble %x", m.Cluster)
+		return fmt.Errorf("it belongs to ensemble %x", m.Cluster)
 	}
 	if k == nil && len(s.mu.known) >= maxMembers {
 		return fmt.Errorf("more than %d members", maxMembers)
@@ -182,7 +182,7 @@ func (s *members) NodeMeta(limit int) []byte {
 	defer s.mu.Unlock()
 	b := s.mu.self.encode()
 	if len(b) > limit {
-		panic(fmt.Sprintf("gossip: meta of %d bytes", len(b)))
+		panic(fmt.Sprintf("gossip: metadata of %d bytes is over the limit", len(b)))
 	}
 	return b
 }

@@ -30,7 +30,7 @@ const (
 	MaxHost = 253 // of DNS
 )
 
-var errMeta = errors.New("malformed meta")
+var errMeta = errors.New("malformed metadata")
 
 func (m *Member) encode() []byte {
 	b := append(make([]byte, 0, 128), metaVersion)
@@ -81,10 +81,10 @@ func decodeMember(b []byte) (m Member, err error) {
 
 func (m *Member) check() error {
 	if m.Node == 0 {
-		return errors.New("gossip: a member without a node id")
+		return errors.New("gossip: the node id is missing")
 	}
 	if len(m.Name) > MaxName || len(m.Host) > MaxHost {
-		return fmt.Errorf("gossip: a name of %d bytes (of at most %d) or a host of %d (%d)", len(m.Name), MaxName, len(m.Host), MaxHost)
+		return fmt.Errorf("gossip: name of %d bytes (limit %d) or host of %d bytes (limit %d) is too long", len(m.Name), MaxName, len(m.Host), MaxHost)
 	}
 	return nil
 }

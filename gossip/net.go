@@ -145,7 +145,7 @@ func resolveSeed(ctx context.Context, seed string) ([]netip.AddrPort, error) {
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
-		return nil, &net.AddrError{Err: "bad port", Addr: seed}
+		return nil, &net.AddrError{Err: "invalid port", Addr: seed}
 	}
 	ips, err := resolve(ctx, host)
 	if err != nil {

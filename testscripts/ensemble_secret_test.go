@@ -48,7 +48,7 @@ func TestEnsembleSecret(t *testing.T) {
 	strangers[0].start(flags(strangers[0], "ours", wrong, "--join", c.hosts[0])...)
 	strangers[1].start(flags(strangers[1], "theirs", right, "--join", c.hosts[0])...)
 	c.eventually("both strangers are refused", func() bool {
-		return strings.Contains(members[0].stderr(), `"code":"proof"`) && strings.Contains(strangers[0].stderr(), "is it the same secret?") &&
+		return strings.Contains(members[0].stderr(), `"code":"proof"`) && strings.Contains(strangers[0].stderr(), "check that both nodes have the same secret") &&
 			strings.Contains(members[0].stderr(), "bad certificate") && strings.Contains(strangers[1].stderr(), "unknown authority")
 	})
 	members[1].does("CREATE /among-us x")

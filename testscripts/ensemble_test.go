@@ -748,7 +748,7 @@ func TestEnsembleIsRecoveredMeanwhile(t *testing.T) {
 	fresh.start("--join", left.host, "--log-level", "debug")
 	c.eventually("it waits for the ensemble", func() bool {
 		got, err := askAt(fresh.host+":2181", "GET /")
-		return err == nil && strings.Contains(got, "waiting to be taken into ensemble")
+		return err == nil && strings.Contains(got, "waiting to be added to ensemble")
 	})
 	const refused = "not admitted to the cluster yet"
 	c.eventually("it has asked again", func() bool { return strings.Count(fresh.stderr(), refused) > 2 })

@@ -52,7 +52,7 @@ func Admit(ctx context.Context, r *replica.Replica, isHeard func(node uint64) bo
 	select {
 	case p := <-progress:
 		if isBehind(p, st.Term, theirs) {
-			return &peer.Refusal{Code: peer.CodeBehind, Text: fmt.Sprintf("the log of node %016x ends at %d in term %d, and it has acknowledged %d of term %d",
+			return &peer.Refusal{Code: peer.CodeBehind, Text: fmt.Sprintf("the log of node %016x ends at entry %d of term %d, but the node has acknowledged entry %d of term %d",
 				theirs.Node, theirs.Index, theirs.Term, p.Match, p.Term)}
 		}
 	case <-late.C:

@@ -28,10 +28,10 @@ import (
 const version = 1
 
 // ErrMessage is returned for a malformed message.
-var ErrMessage = errors.New("founding: a malformed message")
+var ErrMessage = errors.New("founding: malformed message")
 
 // ErrVersion is returned for a message of another version.
-var ErrVersion = errors.New("founding: a message of another version of coord")
+var ErrVersion = errors.New("founding: message from another version of coord")
 
 // MaxMessage is more bytes than the largest message has.
 const MaxMessage = 18 << 10
@@ -60,7 +60,7 @@ func appendNode(b []byte, n Node) []byte {
 
 func appendText(b []byte, s string) []byte {
 	if len(s) > MaxText {
-		panic("founding: a text of more than 255 bytes")
+		panic("founding: text longer than 255 bytes")
 	}
 	return append(append(b, byte(len(s))), s...)
 }

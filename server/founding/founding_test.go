@@ -121,14 +121,14 @@ func TestValidate(t *testing.T) {
 	t.Parallel()
 	self := Node{1, "n1", "a:1"}
 	for want, c := range map[string]Config{
-		"no node to join":      {Self: self, How: Seeded},
-		"2 to 32 are possible": {Self: self, How: Initial, Peers: []Node{self}},
-		"1 nodes":              {Self: self, How: Expect, N: 1},
-		"33 nodes":             {Self: self, How: Expect, N: 33},
-		"not in the list":      {Self: self, How: Initial, Peers: []Node{{0, "n2", "b:1"}, {0, "n3", "c:1"}}},
-		"is there twice":       {Self: self, How: Initial, Peers: []Node{self, {0, "n2", "a:1"}}},
-		"missing or too long":  {Self: self, How: Seeded, Peers: []Node{{}}},
-		"more than 255":        {Self: self, Label: strings.Repeat("x", 256)},
+		"no node to join":     {Self: self, How: Seeded},
+		"expected 2 to 32":    {Self: self, How: Initial, Peers: []Node{self}},
+		"1 nodes":             {Self: self, How: Expect, N: 1},
+		"33 nodes":            {Self: self, How: Expect, N: 33},
+		"not in the list":     {Self: self, How: Initial, Peers: []Node{{0, "n2", "b:1"}, {0, "n3", "c:1"}}},
+		"is listed twice":     {Self: self, How: Initial, Peers: []Node{self, {0, "n2", "a:1"}}},
+		"missing or too long": {Self: self, How: Seeded, Peers: []Node{{}}},
+		"longer than 255":     {Self: self, Label: strings.Repeat("x", 256)},
 	} {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
@@ -180,7 +180,7 @@ func TestReleasedTooOften(t *testing.T) {
 				t.Errorf("%v", e)
 			}
 		}
-		if !strings.Contains(m.Waiting(), "no more foundings") {
+		if !strings.Contains(m.Waiting(), "gave up founding") {
 			t.Error(m.Waiting())
 		}
 	}
@@ -216,7 +216,7 @@ func TestWordsOfOtherNumbers(t *testing.T) {
 	m.Seen([]Candidate{
 		{Node: Node{2, "n2", "b:1"}, N: 3}, {Node: Node{3, "n3", "c:1"}, N: 2}, {Node: Node{4, "n4", "d:1"}}, {Node: Node{5, "n5", "e:1"}, N: 9, State: Promised},
 	})
-	if got, want := m.Waiting(), "waiting for 1 more of 3 nodes (seen: n1, n2; n3 expects 2): a first start needs all"; got != want {
+	if got, want := m.Waiting(), "waiting for 1 more of 3 nodes (seen: n1, n2; n3 expects 2 nodes): the first start needs all nodes"; got != want {
 		t.Error(got)
 	}
 }

@@ -39,15 +39,15 @@ func (c *Config) Validate() error {
 	names, addrs := map[string]bool{}, map[string]bool{}
 	for _, p := range c.Peers {
 		if len(p.Name) > MaxText || len(p.Addr) > MaxText || p.Addr == "" {
-			return fmt.Errorf("%q at %q: a name or an address is missing or too long", p.Name, p.Addr)
+			return fmt.Errorf("%q at %q: the name is too long, or the address is missing or too long", p.Name, p.Addr)
 		}
 		if addrs[p.Addr] || p.Name != "" && names[p.Name] {
-			return fmt.Errorf("%q at %q is there twice", p.Name, p.Addr)
+			return fmt.Errorf("%q at %q: the name or the address is listed twice", p.Name, p.Addr)
 		}
 		names[p.Name], addrs[p.Addr] = true, true
 	}
 	if len(c.Self.Name) > MaxText || len(c.Self.Addr) > MaxText || len(c.Label) > MaxText {
-		return fmt.Errorf("a name of more than %d bytes", MaxText)
+		return fmt.Errorf("a name or an address is longer than %d bytes", MaxText)
 	}
 	switch c.How {
 	case Seeded:
@@ -56,14 +56,14 @@ func (c *Config) Validate() error {
 		}
 	case Initial:
 		if len(c.Peers) < 2 || len(c.Peers) > MaxMembers {
-			return fmt.Errorf("a list of %d nodes: 2 to %d are possible", len(c.Peers), MaxMembers)
+			return fmt.Errorf("the list has %d nodes, expected 2 to %d", len(c.Peers), MaxMembers)
 		}
 		if !names[c.Self.Name] || names[""] {
 			return fmt.Errorf("%q is not in the list", c.Self.Name)
 		}
 	case Expect:
 		if c.N < 2 || c.N > MaxMembers {
-			return fmt.Errorf("%d nodes: 2 to %d are possible", c.N, MaxMembers)
+			return fmt.Errorf("got %d nodes, expected 2 to %d", c.N, MaxMembers)
 		}
 	}
 	return nil
@@ -243,11 +243,11 @@ func (m *Machine) members() []Node {
 func (m *Machine) disagrees(p Node, a *Message) string {
 	switch {
 	case a.Label != m.cfg.Label:
-		return fmt.Sprintf("%s is of a cluster named %q", p.Addr, a.Label)
+		return fmt.Sprintf("%s belongs to a cluster named %q", p.Addr, a.Label)
 	case a.From.Name != p.Name:
-		return fmt.Sprintf("%s is %s, not %s", p.Addr, a.From.Name, p.Name)
+		return fmt.Sprintf("the node at %s is %s, not %s", p.Addr, a.From.Name, p.Name)
 	case int(a.Want) != len(m.cfg.Peers) || a.View != m.View():
-		return p.Name + " was started with another list"
+		return p.Name + " was started with a different list of nodes"
 	}
 	return ""
 }

@@ -364,7 +364,7 @@ func TestHalves(t *testing.T) {
 			w.pass()
 		}
 		for _, x := range w.hosts {
-			if words := x.m.Waiting(); x.disk.State == Member || !strings.Contains(words, "a first start needs all") {
+			if words := x.m.Waiting(); x.disk.State == Member || !strings.Contains(words, "the first start needs all nodes") {
 				t.Errorf("%s is %v: %s", x.cfg.Self.Name, x.disk.State, words)
 			}
 		}
@@ -431,7 +431,7 @@ func TestListsThatOverlap(t *testing.T) {
 			w.pass()
 		}
 		for h, x := range w.hosts {
-			if x.disk.State == Member || !strings.Contains(x.m.Waiting(), "another list") {
+			if x.disk.State == Member || !strings.Contains(x.m.Waiting(), "different list") {
 				t.Fatalf("seed %d: %s is %v: %s", seed, x.cfg.Self.Name, x.disk.State, x.m.Waiting())
 			}
 			id, fresh := x.cfg.Self.ID, x.cfg.NewID
@@ -461,7 +461,7 @@ func TestTooManyAreExpected(t *testing.T) {
 			}
 			for _, x := range w.hosts {
 				// In practice the first nodes to start see three for a moment; here none does.
-				if x.disk.State == Member || !strings.Contains(x.m.Waiting(), "too many") {
+				if x.disk.State == Member || !strings.Contains(x.m.Waiting(), "extra nodes") {
 					t.Fatalf("seed %d: %s", seed, x.m.Waiting())
 				}
 			}
@@ -501,7 +501,7 @@ func TestJoin(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 	}
-	if !strings.Contains(m.Waiting(), "taken into ensemble 05") {
+	if !strings.Contains(m.Waiting(), "added to ensemble 05") {
 		t.Error(m.Waiting())
 	}
 	if got := m.Request(&Message{Kind: Propose, Label: "edge", From: Node{ID: 1}, About: ID{7}, Plan: &Plan{ID{7}, []Node{{ID: 1}}}}); len(got) != 1 {

@@ -15,9 +15,9 @@ func (m *Machine) Waiting() string {
 	case Promised:
 		return m.promisedWaits()
 	case Removed:
-		return because("this node was removed from its ensemble: a new one needs an empty data folder", m.r.Reason)
+		return because("this node was removed from its ensemble: a new node needs an empty data folder", m.r.Reason)
 	case Faulty:
-		return because("this node has lost data it had acknowledged: it must not take part again", m.r.Reason)
+		return because("this node has lost data that it had acknowledged: it must not take part in the ensemble again", m.r.Reason)
 	}
 	return ""
 }
@@ -31,17 +31,17 @@ func because(what, why string) string {
 
 func (m *Machine) blankWaits() string {
 	if m.target != (ID{}) {
-		return fmt.Sprintf("waiting to be taken into ensemble %s by a member at %s", m.target, strings.Join(slices.Sorted(maps.Keys(m.doors)), ", "))
+		return fmt.Sprintf("waiting to be added to ensemble %s by a member at %s", m.target, strings.Join(slices.Sorted(maps.Keys(m.doors)), ", "))
 	}
 	if len(m.r.Released) >= MaxReleased {
-		return "no more foundings are tried: every one was given up. Compare the flags of all nodes, then start with an empty data folder"
+		return "gave up founding an ensemble after too many attempts. Compare the flags of all nodes, then start with an empty data folder"
 	}
 	switch m.cfg.How {
 	case Alone:
 		if m.caller != (ID{}) {
-			return fmt.Sprintf("not founding: members of ensemble %s expect node %016x at this address. To come back to it start with --join", m.caller, m.misses)
+			return fmt.Sprintf("not founding an ensemble: members of ensemble %s expect node %016x at this address. To rejoin it, start with --join", m.caller, m.misses)
 		}
-		return "listening whether an ensemble knows this address"
+		return "checking whether an existing ensemble knows this address"
 	case Seeded:
 		var addrs []string
 		for _, p := range m.asked() {
@@ -67,18 +67,18 @@ func (m *Machine) initialWaits() string {
 		case m.disagrees(p, a) != "":
 			wrong = append(wrong, m.disagrees(p, a))
 		case a.State == Promised:
-			wrong = append(wrong, p.Name+" is part of another founding")
+			wrong = append(wrong, p.Name+" takes part in another founding attempt")
 		case a.State != Blank:
-			wrong = append(wrong, fmt.Sprintf("%s is %s", p.Name, a.State))
+			wrong = append(wrong, fmt.Sprintf("%s is in state %s", p.Name, a.State))
 		case a.From.ID < lowest.ID:
 			lowest = Node{a.From.ID, p.Name, p.Addr}
 		}
 	}
 	switch {
 	case len(wrong) > 0:
-		return "no founding: " + strings.Join(wrong, "; ")
+		return "not founding an ensemble: " + strings.Join(wrong, "; ")
 	case len(missing) > 0:
-		return "waiting for " + strings.Join(missing, ", ") + ": a first start needs all"
+		return "waiting for " + strings.Join(missing, ", ") + ": the first start needs all nodes"
 	}
 	return "waiting for " + lowest.Name + " to propose"
 }
@@ -92,16 +92,16 @@ func (m *Machine) expectWaits() string {
 	var odd []string
 	for _, c := range m.seen {
 		if c.State == Blank && c.N != 0 && c.N != m.cfg.N && c.ID != m.cfg.Self.ID {
-			odd = append(odd, fmt.Sprintf("; %s expects %d", c.Name, c.N))
+			odd = append(odd, fmt.Sprintf("; %s expects %d nodes", c.Name, c.N))
 		}
 	}
 	switch n := len(names); {
 	case len(m.clusters()) > 1:
 		return fmt.Sprintf("not joining: %d ensembles have this cluster's name. Choose one with --join", len(m.clusters()))
 	case n > m.cfg.N:
-		return fmt.Sprintf("not founding: %d blank nodes are seen (%s), %d are expected. Stop those that are too many", n, list, m.cfg.N)
+		return fmt.Sprintf("not founding an ensemble: found %d blank nodes (%s), expected %d. Stop the extra nodes", n, list, m.cfg.N)
 	case n < m.cfg.N:
-		return fmt.Sprintf("waiting for %d more of %d nodes (seen: %s%s): a first start needs all", m.cfg.N-n, m.cfg.N, list, strings.Join(odd, ""))
+		return fmt.Sprintf("waiting for %d more of %d nodes (seen: %s%s): the first start needs all nodes", m.cfg.N-n, m.cfg.N, list, strings.Join(odd, ""))
 	}
 	return "waiting for all of " + list + " to see each other"
 }
@@ -115,7 +115,7 @@ func (m *Machine) promisedWaits() string {
 		}
 		name := p.Name
 		if by := m.instead[p.ID]; by != 0 {
-			name += fmt.Sprintf(" (at its address answers another node, %016x)", by)
+			name += fmt.Sprintf(" (another node, %016x, answers at its address)", by)
 		}
 		if !m.yes[p.ID] {
 			open = append(open, name)
@@ -126,9 +126,9 @@ func (m *Machine) promisedWaits() string {
 	}
 	switch {
 	case m.proposes():
-		return "waiting for " + strings.Join(open, ", ") + " to promise: a first start needs all"
+		return "waiting for " + strings.Join(open, ", ") + " to promise: the first start needs all nodes"
 	case m.r.Voted:
-		return fmt.Sprintf("%s has lost its disk: waiting for %s to give up its founding too", plan.Members[0].Name, strings.Join(holding, ", "))
+		return fmt.Sprintf("%s has lost its disk: waiting for %s to give up the same founding attempt", plan.Members[0].Name, strings.Join(holding, ", "))
 	}
 	return fmt.Sprintf("promised: waiting for %s to decide, which needs %s", plan.Members[0].Name, strings.Join(open, ", "))
 }

@@ -41,7 +41,7 @@ func (l *Links) admitConn(nc net.Conn) {
 		_ = nc.Close()
 		l.counts.crowded.Add(1)
 		if n, ok := l.crier.may("", time.Now()); ok {
-			l.log.Warn().Str("addr", host).Uint64("times", n).Msg("too many connections without a handshake: closed")
+			l.log.Warn().Str("addr", host).Uint64("times", n).Msg("connection closed: too many connections without a handshake")
 		}
 	case !l.conns.add(nc):
 		leave()
@@ -66,7 +66,7 @@ func (l *Links) welcome(ctx context.Context, nc net.Conn, settled func()) {
 			l.refused(r)
 		} else if ctx.Err() == nil {
 			l.counts.strangers.Add(1)
-			l.complain(nc, err, "a peer's handshake failed")
+			l.complain(nc, err, "peer handshake failed")
 		}
 		return
 	}
@@ -84,7 +84,7 @@ func (l *Links) welcome(ctx context.Context, nc net.Conn, settled func()) {
 	}
 	if _, ok := errors.AsType[damage](err); ok || errors.Is(err, errCorrupt) {
 		l.counts.damaged.Add(1)
-		l.complain(nc, err, "a peer's connection was closed")
+		l.complain(nc, err, "peer connection closed")
 	}
 }
 
@@ -108,7 +108,7 @@ func (l *Links) admit(theirs Hello, index, term uint64) *Refusal {
 		r = l.known(theirs)
 	}
 	if r == nil && theirs.Lacks(index, term) {
-		r = refuse(CodeBehind, "the log of node %016x ends at %d in term %d, and it has had %d of term %d", theirs.Node, theirs.Index, theirs.Term, index, term)
+		r = refuse(CodeBehind, "the log of node %016x ends at entry %d of term %d, but the node already had entry %d of term %d", theirs.Node, theirs.Index, theirs.Term, index, term)
 	}
 	if r != nil {
 		r.Ours, r.Proven = true, true
@@ -124,14 +124,14 @@ func (l *Links) known(theirs Hello) *Refusal {
 	case p == nil, p.removed:
 		// Not CodeRemoved, which is final and for Admit to say: this node may have been told of the other
 		// one before its own state has it.
-		return refuse(CodeUnknown, "node %016x is no member that this node knows of", theirs.Node)
+		return refuse(CodeUnknown, "node %016x is not a member that this node knows", theirs.Node)
 	case theirs.Boot < boot:
-		return refuse(CodeBoot, "boot %d of node %016x, which has been seen in boot %d", theirs.Boot, theirs.Node, boot)
+		return refuse(CodeBoot, "boot %d of node %016x is older than boot %d, which was already seen", theirs.Boot, theirs.Node, boot)
 	}
 	return nil
 }
 
-var errRemoved = errors.New("peer: it was removed from the cluster")
+var errRemoved = errors.New("peer: the node was removed from the cluster")
 
 // receive takes what a peer sends on its link. The newest link of a node ends the one before, and
 // nothing from the new link comes to the handler before the last call for the old one.
@@ -184,7 +184,7 @@ func (l *Links) receive(w *wire, theirs Hello) error {
 			l.cfg.Handler.Raft(node, ms)
 		case frameForward:
 			if len(b) == 0 {
-				return damaged("a FORWARD without a kind")
+				return damaged("FORWARD frame without a kind")
 			}
 			l.counts.forwards.Add(1)
 			l.cfg.Handler.Forward(node, b[0], b[1:])

@@ -115,19 +115,19 @@ type Config struct {
 func (c *Config) Validate() error {
 	switch {
 	case c.Self.Node == 0:
-		return errors.New("peer: a node id of 0")
+		return errors.New("peer: the node id is 0")
 	case c.ClusterName == "" || len(c.ClusterName) > 255:
-		return errors.New("peer: the cluster's name has 1 to 255 bytes")
+		return errors.New("peer: the cluster name must have 1 to 255 bytes")
 	case len(c.Self.Name) > 255:
-		return errors.New("peer: a node's name has at most 255 bytes")
+		return errors.New("peer: the node name must have at most 255 bytes")
 	case c.Handler == nil || c.Position == nil:
-		return errors.New("peer: no handler, or no position")
+		return errors.New("peer: Handler or Position is missing")
 	case c.TLS != nil && c.Certified == nil:
-		return errors.New("peer: TLS, and nobody to say whose a certificate is")
+		return errors.New("peer: TLS needs Certified to check whose a certificate is")
 	case c.TLS != nil && c.TLS.GetConfigForClient == nil && c.TLS.ClientCAs == nil, c.TLS != nil && c.TLS.RootCAs == nil:
-		return errors.New("peer: TLS, and no authority of its own") // with the system's roots anybody could be let in
+		return errors.New("peer: TLS needs its own certificate authority") // with the system's roots anybody could be let in
 	case c.MaxFrame < 0 || c.MaxFrame > 1<<30:
-		return fmt.Errorf("peer: a frame of %d bytes", c.MaxFrame)
+		return fmt.Errorf("peer: invalid frame limit of %d bytes", c.MaxFrame)
 	}
 	return nil
 }

@@ -112,14 +112,14 @@ func (r *frameReader) read() (frameType, []byte, error) {
 	}
 	sum := checkHead(r.seq, head)
 	if binary.BigEndian.Uint16(head[5:]) != uint16(sum) {
-		return 0, nil, damaged("a wrong checksum in the head of frame %d", r.seq)
+		return 0, nil, damaged("wrong checksum in the head of frame %d", r.seq)
 	}
 	n, t := binary.BigEndian.Uint32(head), frameType(head[4])
 	if t > lastFrameType || r.limits[t] < 0 {
-		return 0, nil, damaged("a frame of type %d, where none belongs", t)
+		return 0, nil, damaged("unexpected frame of type %d", t)
 	}
 	if uint64(n) > uint64(r.limits[t]) {
-		return 0, nil, damaged("a frame of type %d and %d bytes", t, n)
+		return 0, nil, damaged("frame of type %d is too large: %d bytes", t, n)
 	}
 	var f []byte
 	size := frameHead + int(n)
@@ -148,7 +148,7 @@ func (r *frameReader) read() (frameType, []byte, error) {
 		f = f[:min(len(f), size)]
 	}
 	if got := binary.BigEndian.Uint32(f[7:]); got != checksum(sum, f) {
-		return 0, nil, damaged("a wrong checksum in frame %d", r.seq)
+		return 0, nil, damaged("wrong checksum in frame %d", r.seq)
 	}
 	r.seq++
 	return t, f[frameHead:], nil

@@ -83,7 +83,7 @@ func (l *Links) greeting(nc net.Conn, acceptor bool) (*greeting, error) {
 	}
 	cs := tc.ConnectionState()
 	if len(cs.PeerCertificates) == 0 {
-		return nil, errors.New("peer: TLS: no certificate")
+		return nil, errors.New("peer: TLS: the other side sent no certificate")
 	}
 	binding, err := cs.ExportKeyingMaterial(labelBinding, nil, 32)
 	if err != nil {
@@ -106,7 +106,7 @@ func (g *greeting) dial() ([]byte, error) {
 	if step == stepVerdict {
 		r, ok := refusalOf(body)
 		if !ok || r == nil {
-			return nil, refuse(CodeMalformed, "a welcome before a hello")
+			return nil, refuse(CodeMalformed, "welcome before hello")
 		}
 		return nil, r
 	}
@@ -116,11 +116,11 @@ func (g *greeting) dial() ([]byte, error) {
 	}
 	switch {
 	case g.theirs.Purpose != g.ours.Purpose:
-		return nil, refuse(CodeMalformed, "it repeats another purpose")
+		return nil, refuse(CodeMalformed, "it answered with a different purpose")
 	case g.theirs.Lowest != g.theirs.Highest || g.theirs.Lowest != version:
-		return nil, refuse(CodeVersion, "it chose versions %d to %d", g.theirs.Lowest, g.theirs.Highest)
+		return nil, refuse(CodeVersion, "it chose versions %d to %d, which were not offered", g.theirs.Lowest, g.theirs.Highest)
 	case g.theirs.nonce == g.ours.nonce:
-		return nil, refuse(CodeMalformed, "it repeats the nonce")
+		return nil, refuse(CodeMalformed, "it repeated this node's nonce")
 	}
 	if r := g.theirs.atOnce(&g.ours); r != nil {
 		return nil, r
@@ -140,7 +140,7 @@ func (g *greeting) dial() ([]byte, error) {
 	}
 	r, ok := refusalOf(body)
 	if !ok {
-		return nil, refuse(CodeMalformed, "a verdict of %d bytes", len(body))
+		return nil, refuse(CodeMalformed, "malformed verdict of %d bytes", len(body))
 	}
 	said, mac := body[:len(body)-macLen], body[len(body)-macLen:]
 	good := hmac.Equal(mac, g.mac(labelAcceptor, t, proof, said))
@@ -149,7 +149,7 @@ func (g *greeting) dial() ([]byte, error) {
 		return nil, r
 	}
 	if !good {
-		return nil, refuse(CodeProof, "its proof is wrong")
+		return nil, refuse(CodeProof, "its proof is wrong: check that both nodes have the same secret")
 	}
 	if r := g.judge(); r != nil {
 		return nil, r
@@ -182,7 +182,7 @@ func (g *greeting) accept() ([]byte, error) {
 		return nil, err
 	}
 	if len(proof) != proofLen || !hmac.Equal(proof[16:], g.mac(labelDialer, t, proof[:16])) {
-		r := refuse(CodeProof, "the proof is wrong: is it the same secret?")
+		r := refuse(CodeProof, "the proof is wrong: check that both nodes have the same secret")
 		_ = g.say("", stepVerdict, verdict(r, nil))
 		return nil, r
 	}
@@ -278,7 +278,7 @@ func (g *greeting) hear(magic string, steps ...byte) (byte, []byte, error) {
 	}
 	n := int(binary.BigEndian.Uint16(head[1:]))
 	if n > maxStep {
-		return 0, nil, refuse(CodeMalformed, "a step of %d bytes", n)
+		return 0, nil, refuse(CodeMalformed, "handshake step of %d bytes is too long", n)
 	}
 	at := len(b)
 	b = b[:at+n]
@@ -291,10 +291,10 @@ func (g *greeting) hear(magic string, steps ...byte) (byte, []byte, error) {
 			return s, b[at:], nil
 		}
 	}
-	return 0, nil, refuse(CodeMalformed, "step %d out of turn", head[0])
+	return 0, nil, refuse(CodeMalformed, "unexpected handshake step %d", head[0])
 }
 
-var errNoMagic = errors.New("peer: no peer of coord is speaking there")
+var errNoMagic = errors.New("peer: the other side is not a coord peer")
 
 // hello returns what this node says of itself now.
 func (l *Links) hello() Hello {

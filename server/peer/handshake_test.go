@@ -90,7 +90,7 @@ func TestRefused(t *testing.T) {
 				if said.Code != c.code || !said.Ours || said.Proven != c.proven || said.Text != told.Text {
 					t.Errorf("the acceptor says %+v", said)
 				}
-				if a.logs.count("dialling on") != 1 || b.logs.count("refused a peer") != 1 {
+				if a.logs.count("retrying") != 1 || b.logs.count("refused a peer") != 1 {
 					t.Errorf("logged: %s %s", a.logs.b.String(), b.logs.b.String())
 				}
 			})
@@ -512,7 +512,7 @@ func TestTLS(t *testing.T) {
 				eventually(t, func() bool { _, n := b.count(); return n == 1 })
 				return
 			}
-			eventually(t, func() bool { return a.logs.count("dialling on") > 0 && (c.code == 0 || a.refusal().Code != 0) })
+			eventually(t, func() bool { return a.logs.count("retrying") > 0 && (c.code == 0 || a.refusal().Code != 0) })
 			a.stop()
 			b.stop()
 			if len(a.told) > 0 {

@@ -71,7 +71,7 @@ func parseHello(b []byte) (Hello, *Refusal) {
 	var h Hello
 	const fixed = 94
 	if len(b) < fixed {
-		return h, refuse(CodeMalformed, "a hello of %d bytes", len(b))
+		return h, refuse(CodeMalformed, "hello of %d bytes is too short", len(b))
 	}
 	h.Purpose, h.HasSecret = Purpose(b[0]), b[1] == flagSecret
 	h.Lowest, h.Highest = binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[4:])
@@ -96,24 +96,24 @@ func parseHello(b []byte) (Hello, *Refusal) {
 	h.ClusterName, h.Name = text(), text()
 	switch {
 	case !ok:
-		return h, refuse(CodeMalformed, "a name is missing, cut short or no UTF-8")
+		return h, refuse(CodeMalformed, "a name is missing, truncated or not UTF-8")
 	case h.Purpose < purposeLink || h.Purpose > purposeRequest:
-		return h, refuse(CodeMalformed, "purpose %d", h.Purpose)
+		return h, refuse(CodeMalformed, "unknown purpose %d", h.Purpose)
 	case h.Lowest == 0 || h.Lowest > h.Highest:
-		return h, refuse(CodeMalformed, "versions %d to %d", h.Lowest, h.Highest)
+		return h, refuse(CodeMalformed, "invalid versions %d to %d", h.Lowest, h.Highest)
 	case h.Lowest > version:
 		// In that version, what follows may mean something else.
-		return h, refuse(CodeVersion, "versions %d to %d; here %d", h.Lowest, h.Highest, version)
+		return h, refuse(CodeVersion, "it supports versions %d to %d, this node supports version %d", h.Lowest, h.Highest, version)
 	case flags&^flagSecret != 0:
-		return h, refuse(CodeMalformed, "flags %#x", flags)
+		return h, refuse(CodeMalformed, "unknown flags %#x", flags)
 	case h.Node == 0:
-		return h, refuse(CodeMalformed, "a node id of 0")
+		return h, refuse(CodeMalformed, "its node id is 0")
 	case h.Expects == 0 && h.Purpose != purposeRequest:
-		return h, refuse(CodeMalformed, "it does not say whom it expects")
+		return h, refuse(CodeMalformed, "it does not say which node it expects")
 	case h.ClusterName == "":
-		return h, refuse(CodeMalformed, "no cluster name")
+		return h, refuse(CodeMalformed, "it sent no cluster name")
 	case h.nonce == [nonceLen]byte{}:
-		return h, refuse(CodeMalformed, "no nonce")
+		return h, refuse(CodeMalformed, "it sent no nonce")
 	}
 	return h, nil
 }
@@ -122,7 +122,7 @@ func parseHello(b []byte) (Hello, *Refusal) {
 func (h *Hello) atOnce(ours *Hello) *Refusal {
 	switch {
 	case h.ClusterName != ours.ClusterName:
-		return refuse(CodeName, "its cluster is %q, this one %q", h.ClusterName, ours.ClusterName)
+		return refuse(CodeName, "its cluster is named %q, this node's is named %q", h.ClusterName, ours.ClusterName)
 	case h.HasSecret && !ours.HasSecret:
 		return refuse(CodeSecret, "it has a secret, this node has none")
 	case !h.HasSecret && ours.HasSecret:
@@ -140,11 +140,11 @@ func (h *Hello) proven(ours *Hello) *Refusal {
 	case h.Expects != 0 && h.Expects != ours.Node:
 		return refuse(CodeID, "it expects node %016x, this is %016x", h.Expects, ours.Node)
 	case ours.Expects != 0 && h.Node != ours.Expects:
-		return refuse(CodeID, "it is node %016x, expected was %016x", h.Node, ours.Expects)
+		return refuse(CodeID, "it is node %016x, expected %016x", h.Node, ours.Expects)
 	case h.Cluster == ours.Cluster && h.Cluster != blank:
 	case ours.Purpose == purposeRequest && (h.Cluster == blank || ours.Cluster == blank):
 	default:
-		return refuse(CodeCluster, "its cluster is %x, this one %x", h.Cluster, ours.Cluster)
+		return refuse(CodeCluster, "its cluster is %x, this node's is %x", h.Cluster, ours.Cluster)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func TestHostilePeer(t *testing.T) {
 				}
 				a.stop()
 				b.stop()
-				if len(b.msgs)+len(b.forwards) > 0 || b.logs.count("connection was closed") != 1 {
+				if len(b.msgs)+len(b.forwards) > 0 || b.logs.count("peer connection closed") != 1 {
 					t.Error(b.msgs, b.forwards, b.logs.b.String())
 				}
 			})

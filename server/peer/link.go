@@ -115,7 +115,7 @@ func (p *peer) carry(ctx context.Context, k *link) error {
 	return k.w.cause
 }
 
-var errOverflow = errors.New("peer: more to forward than there is room for")
+var errOverflow = errors.New("peer: the send queue is full")
 
 // pump writes the items in the queue until the wire is cut.
 func (p *peer) pump(w *wire) {
@@ -173,7 +173,7 @@ func (p *peer) encode(b []byte, seal func([]byte), items []item) ([]byte, int) {
 					break // it fits into a frame of its own
 				}
 				p.l.counts.oversized.Add(1)
-				p.log.Error().Str("type", m.GetType().String()).Int("bytes", size).Int("entries", entries).Msg("raft message too large to be sent")
+				p.log.Error().Str("type", m.GetType().String()).Int("bytes", size).Int("entries", entries).Msg("raft message too large to send")
 				continue
 			}
 			room -= entries

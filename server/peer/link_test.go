@@ -132,7 +132,7 @@ func TestDown(t *testing.T) {
 			if got := a.story(); got != "up 2 boot 1 index 20, down 2 true, up 2 boot 2 index 20" {
 				t.Error(got)
 			}
-			if n := a.logs.count("dialling on"); n != 1 {
+			if n := a.logs.count("retrying"); n != 1 {
 				t.Errorf("%d lines about a peer that cannot be reached", n)
 			}
 			a.stop()
@@ -176,7 +176,7 @@ func TestDown(t *testing.T) {
 			if r := b.refusal(); r.Code != CodeUnknown || r.Ours || !r.Proven {
 				t.Error(r)
 			}
-			if n := b.logs.count("dialling on"); n != 1 {
+			if n := b.logs.count("retrying"); n != 1 {
 				t.Errorf("%d lines about a refusal", n)
 			}
 			a.SetPeer(2, []string{"n2"}) // it is a peer again

@@ -152,7 +152,7 @@ func parseMessages(b []byte, from, to uint64) ([]*raftpb.Message, error) {
 		ms = append(ms, m)
 	}
 	if c.bad || len(ms) == 0 {
-		return nil, damaged("a RAFT frame that is cut short")
+		return nil, damaged("truncated RAFT frame")
 	}
 	return ms, nil
 }
@@ -160,15 +160,15 @@ func parseMessages(b []byte, from, to uint64) ([]*raftpb.Message, error) {
 func parseMessage(c *cursor, from, to uint64, room *int) (*raftpb.Message, error) {
 	head := c.take(3)
 	if c.bad {
-		return nil, damaged("a message of %d bytes", len(c.b))
+		return nil, damaged("truncated message of %d bytes", len(c.b))
 	}
 	m := &message{typ: raftpb.MessageType(head[0]), to: to, from: from}
 	mask := binary.BigEndian.Uint16(head[1:])
 	if !mayTravel(m.typ) {
-		return nil, damaged("a message of type %d, which does not travel", m.typ)
+		return nil, damaged("message type %d is not allowed between nodes", m.typ)
 	}
 	if mask >= hasEnd || mask&hasFrom != 0 && m.typ != raftpb.MsgTransferLeader || (mask&hasSnapshot != 0) != (m.typ == raftpb.MsgSnap) {
-		return nil, damaged("a %s with mask %#x", m.typ, mask)
+		return nil, damaged("%s with invalid mask %#x", m.typ, mask)
 	}
 	m.Type, m.To, m.From = &m.typ, &m.to, &m.from
 	if mask&hasFrom != 0 {
@@ -203,7 +203,7 @@ func parseMessage(c *cursor, from, to uint64, room *int) (*raftpb.Message, error
 		m.Snapshot = parseSnapshot(c)
 	}
 	if c.bad || len(c.b) > 0 {
-		return nil, damaged("a %s that is no such message", m.typ)
+		return nil, damaged("malformed %s", m.typ)
 	}
 	return &m.Message, nil
 }
@@ -323,6 +323,6 @@ func mustTravel(m *raftpb.Message, from uint64) {
 	case !mayTravel(t), len(m.GetResponses()) > 0, m.GetVote() != 0,
 		m.GetFrom() != from && t != raftpb.MsgTransferLeader,
 		m.Snapshot == nil && t == raftpb.MsgSnap:
-		panic(fmt.Sprintf("peer: a message between the parts of a node is to travel: %s", m.GetType()))
+		panic(fmt.Sprintf("peer: cannot send a message that is local to a node: %s", m.GetType()))
 	}
 }

@@ -123,7 +123,7 @@ func (l *Links) Run(ctx context.Context) error {
 	defer cancel()
 	l.mu.Lock()
 	if l.mu.run != nil || l.mu.stopped {
-		panic("peer: Run a second time")
+		panic("peer: Run called twice")
 	}
 	l.mu.run = inner
 	for _, p := range l.mu.peers {
@@ -134,7 +134,7 @@ func (l *Links) Run(ctx context.Context) error {
 	l.mu.Unlock()
 
 	if len(l.cfg.Secret) == 0 {
-		l.log.Warn().Msg("no secret: whoever reaches the peer port can be a peer")
+		l.log.Warn().Msg("no secret: any host that reaches the peer port can act as a peer")
 	}
 	var err error
 	if l.cfg.Listen != nil {
@@ -184,7 +184,7 @@ func (l *Links) SetCluster(id [16]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.self.Cluster != id && l.mu.self.Cluster != [16]byte{} {
-		panic("peer: a node changes its cluster")
+		panic("peer: the cluster id must not change")
 	}
 	l.mu.self.Cluster = id
 	for _, p := range l.mu.peers {
@@ -198,7 +198,7 @@ func (l *Links) SetPeer(id uint64, addrs []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if id == l.mu.self.Node || id == 0 {
-		panic(fmt.Sprintf("peer: node %016x is no peer of this one", id))
+		panic(fmt.Sprintf("peer: node %016x cannot be a peer: it is 0 or this node", id))
 	}
 	p := l.mu.peers[id]
 	if p != nil && !p.removed {
@@ -273,7 +273,7 @@ func (l *Links) Forward(to uint64, kind byte, b []byte) {
 		return
 	}
 	if 1+len(b) > l.maxFrame {
-		panic(fmt.Sprintf("peer: a forward of %d bytes", len(b)))
+		panic(fmt.Sprintf("peer: forward of %d bytes is too large", len(b)))
 	}
 	if !p.queue.putForward(kind, b) {
 		l.counts.unforwarded.Add(1)
@@ -409,5 +409,5 @@ func (p *peer) tell(ctx context.Context, err error) {
 		return
 	}
 	p.told = text
-	p.log.WithLevel(level).Err(err).Msg("no link to a peer; dialling on")
+	p.log.WithLevel(level).Err(err).Msg("no link to a peer; retrying")
 }

@@ -18,7 +18,7 @@ const (
 // RemoteError is an error that the other side has reported.
 type RemoteError struct{ Text string }
 
-func (e *RemoteError) Error() string { return "peer: told by the other side: " + e.Text }
+func (e *RemoteError) Error() string { return "peer: error from the other node: " + e.Text }
 
 // ErrUnanswered says that a request was sent and no answer came back: it may have been carried out.
 var ErrUnanswered = errors.New("peer: no answer to a request")
@@ -28,7 +28,7 @@ var ErrUnanswered = errors.New("peer: no answer to a request")
 // may have been carried out despite an error, the error is an ErrUnanswered.
 func (l *Links) Request(ctx context.Context, addr string, body []byte) (Hello, []byte, error) {
 	if len(body) > MaxRequestBytes {
-		return Hello{}, nil, fmt.Errorf("peer: a request of %d bytes", len(body))
+		return Hello{}, nil, fmt.Errorf("peer: request of %d bytes is too large", len(body))
 	}
 	ctx, cancel := context.WithTimeout(ctx, RequestTime)
 	defer cancel()
@@ -54,7 +54,7 @@ func (l *Links) Request(ctx context.Context, addr string, body []byte) (Hello, [
 	case err != nil:
 		return theirs, nil, fmt.Errorf("%w: %w", ErrUnanswered, err)
 	case len(b) < 2:
-		return theirs, nil, fmt.Errorf("%w: %w", ErrUnanswered, damaged("an ANSWER of %d bytes", len(b)))
+		return theirs, nil, fmt.Errorf("%w: %w", ErrUnanswered, damaged("ANSWER frame of %d bytes is too short", len(b)))
 	case binary.BigEndian.Uint16(b) != 0:
 		return theirs, nil, &RemoteError{string(b[2:])}
 	}
@@ -87,7 +87,7 @@ func (l *Links) takeRequest(ctx context.Context, w *wire, theirs Hello) error {
 	case err != nil:
 		return answer(remoteError, []byte(clip(err.Error())))
 	case len(b) > MaxAnswerBytes:
-		return answer(remoteError, fmt.Appendf(nil, "an answer of %d bytes", len(b)))
+		return answer(remoteError, fmt.Appendf(nil, "answer of %d bytes is too large", len(b)))
 	}
 	return answer(0, b)
 }

@@ -24,7 +24,7 @@ type SnapshotHeader struct {
 
 var (
 	// ErrBusy says that a snapshot is already on its way to the peer.
-	ErrBusy = errors.New("peer: a snapshot is on its way there")
+	ErrBusy = errors.New("peer: a snapshot is already being sent to that node")
 	// ErrUnknown says that SetPeer has named no such peer.
 	ErrUnknown = errors.New("peer: no such peer")
 )
@@ -39,7 +39,7 @@ func offerBytes(h *SnapshotHeader) []byte {
 
 func parseOffer(b []byte) (SnapshotHeader, error) {
 	if len(b) < 24 || binary.BigEndian.Uint64(b[16:]) > math.MaxInt64 {
-		return SnapshotHeader{}, damaged("an OFFER of no snapshot")
+		return SnapshotHeader{}, damaged("malformed OFFER frame")
 	}
 	return SnapshotHeader{
 		Index: binary.BigEndian.Uint64(b), Term: binary.BigEndian.Uint64(b[8:]),
@@ -52,7 +52,7 @@ func parseOffer(b []byte) (SnapshotHeader, error) {
 // same peer it returns ErrBusy.
 func (l *Links) SendSnapshot(ctx context.Context, to uint64, h SnapshotHeader, src io.ReaderAt) error {
 	if len(h.Descriptor) > MaxDescriptorBytes || h.Size < 0 {
-		return fmt.Errorf("peer: a descriptor of %d bytes, a snapshot of %d", len(h.Descriptor), h.Size)
+		return fmt.Errorf("peer: invalid snapshot: descriptor of %d bytes, data of %d bytes", len(h.Descriptor), h.Size)
 	}
 	p := l.peer(to)
 	if p == nil {
@@ -141,7 +141,7 @@ func (o *outgoing) attempt(ctx context.Context) error {
 				resumed = true
 				heard <- said{offset: int64(binary.BigEndian.Uint64(b))}
 			case t != frameBeat:
-				heard <- said{done: true, err: damaged("a RESUME of no place in the snapshot")}
+				heard <- said{done: true, err: damaged("RESUME frame without a valid offset")}
 				return
 			}
 		}
@@ -171,7 +171,7 @@ func isRemote(err error) bool {
 // doneError reads a DONE.
 func doneError(b []byte) error {
 	if len(b) < 2 {
-		return damaged("a DONE of %d bytes", len(b))
+		return damaged("DONE frame of %d bytes is too short", len(b))
 	}
 	if binary.BigEndian.Uint16(b) == 0 {
 		return nil
@@ -249,10 +249,10 @@ type incoming struct {
 }
 
 var (
-	errCut        = errors.New("peer: the snapshot was cut and its rest did not come")
-	errSuperseded = errors.New("peer: another snapshot came instead")
-	errUnread     = errors.New("peer: the snapshot was not read to its end, and so not verified")
-	errCorrupt    = errors.New("peer: the snapshot is not what was announced")
+	errCut        = errors.New("peer: the snapshot was interrupted and not resumed")
+	errSuperseded = errors.New("peer: superseded by another snapshot")
+	errUnread     = errors.New("peer: the snapshot was not read to its end and could not be verified")
+	errCorrupt    = errors.New("peer: the snapshot does not match its announcement")
 )
 
 func (in *incoming) fail(err error) {
@@ -384,7 +384,7 @@ func (l *Links) takeSnapshot(ctx context.Context, w *wire, from uint64) error {
 		return err
 	}
 	if t != frameOffer {
-		return damaged("a snapshot without an OFFER")
+		return damaged("snapshot without an OFFER")
 	}
 	in, err := l.attach(ctx, w, from, offer)
 	if err != nil {
@@ -466,7 +466,7 @@ func (in *incoming) feed(w *wire) error {
 			case f.t == frameEnd:
 				err = in.finish(f.b)
 			case f.t != frameBeat:
-				err = damaged("an OFFER within a snapshot")
+				err = damaged("OFFER within a snapshot")
 			}
 			switch {
 			case errors.Is(err, errCorrupt):
@@ -496,7 +496,7 @@ func (in *incoming) unwanted() bool {
 // take hands a CHUNK to the handler.
 func (in *incoming) take(w *wire, b []byte) error {
 	if len(b) <= 8 || in.whole || binary.BigEndian.Uint64(b) != uint64(in.offset) || in.size-in.offset < int64(len(b)-8) {
-		return fmt.Errorf("%w: a CHUNK out of place", errCorrupt)
+		return fmt.Errorf("%w: CHUNK frame out of place", errCorrupt)
 	}
 	b = b[8:]
 	select {
@@ -513,7 +513,7 @@ func (in *incoming) take(w *wire, b []byte) error {
 // finish verifies an END.
 func (in *incoming) finish(sum []byte) error {
 	if in.offset != in.size || !bytes.Equal(sum, in.sum.Sum(nil)) {
-		return fmt.Errorf("%w: %d of %d bytes, or another hash", errCorrupt, in.offset, in.size)
+		return fmt.Errorf("%w: got %d of %d bytes, or the hash differs", errCorrupt, in.offset, in.size)
 	}
 	if !in.whole {
 		in.whole = true

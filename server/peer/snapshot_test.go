@@ -395,7 +395,7 @@ func TestSnapshotCorrupt(t *testing.T) {
 				w.cut()
 				a.stop()
 				b.stop()
-				if b.logs.count("connection was closed") != 1 {
+				if b.logs.count("peer connection closed") != 1 {
 					t.Error(b.logs.b.String())
 				}
 			})

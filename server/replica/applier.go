@@ -96,7 +96,7 @@ func (r *Replica) applyEntries(m *raftpb.Message, size int64, awaited bool) {
 	var changes []memberChange
 	for _, e := range m.GetEntries() {
 		if e.GetIndex() != a.index+1 {
-			panic(fmt.Sprintf("replica: entry %d is to be applied after %d", e.GetIndex(), a.index))
+			panic(fmt.Sprintf("replica: cannot apply entry %d after entry %d", e.GetIndex(), a.index))
 		}
 		r.dropOlder(e.GetTerm())
 		switch {
@@ -251,7 +251,7 @@ func (r *Replica) finishAnswers() {
 func (r *Replica) replace(t *tree.Tree, at Point) {
 	a := &r.applier
 	if at.Index <= a.index {
-		panic(fmt.Sprintf("replica: a snapshot of entry %d is to replace the state at %d", at.Index, a.index))
+		panic(fmt.Sprintf("replica: a snapshot of entry %d cannot replace the state at entry %d", at.Index, a.index))
 	}
 	r.mu.Lock()
 	r.mu.tree, r.mu.watches = t, watch.New(watch.DefaultConfig(), t.Counters().Zxid)

@@ -94,14 +94,14 @@ func AppendDigests(b []byte, list []DigestAt) []byte {
 // ascending indices.
 func ParseDigests(b []byte) ([]DigestAt, error) {
 	if len(b)%digestAtBytes != 0 || len(b) > MaxDigests*digestAtBytes {
-		return nil, fmt.Errorf("replica: %d bytes are no list of digests", len(b))
+		return nil, fmt.Errorf("replica: malformed list of digests of %d bytes", len(b))
 	}
 	var list []DigestAt
 	for ; len(b) > 0; b = b[digestAtBytes:] {
 		word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 		x := DigestAt{word(0), tree.Digest{Hi: word(1), Lo: word(2)}}
 		if n := len(list); n > 0 && x.Index <= list[n-1].Index {
-			return nil, fmt.Errorf("replica: a digest at entry %d follows one at %d", x.Index, list[n-1].Index)
+			return nil, fmt.Errorf("replica: digest at entry %d follows one at entry %d", x.Index, list[n-1].Index)
 		}
 		list = append(list, x)
 	}

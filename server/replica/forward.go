@@ -158,7 +158,7 @@ func (r *Replica) proposeForwarded(room int64) {
 			room -= size
 		})
 		if err != nil && !f.in.refused {
-			r.log.Error().Err(err).Str("peer", nodeString(f.from)).Msg("forwarded txns cannot be read")
+			r.log.Error().Err(err).Str("peer", nodeString(f.from)).Msg("cannot decode forwarded txns")
 			r.refuseStream(f.from, f.in, seq, znode.ErrInternal)
 		}
 	}

@@ -141,7 +141,7 @@ func (r *Replica) give() {
 		r.goOn()
 		return
 	}
-	r.log.Info().Str("peer", nodeString(to)).Msg("the leadership is handed over")
+	r.log.Info().Str("peer", nodeString(to)).Msg("handing over leadership")
 	c.rn.TransferLeader(to)
 	h.phase, c.transferTo = giving, to
 }

@@ -78,7 +78,7 @@ func (r *Replica) checkFull() {
 		r.log.Error().Msg("the disk is nearly full: writes are refused")
 		r.tasks.push(r.hasFilled)
 	} else {
-		r.log.Info().Msg("the disk has room again: writes are taken")
+		r.log.Info().Msg("the disk has room again: writes are accepted")
 	}
 }
 

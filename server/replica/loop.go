@@ -207,7 +207,7 @@ func (r *Replica) send(msgs []*raftpb.Message) {
 		switch {
 		case raft.IsLocalMsgTarget(m.GetTo()) || m.GetTo() == r.cfg.NodeID:
 		case r.cfg.Peers == nil:
-			panic("replica: a message to a peer, and there is none")
+			panic("replica: message to a peer, but the node has no peers")
 		case m.GetType() == raftpb.MsgSnap:
 			r.cfg.Peers.Snapshot(m)
 		case r.isRepeated(m):

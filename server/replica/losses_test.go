@@ -123,7 +123,7 @@ func TestAHoleIsRefusedEverywhere(t *testing.T) {
 		replica.Commit(s.r, e)
 		func() {
 			defer func() {
-				if p := fmt.Sprint(recover()); !strings.Contains(p, "is to be applied after 2") {
+				if p := fmt.Sprint(recover()); !strings.Contains(p, "after entry 2") {
 					t.Errorf("%s: %s", name, p)
 				}
 			}()

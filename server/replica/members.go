@@ -145,7 +145,7 @@ func (r *Replica) inForce(m memberChange) {
 		return
 	}
 	if err := c.rn.ApplyConfChange(m.cc).Equivalent(m.at.confState()); err != nil {
-		panic(fmt.Sprintf("replica: raft and the applier have other members at entry %d: %v", m.at.Index, err))
+		panic(fmt.Sprintf("replica: raft and the applier have different members at entry %d: %v", m.at.Index, err))
 	}
 	c.members = m.at
 	r.publish()

@@ -61,7 +61,7 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 		}
 	}
 	if err := c.rn.Step(m); err != nil {
-		r.log.Debug().Err(err).Str("peer", nodeString(from)).Stringer("type", m.GetType()).Msg("raft does not take a message")
+		r.log.Debug().Err(err).Str("peer", nodeString(from)).Stringer("type", m.GetType()).Msg("raft rejected a message")
 	}
 	if m.GetType() == raftpb.MsgSnap {
 		r.handleReady() // before anything else: the snapshot may have changed the members
@@ -70,7 +70,7 @@ func (r *Replica) receive(from uint64, m *raftpb.Message) {
 
 // ErrOlder is Run's error when a leader says that this node has acknowledged entries that its log
 // does not have: the disk is an older copy, or has lost entries.
-var ErrOlder = errors.New("the log lacks what this node has acknowledged")
+var ErrOlder = errors.New("the log lacks entries that this node has acknowledged")
 
 // vouch adds to a heartbeat the term of the entry up to which the heartbeat tells another node to commit. Raft takes
 // that index from what the node has acknowledged to this leader, so the node certainly had the entry; but it may have
@@ -100,10 +100,10 @@ func (r *Replica) mustHave(m *raftpb.Message) {
 	}
 	last, err := r.cfg.Log.LastIndex()
 	if err == nil && commit > last {
-		panic(fmt.Errorf("%w: it ends at %d, and node %016x knows of %d", ErrOlder, last, m.GetFrom(), commit))
+		panic(fmt.Errorf("%w: it ends at entry %d, but node %016x knows entry %d", ErrOlder, last, m.GetFrom(), commit))
 	}
 	if term := r.termAt(commit); term != 0 && term != m.GetLogTerm() { // 0: the entry is in a snapshot, and committed
-		panic(fmt.Errorf("%w: its entry %d is of term %d, and node %016x knows of one of term %d", ErrOlder, commit, term, m.GetFrom(), m.GetLogTerm()))
+		panic(fmt.Errorf("%w: its entry %d has term %d, but node %016x knows it with term %d", ErrOlder, commit, term, m.GetFrom(), m.GetLogTerm()))
 	}
 }
 

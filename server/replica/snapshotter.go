@@ -80,7 +80,7 @@ func (r *Replica) save(ctx context.Context, f *tree.Frozen, at Point) {
 	keepFrom, err := r.cfg.Snapshots.Save(ctx, at, f)
 	if err != nil {
 		if ctx.Err() != nil {
-			r.log.Debug().Str("zxid", zxid.String()).Msg("snapshot given up")
+			r.log.Debug().Str("zxid", zxid.String()).Msg("snapshot canceled")
 		} else {
 			r.log.Error().Err(err).Str("zxid", zxid.String()).Msg("snapshot failed; the log still holds everything")
 		}

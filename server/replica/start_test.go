@@ -28,12 +28,12 @@ func TestALogThatDoesNotFitIsRefused(t *testing.T) {
 		at   replica.Point
 		want string
 	}{
-		"hole":             {log: journal{base: wal.Position{Index: 9, Term: 2}}, at: replica.Point{Index: 5, Term: 1}, want: "the log begins at index 10, behind the snapshot's 5"},
-		"log too short":    {log: journal{base: wal.Position{Index: 3, Term: 1}}, at: replica.Point{Index: 5, Term: 1}, want: "the log ends at index 3, before the snapshot's 5"},
-		"commit too large": {log: journal{base: wal.Position{Index: 5, Term: 1}}, hard: wal.HardState{Term: 1, Commit: 6}, at: replica.Point{Index: 5, Term: 1}, want: "the log ends at index 5, before the committed 6"},
-		"other history":    {log: journal{base: wal.Position{Index: 5, Term: 2}}, at: replica.Point{Index: 5, Term: 1}, want: "entry 5 is of term 2 in the log, of 1 in the snapshot"},
-		"no node id":       {log: journal{base: wal.Position{Index: 5, Term: 1}}, at: replica.Point{Index: 5, Term: 1, Voters: []uint64{0}}, want: "a node id"},
-		"raft's node id":   {log: journal{base: wal.Position{Index: 5, Term: 1}}, at: replica.Point{Index: 5, Term: 1, Voters: []uint64{math.MaxUint64}}, want: "a node id"},
+		"hole":             {log: journal{base: wal.Position{Index: 9, Term: 2}}, at: replica.Point{Index: 5, Term: 1}, want: "the log begins at index 10, after the snapshot's index 5"},
+		"log too short":    {log: journal{base: wal.Position{Index: 3, Term: 1}}, at: replica.Point{Index: 5, Term: 1}, want: "the log ends at index 3, before the snapshot's index 5"},
+		"commit too large": {log: journal{base: wal.Position{Index: 5, Term: 1}}, hard: wal.HardState{Term: 1, Commit: 6}, at: replica.Point{Index: 5, Term: 1}, want: "the log ends at index 5, before the committed index 6"},
+		"other history":    {log: journal{base: wal.Position{Index: 5, Term: 2}}, at: replica.Point{Index: 5, Term: 1}, want: "entry 5 has term 2 in the log, but term 1 in the snapshot"},
+		"no node id":       {log: journal{base: wal.Position{Index: 5, Term: 1}}, at: replica.Point{Index: 5, Term: 1, Voters: []uint64{0}}, want: "invalid node id"},
+		"raft's node id":   {log: journal{base: wal.Position{Index: 5, Term: 1}}, at: replica.Point{Index: 5, Term: 1, Voters: []uint64{math.MaxUint64}}, want: "invalid node id"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := replica.Config{NodeID: self, Tree: tree.New(), Start: c.at, HardState: c.hard, Log: &memLog{seen: c.log}, Logger: zerolog.Nop()}

@@ -47,14 +47,14 @@ func (s *storage) fits(p Point) error {
 	case err != nil:
 		return fmt.Errorf("replica: last index: %w", err)
 	case first > p.Index+1:
-		return fmt.Errorf("replica: the log begins at index %d, behind the snapshot's %d", first, p.Index)
+		return fmt.Errorf("replica: the log begins at index %d, after the snapshot's index %d", first, p.Index)
 	case last < p.Index:
-		return fmt.Errorf("replica: the log ends at index %d, before the snapshot's %d", last, p.Index)
+		return fmt.Errorf("replica: the log ends at index %d, before the snapshot's index %d", last, p.Index)
 	case last < s.hard.Commit:
-		return fmt.Errorf("replica: the log ends at index %d, before the committed %d", last, s.hard.Commit)
+		return fmt.Errorf("replica: the log ends at index %d, before the committed index %d", last, s.hard.Commit)
 	}
 	if term, err := s.Term(p.Index); err != nil || term != p.Term {
-		return errors.Join(fmt.Errorf("replica: entry %d is of term %d in the log, of %d in the snapshot", p.Index, term, p.Term), err)
+		return errors.Join(fmt.Errorf("replica: entry %d has term %d in the log, but term %d in the snapshot", p.Index, term, p.Term), err)
 	}
 	return nil
 }
@@ -62,7 +62,7 @@ func (s *storage) fits(p Point) error {
 func (c *core) init(r *Replica) (err error) {
 	defer recovered(&err)
 	if r.cfg.NodeID == 0 || r.cfg.NodeID >= math.MaxUint64-1 {
-		return errors.New("replica: a node id is neither 0 nor one of raft's two own")
+		return errors.New("replica: invalid node id: it is 0 or reserved by raft")
 	}
 	st := &storage{Log: r.cfg.Log, r: r, start: r.cfg.Start, hard: r.cfg.HardState}
 	st.hard.Commit = max(st.hard.Commit, r.cfg.Start.Index)
