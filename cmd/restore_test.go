@@ -60,11 +60,11 @@ func TestRestoreFromZooKeeper(t *testing.T) {
 		{"restore --from-zookeeper " + folder + " --data-dir new --exact", exitUsage, "--exact and --from-zookeeper exclude each other"},
 		{"restore b --log-dir x --data-dir new", exitUsage, "--log-dir needs --from-zookeeper"},
 		{"restore --from-zookeeper none --data-dir new", exitNotFound, "none"},
-		{"restore --from-zookeeper . --data-dir new", exitDamaged, "no data folder of ZooKeeper"},
+		{"restore --from-zookeeper . --data-dir new", exitDamaged, "not a ZooKeeper data folder"},
 		{"restore --from-zookeeper damaged --data-dir new", exitDamaged, "hint: another member's folder may be intact. To give up everything from the damage on: in a copy of the folder, run truncate -s"},
 		{"restore --from-zookeeper logless --data-dir new", exitDamaged, "--log-dir here"},
 		{"restore --from-zookeeper " + folder + " --data-dir " + "damaged", exitUnsafe, "ZooKeeper"},
-		{"restore --from-zookeeper cut --data-dir new --dry-run", exitOK, "ends in a write that was not finished"},
+		{"restore --from-zookeeper cut --data-dir new --dry-run", exitOK, "ends in an unfinished write"},
 		{"restore --from-zookeeper logless --log-dir logs --data-dir new --dry-run", exitOK, "would make"},
 		{"restore --from-zookeeper " + folder + " --data-dir new --dry-run", exitOK, "would make"},
 		{"restore --from-zookeeper " + folder + " --data-dir new", exitOK, "coord server --data-dir"},
@@ -79,7 +79,7 @@ func TestRestoreFromZooKeeper(t *testing.T) {
 	}
 	got := coord(t, "", "restore", "--from-zookeeper", folder, "--data-dir", "again")
 	for _, want := range []string{
-		"zookeeper  " + folder + " of ", "snapshot: snapshot.4: checksum and records are right", "digest: ZooKeeper's own at zxid 0x3a is equal",
+		"zookeeper  " + folder + " of ", "snapshot: snapshot.4: checksum and records are correct", "digest: equal to ZooKeeper's own at zxid 0x3a",
 		"2 ephemeral znodes of 3 sessions", "versions and counters as they were",
 	} {
 		if !strings.Contains(got.out, want) {

@@ -31,7 +31,7 @@ func (e *DamageError) Error() string {
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)
 	}
-	b.WriteString("; the file is damaged: fetch it again from where it was copied, or use another snapshot")
+	b.WriteString("; the file is damaged: copy it again from its source, or use another snapshot")
 	return b.String()
 }
 
@@ -85,7 +85,7 @@ var foreign = []struct {
 	seems, hint string
 }{
 	{0, "\x89COORD\n", "was one, but its line ends were converted", "copy it again as a binary file"},
-	{0, endMagic, "begins with the end of one", "copy it again from its beginning"},
+	{0, endMagic, "begins with the end of a snapshot", "copy it again from its beginning"},
 	{0, "\x1f\x8b", "is gzip data", "unpack it first: gunzip"},
 	{0, "\x28\xb5\x2f\xfd", "is a zstd file", "unpack it first: unzstd"},
 	{0, "\xfd7zXZ\x00", "is xz data", "unpack it first: unxz"},
@@ -100,14 +100,14 @@ var foreign = []struct {
 
 // recognise says what a file is that does not begin with coord's magic; b is its beginning.
 func recognise(file string, b []byte) error {
-	e := &ForeignError{File: file, Seems: "begins with none of the bytes that one begins with"}
+	e := &ForeignError{File: file, Seems: "does not begin with the magic number of a snapshot"}
 	trimmed := bytes.TrimLeft(b, " \t\r\n")
 	switch {
 	case len(b) == 0:
-		e.Seems, e.Hint = "is empty", "writing it never got far: use another snapshot"
+		e.Seems, e.Hint = "is empty", "it was never written: use another snapshot"
 		return e
 	case len(bytes.Trim(b, "\x00")) == 0:
-		e.Seems, e.Hint = "begins with zeros", "the disk lost it, or it was never filled: use another snapshot"
+		e.Seems, e.Hint = "begins with zeros", "the disk lost its data, or it was never written: use another snapshot"
 		return e
 	case len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '['):
 		e.Seems = "is JSON text"

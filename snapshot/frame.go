@@ -130,7 +130,7 @@ func (in *input) read(n int) ([]byte, error) {
 	case err == io.EOF:
 		return b, io.ErrUnexpectedEOF
 	case errors.Is(err, syscall.EIO):
-		return nil, &DamageError{File: in.file, Frame: -1, Offset: start, Reason: "the disk cannot read it", Err: err}
+		return nil, &DamageError{File: in.file, Frame: -1, Offset: start, Reason: "the disk failed to read it", Err: err}
 	default:
 		return nil, fmt.Errorf("%s: %w", fileLabel(in.file), err)
 	}
@@ -158,7 +158,7 @@ func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
 	f.typ, f.flags = FrameType(head[0]), head[1]
 	stored, raw := be.Uint32(head[6:]), be.Uint32(head[10:])
 	if raw > MaxRecordBytes || stored > raw || f.flags&flagCompressed == 0 && stored != raw {
-		return f, damage("its length is impossible")
+		return f, damage("its length is invalid")
 	}
 	if f.stored, err = in.read(int(stored)); errors.Is(err, io.ErrUnexpectedEOF) {
 		return f, damage("the file ends within it")
@@ -167,7 +167,7 @@ func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
 	}
 	f.raw = int(raw)
 	if frameCRC(seed, head[:14], f.stored) != be.Uint32(head[14:]) {
-		return f, damage("its checksum differs")
+		return f, damage("its checksum is wrong")
 	}
 	if got := be.Uint32(head[2:]); got != seq {
 		return f, damage(fmt.Sprintf("it says that it is frame %d: frames are missing, repeated or out of order", got))
@@ -179,7 +179,7 @@ func (in *input) readFrame(seed, seq uint32, codec Codec) (f frame, err error) {
 	case known && f.flags&^(flagCritical|flagCompressed) != 0:
 		return f, &NewerError{File: in.file, What: fmt.Sprintf("flags %#x in a frame of type %v", f.flags, f.typ)}
 	case known && f.flags&flagCompressed != 0 && (codec != Zstd || f.typ != FrameNodes):
-		return f, damage("it is compressed, which it may not be")
+		return f, damage("it is compressed, which is not allowed")
 	}
 	return f, nil
 }
@@ -210,7 +210,7 @@ func (u *unpacker) unpack(f *frame) (payload []byte, reason string) {
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxMemory(MaxRecordBytes), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecodeAllCapLimit(true))
 		if err != nil {
-			panic("snapshot: zstd refuses its options: " + err.Error())
+			panic("snapshot: zstd rejected its options: " + err.Error())
 		}
 		u.zstd = d
 	}
@@ -224,9 +224,9 @@ func (u *unpacker) unpack(f *frame) (payload []byte, reason string) {
 		case errors.Is(err, zstd.ErrDecoderSizeExceeded) && room < f.raw:
 			continue
 		case err != nil:
-			return nil, "it does not decompress: " + err.Error()
+			return nil, "decompression failed: " + err.Error()
 		case len(b) != f.raw:
-			return nil, "it decompresses to another length than it says"
+			return nil, "its decompressed length does not match the declared one"
 		}
 		return b, ""
 	}
@@ -237,7 +237,7 @@ func newCompressor() *zstd.Encoder {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithWindowSize(FrameBytes), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 	if err != nil {
-		panic("snapshot: zstd refuses its options: " + err.Error())
+		panic("snapshot: zstd rejected its options: " + err.Error())
 	}
 	return e
 }

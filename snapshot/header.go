@@ -201,7 +201,7 @@ func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 	}
 	n := be.Uint32(b[12:])
 	if n < headerBytes || n > maxHeaderBytes {
-		return 0, in.damage(0, "the header's length is impossible")
+		return 0, in.damage(0, "the header's length is invalid")
 	}
 	head := bytes.Clone(b)
 	if b, err = in.read(int(n) - len(head)); errors.Is(err, io.ErrUnexpectedEOF) {
@@ -212,7 +212,7 @@ func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 	head = append(head, b...)
 	crc = be.Uint32(head[n-4:])
 	if crc32.Checksum(head[:n-4], castagnoli) != crc {
-		return 0, in.damage(0, "the header's checksum differs")
+		return 0, in.damage(0, "the header's checksum is wrong")
 	}
 	// Magic, version, length and the CRC at the end are at these places in every version, so that a
 	// newer file can be told from a damaged one.
@@ -222,7 +222,7 @@ func (in *input) readHeader(m *Meta) (crc uint32, err error) {
 	if major := be.Uint16(head[8:]); major > Major {
 		return 0, &NewerError{File: in.file, What: fmt.Sprintf("format %d.%d", major, be.Uint16(head[10:]))}
 	} else if major == 0 {
-		return 0, in.damage(0, "there is no format version 0")
+		return 0, in.damage(0, "format version 0 is invalid")
 	}
 	m.parseHeader(head)
 	switch {

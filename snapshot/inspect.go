@@ -83,7 +83,7 @@ func inspect(f *os.File) (Info, error) {
 // Verify checks a snapshot at the given level.
 func Verify(path string, level Level) (Info, error) {
 	if filepath.Ext(path) == partSuffix {
-		return Info{Path: path}, &DamageError{File: path, Frame: -1, Reason: "by its name it was never finished"}
+		return Info{Path: path}, &DamageError{File: path, Frame: -1, Reason: "its name says that it was never finished"}
 	}
 	return verify(context.Background(), path, level, Pace{})
 }

@@ -59,7 +59,7 @@ func openFile(path string) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
-		err = &ForeignError{path, "is a folder", "name one of the files in it"}
+		err = &ForeignError{path, "is a folder", "specify one of the files in it"}
 	}
 	if err != nil {
 		f.Close()
@@ -214,7 +214,7 @@ func (w *walk) record(f *frame) error {
 	case FrameCounters:
 		c := d.counters()
 		if d.err == nil && (c.Zxid != w.meta.EndZxid || c.EpochOffset != w.meta.EpochOffset || c.TimeMS != w.meta.TimeMaxMS) {
-			return errors.New("it contradicts the header")
+			return errors.New("it does not match the header")
 		}
 		if w.visit.counters != nil {
 			w.visit.counters(c)
@@ -235,7 +235,7 @@ func (w *walk) record(f *frame) error {
 	case FrameIndex:
 		e := d.index()
 		if d.err == nil && (w.indexed == len(w.index) || w.index[w.indexed] != e) {
-			return fmt.Errorf("entry %d names no such frame", w.indexed)
+			return fmt.Errorf("entry %d names a frame that does not exist", w.indexed)
 		}
 		w.indexed++
 	case FrameEnd:
@@ -286,7 +286,7 @@ func (w *walk) takeEnd(f *frame, e endRecord) error {
 		have[4] = e[4]
 	}
 	if have != e || s.Znodes != w.meta.Znodes {
-		return fmt.Errorf("its counts %v are not those of the file, %v", e[:6], have[:6])
+		return fmt.Errorf("its counts %v do not match those of the file, %v", e[:6], have[:6])
 	}
 	if !w.sealed && w.dataBytes != w.meta.DataBytes {
 		return fmt.Errorf("the file holds %d bytes of data, its header says %d", w.dataBytes, w.meta.DataBytes)
@@ -313,14 +313,14 @@ func (w *walk) trailer() error {
 	t.FileBytes = w.in.off
 	switch {
 	case !ok:
-		return w.in.damage(offset, "the trailer's checksum differs")
+		return w.in.damage(offset, "the trailer's checksum is wrong")
 	case !bytes.Equal(sum.Sum(nil), t.SHA256[:]):
-		return w.in.damage(offset, "the file's SHA-256 differs")
+		return w.in.damage(offset, "the file's SHA-256 does not match")
 	case t.Summary != w.summary || t.indexAt != w.indexAt || t.indexFrame != w.indexFrame:
-		return w.in.damage(offset, "the trailer contradicts the frames")
+		return w.in.damage(offset, "the trailer does not match the frames")
 	}
 	if _, err = w.in.read(1); err == nil {
-		return w.in.damage(w.in.off-1, "something follows the trailer")
+		return w.in.damage(w.in.off-1, "there is data after the trailer")
 	} else if !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}

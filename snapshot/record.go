@@ -264,7 +264,7 @@ func (d *decoder) each(f *frame, u *unpacker, file string, record func() error) 
 	case n == 0:
 		return f.damage(file, "it is empty")
 	case n > 1 && (single || f.raw > FrameBytes):
-		return f.damage(file, "it holds more than it may")
+		return f.damage(file, "it holds too many records")
 	}
 	return nil
 }
@@ -446,7 +446,7 @@ func (d *decoder) session() (s tree.Session) {
 	s.ID = d.int()
 	s.TimeoutMS = d.int32()
 	if b := d.bytes(); len(b) != len(s.Password) {
-		d.fail(errors.New("a session's password has another length than 16"))
+		d.fail(errors.New("a session's password is not 16 bytes long"))
 	} else {
 		copy(s.Password[:], b)
 	}
@@ -473,7 +473,7 @@ func (d *decoder) index() (e indexEntry) {
 	extra := d.record(indexFields)
 	typ, seq, offset := d.uint(), d.uint(), d.uint()
 	if typ > math.MaxUint8 || seq > math.MaxUint32 || offset > math.MaxInt64 {
-		d.fail(errors.New("an entry points nowhere"))
+		d.fail(errors.New("an index entry is out of range"))
 	}
 	e = indexEntry{FrameType(typ), uint32(seq), int64(offset), string(d.bytes())}
 	d.skip(extra)
@@ -496,7 +496,7 @@ func (d *decoder) node(prev *place, paths *arena, acls []znode.ACL, n *tree.Node
 	shared := d.uint()
 	suffix := d.bytes()
 	if shared > uint64(len(prev.path)) || int(shared)+len(suffix) > znode.MaxPathBytes {
-		d.fail(errors.New("a path builds on more than the one before it has"))
+		d.fail(errors.New("a path is too long or shares more bytes with the previous path than that has"))
 		return
 	}
 	prev.path = append(prev.path[:shared], suffix...)
@@ -504,7 +504,7 @@ func (d *decoder) node(prev *place, paths *arena, acls []znode.ACL, n *tree.Node
 	n.Data = d.bytes()
 	acl := d.uint()
 	if acl >= uint64(len(acls)) {
-		d.fail(fmt.Errorf("%s has access list %d of %d", n.Path, acl, len(acls)))
+		d.fail(fmt.Errorf("%s refers to access list %d of %d", n.Path, acl, len(acls)))
 		return
 	}
 	n.ACL = acls[acl]

@@ -308,7 +308,7 @@ func (s *Store) Open(index uint64) (*os.File, Info, error) {
 		}
 		return f, e.Info, err
 	}
-	return nil, Info{}, fmt.Errorf("of raft index %d in %s: %w", index, s.dir, ErrNoSnapshot)
+	return nil, Info{}, fmt.Errorf("raft index %d in %s: %w", index, s.dir, ErrNoSnapshot)
 }
 
 // Prune removes snapshots that are neither among the keep newest good ones nor younger (by the

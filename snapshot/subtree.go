@@ -129,11 +129,11 @@ func (s *seeker) open() (err error) {
 	}
 	var ok bool
 	if s.end, ok = parseTrailer(b, s.seed); !ok {
-		return in.damage(trailerAt, "there is no whole trailer: the file is cut off or changed")
+		return in.damage(trailerAt, "the trailer is damaged: the file was cut off or changed")
 	}
 	s.end.FileBytes = s.size
 	if s.end.indexAt < meta.offset || s.end.indexAt > trailerAt {
-		return in.damage(trailerAt, "the index is said to be outside the file")
+		return in.damage(trailerAt, "the index offset is outside the file")
 	}
 	return s.frame(meta, func() error {
 		s.meta.Conf = s.records.meta()
@@ -155,7 +155,7 @@ func (s *seeker) readIndex() ([]indexEntry, error) {
 		}
 		if f.typ != FrameIndex {
 			if _, known := mayFollow[f.typ]; known {
-				return nil, f.damage(s.file, "the index should be here")
+				return nil, f.damage(s.file, "expected the index here")
 			}
 			continue
 		}

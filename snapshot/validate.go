@@ -11,7 +11,7 @@ const maxNesting = 16
 var (
 	errCutValue  = errors.New("a value is longer than the frame")
 	errTooDeep   = errors.New("values are nested too deeply")
-	errBadOpcode = errors.New("a byte begins no msgpack value")
+	errBadOpcode = errors.New("a byte is not the beginning of a msgpack value")
 )
 
 // checkStructure walks over msgpack values without decoding them, and fails unless they fill b

@@ -161,8 +161,8 @@ func TestForeignFiles(t *testing.T) {
 		"":                                 "is empty",
 		string(make([]byte, 5000)):         "begins with zeros",
 		"\x00":                             "begins with zeros",
-		string(random):                     "begins with none of the bytes",
-		"x":                                "begins with none of the bytes",
+		string(random):                     "does not begin with the magic number",
+		"x":                                "does not begin with the magic number",
 		"\x1f\x8b\x08\x00garbage":          "is gzip data; unpack it first",
 		"\x28\xb5\x2f\xfdgarbage":          "is a zstd file",
 		"{\"nodes\": []}":                  "is JSON text",
@@ -171,9 +171,9 @@ func TestForeignFiles(t *testing.T) {
 		"ZKLG\x00\x00\x00\x02":             "is a ZooKeeper transaction log",
 		string(bolt):                       "bolt database, such as an etcd snapshot",
 		string(tar):                        "is a tar archive",
-		string(file[len(file)-8:]) + "abc": "begins with the end of one",
+		string(file[len(file)-8:]) + "abc": "begins with the end of a snapshot",
 		strings.ReplaceAll(string(file), "\r\n", "\n"): "line ends were converted",
-		string(file[1:]): "begins with none of the bytes",
+		string(file[1:]): "does not begin with the magic number",
 	} {
 		path := filepath.Join(t.TempDir(), "given.coord")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -52,7 +52,7 @@ func Write(w io.Writer, m Meta, f *tree.Frozen, o Options) (Summary, error) {
 	c := f.Counters()
 	m.ofState(f)
 	if m.Codec > Zstd {
-		return Summary{}, fmt.Errorf("snapshot: there is no codec %d", m.Codec)
+		return Summary{}, fmt.Errorf("snapshot: unknown codec %d", m.Codec)
 	}
 	wr := &writer{w: w, options: o, sum: sha256.New(), main: newPage(), acls: newPage(), table: newACLTable()}
 	if m.Codec == Zstd {

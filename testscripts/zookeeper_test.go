@@ -66,7 +66,7 @@ func (z *zooKeeper) since(version ...int) bool { return slices.Compare(z.version
 // properties.
 func (z *zooKeeper) digests(props ...string) string {
 	if !z.since(3, 6, 0) || slices.Contains(props, "-Dzookeeper.digest.enabled=false") {
-		return "noted none"
+		return "recorded none"
 	}
 	return "equal"
 }
@@ -569,7 +569,7 @@ func wholeSnapshots(t testing.TB, dir, logDir string) []string {
 	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(zxid(a), zxid(b)) })
 	newest := all[len(all)-1]
 	torn := func(n string) bool {
-		return strings.Contains(n, "passed over") && strings.Contains(n, newest) && strings.Contains(n, "ends in the middle")
+		return strings.Contains(n, "skipped") && strings.Contains(n, newest) && strings.Contains(n, "ends in the middle")
 	}
 	if !slices.ContainsFunc(readZooKeeper(t, dir, logDir).Notices, torn) {
 		return all
@@ -626,7 +626,7 @@ func TestImportKilled(t *testing.T) {
 			theirs := again.look()
 			before := readZooKeeper(t, copied, "")
 			compareSeen(t, imported(before), theirs)
-			cut := func(n string) bool { return strings.Contains(n, "ends in a write that was not finished") }
+			cut := func(n string) bool { return strings.Contains(n, "ends in an unfinished write") }
 			if torn && !slices.ContainsFunc(before.Notices, cut) {
 				t.Errorf("nothing was cut: %q", before.Notices)
 			}

@@ -14,7 +14,7 @@ var (
 	// unchanged.
 	ErrTooLarge = errors.New("entry too large")
 	// ErrReadOnly: a writing call was made on a log opened with Options.ReadOnly.
-	ErrReadOnly = errors.New("the log was opened for reading")
+	ErrReadOnly = errors.New("the log was opened read-only")
 	// ErrClosed: a writing call was made after Close.
 	ErrClosed = errors.New("the log is closed")
 )

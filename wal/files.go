@@ -50,7 +50,7 @@ func listSegments(dir string) ([]uint64, error) {
 			firsts = append(firsts, first)
 		case ".START", ".END":
 			return nil, &DamageError{File: filepath.Join(dir, name),
-				Reason: "the rest of a truncation that coord never asks for: " + strings.ToLower(suffix[1:])}
+				Reason: "left by a kind of truncation that coord never makes: " + strings.ToLower(suffix[1:])}
 		}
 	}
 	return firsts, nil
@@ -70,7 +70,7 @@ func readSegment(path string, buf []byte) (_ []byte, err error) {
 	}
 	size := info.Size()
 	if size > maxSegmentBytes {
-		return nil, &DamageError{File: path, Offset: maxSegmentBytes, Reason: "the segment is larger than any coord writes"}
+		return nil, &DamageError{File: path, Offset: maxSegmentBytes, Reason: "the segment is larger than any that coord writes"}
 	}
 	if int64(cap(buf)) < size {
 		buf = make([]byte, size)

@@ -227,7 +227,7 @@ func prepare(dir string) error {
 			return fail("make the folder", err)
 		}
 		if err := syncDir(filepath.Dir(dir)); err != nil {
-			return fail("fsync the folder above", err)
+			return fail("fsync the parent folder", err)
 		}
 	}
 	files, err := listSegments(dir)
@@ -252,7 +252,7 @@ func (s *scanner) check(opts Options) error {
 		return nil
 	}
 	if opts.Meta != (Meta{}) && opts.Meta != s.meta {
-		return fmt.Errorf("wal: %s: cluster %x node %x: %w", s.dir, s.meta.ClusterID, s.meta.NodeID, ErrForeign)
+		return fmt.Errorf("wal: %s: found cluster %x node %x: %w", s.dir, s.meta.ClusterID, s.meta.NodeID, ErrForeign)
 	}
 	if s.last() < opts.MustReach {
 		return &DamageError{segmentPath(s.dir, s.tail().first), s.tail().size,
@@ -266,7 +266,7 @@ func (s *scanner) check(opts Options) error {
 func (s *scanner) repairFiles(segmentBytes int64) error {
 	if s.repair != (Repair{}) || s.room > 0 {
 		if err := cutFile(segmentPath(s.dir, s.tail().first), s.tail().size); err != nil {
-			return &WriteError{"cut the tail", s.dir, err}
+			return &WriteError{"truncate the last segment", s.dir, err}
 		}
 	}
 	for _, first := range s.files {
@@ -278,7 +278,7 @@ func (s *scanner) repairFiles(segmentBytes int64) error {
 	}
 	if len(s.segments) > 0 && s.tail().size >= segmentBytes {
 		if err := os.WriteFile(segmentPath(s.dir, s.next), nil, fileMode); err != nil {
-			return &WriteError{"begin a segment", s.dir, err}
+			return &WriteError{"create a segment", s.dir, err}
 		}
 		s.addSegment(s.next, s.previous)
 	}
@@ -406,7 +406,7 @@ func (l *Log) Append(batches ...Batch) error {
 // staged ends at last. It returns the term of the entry before index.
 func (l *Log) mustOverride(index, last uint64) uint64 {
 	if index <= l.mu.base.Index || index > last {
-		panic(fmt.Sprintf("wal: entry %d does not follow %d to %d", index, l.mu.first(), last))
+		panic(fmt.Sprintf("wal: entry %d does not follow entries %d to %d", index, l.mu.first(), last))
 	}
 	if index <= l.state.Commit {
 		panic(fmt.Sprintf("wal: entry %d overrides a committed one, %d is committed", index, l.state.Commit))

@@ -167,7 +167,7 @@ func (s *stretch) read(dir string, entries []*raftpb.Entry) (err error) {
 			case f != nil:
 				return &DamageError{path, int64(at), f.reason}
 			case r.Type != TypeEntry || r.Index != s.first+uint64(i):
-				return &DamageError{path, int64(at), fmt.Sprintf("it is not entry %d any more", s.first+uint64(i))}
+				return &DamageError{path, int64(at), fmt.Sprintf("expected entry %d, found another record", s.first+uint64(i))}
 			}
 			e := &row[i]
 			e.index, e.term, e.kind = r.Index, r.Term, r.EntryType

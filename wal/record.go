@@ -104,7 +104,7 @@ func appendRecord(b []byte, r *Record) []byte {
 		b = le.AppendUint64(b, r.Index)
 		b = le.AppendUint64(b, r.Term)
 	default:
-		panic("wal: no record type " + string(rune(r.Type)))
+		panic("wal: unknown record type " + string(rune(r.Type)))
 	}
 	r.Checksum = crc32.Checksum(b[start:], castagnoli)
 	return le.AppendUint32(b, r.Checksum)
@@ -132,15 +132,15 @@ func cutFrame(b []byte) (record []byte, n int, f *flaw) {
 	length, n := binary.Uvarint(b)
 	switch {
 	case n == 0:
-		return nil, 0, &flaw{reason: "the length of a record is cut short"}
+		return nil, 0, &flaw{reason: "truncated record length"}
 	case n < 0 || length > maxRecordBytes:
-		return nil, 0, &flaw{reason: "a record of impossible length"}
+		return nil, 0, &flaw{reason: "invalid record length"}
 	case length == 0:
-		return nil, 0, &flaw{reason: "zeros in place of a record"}
+		return nil, 0, &flaw{reason: "zeros instead of a record"}
 	case length < envelopeBytes:
-		return nil, 0, &flaw{reason: "a record of impossible length"}
+		return nil, 0, &flaw{reason: "invalid record length"}
 	case length > uint64(len(b)-n):
-		return nil, 0, &flaw{reason: "a record is cut short"}
+		return nil, 0, &flaw{reason: "truncated record"}
 	}
 	return b[n : n+int(length)], n + int(length), nil
 }
@@ -150,11 +150,11 @@ func readRecord(b []byte, r *Record) *flaw {
 	body := b[:len(b)-checksumBytes]
 	r.Checksum = le.Uint32(b[len(body):])
 	if crc32.Checksum(body, castagnoli) != r.Checksum {
-		return &flaw{reason: "a wrong checksum"}
+		return &flaw{reason: "wrong checksum"}
 	}
 	r.Type = Type(b[0])
 	if b[1] != envelopeVersion || b[2] != 0 || b[3] != 0 || !r.Type.known() {
-		return &flaw{reason: "a record of an unknown kind", meant: true, newer: true}
+		return &flaw{reason: "unknown kind of record", meant: true, newer: true}
 	}
 	r.Salt = recordSalt(b)
 	r.Previous = le.Uint32(b[8:])
@@ -163,7 +163,7 @@ func readRecord(b []byte, r *Record) *flaw {
 
 	p := body[headerBytes:]
 	if !r.Type.fits(len(p)) {
-		return &flaw{reason: "a record whose length does not fit its type", meant: true}
+		return &flaw{reason: "the record's length does not fit its type", meant: true}
 	}
 	switch r.Type {
 	case TypeEntry:
@@ -181,7 +181,7 @@ func readRecord(b []byte, r *Record) *flaw {
 		r.Index, r.Term = le.Uint64(p), le.Uint64(p[8:])
 	case TypeMeta:
 		if le.Uint32(p) != formatVersion {
-			return &flaw{reason: "a log of an unknown format", meant: true, newer: true}
+			return &flaw{reason: "unknown log format", meant: true, newer: true}
 		}
 		copy(r.Meta.ClusterID[:], p[4:])
 		r.Meta.NodeID = le.Uint64(p[20:])

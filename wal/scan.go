@@ -82,10 +82,10 @@ func (s *scanner) enter(i int) error {
 	switch {
 	case first < s.next:
 		return &DamageError{File: segmentPath(s.dir, first),
-			Reason: fmt.Sprintf("the segment before it reaches up to sequence %d", s.next-1)}
+			Reason: fmt.Sprintf("the previous segment already reaches sequence %d", s.next-1)}
 	case first > s.next && i == 0:
 		s.gap = &DamageError{File: segmentPath(s.dir, 1),
-			Reason: fmt.Sprintf("missing, as all segments before sequence %d", first)}
+			Reason: fmt.Sprintf("the file is missing, like all segments before sequence %d", first)}
 	case first > s.next:
 		before := s.tail()
 		s.gap = &DamageError{File: segmentPath(s.dir, before.first), Offset: before.size,
@@ -144,13 +144,13 @@ func (s *scanner) walk(buf []byte, last bool) error {
 func (s *scanner) misplaced(r *Record) string {
 	switch {
 	case r.Sequence != s.next:
-		return fmt.Sprintf("sequence %d where %d belongs", r.Sequence, s.next)
+		return fmt.Sprintf("found sequence %d, expected %d", r.Sequence, s.next)
 	case r.Synced >= r.Sequence:
-		return "a record that says it was synced before it was written"
+		return "the record says that it was synced before it was written"
 	case s.salted && r.Salt != s.salt:
-		return "a record of another log"
+		return "the record belongs to another log"
 	case r.Previous != s.previous && (s.records > 0 || s.next == 1):
-		return "a record that is not chained to the one before"
+		return "the record is not chained to the one before it"
 	}
 	return ""
 }
@@ -162,7 +162,7 @@ func (s *scanner) judge(buf []byte, at int, last bool, f *flaw) error {
 		return &DamageError{segmentPath(s.dir, tail.first), int64(at), f.reason + "; " + proof}
 	}
 	if !last {
-		return damage("the segment was whole, for there is a later one")
+		return damage("the segment was complete, since there is a later one")
 	}
 	if s.next > 1 && len(bytes.Trim(buf[at:], "\x00")) == 0 {
 		s.room = int64(len(buf) - at)
@@ -255,7 +255,7 @@ func (s *scanner) replay(r *Record, p place) string {
 			s.state.Term, s.state.Vote = r.Term, r.Vote
 		}
 		if known && commit > s.last() {
-			return fmt.Sprintf("entry %d is said to be committed, the last one is %d", commit, s.last())
+			return fmt.Sprintf("entry %d is recorded as committed, but the last entry is %d", commit, s.last())
 		}
 		s.state.Commit = max(s.state.Commit, commit)
 	case TypeReset:
@@ -266,7 +266,7 @@ func (s *scanner) replay(r *Record, p place) string {
 		s.based, s.state.Commit = true, r.Index
 	case TypeMeta:
 		if s.meta != (Meta{}) && s.meta != r.Meta {
-			return "the meta record of another cluster or node"
+			return "the meta record belongs to another cluster or node"
 		}
 		switch {
 		case !s.based && r.Head < s.run:
@@ -277,7 +277,7 @@ func (s *scanner) replay(r *Record, p place) string {
 		case r.Index < s.base.Index || r.Index > s.last():
 			return fmt.Sprintf("the entries begin after %d, but those found are %d to %d", r.Index, s.first(), s.last())
 		case s.term(r.Index) != r.Term && (s.based || r.Index > s.base.Index):
-			return fmt.Sprintf("entry %d of term %d, where the log has term %d", r.Index, r.Term, s.term(r.Index))
+			return fmt.Sprintf("entry %d has term %d, but the log has term %d", r.Index, r.Term, s.term(r.Index))
 		default:
 			s.rebase(Position{r.Index, r.Term})
 		}
@@ -287,7 +287,7 @@ func (s *scanner) replay(r *Record, p place) string {
 		s.state.Commit = max(s.state.Commit, r.Index)
 	}
 	if r.Sequence == 1 && (r.Type != TypeMeta || r.Head != 1) {
-		return "the first record is not the one that begins a log"
+		return "the first record is not one that can begin a log"
 	}
 	return ""
 }
@@ -296,7 +296,7 @@ func (s *scanner) replay(r *Record, p place) string {
 func (t *table) admits(index, term, commit uint64) string {
 	switch {
 	case index < t.first() || index > t.last()+1:
-		return fmt.Sprintf("entry %d does not follow %d to %d", index, t.first(), t.last())
+		return fmt.Sprintf("entry %d does not follow entries %d to %d", index, t.first(), t.last())
 	case index <= commit:
 		return fmt.Sprintf("entry %d overrides a committed one, %d is committed", index, commit)
 	case term < t.term(index-1):
@@ -319,7 +319,7 @@ func (s *scanner) finish() error {
 		return damage("no meta record")
 	case s.head < s.run && s.run == s.files[0]:
 		return &DamageError{File: segmentPath(s.dir, s.head),
-			Reason: fmt.Sprintf("the log begins with it, but the first segment there is begins with sequence %d", s.run)}
+			Reason: fmt.Sprintf("the log begins with this segment, but the first segment found begins with sequence %d", s.run)}
 	case s.head < s.run:
 		return s.gap
 	}
@@ -329,13 +329,13 @@ func (s *scanner) finish() error {
 	}
 	switch {
 	case n == len(s.segments):
-		return damage("the log is said to begin with sequence %d, but no segment does", s.head)
+		return damage("the log should begin with sequence %d, but no segment does", s.head)
 	case s.segments[n].chain != s.chain:
-		return damage("the record at sequence %d is not chained to what it should be", s.head)
+		return damage("the record at sequence %d is not chained to the expected one", s.head)
 	case s.segments[n].firstIndex != s.first():
 		return damage("entry %d lies before the log's first record", s.first())
 	case s.state.Commit > s.last():
-		return damage("entry %d is said to be committed, the last one is %d", s.state.Commit, s.last())
+		return damage("entry %d is recorded as committed, but the last entry is %d", s.state.Commit, s.last())
 	}
 	s.dropSegments(n)
 	// A batch torn between entries and hard state leaves entries of a term that the hard state does not have. No vote

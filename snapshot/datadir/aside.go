@@ -58,7 +58,7 @@ func (d *Dir) Condemn(now time.Time, reason string) error {
 	}
 	for _, step := range m.condemn() {
 		if err := step(); err != nil {
-			return fmt.Errorf("condemn the data: %w", err)
+			return fmt.Errorf("mark the data as damaged: %w", err)
 		}
 	}
 	return nil

@@ -42,11 +42,11 @@ const (
 
 // The reasons why a folder is not opened.
 var (
-	ErrZooKeeper  = errors.New("the folder holds ZooKeeper's version-2")
+	ErrZooKeeper  = errors.New("the folder is a ZooKeeper data folder: it holds version-2")
 	ErrNotMine    = errors.New("the folder belongs to another user or is a symbolic link")
 	ErrNewer      = errors.New("the folder was written by a newer coord")
 	ErrNoFolder   = errors.New("no such data folder")
-	ErrUnfinished = errors.New("a restore of the folder was interrupted: start the server or run coord restore again, either ends it")
+	ErrUnfinished = errors.New("a restore of the folder was interrupted: start the server or run coord restore again to complete or undo it")
 )
 
 // InUseError means that another process has the folder open.

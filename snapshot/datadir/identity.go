@@ -207,7 +207,7 @@ func (id *Identity) set(key, value string) (err error) {
 		id.Promise.Cluster, err = snapshot.ParseID(value)
 	case "proposer", "founder":
 		if id.Promise == nil {
-			return errors.New("of no promise")
+			return errors.New("belongs to no promise")
 		}
 		if key == "proposer" {
 			id.Promise.Proposer, err = strconv.ParseUint(value, 16, 64)
@@ -239,32 +239,32 @@ func (id *Identity) check() error {
 	switch id.State {
 	case Blank, Member, Removed, Faulty:
 		if id.Promise != nil || id.Voted {
-			return errors.New("a promise, and the state is " + string(id.State))
+			return errors.New("there is a promise, but the state is " + string(id.State))
 		}
 	case Promised:
 		p := id.Promise
 		if p == nil || len(p.Members) == 0 || len(p.Members) > MaxFounders {
-			return errors.New("the promise is not whole")
+			return errors.New("the promise is incomplete")
 		}
 		has := map[uint64]bool{}
 		for _, m := range p.Members {
 			has[m.Node] = true
 		}
 		if !has[id.Node] || !has[p.Proposer] || len(has) != len(p.Members) {
-			return errors.New("the promise is not this node's")
+			return errors.New("the promise does not match this node")
 		}
 	default:
 		return errors.New("the state is missing or unknown")
 	}
 	switch {
 	case id.Node == 0 && id.State != Faulty:
-		return errors.New("the node is missing")
+		return errors.New("the node id is missing")
 	case len(id.Released) > MaxReleased:
-		return errors.New("too many plans it was released from")
+		return errors.New("too many plans that the node was released from")
 	case len(id.Replaces) > MaxReplaces:
-		return errors.New("too many nodes in whose place it came")
+		return errors.New("too many nodes that it replaces")
 	case id.Aside != "" && (id.State != Faulty || !isAside(id.Aside)):
-		return errors.New("the folder for damaged data is not one")
+		return errors.New("the folder for damaged data is invalid")
 	}
 	return nil
 }

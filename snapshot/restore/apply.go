@@ -56,7 +56,7 @@ func (r *run) apply() (err error) {
 	_ = r.step(Swap, "remove the plan file")
 	// A plan that stays does no harm: nothing in it is left to do.
 	if left := p.remove(); err == nil && left != nil {
-		rep.notice("the plan file stays: %v", left)
+		rep.notice("the plan file was not removed: %v", left)
 	}
 	return err
 }
@@ -157,7 +157,7 @@ func (r *run) verify(dir string) error {
 	r.reads = Verify
 	got, err := readFolder(&r.ticker, dir, onlyCommitted)
 	if err != nil {
-		return fmt.Errorf("the new folder does not read back: %w", err)
+		return fmt.Errorf("the new folder cannot be read back: %w", err)
 	}
 	switch {
 	case !got.identity.Equal(r.identity):
@@ -167,7 +167,7 @@ func (r *run) verify(dir string) error {
 	case got.meta.RaftIndex != startIndex || got.meta.RaftTerm != startTerm || !got.sole():
 		err = fmt.Errorf("the log in %s is at index %d, term %d", dir, got.meta.RaftIndex, got.meta.RaftTerm)
 	default:
-		r.report.check("new folder", "read as a start reads it: digest %v", got.tree.Digest())
+		r.report.check("new folder", "read as at a server start: digest %v", got.tree.Digest())
 	}
 	return err
 }
@@ -205,7 +205,7 @@ func (r *run) finish() error {
 	r.watch.enter("")
 	rep.Took = r.watch.took
 	if err := rep.write(t.dir); err != nil {
-		rep.notice("the report in the folder is as of before the exchange: %v", err)
+		rep.notice("the report in the folder is from before the exchange: %v", err)
 	}
 	if uid, gid, ok := ownerOf(t.dir); ok && os.Geteuid() == 0 {
 		_ = os.Lchown(filepath.Join(t.dir, reportName(rep.ID)), uid, gid)

@@ -26,7 +26,7 @@ func (e *TargetError) Unwrap() error { return e.Err }
 type RefusedError struct{ Path, Reason string }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("%s is not replaced: %s", e.Path, e.Reason)
+	return fmt.Sprintf("%s was not replaced: %s", e.Path, e.Reason)
 }
 
 // NotEmptyError means that the target holds a node's data and Options.Replace is
@@ -52,7 +52,7 @@ type NoSpaceError struct {
 }
 
 func (e *NoSpaceError) Error() string {
-	return fmt.Sprintf("%s: the restore needs %d bytes, the disk has %d", e.Path, e.Need, e.Free)
+	return fmt.Sprintf("%s: the restore needs %d bytes, the disk has %d free", e.Path, e.Need, e.Free)
 }
 
 // Is makes the error an ENOSPC.
@@ -67,7 +67,7 @@ type PartialError struct {
 }
 
 func (e *PartialError) Error() string {
-	return fmt.Sprintf("the restore into %s is done in part: %v; the next server start or coord restore goes on with it (plan: %s)", e.Path, e.Err, e.Plan)
+	return fmt.Sprintf("the restore into %s is incomplete: %v; the next server start or coord restore continues it (plan: %s)", e.Path, e.Err, e.Plan)
 }
 
 // Unwrap returns the reason.

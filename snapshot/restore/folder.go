@@ -108,7 +108,7 @@ func readFolder(t *ticker, dir string, what extent) (*folder, error) {
 	f := &folder{identity: id}
 	switch id.State { // what a start refuses can still be read, by an operator who knows what it is
 	case datadir.Removed:
-		f.notices = append(f.notices, fmt.Sprintf("the node was removed from its cluster (%s), which may have gone on without it", id.Reason))
+		f.notices = append(f.notices, fmt.Sprintf("the node was removed from its cluster (%s), which may have continued without it", id.Reason))
 	case datadir.Faulty:
 		f.notices = append(f.notices, fmt.Sprintf("the node must not start again, and what is read here may not be what the others have: %s", id.Reason))
 	}
@@ -174,7 +174,7 @@ func (f *folder) adopt(t *ticker, dir string, base wal.Position) error {
 		}
 		waiting, meta, _, err := readFile(t, e.Path, nil)
 		if _, bad := errors.AsType[*snapshot.DamageError](err); bad {
-			f.notices = append(f.notices, fmt.Sprintf("passed over: %v", err))
+			f.notices = append(f.notices, fmt.Sprintf("skipped: %v", err))
 			continue
 		}
 		if err != nil {
@@ -207,7 +207,7 @@ func (f *folder) load(t *ticker, dir string) error {
 			return err // not passed over: it may hold what the others lack
 		}
 		f.passed = append(f.passed, e)
-		f.notices = append(f.notices, fmt.Sprintf("passed over: %v", err))
+		f.notices = append(f.notices, fmt.Sprintf("skipped: %v", err))
 		first = cmp.Or(first, err)
 	}
 	if err := snapshot.NotOpened(f.passed); f.tree == nil && err != nil {
@@ -215,7 +215,7 @@ func (f *folder) load(t *ticker, dir string) error {
 	}
 	switch {
 	case len(list) == 0:
-		return &datadir.DamageError{File: dir, Reason: "holds no snapshot, but the folder is a node's"}
+		return &datadir.DamageError{File: dir, Reason: "contains no snapshot, although the data folder belongs to a node"}
 	case f.tree == nil:
 		return fmt.Errorf("no good snapshot in %s: %w", dir, first)
 	case f.meta.ClusterID != f.identity.Cluster:
@@ -252,11 +252,11 @@ func (f *folder) replay(t *ticker, dir string, what extent) error {
 		if err := snapshot.NotOpened(f.passed); err != nil {
 			return err
 		}
-		return damage("the newest good snapshot ends at index %d, but the log begins at %d: what lies between is lost with the damaged ones",
+		return damage("the newest good snapshot ends at index %d, but the log begins at %d: the entries in between were lost with the damaged snapshots",
 			f.meta.RaftIndex, found.First)
 	}
 	if term, err := l.Term(f.meta.RaftIndex); err == nil && term != f.meta.RaftTerm {
-		return damage("entry %d is of term %d, in the snapshot it is of term %d", f.meta.RaftIndex, term, f.meta.RaftTerm)
+		return damage("entry %d has term %d, but term %d in the snapshot", f.meta.RaftIndex, term, f.meta.RaftTerm)
 	}
 	if r := found.Repair; r.Bytes > 0 {
 		f.notices = append(f.notices, fmt.Sprintf("the log ends in a torn write that was never acknowledged: %d bytes at offset %d of %s (%s)",

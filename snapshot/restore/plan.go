@@ -198,7 +198,7 @@ func recoverPlan(dir, path string) (done string, err error) {
 	}
 	if !known {
 		// The restore was killed before its first line was on the disk, and so before any other change.
-		return "an interrupted restore had not begun: its plan file was removed", p.remove()
+		return "an interrupted restore had not changed anything yet: its plan file was removed", p.remove()
 	}
 	lock, err := datadir.Lock(dir)
 	if errors.Is(err, datadir.ErrNoFolder) {
@@ -216,7 +216,7 @@ func recoverPlan(dir, path string) (done string, err error) {
 	case err != nil:
 		return "", &PartialError{dir, path, err}
 	case back:
-		return fmt.Sprintf("the interrupted restore %s was undone: what it had built is gone", p.ID), p.remove()
+		return fmt.Sprintf("the interrupted restore %s was undone: what it had built was removed", p.ID), p.remove()
 	}
 	done = fmt.Sprintf("the interrupted restore %s was completed", p.ID)
 	if exists(p.kept()) {
@@ -236,7 +236,7 @@ func (p *plan) read() (known bool, err error) {
 	if !parseLine(bytes.TrimSuffix(lines[0], []byte("\n")), &p.intent) {
 		if len(lines) > 1 {
 			return false, &datadir.DamageError{File: path, Reason: fmt.Sprintf(
-				"the plan of an interrupted restore is damaged: see which of %s and %s is the data folder, then remove the plan",
+				"the plan of an interrupted restore is damaged: find out which of %s and %s is the data folder, then remove the plan",
 				p.dir, strings.TrimSuffix(p.build(), p.id)+"*")}
 		}
 		return false, nil
@@ -250,7 +250,7 @@ func (p *plan) read() (known bool, err error) {
 	p.id = p.ID
 	for _, name := range p.Old {
 		if name != filepath.Base(name) {
-			return false, &datadir.DamageError{File: path, Reason: "the plan names what is not in the folder"}
+			return false, &datadir.DamageError{File: path, Reason: "the plan names files outside the folder"}
 		}
 	}
 	var s step

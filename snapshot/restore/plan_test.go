@@ -23,8 +23,8 @@ func TestRecoverPlans(t *testing.T) {
 		done   string
 		check  func(error) bool
 	}{
-		"empty":         {done: "had not begun"},
-		"torn":          {plan: first(in)[:20], done: "had not begun"},
+		"empty":         {done: "had not changed anything"},
+		"torn":          {plan: first(in)[:20], done: "had not changed anything"},
 		"built":         {plan: first(in), done: "was undone"},
 		"torn swap":     {plan: first(in) + swap[:10], done: "was undone"},
 		"nothing built": {plan: first(in) + swap, done: "was undone"},

@@ -40,7 +40,7 @@ func (r *run) readSurvivor() (*tree.Tree, error) {
 	case err != nil:
 		return nil, err
 	case id.State == datadir.Removed:
-		return nil, &RefusedError{dir, "its node was removed from the ensemble (" + id.Reason + "), which went on without it"}
+		return nil, &RefusedError{dir, "its node was removed from the ensemble (" + id.Reason + "), which continued without it"}
 	case id.State == datadir.Faulty:
 		return nil, &datadir.DamageError{File: filepath.Join(dir, datadir.IdentityName), Reason: "the node must not start again: " + id.Reason}
 	}
@@ -50,7 +50,7 @@ func (r *run) readSurvivor() (*tree.Tree, error) {
 	}
 	rep.Notices = append(rep.Notices, f.notices...)
 	if f.sole() {
-		why := "its node is the only voter and needs no other: coord server starts it"
+		why := "its node is the only voter and needs no other: start it with coord server"
 		return nil, &RefusedError{dir, strings.Join(append([]string{why}, rep.Notices...), "; ")}
 	}
 	c, n := f.tree.Counters(), f.tree.Counts()
@@ -59,10 +59,10 @@ func (r *run) readSurvivor() (*tree.Tree, error) {
 		Voters: nodeStrings(f.meta.Conf.Voters), Learners: nodeStrings(f.meta.Conf.Learners), MembersChanged: f.changed,
 		TimeMS: c.TimeMS, Znodes: n.Znodes, Sessions: n.Sessions, Ephemerals: n.Ephemerals,
 	}
-	rep.Replaced = &Replaced{Identity: rep.Survivor.Identity, Zxid: c.Zxid.String(), Why: "its quorum is lost: the members that are gone may have known more"}
-	rep.check("snapshot and log", "read up to entry %d of term %d, zxid %v: checksums, records and digest are right", f.meta.RaftIndex, f.meta.RaftTerm, c.Zxid)
+	rep.Replaced = &Replaced{Identity: rep.Survivor.Identity, Zxid: c.Zxid.String(), Why: "its quorum is lost: the lost members may have had newer writes"}
+	rep.check("snapshot and log", "read up to entry %d of term %d, zxid %v: checksums, records and digest are correct", f.meta.RaftIndex, f.meta.RaftTerm, c.Zxid)
 	if f.beyond > 0 {
-		rep.notice("at the end of the log there are txns (%d) that were not known to be committed: they are kept, since their clients may have been told that they are", f.beyond)
+		rep.notice("the log ends with txns (%d) that were not known to be committed: they are kept, since their clients may have been told that they are", f.beyond)
 	}
 	rep.notice("writes that were acknowledged and never reached this node are lost")
 	r.survivor, r.meta = f, f.meta

@@ -148,7 +148,7 @@ func TestLostQuorumRefused(t *testing.T) {
 	}
 	for _, o := range []Options{{File: "x"}, {ZooKeeper: "x"}} {
 		o.DataDir, o.LostQuorum = alone.dir, true
-		if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "one of them") {
+		if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "exactly one") {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}

@@ -127,9 +127,9 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	}
 	switch {
 	case sources != 1:
-		return nil, errors.New("restore: there must be a backup, a folder of ZooKeeper, or a lost quorum, and one of them")
+		return nil, errors.New("restore: expected exactly one of a backup, a ZooKeeper folder and a lost quorum")
 	case o.SequenceAdvance < 0 || o.VersionAdvance < 0:
-		return nil, errors.New("restore: clocks do not advance backwards")
+		return nil, errors.New("restore: the sequence and version advances must not be negative")
 	}
 	if o.SequenceAdvance == 0 {
 		o.SequenceAdvance = SequenceAdvance
@@ -205,7 +205,7 @@ func (r *run) prepare() error {
 	counts := r.state.Counts()
 	rep.Znodes, rep.Bytes = counts.Znodes, counts.DataBytes
 	if n := rep.Advanced.AtTheEnd; n > 0 {
-		rep.notice("%d clocks are at their largest value: versions go round from there, sequential names repeat", n)
+		rep.notice("%d clocks are at their largest value: versions wrap around from there, sequential names repeat", n)
 	}
 	if r.o.Confirm != nil {
 		return r.o.Confirm(rep)
@@ -261,7 +261,7 @@ func (r *run) readBackup() (*tree.Tree, error) {
 		in = r.o.In
 	} else {
 		if filepath.Ext(name) == ".part" {
-			return nil, &snapshot.DamageError{File: name, Frame: -1, Reason: "by its name it was never finished"}
+			return nil, &snapshot.DamageError{File: name, Frame: -1, Reason: "its name says that it was never finished"}
 		}
 		info, err := os.Stat(name)
 		seekable = err == nil && info.Mode().IsRegular()
@@ -287,7 +287,7 @@ func (r *run) readBackup() (*tree.Tree, error) {
 		return nil, err
 	}
 	r.meta, r.summary = meta, summary
-	rep.check("backup", "%d frames, %d znodes: checksums, records and digest %v are right", summary.Frames, summary.Znodes, summary.Digest)
+	rep.check("backup", "%d frames, %d znodes: checksums, records and digest %v are correct", summary.Frames, summary.Znodes, summary.Digest)
 	return backup, room()
 }
 
@@ -330,11 +330,11 @@ func (r *run) lookAtLive(backup tree.Counters, c *clock) (ofBackup, ofLive int64
 	case err != nil:
 		why = "it is damaged or incomplete: " + err.Error()
 	case r.imported != nil:
-		rep.Replaced.Why = "it is not ZooKeeper's"
+		rep.Replaced.Why = "it is not a ZooKeeper folder"
 	case live.identity.Cluster != r.meta.ClusterID:
 		why = fmt.Sprintf("it belongs to cluster %s, the backup to %s", live.identity.Cluster, r.meta.ClusterID)
 	case !c.whole:
-		why = "it is one of several members' folders: others may know more"
+		why = "it is one of several members' folders: others may have newer writes"
 	case !c.same:
 		why = fmt.Sprintf("it is older than the backup: it ends with zxid %v", live.tree.Counters().Zxid)
 	default:
@@ -359,7 +359,7 @@ func readFile(t *ticker, name string, in io.Reader) (*tree.Tree, snapshot.Meta, 
 		defer f.Close()
 		info, err := f.Stat()
 		if err == nil && info.IsDir() {
-			err = &snapshot.ForeignError{File: name, Seems: "is a folder", Hint: "name one of the files in it"}
+			err = &snapshot.ForeignError{File: name, Seems: "is a folder", Hint: "specify one of the files in it"}
 		}
 		if err != nil {
 			return nil, snapshot.Meta{}, snapshot.Summary{}, err

@@ -275,7 +275,7 @@ func TestReplaceFallsBack(t *testing.T) {
 	n.stop()
 	flip(t, info.Path, 1000)
 	r := run1(t, Options{File: s.backup, DataDir: s.dir, Replace: true})
-	if !r.Replaced.Known || !slices.ContainsFunc(r.Notices, func(n string) bool { return strings.Contains(n, "passed over") }) {
+	if !r.Replaced.Known || !slices.ContainsFunc(r.Notices, func(n string) bool { return strings.Contains(n, "skipped") }) {
 		t.Errorf("replaced %+v, notices %q", r.Replaced, r.Notices)
 	}
 	n = start(t, s.dir)

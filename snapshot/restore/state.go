@@ -20,7 +20,7 @@ const (
 )
 
 // ErrEpochs means that the state has used up its epochs: that takes 20,000 restores, or a forged file.
-var ErrEpochs = errors.New("the epochs of this data are used up: nothing can be written above them")
+var ErrEpochs = errors.New("the epochs of this data are used up: no higher epoch is left for new writes")
 
 // clock decides the clocks of the new state.
 type clock struct {

@@ -44,7 +44,7 @@ func (p *plan) swapBeside() (back bool, err error) {
 			return p.swapBack()
 		}
 		if exists(dir) && p.Target == missing.String() {
-			return false, fmt.Errorf("%s was made meanwhile: move it away", dir)
+			return false, fmt.Errorf("%s was created in the meantime: move it away", dir)
 		}
 		if exists(dir) && !exists(kept) {
 			p.told("exchange the folders")
@@ -92,7 +92,7 @@ func (p *plan) swapBack() (back bool, err error) {
 	case exists(p.dir) && !exists(p.kept()):
 		return true, nil
 	case exists(p.dir) || exists(p.build()):
-		return false, fmt.Errorf("which of %s, %s and %s is the data folder cannot be told", p.dir, p.build(), p.kept())
+		return false, fmt.Errorf("cannot tell which of %s, %s and %s is the data folder", p.dir, p.build(), p.kept())
 	case exists(p.kept()):
 		p.told("move the old folder back")
 		if err := os.Rename(p.kept(), p.dir); err != nil {
@@ -100,7 +100,7 @@ func (p *plan) swapBack() (back bool, err error) {
 		}
 		return true, snapshot.SyncDir(p.around())
 	}
-	return false, fmt.Errorf("neither %s nor %s nor %s is there", p.dir, p.build(), p.kept())
+	return false, fmt.Errorf("none of %s, %s and %s exists", p.dir, p.build(), p.kept())
 }
 
 // moveIn renames the new folder to its place. The place is free, except for what a process that
@@ -142,7 +142,7 @@ func (p *plan) swapInside() (back bool, err error) {
 		if !exists(kept) {
 			return true, nil
 		}
-		return false, fmt.Errorf("%s is not there, the old data is in %s", build, kept)
+		return false, fmt.Errorf("%s is missing, the old data is in %s", build, kept)
 	}
 	if len(p.Old) > 0 && !exists(kept) {
 		p.told("make the folder for the old data")

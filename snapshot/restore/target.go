@@ -87,7 +87,7 @@ func newRestoreID(now time.Time) string {
 // lookAt examines the target, and locks it if it exists. It changes nothing.
 func lookAt(path, id string) (_ *target, err error) {
 	if path == "" {
-		return nil, &TargetError{path, errors.New("it has no name")}
+		return nil, &TargetError{path, errors.New("its name is empty")}
 	}
 	dir, err := datadir.Resolve(path)
 	if err != nil {
@@ -139,7 +139,7 @@ func refuseWrong(dir string) error {
 		if w == "/" {
 			return &RefusedError{dir, "it is the root of the file system"}
 		}
-		return &RefusedError{dir, "it is the home folder, or holds it"}
+		return &RefusedError{dir, "it is the home folder, or contains it"}
 	}
 	return nil
 }

@@ -56,10 +56,10 @@ func (r *run) readZooKeeper() (*tree.Tree, error) {
 	}
 	rep.Notices = append(rep.Notices, z.Notices...)
 	if z.Member {
-		rep.notice("this is the folder of one of several servers: the others may have gone further. Its epoch %d becomes %d at least", z.Epoch, z.Epoch+EpochAdvance+1)
+		rep.notice("this is the folder of one of several servers: the others may have newer writes. Its epoch %d becomes at least %d", z.Epoch, z.Epoch+EpochAdvance+1)
 	}
-	rep.check("snapshot", "%s: checksum and records are right", orNone(z.Snapshot))
-	rep.check("log", "%d txns in %d files, none missing; the snapshot had %d of their changes already", z.Txns, len(z.Logs), z.Found)
+	rep.check("snapshot", "%s: checksum and records are correct", orNone(z.Snapshot))
+	rep.check("log", "%d txns in %d files, none missing; the snapshot already had %d of their changes", z.Txns, len(z.Logs), z.Found)
 	rep.check("digest", "%s", z.Digest)
 	rep.Space, err = r.target.roomFor(counts)
 	return z.Tree, err
@@ -82,7 +82,7 @@ func (r *run) settle() error {
 		if got.Code != znode.OK {
 			return fmt.Errorf("empty %s: %w", znode.ConfigPath, got.Code)
 		}
-		rep.notice("%s named the servers of the old ensemble and is empty now", znode.ConfigPath)
+		rep.notice("%s listed the servers of the old ensemble and is now empty", znode.ConfigPath)
 	}
 	names := map[string]string{}
 	for is, was := range z.Renamed {

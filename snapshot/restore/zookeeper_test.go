@@ -132,7 +132,7 @@ func TestImportMember(t *testing.T) {
 		t.Errorf("epoch %+v, zxid %+v", r.Epoch, r.Zxid)
 	}
 	notices := strings.Join(r.Notices, "\n")
-	if !strings.Contains(notices, "one of several servers") || !strings.Contains(notices, "/zookeeper/config named the servers") {
+	if !strings.Contains(notices, "one of several servers") || !strings.Contains(notices, "/zookeeper/config listed the servers") {
 		t.Errorf("notices %s", notices)
 	}
 	if e := r.Dropped.Ephemerals; len(e) != 3 || e[2] != (DroppedEphemeral{"/mine", znode.Hex(uint64(session))}) {

@@ -24,7 +24,7 @@ func (e *DamageError) Error() string {
 type ForeignError struct{ Path, Reason string }
 
 func (e *ForeignError) Error() string {
-	return fmt.Sprintf("%s is no data folder of ZooKeeper: %s", e.Path, e.Reason)
+	return fmt.Sprintf("%s is not a ZooKeeper data folder: %s", e.Path, e.Reason)
 }
 
 // InUseError means that ZooKeeper is using the folder.
@@ -35,7 +35,7 @@ type InUseError struct {
 
 func (e *InUseError) Error() string {
 	if e.PID == 0 {
-		return fmt.Sprintf("files in %s changed while they were read: ZooKeeper seems to run", e.Path)
+		return fmt.Sprintf("files in %s changed while they were read: ZooKeeper seems to be running", e.Path)
 	}
 	return fmt.Sprintf("%s is in use by ZooKeeper (process %d)", e.Path, e.PID)
 }
@@ -47,7 +47,7 @@ type UnfitError struct {
 }
 
 func (e *UnfitError) Error() string {
-	s := fmt.Sprintf("coord cannot hold it: %v", e.Err)
+	s := fmt.Sprintf("coord cannot store it: %v", e.Err)
 	if e.More > 0 {
 		s += fmt.Sprintf(", and %d more", e.More)
 	}

@@ -74,7 +74,7 @@ func list(dir, logDir string) (*folder, error) {
 func version2(dir string) (string, error) {
 	info, err := os.Stat(dir)
 	if err == nil && !info.IsDir() {
-		return "", &ForeignError{dir, "it is a file"}
+		return "", &ForeignError{dir, "it is not a folder"}
 	} else if err != nil {
 		return "", err
 	}
@@ -85,7 +85,7 @@ func version2(dir string) (string, error) {
 	if filepath.Base(dir) == "version-2" {
 		return dir, nil
 	}
-	return "", &ForeignError{dir, "it has no version-2"}
+	return "", &ForeignError{dir, "it has no folder version-2"}
 }
 
 // named lists the files whose name is the prefix, a dot, a zxid, and one of the endings or none.
@@ -244,7 +244,7 @@ func newXerial(r io.Reader) (*xerial, error) {
 		return nil, err
 	}
 	if string(head[:8]) != xerialMagic || binary.BigEndian.Uint32(head[12:]) > 1 {
-		return nil, errors.New("is not a file of snappy-java")
+		return nil, errors.New("is not a snappy-java file")
 	}
 	return &xerial{r: r}, nil
 }
@@ -267,7 +267,7 @@ func (x *xerial) block() error {
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if n > maxBlock {
-		return fmt.Errorf("has a block of %d bytes", n)
+		return fmt.Errorf("has a block of %d bytes, which is too large", n)
 	}
 	x.packed = slices.Grow(x.packed[:0], int(n))[:n]
 	if _, err := io.ReadFull(x.r, x.packed); err != nil {
@@ -275,7 +275,7 @@ func (x *xerial) block() error {
 	}
 	size, err := snappy.DecodedLen(x.packed)
 	if err == nil && size > maxBlock {
-		err = fmt.Errorf("has a block that unpacks to %d bytes", size)
+		err = fmt.Errorf("has a block that unpacks to %d bytes, which is too large", size)
 	}
 	if err == nil {
 		x.raw, err = snappy.Decode(x.raw[:cap(x.raw)], x.packed)

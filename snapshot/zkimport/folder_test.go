@@ -71,28 +71,28 @@ func TestLogs(t *testing.T) {
 		{"less than the snapshot shows", map[string][]byte{"snapshot.0": snapshotOf(played(t, three...)), "log.1": logOf(1, three[:2]...)}, 0, "shows a change of zxid 0x3"},
 		{"less than the snapshot's digest", map[string][]byte{"snapshot.0": (&enc{snapshotOf(played(t, three[:2]...))}).i64(3).i32(2).i64(1).seal().b,
 			"log.1": logOf(1, three[:2]...)}, 0, "was finished at zxid 0x3"},
-		{"less than a damaged snapshot", map[string][]byte{"snapshot.0": empty, "snapshot.9": []byte("ZKSN"), "log.1": log1}, 0, "a snapshot of zxid 0x9, which is damaged"},
-		{"a last record that is cut", map[string][]byte{"snapshot.0": empty, "log.1": padded(cut(log1, 7))}, 2, "not finished"},
-		{"a last record without its end", map[string][]byte{"snapshot.0": empty, "log.1": cut(log1, 1)}, 2, "not finished"},
+		{"less than a damaged snapshot", map[string][]byte{"snapshot.0": empty, "snapshot.9": []byte("ZKSN"), "log.1": log1}, 0, "a damaged snapshot of zxid 0x9"},
+		{"a last record that is cut", map[string][]byte{"snapshot.0": empty, "log.1": padded(cut(log1, 7))}, 2, "unfinished write"},
+		{"a last record without its end", map[string][]byte{"snapshot.0": empty, "log.1": cut(log1, 1)}, 2, "unfinished write"},
 		{"a last record that is wrong", map[string][]byte{"snapshot.0": empty, "log.1": padded(flipped(log1, -9))}, 2, "the checksum of a record is wrong"},
 		{"a head of a record", map[string][]byte{"snapshot.0": empty, "log.1": append(bytes.Clone(log1), record(three[0].at(4))[:12]...)}, 3, "12 bytes"},
 		{"a page that did not arrive", map[string][]byte{"snapshot.0": empty, "log.1": append(padded(log1), "garbage"...)}, 3, "an empty record"},
-		{"a record in the middle that is wrong", map[string][]byte{"snapshot.0": empty, "log.1": flipped(log1, 16+12+40)}, 0, "log.1: at offset 16: the checksum of a record is wrong, and whole ones follow"},
-		{"a length in the middle that is wrong", map[string][]byte{"snapshot.0": empty, "log.1": flipped(log1, 16+8)}, 0, "and whole ones follow"},
-		{"a record behind zeros", map[string][]byte{"snapshot.0": empty, "log.1": append(padded(log1), record(three[0].at(4))...)}, 0, "and whole ones follow"},
-		{"an older log that is cut, its zxid given again", map[string][]byte{"snapshot.0": empty, "log.1": cut(logOf(1, three[:2]...), 5), "log.2": logOf(2, three[1:]...)}, 3, "not finished"},
+		{"a record in the middle that is wrong", map[string][]byte{"snapshot.0": empty, "log.1": flipped(log1, 16+12+40)}, 0, "log.1: at offset 16: the checksum of a record is wrong, but complete ones follow it"},
+		{"a length in the middle that is wrong", map[string][]byte{"snapshot.0": empty, "log.1": flipped(log1, 16+8)}, 0, "but complete ones follow it"},
+		{"a record behind zeros", map[string][]byte{"snapshot.0": empty, "log.1": append(padded(log1), record(three[0].at(4))...)}, 0, "but complete ones follow it"},
+		{"an older log that is cut, its zxid given again", map[string][]byte{"snapshot.0": empty, "log.1": cut(logOf(1, three[:2]...), 5), "log.2": logOf(2, three[1:]...)}, 3, "unfinished write"},
 		{"an older log that is cut, and a new epoch", map[string][]byte{"snapshot.0": empty, "log.1": cut(logOf(1, three[:2]...), 5), "log.100000001": logOf(in(1, 1), three[1])}, 0,
 			"log.1: at offset"},
 		{"an older log that is cut, and a gap", map[string][]byte{"snapshot.0": empty, "log.1": cut(logOf(1, three[:2]...), 5), "log.3": logOf(3, three[2])}, 0, "log.1: at offset"},
 		{"an older log that is cut before the snapshot", map[string][]byte{"snapshot.2": snapshotOf(played(t, three[:2]...)), "log.1": cut(logOf(1, three[:2]...), 5),
-			"log.3": logOf(3, three[2])}, 3, "not finished"},
+			"log.3": logOf(3, three[2])}, 3, "unfinished write"},
 		{"a last log of nothing", map[string][]byte{"snapshot.0": empty, "log.1": log1, "log.4": {}}, 3, "log.4 is empty"},
 		{"a last log of zeros", map[string][]byte{"snapshot.0": empty, "log.1": log1, "log.4": make([]byte, 100)}, 3, "log.4 is empty"},
 		{"a last log of its head", map[string][]byte{"snapshot.0": empty, "log.1": log1, "log.4": padded(logOf(4))}, 3, ""},
 		{"no log at all", map[string][]byte{"snapshot.0": empty, "log.1": []byte("this is something else")}, 0, `begins with "this"`},
-		{"another format", map[string][]byte{"snapshot.0": empty, "log.1": flipped(log1, 7)}, 0, "has the format 3"},
-		{"an unknown txn", map[string][]byte{"snapshot.0": empty, "log.1": logOf(1, change{kind: 99})}, 0, "unknown type 99"},
-		{"an unknown part", map[string][]byte{"snapshot.0": empty, "log.1": logOf(1, multi(change{kind: opCreateSession}))}, 0, "unknown type -10"},
+		{"another format", map[string][]byte{"snapshot.0": empty, "log.1": flipped(log1, 7)}, 0, "has format 3"},
+		{"an unknown txn", map[string][]byte{"snapshot.0": empty, "log.1": logOf(1, change{kind: 99})}, 0, "unknown txn type 99"},
+		{"an unknown part", map[string][]byte{"snapshot.0": empty, "log.1": logOf(1, multi(change{kind: opCreateSession}))}, 0, "unknown txn type -10"},
 		{"a txn with more in it", map[string][]byte{"snapshot.0": empty, "log.1": logOf(1, change{kind: opDelete, body: append((&enc{}).str("/a").b, 1)})}, 0, "1 bytes too many"},
 		{"a txn with less in it", map[string][]byte{"snapshot.0": empty, "log.1": logOf(1, change{kind: opSetData, body: (&enc{}).str("/a").b})}, 0, "in the middle of a record"},
 		{"files of other names", map[string][]byte{"snapshot.0": empty, "log.1": log1, "log.x": nil, "log.": nil, "snapshot.9.tmp": nil, "snapshot.-1": nil, "log.9.gz": nil}, 3, ""},
@@ -144,7 +144,7 @@ func TestSnapshots(t *testing.T) {
 		{"much behind", append(bytes.Clone(good), make([]byte, 1000)...), "unknown bytes"},
 		{"nothing", nil, "in the middle"},
 		{"another magic", append([]byte("ZKLG"), good[4:]...), `begins with "ZKLG"`},
-		{"seal with another end", (&enc{bytes.Clone(good[:len(good)-1])}).b0([]byte("x")), "where its seal ends"},
+		{"seal with another end", (&enc{bytes.Clone(good[:len(good)-1])}).b0([]byte("x")), "after its checksum"},
 		{"no root", sealed(begin(s).str("/")), "access list"},
 		{"a child first", func() []byte { w := begin(s); w.node(plain, "/a"); return sealed(w.str("/")) }(), "not with the root"},
 		{"a parent that is missing", func() []byte { w := root(begin(s)); w.node(plain, "/x/y"); return sealed(w.str("/")) }(), "without its parent"},
@@ -207,7 +207,7 @@ func TestPacked(t *testing.T) {
 		return append(binary.BigEndian.AppendUint32(append([]byte(xerialMagic), 0, 0, 0, 1, 0, 0, 0, 1), n), b...)
 	}
 	for says, b := range map[string][]byte{
-		"not a file of snappy-java":      []byte("\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x02"),
+		"not a snappy-java file":         []byte("\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x02"),
 		"a block of 4294967295 bytes":    block(math.MaxUint32, nil),
 		"unpacks to 1048577 bytes":       block(6, append(binary.AppendUvarint(nil, maxBlock+1), 1, 2, 3)),
 		"corrupt":                        block(4, []byte{40, 255, 255, 255}),
@@ -297,7 +297,7 @@ func TestOlder(t *testing.T) {
 	if got, _ := z.Tree.Get("/a", nil, 0); got.Stat.Cversion != 4 || got.Stat.NumChildren != 0 || got.Stat.Pzxid != 6 {
 		t.Errorf("%+v", got)
 	}
-	if z.Digest != "ZooKeeper noted none" {
+	if z.Digest != "ZooKeeper recorded none" {
 		t.Error(z.Digest)
 	}
 }

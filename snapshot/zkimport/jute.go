@@ -83,7 +83,7 @@ func (d *decoder) bytes() []byte {
 	case d.err != nil || n == -1:
 		return nil
 	case n < 0 || n > maxBytes:
-		d.fail("has a value of %d bytes; %d are possible", n, maxBytes)
+		d.fail("has a value of %d bytes, the limit is %d", n, maxBytes)
 		return nil
 	case n <= atOnce:
 		b := make([]byte, n)
@@ -104,7 +104,7 @@ func (d *decoder) string() string { return string(d.bytes()) }
 func (d *decoder) count() int {
 	n := d.i32()
 	if n < -1 {
-		d.fail("has %d elements in a list", n)
+		d.fail("has a list of %d elements", n)
 	}
 	if d.err != nil {
 		return 0
@@ -136,7 +136,7 @@ func (d *decoder) header(magic string) {
 	case have != magic:
 		d.err = fmt.Errorf("begins with %q, not with %q", have, magic)
 	case binary.BigEndian.Uint32(b[4:]) != 2:
-		d.err = fmt.Errorf("has the format %d; known is 2", binary.BigEndian.Uint32(b[4:]))
+		d.err = fmt.Errorf("has format %d, expected 2", binary.BigEndian.Uint32(b[4:]))
 	}
 }
 
@@ -148,8 +148,8 @@ func (d *decoder) seal() {
 	switch {
 	case d.err != nil:
 	case have != want:
-		d.err = fmt.Errorf("has the checksum %x, computed is %x", want, have)
+		d.err = fmt.Errorf("has the checksum %x, but %x was computed", want, have)
 	case end != "/":
-		d.err = fmt.Errorf("has %.20q where its seal ends", end)
+		d.err = fmt.Errorf(`has %.20q after its checksum, expected "/"`, end)
 	}
 }

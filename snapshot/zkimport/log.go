@@ -65,12 +65,12 @@ func (l *logReader) next() ([]byte, error) {
 	n := binary.BigEndian.Uint32(head[8:])
 	sum := binary.BigEndian.Uint64(head)
 	if n < txnHeadBytes || n > maxBytes || int64(n) > l.size-l.off-recordHeadBytes-1 {
-		return nil, l.bad(fmt.Sprintf("a record of %d bytes", n))
+		return nil, l.bad(fmt.Sprintf("invalid record length of %d bytes", n))
 	}
 	b := make([]byte, n+1) // the file has that many
 	_, _ = l.r.Discard(recordHeadBytes)
 	if _, err := io.ReadFull(l.r, b); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, l.bad("a record that is cut")
+		return nil, l.bad("truncated record")
 	} else if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (l *logReader) zeros() error {
 		b, _ := l.r.Peek(l.r.Buffered())
 		for _, x := range b {
 			if x != 0 {
-				return l.bad("an empty record with others behind it")
+				return l.bad("an empty record is followed by others")
 			}
 		}
 		_, _ = l.r.Discard(len(b))

@@ -131,7 +131,7 @@ func (s *state) tail(d *decoder) (sum *digest) {
 	switch n {
 	case 0, digestBytes, lastBytes, digestBytes + lastBytes:
 	default:
-		d.fail("has unknown bytes behind its end")
+		d.fail("has unknown bytes after its end")
 		return nil
 	}
 	if n >= digestBytes {

@@ -169,7 +169,7 @@ func split(path string) (parent, name string, ok bool) {
 func (s *state) create(h *txnHead, path string, data []byte, acl znode.ACL, owner int64, cversion int32) error {
 	parentPath, name, ok := split(path)
 	if !ok {
-		return fmt.Errorf("creates the path %.80q", path)
+		return fmt.Errorf("creates the invalid path %.80q", path)
 	}
 	parent := s.find(parentPath)
 	if parent == nil { // it was deleted while the snapshot was written
@@ -191,7 +191,7 @@ func (s *state) create(h *txnHead, path string, data []byte, acl znode.ACL, owne
 func (s *state) remove(path string, zxid uint64) error {
 	parentPath, name, ok := split(path)
 	if !ok {
-		return fmt.Errorf("deletes the path %.80q", path)
+		return fmt.Errorf("deletes the invalid path %.80q", path)
 	}
 	parent := s.find(parentPath)
 	if parent == nil {
@@ -361,7 +361,7 @@ func (s *state) build() (*built, error) {
 			return nil
 		}
 		if n.acl == nil {
-			return fmt.Errorf("the access list of %.80q is not in the snapshot, and no txn behind it brings it", path)
+			return fmt.Errorf("the access list of %.80q is neither in the snapshot nor in a later txn", path)
 		}
 		for _, e := range n.acl {
 			if !slices.Contains([]string{znode.SchemeWorld, znode.SchemeDigest, znode.SchemeIP}, e.Scheme) {

@@ -174,7 +174,7 @@ func (s *state) multi(t *txn, h *txnHead) error {
 		case err != nil:
 			return err
 		case sub.rest.Len() > 0:
-			return fmt.Errorf("a part of type %d has %d bytes too many", p.kind, sub.rest.Len())
+			return fmt.Errorf("an operation of type %d has %d bytes too many", p.kind, sub.rest.Len())
 		}
 	}
 	return nil
@@ -193,7 +193,7 @@ func (s *state) one(t *txn, h *txnHead, kind int32) error {
 			cversion = t.i32()
 			ttl := t.i64()
 			if ttl <= 0 && t.err == nil {
-				return fmt.Errorf("a TTL of %d ms", ttl)
+				return fmt.Errorf("invalid TTL of %d ms", ttl)
 			}
 			owner = znode.TTLOwner(min(ttl, znode.MaxTTLMS)) // 3.5.3 allowed more than 34 years
 		default:
@@ -227,7 +227,7 @@ func (s *state) one(t *txn, h *txnHead, kind int32) error {
 	case opError:
 		t.i32()
 	default:
-		return fmt.Errorf("a txn of the unknown type %d", kind)
+		return fmt.Errorf("unknown txn type %d", kind)
 	}
 	return t.err
 }

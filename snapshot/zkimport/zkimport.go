@@ -98,7 +98,7 @@ func (r *reader) snapshot() error {
 		r.done, r.next = 0, 0
 		s, sum, err := load(&r.ticker, f)
 		if damage, ok := errors.AsType[*DamageError](err); ok {
-			r.notice("passed over: %v", damage)
+			r.notice("skipped: %v", damage)
 			if first == nil {
 				first = err
 			}
@@ -124,7 +124,7 @@ func (r *reader) snapshot() error {
 		return &ForeignError{r.dir, "it has no snapshot and no log"}
 	}
 	r.state = fresh()
-	r.notice("there is no snapshot: the log is read from its first txn on")
+	r.notice("there is no snapshot: the log is read from its first txn")
 	return nil
 }
 
@@ -134,7 +134,7 @@ func (r *reader) replay() error {
 	base := s.last
 	logs := needed(r.logs, base)
 	if len(logs) == 0 {
-		return &DamageError{r.logDir, -1, "holds no log: nothing was ever written, or the logs lie elsewhere (dataLogDir in zoo.cfg, --log-dir here)"}
+		return &DamageError{r.logDir, -1, "holds no log: nothing was ever written, or the logs are elsewhere (dataLogDir in zoo.cfg, --log-dir here)"}
 	}
 	for i := range logs {
 		if err := r.log(&logs[i], i == len(logs)-1); err != nil {
@@ -154,9 +154,9 @@ func (r *reader) replay() error {
 	case r.sum != nil && r.sum.zxid > s.last:
 		return missing("%s was finished at zxid %#x", r.out.Snapshot, r.sum.zxid)
 	case r.snapshots != nil && r.snapshots[0].zxid > s.last && uint32(r.snapshots[0].zxid) != 0:
-		return missing("there is a snapshot of zxid %#x, which is damaged", r.snapshots[0].zxid)
+		return missing("there is a damaged snapshot of zxid %#x", r.snapshots[0].zxid)
 	case r.end < base && uint32(base) != 0:
-		r.notice("the log ends with zxid %#x, before the snapshot of zxid %#x: either the snapshot came from another member and nothing was written since, or the log lies elsewhere (dataLogDir in zoo.cfg, --log-dir here)",
+		r.notice("the log ends with zxid %#x, before the snapshot of zxid %#x: either the snapshot came from another member and nothing was written since, or the log is elsewhere (dataLogDir in zoo.cfg, --log-dir here)",
 			r.end, base)
 	}
 	return nil
@@ -239,12 +239,12 @@ func (r *reader) tear(l *logReader, damage *DamageError, newest bool) error {
 	case err != nil:
 		return err
 	case !torn:
-		damage.Reason += ", and whole ones follow"
+		damage.Reason += ", but complete ones follow it"
 		return damage
 	case !newest && r.end >= r.state.last:
 		r.cut = damage
 	}
-	r.notice("%s ends in a write that was not finished: %d bytes at offset %d are left out (%s)", l.path, length, l.off, damage.Reason)
+	r.notice("%s ends in an unfinished write: %d bytes at offset %d are skipped (%s)", l.path, length, l.off, damage.Reason)
 	return nil
 }
 
@@ -285,12 +285,12 @@ func (r *reader) finish() (*Import, error) {
 		out.Digest = fmt.Sprintf("differs from zxid %#x on", r.differ)
 		r.notice("ZooKeeper's own digest of the data differs from what was read, from zxid %#x on: compare with what its clients see before you rely on the import", r.differ)
 	case r.equal != 0:
-		out.Digest = fmt.Sprintf("ZooKeeper's own at zxid %#x is equal", r.equal)
+		out.Digest = fmt.Sprintf("equal to ZooKeeper's own at zxid %#x", r.equal)
 	default:
-		out.Digest = "ZooKeeper noted none"
+		out.Digest = "ZooKeeper recorded none"
 	}
 	if len(built.schemes) > 0 {
-		r.notice("there are ACLs of schemes that coord has no proof for (%s): they are kept, and only the operator passes them", strings.Join(built.schemes, ", "))
+		r.notice("there are ACLs of schemes that coord cannot authenticate (%s): they are kept, and only the operator passes them", strings.Join(built.schemes, ", "))
 	}
 	if built.large > 0 {
 		r.notice("%d znodes have more than 1 MiB: clients need a server with a larger --max-frame", built.large)
