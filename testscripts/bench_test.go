@@ -110,7 +110,7 @@ func TestBenchInterrupted(t *testing.T) {
 			_, n, _ := strings.Cut(askWord(t, z.addr, "srvr"), "Node count: ")
 			return len(strings.TrimSpace(n))
 		}
-		for deadline := time.Now().Add(2 * time.Minute); count() < 4; time.Sleep(20 * time.Millisecond) { // four digits: thousands of znodes
+		for deadline := time.Now().Add(hung); count() < 4; time.Sleep(20 * time.Millisecond) { // four digits: thousands of znodes
 			if time.Now().After(deadline) {
 				t.Fatalf("no load comes: %s", errOut)
 			}

@@ -134,7 +134,7 @@ func (n *node) ends(t *testing.T, code int, says string) {
 func fullDisk(x *traffic, n *node) {
 	filler := filepath.Join(filepath.Dir(n.dir), "filler")
 	began := time.Now()
-	for n.lives() && time.Since(began) < time.Minute {
+	for n.lives() && time.Since(began) < hung {
 		fill(x.t, filler)
 		pause()
 	}
@@ -142,7 +142,7 @@ func fullDisk(x *traffic, n *node) {
 	n.others()[0].takes(20)
 	began = time.Now()
 	n.start() // with the space that its ballast file has freed
-	for n.lives() && time.Since(began) < time.Minute {
+	for n.lives() && time.Since(began) < hung {
 		fill(x.t, filler)
 		pause()
 	}

@@ -173,7 +173,7 @@ func (c *cluster) restart() {
 // eventually fails the test unless so returns true in time.
 func (c *cluster) eventually(what string, so func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !so(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(hung); !so(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			for _, n := range c.nodes {
 				if n.process != nil {

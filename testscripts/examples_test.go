@@ -124,7 +124,7 @@ func runExample(t *testing.T, p *process, file string, interrupt bool) (string, 
 
 	// The end of a killed process, and of a connection, takes a moment to show.
 	var left string
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(hung); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if left = leftovers(t, p, tmp); left == "" {
 			break
 		}

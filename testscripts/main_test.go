@@ -84,6 +84,10 @@ func build(name string, env ...string) (bin string, err error) {
 	return bin, nil
 }
 
+// hung is how long a test waits for what must happen until it takes it for a fault. A busy machine may take a hundred
+// times as long as an idle one.
+const hung = 4 * time.Minute
+
 func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -134,14 +138,14 @@ func TestScript(t *testing.T) {
 // cmdAwait runs a command until it succeeds (with !: until it fails): await coord
 // status.
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(hung)
 	for {
 		err := ts.Exec(args[0], args[1:]...)
 		if (err == nil) != neg {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%q did not come to that in a minute: %v", args, err)
+			ts.Fatalf("%q did not come to that in %v: %v", args, hung, err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -250,7 +254,7 @@ func begin(t testing.TB, bin, dir string, wrapper []string, flags ...string) *pr
 func (p *process) ready() (*process, error) {
 	p.t.Helper()
 	began := time.Now()
-	for time.Since(began) < time.Minute {
+	for time.Since(began) < hung {
 		if addr := p.listening(); addr != "" {
 			p.addr = addr
 			return p, nil
@@ -264,7 +268,7 @@ func (p *process) ready() (*process, error) {
 		case <-time.After(max(time.Millisecond, time.Since(began)/50)):
 		}
 	}
-	p.t.Fatalf("the server is not ready after a minute: %s", p.stderr())
+	p.t.Fatalf("the server is not ready after %v: %s", hung, p.stderr())
 	return nil, nil
 }
 
@@ -312,7 +316,7 @@ func (p *process) wait() int {
 	case code := <-p.ended:
 		p.ended <- code
 		return code
-	case <-time.After(60 * time.Second):
+	case <-time.After(hung):
 		p.t.Fatalf("the server does not end: %s", p.stderr())
 		return 0
 	}
@@ -327,20 +331,25 @@ func (p *process) kill() {
 // ask sends lines on one connection and returns the replies.
 func (p *process) ask(lines ...string) string {
 	p.t.Helper()
-	answer, err := askAt(p.addr, lines...)
+	answer, err := askWithin(hung, p.addr, lines...)
 	if err != nil {
 		p.t.Fatalf("ask %q: %v", lines, err)
 	}
 	return answer
 }
 
+// askAt is ask for a server that may be dead, stopped or cut off: it does not wait for long.
 func askAt(addr string, lines ...string) (string, error) {
+	return askWithin(30*time.Second, addr, lines...)
+}
+
+func askWithin(d time.Duration, addr string, lines ...string) (string, error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(d))
 	if _, err := io.WriteString(c, strings.Join(lines, "\n")+"\n"); err != nil {
 		return "", err
 	}

@@ -75,7 +75,7 @@ func TestEnsembleNetwork(t *testing.T) {
 	case !mayOwn:
 		t.Skip("SKIPPED: a network namespace needs rights that this user does not have")
 	default:
-		runInNetwork(t, "-test.timeout", "9m")
+		runInNetwork(t, "-test.timeout", "20m")
 		return
 	}
 

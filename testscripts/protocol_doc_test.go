@@ -31,7 +31,7 @@ func TestProtocolDoc(t *testing.T) {
 	for _, m := range examples {
 		script := strings.NewReplacer("localhost 2181", "localhost "+port, "/localhost/2181", "/localhost/"+port,
 			"('localhost', 2181)", "('localhost', "+port+")").Replace(m[2])
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), hung)
 		c := exec.CommandContext(ctx, program[m[1]])
 		c.Dir, c.Stdin = dir, strings.NewReader(script)
 		c.Env = append(os.Environ(), "LC_ALL=C.UTF-8")

@@ -86,7 +86,7 @@ import org.apache.zookeeper.server.auth.DigestAuthenticationProvider;
  * server with its data, and then send a line.
  */
 public class Recipes {
-    static final int PATIENCE = 20; // seconds: the longest wait for something that must happen
+    static final int PATIENCE = 60; // seconds: the longest wait for something that must happen
     static final int SESSION = 30; // longer than a restart of the server takes on a busy machine
 
     static String addr;
@@ -171,7 +171,7 @@ public class Recipes {
     }
 
     static CuratorFramework newClient(CuratorFrameworkFactory.Builder b) throws Exception {
-        CuratorFramework c = b.connectString(addr).sessionTimeoutMs(SESSION * 1000).connectionTimeoutMs(10_000).retryPolicy(new RetryOneTime(100)).build();
+        CuratorFramework c = b.connectString(addr).sessionTimeoutMs(SESSION * 1000).connectionTimeoutMs(20_000).retryPolicy(new RetryOneTime(100)).build();
         c.start();
         same(c.blockUntilConnected(PATIENCE, TimeUnit.SECONDS), true);
         return c;

@@ -21,7 +21,7 @@ import (
 
 const (
 	// patience is the longest wait for something that must happen.
-	patience = 20 * time.Second
+	patience = time.Minute
 	// sessionTimeout is longer than a restart of the server takes on a busy machine.
 	sessionTimeout = 30 * time.Second
 )

@@ -22,7 +22,7 @@ from kazoo.recipe.watchers import PatientChildrenWatch
 from kazoo.security import ACL, Id, OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
 ADDR = sys.argv[1]
-PATIENCE = 20
+PATIENCE = 60
 SESSION = 30  # longer than a restart of the server takes on a busy machine
 PARTS = []
 CLIENTS = []

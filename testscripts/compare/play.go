@@ -20,7 +20,7 @@ import (
 
 // patience is how long a Player waits for a reply, a close, or the end of a session.
 // Normal waits are far shorter; a play that reaches it says so in its lines.
-const patience = time.Minute
+const patience = 4 * time.Minute
 
 // normalTimeoutMS is the timeout of sessions that are not meant to expire.
 const normalTimeoutMS = 30000
