@@ -43,7 +43,7 @@ func coordTarget(t testing.TB) *target {
 // ensembleTarget is a follower of an ensemble of three nodes.
 func ensembleTarget(t testing.TB) *target {
 	t.Helper()
-	c := form(t, "--4lw-whitelist", "*")
+	c := form(t, append([]string{"--4lw-whitelist", "*"}, patience...)...) // an election would cost the clients their connection
 	lead := c.leader()
 	n := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n != lead })]
 	return &target{addr: n.host + ":2181", restart: func() {
