@@ -443,6 +443,9 @@ func TestEnsembleFaults(t *testing.T) {
 		c.leader()
 		stop()
 		load.Wait()
+		for _, n := range c.nodes {
+			n.settle()
+		}
 		for i, w := range all {
 			confirmed += w.pairs.acked
 			n := c.nodes[(i+1)%3]

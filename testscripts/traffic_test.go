@@ -141,6 +141,9 @@ func (x *traffic) check() {
 		x.t.Fatal("nothing was confirmed: the test tested nothing")
 	}
 	x.mu.idle, x.mu.used = append(x.mu.idle, x.mu.used...), nil
+	for _, n := range x.c.nodes {
+		n.settle()
+	}
 	for i, n := range x.c.nodes {
 		n.synced()
 		for j, p := range x.mu.idle {
@@ -155,6 +158,14 @@ func (x *traffic) check() {
 // others are the other nodes.
 func (n *node) others() []*node {
 	return slices.DeleteFunc(slices.Clone(n.c.nodes), func(o *node) bool { return o == n })
+}
+
+// settle waits until every write is decided that a client sent to the node and then abandoned. The node may begin such
+// a write after the client has gone, and a follower sends its writes to the leader in their order.
+func (n *node) settle() {
+	n.c.t.Helper()
+	n.c.eventually("the clients of "+n.name+" are gone", func() bool { return n.fact("num_alive_connections") == "1" })
+	n.takes(1)
 }
 
 // takes waits until this many writes through the node were confirmed, one after the other.
