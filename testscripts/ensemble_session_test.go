@@ -44,7 +44,7 @@ func (c *cluster) at(conn *zk.Conn) *node {
 func TestEnsembleSessions(t *testing.T) {
 	t.Parallel()
 	c := form(t)
-	const timeout = 12 * time.Second
+	const timeout = 30 * time.Second // longer than an election and a client's way to another node take on a busy machine
 	conn, events := connectZK(t, timeout, c.hosts...)
 	id := conn.SessionID()
 	if _, err := conn.Create("/owned", nil, zk.FlagEphemeral, zk.WorldACL(zk.PermAll)); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -61,6 +62,10 @@ func fencedWrite(file, token string) bool {
 	return err == nil
 }
 
+// mercy is the --grace of the holders: a coord lock that gets no answers kills its command so long before the lock is
+// free. The kill takes a moment, so a coord lock may be stopped for nearly as long.
+const mercy = 2 * time.Second
+
 // holder runs coord lock again and again until stop. Each run may be killed or
 // stopped by the test.
 type holder struct {
@@ -68,14 +73,15 @@ type holder struct {
 	cmd *exec.Cmd // nil while none runs
 }
 
-func (h *holder) run(t *testing.T, server, fenced, plain string, stop <-chan struct{}) (done int) {
+// run counts the sections that were done.
+func (h *holder) run(t *testing.T, server, fenced, plain string, stop <-chan struct{}, done *atomic.Int64) {
 	for {
 		select {
 		case <-stop:
-			return done
+			return
 		default:
 		}
-		cmd := exec.Command("coord", "lock", "-q", "--server", server, "--ttl", "3s", "--grace", "1500ms", "--wait", "10s", "/lock",
+		cmd := exec.Command("coord", "lock", "-q", "--server", server, "--ttl", "4s", "--grace", mercy.String(), "--wait", "10s", "/lock",
 			"--", "coord-critical", fenced, plain, "4")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		h.mu.Lock()
@@ -84,10 +90,10 @@ func (h *holder) run(t *testing.T, server, fenced, plain string, stop <-chan str
 		h.mu.Unlock()
 		if err != nil {
 			t.Error(err)
-			return done
+			return
 		}
 		if err := cmd.Wait(); err == nil {
-			done++
+			done.Add(1)
 		}
 		h.mu.Lock()
 		h.cmd = nil
@@ -125,14 +131,15 @@ func TestMutualExclusion(t *testing.T) {
 	p := launch(t, data, "--listen", "unix:"+socket)
 	stop := make(chan struct{})
 	holders := make([]*holder, 8)
-	done := make([]int, len(holders))
+	var done atomic.Int64
 	var wg sync.WaitGroup
 	for i := range holders {
 		holders[i] = &holder{}
-		wg.Go(func() { done[i] = holders[i].run(t, "unix:"+socket, fenced, plain, stop) })
+		wg.Go(func() { holders[i].run(t, "unix:"+socket, fenced, plain, stop, &done) })
 	}
 	killed, paused, restarts := 0, 0, 0
-	for end := time.Now().Add(d); time.Now().Before(end); {
+	longest := time.Duration(0) // for which a holder was stopped
+	for began := time.Now(); time.Since(began) < d || time.Since(began) < hung && (done.Load() == 0 || killed == 0 || paused == 0); {
 		time.Sleep(time.Duration(50+random.IntN(150)) * time.Millisecond)
 		h := holders[random.IntN(len(holders))]
 		switch random.IntN(8) {
@@ -140,9 +147,11 @@ func TestMutualExclusion(t *testing.T) {
 			h.hit(syscall.SIGKILL)
 			killed++
 		case 3, 4, 5: // shorter than the TTL of its session
+			began := time.Now()
 			h.hit(syscall.SIGSTOP)
 			time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
 			h.hit(syscall.SIGCONT)
+			longest = max(longest, time.Since(began))
 			paused++
 		case 6:
 			p.signal(syscall.SIGKILL)
@@ -154,17 +163,13 @@ func TestMutualExclusion(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	total := 0
-	for _, n := range done {
-		total += n
-	}
-	t.Logf("%d sections done in %v; %d killed, %d paused, %d restarts of the server", total, d, killed, paused, restarts)
-	if total == 0 || killed == 0 || paused == 0 {
+	t.Logf("%d sections done in %v; %d killed, %d paused, %d restarts of the server", done.Load(), d, killed, paused, restarts)
+	if done.Load() == 0 || killed == 0 || paused == 0 {
 		t.Fatal("nothing was done, or nobody was hit: the test tested nothing")
 	}
 	checkFenced(t, fenced)
-	if n := overlaps(t, plain); n > 0 {
-		t.Errorf("%d overlaps without fencing, and nobody was stopped for long", n)
+	if n := overlaps(t, plain); n > 0 && longest < mercy/2 { // on a busy machine, this process may itself have been held up
+		t.Errorf("%d overlaps without fencing, and nobody was stopped for longer than %v", n, longest)
 	}
 }
 
@@ -219,14 +224,14 @@ func TestStoppedHolder(t *testing.T) {
 	fenced, plain := filepath.Join(dir, "fenced"), filepath.Join(dir, "plain")
 	p := launch(t, filepath.Join(dir, "data"))
 	lock := func(writes string) *exec.Cmd {
-		cmd := exec.Command("coord", "lock", "-q", "--server", p.addr, "--ttl", "4s", "--grace", "1s", "/lock", "--", "coord-critical", fenced, plain, writes)
+		cmd := exec.Command("coord", "lock", "-q", "--server", p.addr, "--ttl", "10s", "--grace", "3s", "/lock", "--", "coord-critical", fenced, plain, writes)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		return cmd
 	}
-	first := lock("2000")
+	first := lock("100000") // more than it gets to
 	await(t, func() bool { _, err := os.Stat(fenced); return err == nil })
 	if err := first.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)

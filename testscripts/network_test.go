@@ -198,7 +198,7 @@ func aHolderIsCutOff(c *cluster, at *node) {
 	fenced, plain := filepath.Join(dir, "fenced"), filepath.Join(dir, "plain")
 	next := at.others()[0]
 	lock := func(n *node, writes string) *exec.Cmd {
-		cmd := exec.Command("coord", "lock", "-q", "--server", n.host+":2181", "--ttl", "3s", "--grace", "1s", "/lock-at-"+at.name,
+		cmd := exec.Command("coord", "lock", "-q", "--server", n.host+":2181", "--ttl", "8s", "--grace", "3s", "/lock-at-"+at.name,
 			"--", "coord-critical", fenced, plain, writes)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
@@ -206,7 +206,7 @@ func aHolderIsCutOff(c *cluster, at *node) {
 		}
 		return cmd
 	}
-	first := lock(at, "2000") // takes at least 10 s
+	first := lock(at, "100000") // more than it gets to
 	c.eventually("somebody has the lock", func() bool { _, err := os.Stat(plain); return err == nil })
 	second := lock(next, "5")
 	c.eventually("somebody waits for it", func() bool {
