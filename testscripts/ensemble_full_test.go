@@ -17,12 +17,12 @@ func TestEnsembleNearlyFull(t *testing.T) {
 	for _, n := range c.nodes {
 		n.dir = filepath.Join(smallDisk(t, "48m"), "data")
 	}
-	c.form("--election-ticks", "20") // so that a pause of the machine causes no election
+	c.form(patience...)
 	n := c.leader()
 	n.takes(20)
 	away, gone := n.others()[1], time.Now()
 	away.kill()
-	c.eventually("the leader has not heard of it for two elections", func() bool { return time.Since(gone) > 5*time.Second })
+	c.eventually("the leader has not heard of it for two elections", func() bool { return time.Since(gone) > 11*time.Second })
 	filler := filepath.Join(filepath.Dir(n.dir), "filler")
 	fill(t, filler)
 	info, err := os.Stat(filler)
