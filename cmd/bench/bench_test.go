@@ -446,6 +446,37 @@ func TestIdleSessionsLive(t *testing.T) {
 	}
 }
 
+// TestFirstSessionsLive: sessions are pinged while others are opened.
+func TestFirstSessionsLive(t *testing.T) {
+	t.Parallel()
+	pinged := make(chan struct{}, 1000)
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op == zkproto.OpPing {
+			pinged <- struct{}{}
+		}
+		return false
+	})
+	f.timeoutMS = 300
+	server, dialled := f.server(), atomic.Int64{}
+	dial := server.Dial
+	server.Dial = func(ctx context.Context) (net.Conn, error) {
+		if dialled.Add(1) == 10 { // the others are open, and this one takes long
+			for range 20 {
+				select {
+				case <-pinged:
+				case <-time.After(time.Minute):
+					return nil, errors.New("nobody is pinged")
+				}
+			}
+		}
+		return dial(ctx)
+	}
+	res, err := Run(t.Context(), server, small(func(l *Load) { l.Sessions, l.Clients, l.Hold = 10, 1, 0 }))
+	if err != nil || res.Ops[0].Count != 10 || f.closed != 10 {
+		t.Errorf("%v, %+v, %d closed", err, res, f.closed)
+	}
+}
+
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, nil)

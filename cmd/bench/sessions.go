@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,11 +51,14 @@ func (t *timings) since(begun time.Time) {
 	t.h.record(int64(d))
 }
 
-// openMany opens n sessions. With an error it returns the sessions that it has opened.
+// openMany opens n sessions, and keeps those alive that are open while the others are opened. With an error it returns
+// the sessions that it has opened.
 func openMany(ctx context.Context, s *Server, n, workers int) ([]*session, *timings, error) {
 	all := make([]*session, n)
 	took := &timings{}
-	var opened atomic.Int64
+	first := &waiting{over: make(chan struct{})}
+	kept := make(chan error, 1)
+	go func() { kept <- first.keep(ctx) }()
 	err := each(n, workers, func(i int) (err error) {
 		begun := time.Now()
 		if all[i], err = open(ctx, s); err != nil {
@@ -64,11 +68,15 @@ func openMany(ctx context.Context, s *Server, n, workers int) ([]*session, *timi
 			return err
 		}
 		took.since(begun)
-		if k := opened.Add(1); k%100 == 0 {
+		if k := first.add(all[i]); k%100 == 0 {
 			s.Working("opening %d sessions: %d", n, k)
 		}
 		return nil
 	})
+	close(first.over)
+	if lost := <-kept; err == nil {
+		err = lost
+	}
 	if err == nil {
 		return all, took, nil
 	}
@@ -79,6 +87,51 @@ func openMany(ctx context.Context, s *Server, n, workers int) ([]*session, *timi
 		}
 	}
 	return some, took, err
+}
+
+// waiting are sessions that are open while others are opened.
+type waiting struct {
+	mu   sync.Mutex
+	all  []*session
+	over chan struct{} // is closed when all are open
+}
+
+// add adds a session and says how many there are.
+func (w *waiting) add(s *session) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, s)
+	return len(w.all)
+}
+
+// keep keeps the sessions alive until all are open. It finishes each ping that it has begun.
+func (w *waiting) keep(ctx context.Context) error {
+	const often = 50 * time.Millisecond
+	for last := time.Now(); ; {
+		select {
+		case <-w.over:
+			return nil
+		case <-time.After(often):
+		}
+		w.mu.Lock()
+		all := slices.Clone(w.all)
+		w.mu.Unlock()
+		if len(all) == 0 || time.Since(last) < all[0].timeout/4 {
+			continue
+		}
+		last = time.Now()
+		err := each(len(all), atATime, func(i int) error {
+			select {
+			case <-w.over:
+				return nil
+			default:
+				return all[i].ping(ctx)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // openSessions is the load that opens sessions, keeps them for a while and closes them.
