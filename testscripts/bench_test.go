@@ -56,7 +56,7 @@ func TestBench(t *testing.T) {
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %v; ZooKeeper is at %s", load, err, z.addr)
 		}
 		var js struct{ Loads []benchLoad }
 		if err := json.Unmarshal(out, &js); err != nil {

@@ -496,7 +496,7 @@ func TestImport(t *testing.T) {
 			named := !slices.Contains(props, "-Dzookeeper.closeSessionTxn.enabled=false")
 			// Whether a snapshot is fuzzy depends on timing: usually one of the first round is.
 			for round := 0; found == 0; round++ {
-				if round == 8 {
+				if round == 16 {
 					t.Fatal("no snapshot was fuzzy")
 				}
 				z := startZooKeeper(t, base, props...)
