@@ -512,6 +512,22 @@ func TestFanOut(t *testing.T) {
 }
 
 // TestFanOutInterrupted: the measurements so far are returned.
+// TestSetterIsLast: the session that sets the watched znode is opened last, since nobody keeps it alive meanwhile.
+func TestSetterIsLast(t *testing.T) {
+	t.Parallel()
+	setter := atomic.Int64{}
+	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+		if r.Op == zkproto.OpSetData {
+			setter.Store(c.id)
+		}
+		return false
+	})
+	_, err := Run(t.Context(), f.server(), small(func(l *Load) { l.Watchers, l.Requests = 10, 2 }))
+	if id := setter.Load(); err != nil || id != 12 { // one has made the znode, ten watch it
+		t.Errorf("%v, session %d", err, id)
+	}
+}
+
 func TestFanOutInterrupted(t *testing.T) {
 	t.Parallel()
 	why := errors.New("enough")

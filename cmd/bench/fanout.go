@@ -42,11 +42,12 @@ func fanOut(ctx context.Context, s *Server, l *Load) (*Result, error) {
 }
 
 func (w *watching) measure(parent context.Context) (*Result, error) {
-	setter, err := open(parent, w.server)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	w.sessions, _, err = openMany(parent, w.server, w.load.Watchers, min(w.load.Clients, atATime))
+	var setter *session
+	if err == nil {
+		setter, err = open(parent, w.server) // not earlier: it would be silent for as long as the others take
+	}
 	var res *Result
 	if err == nil {
 		w.toldAt = make([]atomic.Int64, len(w.sessions))
@@ -66,11 +67,11 @@ func (w *watching) measure(parent context.Context) (*Result, error) {
 			_ = s.nc.SetReadDeadline(past)
 		}
 		readers.Wait()
+		if closed := setter.close(parent); err == nil {
+			err = closed
+		}
 	}
 	left := each(len(w.sessions), atATime, func(i int) error { return w.sessions[i].close(parent) })
-	if closed := setter.close(parent); left == nil {
-		left = closed
-	}
 	if err == nil {
 		err = left
 	}
