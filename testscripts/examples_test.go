@@ -15,33 +15,35 @@ import (
 )
 
 // examples are the scripts in examples/, each with lines that it must print in this
-// order; other lines may be between them.
-var examples = map[string][]string{
-	"config-push": {
+// order; other lines may be between them. Of a script with several lists, each is printed in
+// order, and by processes that do not wait for one another.
+var examples = map[string][][]string{
+	"config-push": {{
 		`host1 has http://old.example`, `host2 has http://old.example`, `host3 has http://old.example`,
 		`push http://new.example`,
 		`host1 has http://new.example`, `host2 has http://new.example`, `host3 has http://new.example`,
 		`all hosts have the new value`,
-	},
-	"membership": {
+	}},
+	"membership": {{
 		`created alice`, `created bob`, `created carol`, `members: alice bob carol`,
 		`bob leaves`, `deleted bob`, `carol is killed`, `deleted carol`, `members: alice`, `deleted alice`,
-	},
-	"leader-election": {
+	}},
+	"leader-election": {{
 		`the leader is A`, `B is a candidate`, `A is killed`, `the leader is B`, `the token has increased`,
-	},
-	"lock-step-by-step": {
+	}},
+	"lock-step-by-step": {{
 		`c0 holds the lock`, `c0 releases the lock`, `c1 holds the lock`, `c1 releases the lock`,
 		`c2 holds the lock`, `c2 releases the lock`, `all have had the lock, one at a time`,
-	},
-	"sync-framework": {
-		`[ABC] is ready`, `[ABC] is syncing`, `[ABC] takes value-of-[ABC] \(p-0000000000\)`,
-		`no events after UNWATCH`, `all agree on the value with the lowest sequence number`,
-	},
-	"barrier": {
+	}},
+	"sync-framework": {{
+		`[ABC] is ready`, `[ABC] is syncing`,
+	}, {
+		`[ABC] takes value-of-[ABC] \(p-0000000000\)`, `no events after UNWATCH`, `all agree on the value with the lowest sequence number`,
+	}},
+	"barrier": {{
 		`two workers are waiting`, `w[123] starts`, `w[123] starts`, `w[123] starts`, `all three have started`,
 		`alone: exit code 8`,
-	},
+	}},
 }
 
 // TestExamples runs each script of examples/ against a server of its own, once to
@@ -77,13 +79,15 @@ func TestExamples(t *testing.T) {
 			if code != 0 || stderr != "" {
 				t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 			}
-			rest := stdout
-			for _, line := range want {
-				at := regexp.MustCompile(`(?m)^` + line + `$`).FindStringIndex(rest)
-				if at == nil {
-					t.Fatalf("no line %q where it should be in\n%s", line, stdout)
+			for _, lines := range want {
+				rest := stdout
+				for _, line := range lines {
+					at := regexp.MustCompile(`(?m)^` + line + `$`).FindStringIndex(rest)
+					if at == nil {
+						t.Fatalf("no line %q where it should be in\n%s", line, stdout)
+					}
+					rest = rest[at[1]:]
 				}
-				rest = rest[at[1]:]
 			}
 
 			for try := 1; ; try++ {
