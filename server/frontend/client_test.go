@@ -31,7 +31,7 @@ func dial(t testing.TB, addr string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	lim := text.DefaultReplyLimits()
 	return &client{Conn: c, t: t, rd: text.NewReader(lim)}
 }
@@ -85,7 +85,7 @@ func (c *client) rest() string {
 
 // isCut says whether the server has closed the connection, with or without a last message.
 func (c *client) isCut() bool {
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	_, err := io.Copy(io.Discard, c)
 	var timeout net.Error
 	return !errors.As(err, &timeout) || !timeout.Timeout()
@@ -94,7 +94,7 @@ func (c *client) isCut() bool {
 // eventually waits for a condition that other goroutines are sure to fulfil.
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); {
+	for end := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(end) {
 			t.Fatal("it does not come about")
 		}

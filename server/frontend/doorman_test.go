@@ -317,7 +317,7 @@ func visitOnce(network, addr, in string) (string, error) {
 }
 
 func sayAll(c net.Conn, in string) (string, error) {
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := io.WriteString(c, in); err != nil {
 		return "", err
 	}

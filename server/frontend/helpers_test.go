@@ -472,7 +472,7 @@ func ask(t testing.TB, addr, in string) string {
 
 func exchange(t testing.TB, c net.Conn, in string) string {
 	t.Helper()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	sent := make(chan error, 1)
 	go func() {
 		_, err := io.WriteString(c, in)

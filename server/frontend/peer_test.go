@@ -58,7 +58,7 @@ func TestPeerState(t *testing.T) {
 				_ = c.Close()
 			}
 			got := ""
-			for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			for until := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 				if got = frontend.PeerState(s); got == want || time.Now().After(until) {
 					break
 				}
@@ -80,7 +80,7 @@ func TestAResetEndsAWaitAtOnce(t *testing.T) {
 	w := newWorld(t)
 	addr := w.tcp()
 	took := frontend.PeerTime
-	for tries := 0; tries < 5 && took >= frontend.PeerTime-time.Second; tries++ { // again, if the machine was stalled
+	for tries := 0; tries < 20 && took >= frontend.PeerTime-time.Second; tries++ { // again, if the machine was stalled
 		c := dial(t, addr)
 		c.send("CREATE /e EPHEMERAL x\nWAIT /x EXISTS timeout=1h\n")
 		c.reply()
@@ -133,7 +133,6 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	_ = killed.Close()
 	shut := dial(t, addr)
-	_ = shut.SetDeadline(time.Now().Add(time.Minute))
 	shut.send("LOCK /l timeout=1h\nSET / 2\nPING\n")
 	shut.shut()
 	left := func() (n int) {
@@ -230,20 +229,19 @@ func TestPingsBehindALongAnswerCount(t *testing.T) {
 	alive, z := zkDial(t, addr)
 	silent, _ := zkDial(t, addr)
 	for _, c := range []net.Conn{alive, silent} {
-		_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
+		_ = c.SetDeadline(time.Now().Add(5 * time.Minute))
 	}
 	in := z.frames(t, "getData /long ; getData /long")
 	for _, c := range []net.Conn{alive, silent} { // they read nothing
 		_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
 		_, _ = c.Write(in)
 	}
-	for range 10 {
+	for round := 0; round < 10 || round < 100 && sessions() > 1; round++ { // the requests of the silent one may be handled late
 		before := keeper.times()
 		_, _ = alive.Write(z.frames(t, "ping"))
 		eventually(t, func() bool { return keeper.times() > before })
 		keeper.pass(ttl / 3)
 	}
-	eventually(t, func() bool { return sessions() < 2 })
 	if n := sessions(); n != 1 {
 		t.Errorf("%d sessions", n)
 	}
@@ -261,7 +259,6 @@ func TestPingsBehindAWaitCount(t *testing.T) {
 		cfg.Sessions = keeper
 	})
 	c := dial(t, w.tcp())
-	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	const ttl = 900 * time.Millisecond
 	c.ask("SESSION NEW ttl=900ms live=ping\n")
 	c.send("WAIT /x EXISTS timeout=1h\nSET / 1\n") // the server reads nothing after the SET
