@@ -90,7 +90,7 @@ func endsBy(t *testing.T, cmd *exec.Cmd, sig syscall.Signal) {
 		if code := exitOf(err); code != exitSignal+int(sig) {
 			t.Errorf("%s: %v ended it with %d", cmd.Args, sig, code)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		_ = cmd.Process.Kill()
 		t.Errorf("%s: %v does not end it: %v", cmd.Args, sig, <-ended)
 	}
@@ -131,7 +131,7 @@ func TestLeaderHangsUp(t *testing.T) {
 		x := begin(t, "elect", "--on-lead", "echo up", "--on-lose", "echo down", "/e")
 		x.says("up\n")
 		x.signal(syscall.SIGUSR1) // has no effect
-		endsSoon := time.AfterFunc(20*time.Second, func() { _ = x.cmd.Process.Kill() })
+		endsSoon := time.AfterFunc(2*time.Minute, func() { _ = x.cmd.Process.Kill() })
 		x.signal(sig)
 		x.ends(exitOK)
 		endsSoon.Stop()

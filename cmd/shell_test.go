@@ -211,7 +211,7 @@ func TestShellCompletions(t *testing.T) {
 // see waits until the terminal shows this text after what was seen before.
 func (x *terminal) see(t *testing.T, what string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		x.mu.Lock()
 		_, after, ok := strings.Cut(x.seen.String(), what)
 		if ok {

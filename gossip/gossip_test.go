@@ -69,7 +69,7 @@ func run(t *testing.T, cfg Config) *member {
 // sees waits until the list of members satisfies ok.
 func (m *member) sees(t *testing.T, what string, ok func(all []Member) bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !ok(m.Members()) {
 		select {
 		case <-m.Changed():

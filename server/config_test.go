@@ -174,7 +174,7 @@ func (l lines) Write(b []byte) (int, error) {
 // until returns the lines up to the first that contains what.
 func (l lines) until(t *testing.T, what string) (all string) {
 	t.Helper()
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		select {
 		case line := <-l:

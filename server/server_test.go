@@ -64,7 +64,7 @@ func ask(t *testing.T, addr string, lines ...string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	for _, l := range lines {
 		if _, err := io.WriteString(c, l+"\n"); err != nil {
 			t.Fatal(err)
@@ -167,7 +167,7 @@ func TestSnapshotsAndLogAreTheState(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("SET /k%d create again", i))
 	}
 	ask(t, s.addr, lines...)
-	for until := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for until := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		files, _ := filepath.Glob(filepath.Join(cfg.DataDir, "snapshot", "*"))
 		if made := !strings.Contains(ask(t, s.addr, "INFO"), "ITEM snap_count value=0\n"); made && len(files) > 0 && len(files) <= 3 {
 			break

@@ -518,7 +518,7 @@ func TestStartsMeetRestores(t *testing.T) {
 		}
 	}()
 	restored := 0
-	until := time.Now().Add(30 * time.Second) // enough for each side to get its turn, even if the other hangs while it holds the lock
+	until := time.Now().Add(2 * time.Minute) // enough for each side to get its turn, even if the other hangs while it holds the lock
 	for n := 0; n < 60 || (restored == 0 || starts.Load() == 0) && time.Now().Before(until); n++ {
 		x := task{File: s.backup, DataDir: s.dir, Replace: true, NoExchange: n%2 == 0}
 		r, err := Run(context.Background(), x.options(nil))
