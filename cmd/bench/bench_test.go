@@ -440,19 +440,27 @@ func TestBackPressure(t *testing.T) {
 // TestIdleSessionsLive: a client that sends no requests pings.
 func TestIdleSessionsLive(t *testing.T) {
 	t.Parallel()
-	pinged := make(chan struct{}, 100)
-	f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
-		if r.Op == zkproto.OpPing {
-			pinged <- struct{}{}
+	for tries := 1; ; tries++ {
+		pinged := make(chan struct{}, 100)
+		f := startFake(t, func(c *fakeConn, r *zkproto.Request, n int) bool {
+			if r.Op == zkproto.OpPing {
+				pinged <- struct{}{}
+			}
+			return false
+		})
+		f.timeoutMS = 300
+		res, err := Run(t.Context(), f.server(), small(func(l *Load) {
+			l.Mix, l.Clients, l.Rate, l.Requests, l.Duration = Mix{opGet: 1}, 2, 1, 0, 2*time.Second
+		}))
+		if err != nil || res.Ops[0].Count != 2 {
+			t.Fatalf("%v, %+v", err, res)
 		}
-		return false
-	})
-	f.timeoutMS = 300
-	res, err := Run(t.Context(), f.server(), small(func(l *Load) {
-		l.Mix, l.Clients, l.Rate, l.Requests, l.Duration = Mix{opGet: 1}, 2, 1, 0, 2*time.Second
-	}))
-	if err != nil || res.Ops[0].Count != 2 || len(pinged) < 2 {
-		t.Errorf("%v, %+v, %d pings", err, res, len(pinged))
+		if len(pinged) >= 2 {
+			break
+		}
+		if tries == 5 { // a machine that is stalled for two seconds leaves no time for pings
+			t.Fatalf("%+v, %d pings", res, len(pinged))
+		}
 	}
 }
 
