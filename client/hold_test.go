@@ -509,6 +509,7 @@ func lockWhileItMoves(t *testing.T) (told bool, took time.Duration) {
 				come()
 				select {
 				case <-moved:
+					time.Sleep(50 * time.Millisecond) // so that the holder is told before its connection is replaced
 				case <-ended:
 				}
 			}
