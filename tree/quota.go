@@ -72,14 +72,6 @@ func (u usage) String() string {
 	return "count=" + strconv.FormatInt(u.count, 10) + ",bytes=" + strconv.FormatInt(u.bytes, 10) + u.more
 }
 
-// quotaOf returns the path whose limits govern path.
-func (t *Tree) quotaOf(path string) (string, bool) {
-	for governed := range t.quotas.Above(path) {
-		return governed, true
-	}
-	return "", false
-}
-
 func (t *Tree) quotaData(governed, name string) (uint32, string, bool) {
 	id, there := t.find(znode.QuotaPath + governed + "/" + name)
 	if !there {
@@ -124,21 +116,10 @@ func (t *Tree) quotaAllows(path string, bytes, count int64) bool {
 	if !t.counters.Settings.EnforceQuota {
 		return true
 	}
-	var q quota
+	var q quota // the zero one counts nothing
 	if t.inMulti {
-		there := false
-		for _, q = range t.before.Above(path) {
-			there = true
-			break
-		}
-		if !there {
-			return true
-		}
-	} else {
-		governed, there := t.quotaOf(path)
-		if !there {
-			return true
-		}
+		_, q, _ = t.before.Nearest(path)
+	} else if governed, _, there := t.quotas.Nearest(path); there {
 		q = t.quotaAt(governed)
 	}
 	if !q.counted {
@@ -151,7 +132,7 @@ func (t *Tree) quotaAllows(path string, bytes, count int64) bool {
 
 // quotaChanged counts a change in the stats of the quota that governs path.
 func (t *Tree) quotaChanged(path string, bytes, count int64) {
-	governed, there := t.quotaOf(path)
+	governed, _, there := t.quotas.Nearest(path)
 	if !there {
 		return
 	}

@@ -29,9 +29,6 @@ func sumOf(path string) uint64 {
 	return sum
 }
 
-// Len is the number of paths.
-func (t *Tops[V]) Len() int { return len(t.byPath) }
-
 // Get returns the value of a path.
 func (t *Tops[V]) Get(path string) (V, bool) {
 	v, there := t.byPath[path]
@@ -98,6 +95,14 @@ func (t *Tops[V]) Above(path string) iter.Seq2[string, V] {
 			yield(Root, v)
 		}
 	}
+}
+
+// Nearest returns the deepest path at or above path, with its value.
+func (t *Tops[V]) Nearest(path string) (top string, v V, ok bool) {
+	for top, v := range t.Above(path) {
+		return top, v, true
+	}
+	return "", v, false
 }
 
 // All yields the paths in any order.

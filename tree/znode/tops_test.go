@@ -56,8 +56,8 @@ func testTops(t *testing.T) {
 					t.Fatalf("%s is %d, %v; want %d, %v", above, have, is, v, there)
 				}
 			}
-			if !slices.Equal(got, expected) || tops.Len() != len(want) {
-				t.Fatalf("above %s: %q, want %q; %d paths, want %d", p, got, expected, tops.Len(), len(want))
+			if !slices.Equal(got, expected) || znode.Len(&tops) != len(want) {
+				t.Fatalf("above %s: %q, want %q; %d paths, want %d", p, got, expected, znode.Len(&tops), len(want))
 			}
 		}
 		if n := 0; i%100 == 0 {
