@@ -280,7 +280,7 @@ func (n *node) Admin(ctx context.Context, words []string) ([]frontend.AdminItem,
 // catchUp waits until this node knows what the leader knew when it had carried out a command, so that the reply
 // shows the outcome. It does not wait for long: a node that was removed never gets there.
 func (e *ensemble) catchUp(ctx context.Context, done *nodeStatus) {
-	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	ctx, cancel := context.WithTimeout(ctx, leaderTime)
 	defer cancel()
 	for !e.n.status().knows(done) && ctx.Err() == nil {
 		pause(ctx, handOverPause/10)

@@ -744,7 +744,7 @@ func TestEnsembleTransfersTwice(t *testing.T) {
 			t.Logf("an election came between: %s%s", got, <-first)
 			return false
 		}
-		if err != nil || !strings.Contains(got, "name="+others[1].name) {
+		if err != nil || !strings.Contains(got, "name="+others[1].name+" role=leader") {
 			t.Errorf("the second: %s%v", got, err)
 		}
 		t.Log(<-first)
